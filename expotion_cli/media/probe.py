@@ -1,0 +1,356 @@
+"""What a clip is, found out from its content."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+from av.sidedata.sidedata import Type as SideDataType
+
+from expotion_cli.errors import ProbeError
+from expotion_cli.media.ffmpeg import DEMUXERS, file_url, open_options
+
+HEAD_BYTES = 4096
+STILL_BRANDS = {"avif", "heic", "heix", "mif1"}
+WEBM_CODECS = {"vp8", "vp9", "av1"}
+TRUNCATION_SLACK = Fraction(1, 4)  # seconds by which headers may promise more than the packets hold
+RATE_SLACK = Fraction(1, 1000)  # a mean rate this close to the nominal one is the nominal one
+
+NOT_A_VIDEO = "Give a video file (MP4, MOV, MKV, WebM, AVI, MPEG, FLV, WMV, OGG, MXF)."
+CUT_OFF = "Copy or download it again, or repair it first."
+
+
+@dataclass(frozen=True)
+class AudioInfo:
+    """A clip's first sound track.
+
+    Attributes:
+        codec: libavcodec's name.
+        sample_rate: in Hz.
+        channels: how many.
+        start: seconds by which it begins after the picture (negative: before).
+        duration: seconds of sound in its packets.
+    """
+
+    codec: str
+    sample_rate: int
+    channels: int
+    start: Fraction
+    duration: Fraction
+
+
+@dataclass(frozen=True)
+class ClipInfo:
+    """A clip that can be scored.
+
+    Attributes:
+        path: the file.
+        duration: seconds from the first picture's appearance to the last one's end.
+        fps: frames a second; the mean where the rate varies.
+        width: of the upright picture in square pixels.
+        height: of the upright picture in square pixels.
+        rotation: degrees clockwise by which the stored picture is turned for showing: 0, 90, 180 or 270.
+        container: "mp4", "mov", "mkv", "webm", or the demuxer's name for others ("avi", "mpegts", ...).
+        video_codec: libavcodec's name.
+        audio: the first sound track, or None.
+        has_subtitles: whether there is a subtitle track.
+        num_chapters: how many chapters the file lists.
+        num_frames: pictures in the file.
+        start: the first picture's time stamp in seconds, on the container's clock.
+        container_start: the earliest time stamp of any track in seconds, on the container's clock.
+        demuxer: which of `ffmpeg.DEMUXERS` reads it.
+        video_index: the picture's stream index.
+        subtitle_codecs: libavcodec's name for each subtitle track.
+        tags: the container's metadata.
+    """
+
+    path: Path
+    duration: Fraction
+    fps: Fraction
+    width: int
+    height: int
+    rotation: int
+    container: str
+    video_codec: str
+    audio: AudioInfo | None
+    has_subtitles: bool
+    num_chapters: int
+    num_frames: int
+    start: Fraction
+    container_start: Fraction
+    demuxer: str
+    video_index: int
+    subtitle_codecs: tuple[str, ...]
+    tags: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Orientation:
+    """How a stored picture is turned and mirrored to stand upright (multiples of 90 degrees)."""
+
+    transposed: bool = False
+    flip_x: bool = False
+    flip_y: bool = False
+
+    @classmethod
+    def of(cls, frame: av.VideoFrame) -> Orientation:
+        """Read the display matrix that came with a decoded frame."""
+        matrix = _display_matrix(frame)
+        if matrix is None:
+            return cls()
+        (a, b), (c, d) = matrix[0][:2], matrix[1][:2]  # stored (p, q) is shown at (a p + c q, b p + d q)
+        if abs(a) + abs(d) >= abs(b) + abs(c):
+            return cls(False, a < 0, d < 0)
+        return cls(True, c < 0, b < 0)
+
+    @property
+    def rotation(self) -> int:
+        """Degrees clockwise; of a mirrored picture, the turn of its upper edge."""
+        if self.transposed:
+            return 270 if self.flip_y else 90
+        return 180 if self.flip_x else 0
+
+    def apply(self, picture: np.ndarray) -> np.ndarray:
+        """Turn a stored picture [h, w, 3] upright; the result is contiguous."""
+        if self.transposed:
+            picture = picture.transpose(1, 0, 2)
+        if self.flip_x:
+            picture = picture[:, ::-1]
+        if self.flip_y:
+            picture = picture[::-1]
+        return np.ascontiguousarray(picture)
+
+
+def stored_size(frame: av.VideoFrame, stream: av.video.stream.VideoStream) -> tuple[int, int]:
+    """Width and height of a stored frame once its pixels are made square."""
+    aspect = stream.sample_aspect_ratio or Fraction(1)
+    if aspect <= 0 or aspect == 1:
+        return frame.width, frame.height
+    return max(1, round(frame.width * aspect)), frame.height
+
+
+@contextmanager
+def open_container(path: str | Path) -> Iterator[av.container.InputContainer]:
+    """Open a file with libavformat under the rules of `media.ffmpeg`.
+
+    Raises:
+        ProbeError: there is no such file, it is empty, or it is no video container.
+    """
+    path = Path(path)
+    head = _read_head(path)
+    try:
+        container = av.open(file_url(path), options=open_options(), metadata_errors="replace")
+    except (av.error.FFmpegError, UnicodeError) as error:
+        raise _why_it_did_not_open(path, head, error) from error
+    try:
+        yield container
+    finally:
+        container.close()
+
+
+def picture_stream(container: av.container.InputContainer, path: str | Path) -> av.video.stream.VideoStream:
+    """The stream that moves: the first video stream that is no cover picture.
+
+    Raises:
+        ProbeError: there is none.
+    """
+    attached = av.stream.Disposition.attached_pic
+    for stream in container.streams.video:
+        if not stream.disposition & attached and stream.codec_context is not None:
+            return stream
+    what = "it holds sound but no picture." if container.streams.audio else "it holds no picture."
+    raise ProbeError(what, path=path, remedy=NOT_A_VIDEO)
+
+
+def probe(path: str | Path) -> ClipInfo:
+    """Read a clip's properties, walk through all its packets and decode its first picture.
+
+    Args:
+        path: any file.
+
+    Raises:
+        ProbeError: it is no video, has no picture, no length, can't be decoded or is cut off.
+    """
+    path = Path(path)
+    with open_container(path) as container:
+        stream = picture_stream(container, path)
+        if container.metadata.get("major_brand", "").strip() in STILL_BRANDS:
+            raise ProbeError("it is a still picture.", path=path, remedy=NOT_A_VIDEO)
+        spans, frame = _walk(container, stream, path)
+        picture = spans[stream.index]
+        if frame is None:
+            raise ProbeError(
+                f"its picture ({stream.codec_context.name}) can't be decoded.", path=path, remedy="Convert or repair it first."
+            )
+        fps = _rate(stream, picture)
+        picture.close(Fraction(1) / fps)
+        if picture.duration <= 0:
+            raise ProbeError("its picture has no length.", path=path, remedy=NOT_A_VIDEO)
+        _refuse_truncated(container, spans, path)
+        orientation = Orientation.of(frame)
+        size = stored_size(frame, stream)
+        subtitles = tuple(s.codec_context.name if s.codec_context else "unknown" for s in container.streams.subtitles)
+        return ClipInfo(
+            path=path,
+            duration=picture.duration,
+            fps=fps,
+            width=size[1] if orientation.transposed else size[0],
+            height=size[0] if orientation.transposed else size[1],
+            rotation=orientation.rotation,
+            container=_container_name(container, stream, path),
+            video_codec=stream.codec_context.name,
+            audio=_audio_info(container, spans, picture),
+            has_subtitles=bool(subtitles),
+            num_chapters=len(container.chapters()),
+            num_frames=picture.count,
+            start=picture.start,
+            container_start=min((s.start for s in spans.values() if s.count), default=picture.start),
+            demuxer=_demuxer(container),
+            video_index=stream.index,
+            subtitle_codecs=subtitles,
+            tags=dict(container.metadata),
+        )
+
+
+class _Span:
+    """What the packets of one stream cover, in seconds on the container's clock."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.start = Fraction(0)
+        self.last = Fraction(0)
+        self.end = Fraction(0)
+        self.damaged = False
+
+    def add(self, packet: av.Packet) -> None:
+        stamp = packet.pts if packet.pts is not None else packet.dts
+        self.damaged |= packet.is_corrupt
+        if stamp is None or packet.is_discard:
+            return
+        time = stamp * packet.time_base
+        end = time + (packet.duration or 0) * packet.time_base
+        if not self.count:
+            self.start, self.last, self.end = time, time, end
+        else:
+            self.start, self.last, self.end = min(self.start, time), max(self.last, time), max(self.end, end)
+        self.count += 1
+
+    def close(self, frame_duration: Fraction) -> None:
+        """Give the last frame a length where the container states none."""
+        if self.count and self.end <= self.last:
+            self.end = self.last + frame_duration
+
+    @property
+    def duration(self) -> Fraction:
+        return self.end - self.start
+
+
+def _walk(
+    container: av.container.InputContainer, stream: av.video.stream.VideoStream, path: Path
+) -> tuple[dict[int, _Span], av.VideoFrame | None]:
+    spans = {s.index: _Span() for s in container.streams}
+    frame = None
+    try:
+        for packet in container.demux():
+            if packet.stream_index == stream.index and frame is None:
+                frame = _first_frame(packet)
+            if packet.size:
+                spans[packet.stream_index].add(packet)
+    except av.error.FFmpegError as error:
+        if not spans[stream.index].count:
+            raise ProbeError(f"it can't be read ({error.strerror}).", path=path, remedy=CUT_OFF) from error
+        spans[stream.index].damaged = True
+    return spans, frame
+
+
+def _first_frame(packet: av.Packet) -> av.VideoFrame | None:
+    try:
+        return next((f for f in packet.decode()), None)
+    except av.error.FFmpegError:
+        return None  # a damaged or leading packet; a later one may do
+
+
+def _refuse_truncated(container: av.container.InputContainer, spans: dict[int, _Span], path: Path) -> None:
+    """Compare what headers promise with what packets hold.
+
+    A stream's promise counts only if it also breaks the container's: many files carry one wrong number.
+    """
+    promised = Fraction(container.duration or 0, av.time_base)
+    held = max(s.end for s in spans.values()) - min(s.start for s in spans.values() if s.count)
+    origin = Fraction(container.start_time or 0, av.time_base)
+    reached = max(s.end for s in spans.values()) - min(origin, Fraction(0))
+    missing = promised - max(held, reached)
+    if missing > max(TRUNCATION_SLACK, promised / 50):
+        text = f"it is cut off: {float(held):.2f} s of {float(promised):.2f} s are there."
+        raise ProbeError(text, path=path, remedy=CUT_OFF)
+    if any(s.damaged and s.count for s in spans.values()) and missing > 0:
+        raise ProbeError("its end is damaged or missing.", path=path, remedy=CUT_OFF)
+
+
+def _rate(stream: av.video.stream.VideoStream, picture: _Span) -> Fraction:
+    nominal = stream.guessed_rate or stream.average_rate or stream.base_rate
+    nominal = nominal if nominal and 0 < nominal <= 1000 else Fraction(25)
+    if picture.count < 2 or picture.last <= picture.start:
+        return nominal
+    mean = (picture.count - 1) / (picture.last - picture.start)
+    # millisecond time stamps (MKV) make short clips' mean rate uncertain
+    slack = max(RATE_SLACK, Fraction(2, 1000) / (picture.last - picture.start))
+    return nominal if abs(mean / nominal - 1) <= slack else mean.limit_denominator(1_000_000)
+
+
+def _audio_info(container: av.container.InputContainer, spans: dict[int, _Span], picture: _Span) -> AudioInfo | None:
+    for stream in container.streams.audio:
+        span = spans[stream.index]
+        context = stream.codec_context
+        if context is not None and span.count and context.sample_rate:
+            return AudioInfo(context.name, context.sample_rate, context.channels, span.start - picture.start, span.duration)
+    return None
+
+
+def _demuxer(container: av.container.InputContainer) -> str:
+    names = container.format.name.split(",")
+    return next(name for name in DEMUXERS if name in names)
+
+
+def _container_name(container: av.container.InputContainer, stream: av.video.stream.VideoStream, path: Path) -> str:
+    demuxer = _demuxer(container)
+    if demuxer == "mov":
+        return "mov" if container.metadata.get("major_brand", "qt").strip() == "qt" else "mp4"
+    if demuxer == "matroska":
+        # both share a demuxer, so only the head's DocType tells them apart
+        return "webm" if b"webm" in _read_head(path)[:128] and stream.codec_context.name in WEBM_CODECS else "mkv"
+    return demuxer
+
+
+def _display_matrix(frame: av.VideoFrame) -> np.ndarray | None:
+    data = frame.side_data.get(SideDataType.DISPLAYMATRIX)
+    return None if data is None else np.frombuffer(bytes(data), dtype=np.int32).reshape(3, 3).astype(float)
+
+
+def _read_head(path: Path) -> bytes:
+    try:
+        with open(path, "rb") as file:
+            head = file.read(HEAD_BYTES)
+    except FileNotFoundError as error:
+        raise ProbeError("there is no such file.", path=path, remedy="Check the path.") from error
+    except IsADirectoryError as error:
+        raise ProbeError("it is a folder, not a clip.", path=path, remedy="Give the files in it.") from error
+    except OSError as error:
+        raise ProbeError(f"it can't be opened ({error.strerror}).", path=path, remedy="Check its permissions.") from error
+    if not head:
+        raise ProbeError("the file is empty.", path=path, remedy=CUT_OFF)
+    return head
+
+
+def _why_it_did_not_open(path: Path, head: bytes, error: Exception) -> ProbeError:
+    if head[4:8] in (b"ftyp", b"moov", b"mdat", b"wide") and isinstance(error, av.error.InvalidDataError):
+        return ProbeError("its index (moov) is missing: it is cut off or was never finished.", path=path, remedy=CUT_OFF)
+    if head.startswith(b"\x1a\x45\xdf\xa3") or head.startswith(b"RIFF"):
+        return ProbeError("it begins like a video but can't be read further.", path=path, remedy=CUT_OFF)
+    return ProbeError("it is no video of a kind that can be read, whatever its name says.", path=path, remedy=NOT_A_VIDEO)
