@@ -1,0 +1,353 @@
+"""Recipes: everything that shapes a result, in one frozen value.
+
+A recipe is built in layers: the defaults below, then a TOML file, then the flags of one run. Each key, its default,
+its range and its meaning are declared once, in the dataclasses here.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import hashlib
+import tomllib
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from expotion_cli.assets import shipped_folder
+from expotion_cli.errors import RecipeError, UnknownNameError
+from expotion_cli.storage import digest_of
+
+DIGEST_FORMAT = 1
+"""Raised when the same recipe text comes to mean something else."""
+
+PER_CLIP = "per-clip"
+MIX_MODES = ("replace", "under")
+MAX_SEED = 2**31 - 1
+
+
+class Unset:
+    """The type of `UNSET`: a flag that was not given, as opposed to one given as 0, "" or false."""
+
+    def __repr__(self) -> str:
+        return "UNSET"
+
+    def __bool__(self) -> bool:
+        return False
+
+
+UNSET: Final = Unset()
+
+Check = Callable[[Any], Any]
+
+
+def _number(default: float, low: float, high: float, doc: str) -> Any:
+    def check(value: Any) -> float:
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
+            raise ValueError(f"must be a number from {low:g} to {high:g}")
+        return float(value)
+
+    return field(default=default, metadata={"check": check, "doc": doc})
+
+
+def _whole(default: int, low: int, high: int, doc: str) -> Any:
+    def check(value: Any) -> int:
+        if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+            raise ValueError(f"must be a whole number from {low} to {high}")
+        return value
+
+    return field(default=default, metadata={"check": check, "doc": doc})
+
+
+def _text(default: str, doc: str) -> Any:
+    def check(value: Any) -> str:
+        if not isinstance(value, str):
+            raise ValueError("must be text in quotes")
+        return " ".join(value.split())
+
+    return field(default=default, metadata={"check": check, "doc": doc})
+
+
+def _choice(default: str, options: tuple[str, ...], doc: str) -> Any:
+    def check(value: Any) -> str:
+        if value not in options:
+            raise ValueError(f"must be one of {', '.join(options)}{nearest_hint(value, options)}")
+        return value
+
+    return field(default=default, metadata={"check": check, "doc": doc})
+
+
+def _names(default: tuple[str, ...], doc: str) -> Any:
+    def check(value: Any) -> tuple[str, ...]:
+        if not isinstance(value, (list, tuple)) or not all(isinstance(name, str) and name for name in value):
+            raise ValueError("must be a list of names")
+        return tuple(dict.fromkeys(value))
+
+    return field(default=default, metadata={"check": check, "doc": doc})
+
+
+def _seed(default: int | str, doc: str) -> Any:
+    def check(value: Any) -> int | str:
+        if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MAX_SEED:
+            return value
+        if isinstance(value, str):
+            policy, _, base = value.partition(":")
+            if policy == PER_CLIP and (value == PER_CLIP or (base.isdecimal() and int(base) <= MAX_SEED)):
+                return value
+        raise ValueError(f'must be a whole number from 0 to {MAX_SEED}, "{PER_CLIP}" or "{PER_CLIP}:NUMBER"')
+
+    return field(default=default, metadata={"check": check, "doc": doc})
+
+
+@dataclass(frozen=True)
+class Generate:
+    """How tokens are drawn."""
+
+    guidance: float = _number(3.0, 0.0, 20.0, "weight of the prompt; 1 switches this guidance off")
+    visual_guidance: float = _number(1.5, 0.0, 20.0, "weight of the picture; 1 switches this guidance off")
+    temperature: float = _number(1.0, 0.0, 4.0, "0 takes the likeliest token, higher is more adventurous")
+    top_k: int = _whole(50, 0, 4096, "draw among this many likeliest tokens; 0 means all")
+    top_p: float = _number(1.0, 0.01, 1.0, "draw among the likeliest tokens that hold this share; 1 means all")
+    seed: int | str = _seed(PER_CLIP, "one number for every clip, or per-clip[:NUMBER]: drawn from the clip's content")
+
+
+@dataclass(frozen=True)
+class TempoRange:
+    """Where the motion's pulse is folded to. Equal ends fix the tempo."""
+
+    min: float = _number(70.0, 20.0, 300.0, "slowest tempo in beats a minute")
+    max: float = _number(140.0, 20.0, 300.0, "fastest tempo in beats a minute")
+
+    @property
+    def fixed_bpm(self) -> float | None:
+        """The tempo when the range leaves no choice."""
+        return self.min if self.min == self.max else None
+
+
+@dataclass(frozen=True)
+class Streams:
+    """What the music looks at."""
+
+    use: tuple[str, ...] = _names(("face", "pose", "flow"), "embedding streams; an empty list ignores the picture")
+
+
+@dataclass(frozen=True)
+class Mix:
+    """How music and the clip's own sound meet."""
+
+    mode: str = _choice("replace", MIX_MODES, "replace the clip's sound, or lay the music under it")
+    under_lu: float = _number(12.0, 0.0, 40.0, "how far the music stays below the clip's sound, in LU")
+    fade_in_s: float = _number(0.05, 0.0, 30.0, "fade at the beginning, in seconds")
+    fade_out_s: float = _number(1.0, 0.0, 30.0, "fade at the end, in seconds")
+
+
+@dataclass(frozen=True)
+class LoudnessTarget:
+    """How loud the result is, measured after encoding."""
+
+    lufs: float = _number(-14.0, -50.0, -5.0, "integrated loudness")
+    peak_dbtp: float = _number(-1.0, -20.0, 0.0, "true peak, never passed")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What to make of a clip.
+
+    Attributes:
+        name, title, description: for people; they don't shape the result.
+        prompt: what the music should be, in words.
+        generate, tempo, streams, mix, loudness: see their classes.
+        sound, voices: tables for the model's codec, e.g. instruments and balance. Codecs check them.
+        path: the file it came from.
+    """
+
+    name: str = "default"
+    title: str = _text("", "a short title")
+    description: str = _text("", "one sentence on what it is for")
+    prompt: str = _text("", "what the music should be, in words")
+    generate: Generate = Generate()
+    tempo: TempoRange = TempoRange()
+    streams: Streams = Streams()
+    mix: Mix = Mix()
+    loudness: LoudnessTarget = LoudnessTarget()
+    sound: Mapping[str, Any] = field(default_factory=dict)
+    voices: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    path: Path | None = None
+
+    def cue_fields(self) -> dict[str, Any]:
+        """What decides the tokens, apart from clip, model, prompt and seed."""
+        drawn = dataclasses.asdict(self.generate)
+        del drawn["seed"]  # the seed itself stands in the artefact's digest, not the policy it came from
+        return {"generate": drawn, "tempo": dataclasses.asdict(self.tempo), "streams": list(self.streams.use)}
+
+    def fields(self) -> dict[str, Any]:
+        """All that shapes a result, as plain JSON values; titles, names and paths stay out."""
+        return {
+            **self.cue_fields(),
+            "mix": dataclasses.asdict(self.mix),
+            "loudness": dataclasses.asdict(self.loudness),
+            "sound": _plain(self.sound),
+            "voices": _plain(self.voices),
+        }
+
+    @property
+    def digest(self) -> str:
+        """sha256 (hex) over `fields`, the prompt and the seed policy."""
+        return digest_of(
+            {"format": DIGEST_FORMAT, "prompt": self.prompt, "seed": self.generate.seed, **self.fields()}
+        )
+
+    def seed_for(self, content_digest: str) -> int:
+        """The seed of a clip with this content: the recipe's one seed, or one drawn from the content itself."""
+        if isinstance(self.generate.seed, int):
+            return self.generate.seed
+        base = self.generate.seed.partition(":")[2] or "0"
+        drawn = hashlib.sha256(f"{base}:{content_digest}".encode()).digest()
+        return int.from_bytes(drawn[:4], "little") & MAX_SEED
+
+    def override(self, values: Mapping[str, Any], *, source: str = "flag") -> Recipe:
+        """A copy with some keys replaced.
+
+        Args:
+            values: dotted keys, e.g. `{"loudness.lufs": -16}`; `UNSET` leaves a key alone.
+            source: what to call the origin in messages.
+
+        Raises:
+            RecipeError: an unknown key or a value out of range.
+        """
+        tables: dict[str, Any] = {}
+        for dotted, value in values.items():
+            if value is UNSET:
+                continue
+            table, _, key = dotted.rpartition(".")
+            target = tables.setdefault(table, {}) if table else tables
+            target[key] = value
+        return _apply(self, tables, where=source, path=None)
+
+
+_TABLES: dict[str, type] = {
+    "generate": Generate,
+    "tempo": TempoRange,
+    "streams": Streams,
+    "mix": Mix,
+    "loudness": LoudnessTarget,
+}
+_TEXTS = ("title", "description", "prompt")
+_CODEC_TABLES = ("sound", "voices")
+
+
+def load_recipe(name_or_path: str | Path, flags: Mapping[str, Any] | None = None) -> Recipe:
+    """Read a shipped recipe by name, or one's own by path, and lay the flags over it.
+
+    Args:
+        name_or_path: `cinematic`, or a path that ends in `.toml`.
+        flags: dotted keys, see `Recipe.override`.
+
+    Raises:
+        UnknownNameError: no shipped recipe of that name.
+        RecipeError: the file can't be read, has an unknown key or a value out of range.
+    """
+    path = _find(name_or_path)
+    try:
+        tables = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise RecipeError(f"The recipe can't be read ({error.strerror}).", path=path) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise RecipeError(f"The recipe is not valid TOML: {error}.", path=path) from error
+    tables.pop("name", None)  # the file's name is the recipe's name; saying it again inside is allowed
+    recipe = _apply(Recipe(name=path.stem, path=path), tables, where="recipe", path=path)
+    return recipe.override(flags or {})
+
+
+def recipe_names() -> list[str]:
+    """Names of the shipped recipes, sorted, `cinematic` first."""
+    names = sorted(path.stem for path in (shipped_folder("recipes") / "score").glob("*.toml"))
+    return sorted(names, key=lambda name: name != "cinematic")
+
+
+def _find(name_or_path: str | Path) -> Path:
+    text = str(name_or_path)
+    if text.endswith(".toml") or "/" in text or "\\" in text:
+        path = Path(text).expanduser()
+        if not path.is_file():
+            raise RecipeError("There is no such recipe file.", path=path, remedy="Check the path after --recipe.")
+        return path
+    names = recipe_names()
+    if text not in names:
+        raise UnknownNameError(
+            f"No recipe is called {text!r}{nearest_hint(text, names)}.",
+            remedy=f"Shipped recipes: {', '.join(names)}; a recipe of your own is given by its path, ending in .toml.",
+        )
+    return shipped_folder("recipes") / "score" / f"{text}.toml"
+
+
+def _apply(recipe: Recipe, tables: Mapping[str, Any], *, where: str, path: Path | None) -> Recipe:
+    changes: dict[str, Any] = {}
+    for key, value in tables.items():
+        if key in _TEXTS:
+            changes[key] = _checked(Recipe, key, value, key, where, path)
+        elif key in _TABLES:
+            changes[key] = _apply_table(getattr(recipe, key), key, value, where, path)
+        elif key in _CODEC_TABLES:
+            changes[key] = {**getattr(recipe, key), **_codec_table(key, value, where, path)}
+        else:
+            _unknown(key, (*_TEXTS, *_TABLES, *_CODEC_TABLES), where, path)
+    recipe = dataclasses.replace(recipe, **changes)
+    if recipe.tempo.min > recipe.tempo.max:
+        raise RecipeError(
+            f"{where}: tempo.min ({recipe.tempo.min:g}) is above tempo.max ({recipe.tempo.max:g}).", path=path
+        )
+    return recipe
+
+
+def _apply_table(current: Any, table: str, values: Any, where: str, path: Path | None) -> Any:
+    if not isinstance(values, Mapping):
+        raise RecipeError(f"{where}: {table!r} must be a table, written as [{table}].", path=path)
+    known = [item.name for item in dataclasses.fields(current)]
+    changes = {}
+    for key, value in values.items():
+        if key not in known:
+            _unknown(f"{table}.{key}", [f"{table}.{name}" for name in known], where, path)
+        changes[key] = _checked(type(current), key, value, f"{table}.{key}", where, path)
+    return dataclasses.replace(current, **changes)
+
+
+def _checked(owner: type, key: str, value: Any, shown: str, where: str, path: Path | None) -> Any:
+    check: Check = next(item for item in dataclasses.fields(owner) if item.name == key).metadata["check"]
+    try:
+        return check(value)
+    except ValueError as error:
+        raise RecipeError(f"{where}: {shown} = {value!r} {error}.", path=path) from None
+
+
+def _codec_table(key: str, value: Any, where: str, path: Path | None) -> Mapping[str, Any]:
+    rows = value.values() if key == "voices" and isinstance(value, Mapping) else [value]
+    if not isinstance(value, Mapping) or not all(isinstance(row, Mapping) for row in rows):
+        example = "[voices.bass]" if key == "voices" else "[sound]"
+        raise RecipeError(f"{where}: {key!r} must be a table, written as {example}.", path=path)
+    return value
+
+
+def _unknown(key: str, known: Iterable[str], where: str, path: Path | None) -> None:
+    known = list(known)
+    raise RecipeError(
+        f"{where}: unknown key {key!r}{nearest_hint(key, known)}.", path=path, remedy=f"Known keys: {', '.join(known)}."
+    )
+
+
+def nearest_hint(name: Any, known: Iterable[str]) -> str:
+    """`; did you mean 'x'?` for the closest known name, or nothing."""
+    close = difflib.get_close_matches(str(name), list(known), n=1, cutoff=0.5)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def _plain(value: Any) -> Any:
+    """JSON values in which 3 and 3.0 are the same, so that a digest does not depend on how a number was written."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(inner) for inner in value]
+    if isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    return value

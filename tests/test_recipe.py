@@ -1,0 +1,134 @@
+"""Recipes: layers, errors that name the nearest key, digests."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from expotion_cli.errors import RecipeError, UnknownNameError
+from expotion_cli.recipe import MAX_SEED, UNSET, Recipe, load_recipe, recipe_names
+
+
+def write(folder: Path, text: str, name: str = "mine.toml") -> Path:
+    path = folder / name
+    path.write_text(text)
+    return path
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_every_shipped_recipe_loads_and_describes_itself(name):
+    recipe = load_recipe(name)
+    assert recipe.name == name
+    assert recipe.title and recipe.description and len(recipe.prompt.split()) >= 5
+    assert recipe.mix.mode == "replace"
+
+
+def test_cinematic_and_four_more_are_shipped_and_differ():
+    names = recipe_names()
+    assert names[0] == "cinematic" and len(names) >= 5
+    assert len({load_recipe(name).digest for name in names}) == len(names)
+
+
+def test_layers_are_default_then_recipe_then_flag(tmp_path):
+    path = write(tmp_path, "[loudness]\nlufs = -20\n[mix]\nfade_out_s = 3\n")
+    recipe = load_recipe(path, {"loudness.lufs": -16, "mix.fade_out_s": UNSET})
+    assert recipe.loudness.lufs == -16
+    assert recipe.mix.fade_out_s == 3
+    assert recipe.mix.fade_in_s == Recipe().mix.fade_in_s
+
+
+def test_a_flag_given_as_zero_or_empty_is_not_unset(tmp_path):
+    path = write(tmp_path, 'prompt = "loud"\n[mix]\nfade_in_s = 2\n[streams]\nuse = ["flow"]\n')
+    recipe = load_recipe(path, {"prompt": "", "mix.fade_in_s": 0, "streams.use": ()})
+    assert (recipe.prompt, recipe.mix.fade_in_s, recipe.streams.use) == ("", 0.0, ())
+
+
+@pytest.mark.parametrize(
+    ("text", "wrong", "nearest"),
+    [
+        ("[loudnes]\nlufs = -14\n", "loudnes", "loudness"),
+        ("[generate]\ntemprature = 1\n", "generate.temprature", "generate.temperature"),
+        ("promt = 'x'\n", "promt", "prompt"),
+        ("[mix]\nmode = 'replase'\n", "replase", "replace"),
+    ],
+)
+def test_an_unknown_key_names_the_file_and_the_nearest_key(tmp_path, text, wrong, nearest):
+    path = write(tmp_path, text)
+    with pytest.raises(RecipeError) as caught:
+        load_recipe(path)
+    message = str(caught.value)
+    assert str(path) in message and wrong in message and f"did you mean {nearest!r}" in message
+    assert caught.value.exit_code == 2
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[loudness]\nlufs = 'loud'\n",
+        "[loudness]\npeak_dbtp = 3\n",
+        "[generate]\ntop_k = 2.5\n",
+        "[generate]\ntemperature = true\n",
+        "[generate]\nseed = 'sometimes'\n",
+        "[generate]\nseed = -1\n",
+        "[tempo]\nmin = 120\nmax = 80\n",
+        "[streams]\nuse = 'pose'\n",
+        "loudness = -14\n",
+        "[voices]\nbass = 3\n",
+        "[loudness\n",
+    ],
+)
+def test_a_wrong_value_is_an_error_that_names_the_file(tmp_path, text):
+    path = write(tmp_path, text)
+    with pytest.raises(RecipeError) as caught:
+        load_recipe(path)
+    assert caught.value.path == path
+
+
+def test_a_misspelt_recipe_name_suggests_the_right_one():
+    with pytest.raises(UnknownNameError, match="did you mean 'cinematic'"):
+        load_recipe("cinematc")
+
+
+def test_a_missing_recipe_file_is_an_error_with_its_path(tmp_path):
+    with pytest.raises(RecipeError, match="no such recipe file"):
+        load_recipe(tmp_path / "none.toml")
+
+
+def test_the_digest_ignores_names_titles_and_how_numbers_are_written(tmp_path):
+    one = load_recipe(write(tmp_path, "title = 'A'\n[loudness]\nlufs = -14\n[voices.bass]\nprogram = 32\n", "a.toml"))
+    two = load_recipe(write(tmp_path, "title = 'B'\n[voices.bass]\nprogram = 32.0\n[loudness]\nlufs = -14.0\n", "b.toml"))
+    assert one.digest == two.digest
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        {"prompt": "other"},
+        {"generate.seed": 3},
+        {"generate.temperature": 0.5},
+        {"tempo.max": 130},
+        {"streams.use": ["pose"]},
+        {"mix.mode": "under"},
+        {"loudness.lufs": -15},
+        {"sound.key": "D"},
+        {"voices": {"bass": {"program": 33}}},
+    ],
+)
+def test_everything_that_shapes_the_result_changes_the_digest(flags):
+    assert load_recipe("cinematic", flags).digest != load_recipe("cinematic").digest
+
+
+def test_a_per_clip_seed_follows_the_content_and_the_base_alone():
+    recipe = load_recipe("cinematic")
+    other_take = recipe.override({"generate.seed": "per-clip:1"})
+    assert recipe.seed_for("aa") == load_recipe("ambient").seed_for("aa")
+    seeds = {recipe.seed_for("aa"), recipe.seed_for("bb"), other_take.seed_for("aa")}
+    assert len(seeds) == 3 and all(0 <= seed <= MAX_SEED for seed in seeds)
+    assert recipe.override({"generate.seed": 7}).seed_for("aa") == 7
+
+
+def test_equal_ends_of_the_range_fix_the_tempo():
+    recipe = load_recipe("cinematic", {"tempo.min": 96, "tempo.max": 96})
+    assert recipe.tempo.fixed_bpm == 96
+    assert load_recipe("cinematic").tempo.fixed_bpm is None
