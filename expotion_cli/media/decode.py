@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -11,7 +12,15 @@ import av
 import numpy as np
 
 from expotion_cli.errors import DecodeError
-from expotion_cli.media.probe import ClipInfo, Orientation, open_container, picture_stream, probe, stored_size
+from expotion_cli.media.probe import (
+    ClipInfo,
+    Orientation,
+    has_no_display_times,
+    open_container,
+    picture_stream,
+    probe,
+    stored_size,
+)
 from expotion_cli.timing import exact, num_rows, num_samples
 
 STEREO = 2
@@ -88,13 +97,19 @@ def _pictures(
     """Decoded frames with their times, skipping what is damaged."""
     stream.thread_type = "AUTO"
     time = None
+    # without display times the n-th picture shown has the n-th time stamp of all, for frames leave in display order
+    waiting: deque[Fraction] | None = deque() if has_no_display_times(container) else None
     for packet in container.demux(stream):
+        if waiting is not None and packet.size:
+            waiting.append(packet.dts * packet.time_base - info.start)
         try:
             frames = packet.decode()
         except av.error.FFmpegError:
             continue
         for frame in frames:
-            if frame.pts is not None:
+            if waiting:
+                stamp = waiting.popleft()
+            elif frame.pts is not None:
                 stamp = frame.pts * frame.time_base - info.start
             else:
                 stamp = Fraction(0) if time is None else time + 1 / info.fps

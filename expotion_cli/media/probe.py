@@ -218,10 +218,16 @@ def probe(path: str | Path) -> ClipInfo:
         )
 
 
+def has_no_display_times(container: av.container.InputContainer) -> bool:
+    """Whether the container knows only when to decode a frame (AVI); what libavformat guesses from it is wrong."""
+    return _demuxer(container) == "avi"
+
+
 class _Span:
     """What the packets of one stream cover, in seconds on the container's clock."""
 
-    def __init__(self) -> None:
+    def __init__(self, decoding_times_only: bool) -> None:
+        self._decoding_times_only = decoding_times_only
         self.count = 0
         self.start = Fraction(0)
         self.last = Fraction(0)
@@ -229,12 +235,14 @@ class _Span:
         self.damaged = False
 
     def add(self, packet: av.Packet) -> None:
-        stamp = packet.pts if packet.pts is not None else packet.dts
+        stamp, length = packet.pts, packet.duration or 0
+        if stamp is None or self._decoding_times_only:
+            stamp, length = packet.dts, 0
         self.damaged |= packet.is_corrupt
         if stamp is None or packet.is_discard:
             return
         time = stamp * packet.time_base
-        end = time + (packet.duration or 0) * packet.time_base
+        end = time + length * packet.time_base
         if not self.count:
             self.start, self.last, self.end = time, time, end
         else:
@@ -254,7 +262,7 @@ class _Span:
 def _walk(
     container: av.container.InputContainer, stream: av.video.stream.VideoStream, path: Path
 ) -> tuple[dict[int, _Span], av.VideoFrame | None]:
-    spans = {s.index: _Span() for s in container.streams}
+    spans = {s.index: _Span(has_no_display_times(container) and s.type == "video") for s in container.streams}
     frame = None
     try:
         for packet in container.demux():
@@ -282,6 +290,8 @@ def _refuse_truncated(container: av.container.InputContainer, spans: dict[int, _
     A stream's promise counts only if it also breaks the container's: many files carry one wrong number.
     """
     promised = Fraction(container.duration or 0, av.time_base)
+    if has_no_display_times(container):
+        promised = max(promised, max(s.frames / s.average_rate for s in container.streams.video if s.average_rate))
     held = max(s.end for s in spans.values()) - min(s.start for s in spans.values() if s.count)
     origin = Fraction(container.start_time or 0, av.time_base)
     reached = max(s.end for s in spans.values()) - min(origin, Fraction(0))
