@@ -1,0 +1,103 @@
+"""Every exception this package raises on purpose, drawn as a tree.
+
+    ExpotionError
+    ├── UsageError                  exit 2   a flag, a recipe or a value is wrong
+    │   ├── RecipeError                      a recipe file can't be read or has an unknown key
+    │   └── UnknownNameError                 no recipe, model, encoder ... of that name
+    ├── ClipError                   per clip one clip can't be scored; the batch goes on
+    │   ├── ProbeError                       not a video, truncated, no picture, zero length
+    │   ├── DecodeError                      frames or samples can't be read
+    │   └── EmptyStreamError                 an embedding stream has no rows
+    ├── OutputError                 per clip a result can't be written
+    │   └── LoudnessError                    the loudness target can't be met
+    ├── EnvironmentProblem          exit 4   something this machine lacks
+    │   ├── WeightsError                     weights missing, truncated or of another shape
+    │   └── MissingLibraryError              a system library is missing
+    └── Interrupted                 exit 130 stopped by the user; run again to resume
+
+Messages say what was wrong, with which file, and what to do about it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+class ExpotionError(Exception):
+    """Base of all errors a user can act on.
+
+    Args:
+        reason: what is wrong, one sentence.
+        path: the file concerned, if there is one; it leads the message.
+        remedy: what to do about it, one sentence.
+    """
+
+    exit_code = 1
+
+    def __init__(self, reason: str, *, path: str | Path | None = None, remedy: str | None = None):
+        self.reason = reason
+        self.path = Path(path) if path is not None else None
+        self.remedy = remedy
+        super().__init__(str(self))
+
+    def __str__(self) -> str:
+        text = f"{self.path}: {self.reason}" if self.path is not None else self.reason
+        return f"{text} {self.remedy}" if self.remedy else text
+
+
+class UsageError(ExpotionError):
+    """A flag, a recipe or a value is wrong."""
+
+    exit_code = 2
+
+
+class RecipeError(UsageError):
+    """A recipe file can't be read, or holds an unknown key or a wrong value."""
+
+
+class UnknownNameError(UsageError):
+    """No recipe, model, encoder or stream of that name."""
+
+
+class ClipError(ExpotionError):
+    """One clip can't be scored; the others go on."""
+
+
+class ProbeError(ClipError):
+    """Not a video, truncated, without a picture, or of zero length."""
+
+
+class DecodeError(ClipError):
+    """Frames or samples can't be read from the file."""
+
+
+class EmptyStreamError(ClipError):
+    """An embedding stream has no rows."""
+
+
+class OutputError(ExpotionError):
+    """A result can't be written where it should go."""
+
+
+class LoudnessError(OutputError):
+    """The loudness or true-peak target can't be met."""
+
+
+class EnvironmentProblem(ExpotionError):
+    """Something this machine lacks."""
+
+    exit_code = 4
+
+
+class WeightsError(EnvironmentProblem):
+    """Weights are missing, truncated, damaged or of another shape."""
+
+
+class MissingLibraryError(EnvironmentProblem):
+    """A system library is missing."""
+
+
+class Interrupted(ExpotionError):
+    """Stopped by the user; finished work stays, a rerun resumes."""
+
+    exit_code = 130

@@ -1,0 +1,153 @@
+"""Turns embedding streams into what the adapter receives: named dimensions, normalised, on the decoder's step grid.
+
+Encoders speak physical units (torso lengths a second, radians a second). People and cameras differ, so motion is
+brought to about 0..1 here: an activity is divided by the clip's own 95th percentile plus a floor. The floor, about a
+small but deliberate movement, keeps a still clip near 0 instead of blowing its noise up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from expotion_cli.errors import UnknownNameError
+from expotion_cli.music.adapter import StreamSpec
+from expotion_cli.timing import BEATS_PER_BAR, STEPS_PER_BEAT, Timeline, resample_rows
+
+FORM = "form"
+"""A stream made here, not seen: where the cue opens and where it ends."""
+FORM_DIMS = ("opening", "ending")
+FORM_DECAY_STEPS = 2 * BEATS_PER_BAR * STEPS_PER_BEAT
+ACTIVITY_LIMIT = 1.5
+
+ACTIVITY_FLOORS: dict[tuple[str, str], float] = {
+    ("pose", "energy"): 0.20,
+    ("pose", "energy_left"): 0.20,
+    ("pose", "energy_right"): 0.20,
+    ("pose", "energy_head"): 0.10,
+    ("pose", "accent"): 0.50,
+    ("face", "expression_speed"): 0.15,
+    ("face", "head_speed"): 0.30,
+    ("face", "head_accent"): 0.50,
+    ("flow", "energy"): 0.03,
+    ("flow", "accent"): 0.05,
+    ("flow", "energy_left"): 0.03,
+    ("flow", "energy_right"): 0.03,
+}
+"""Dimensions that are activities, with their floor in the encoder's own unit. Others pass clipped to [-2, 2]."""
+
+EMBEDDED_STREAMS = (
+    StreamSpec("pose", ("energy", "energy_left", "energy_right", "energy_head", "accent", "hands_height", "openness")),
+    StreamSpec("face", ("arousal", "valence", "expression_speed", "head_speed", "head_accent")),
+    StreamSpec("flow", ("energy", "accent", "energy_left", "energy_right")),
+    StreamSpec(FORM, FORM_DIMS),
+)
+"""What the embedded model's adapter reads."""
+
+
+class SeenStream(Protocol):
+    """What is needed of an embedding stream (`vision.EmbeddingStream` is one)."""
+
+    values: np.ndarray
+    mask: np.ndarray
+    rate_hz: float
+    dims: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class StepStream:
+    """A stream on the step grid.
+
+    Attributes:
+        values: [S, D_s] float32.
+        mask: [S] bool, False where nothing was seen.
+    """
+
+    values: np.ndarray
+    mask: np.ndarray
+
+
+def normalise(stream: str, dim: str, values: np.ndarray, seen: np.ndarray) -> np.ndarray:
+    """Bring one dimension to about 0..1 (activities) or clip it to [-2, 2] (levels).
+
+    Args:
+        stream: name of the stream.
+        dim: name of the dimension.
+        values: [T_e].
+        seen: [T_e] bool; only these rows count for the percentile.
+
+    Returns:
+        [T_e] float32.
+    """
+    floor = ACTIVITY_FLOORS.get((stream, dim))
+    if floor is None:
+        return np.clip(values, -2, 2).astype(np.float32)
+    top = np.percentile(values[seen], 95) if seen.any() else 0.0
+    return np.clip(values / (top + floor), 0, ACTIVITY_LIMIT).astype(np.float32)
+
+
+def form_stream(num_steps: int, ending_step: float | None = None) -> StepStream:
+    """The form stream of a cue: nearness of its opening and of its ending, each 1 there and falling off in two bars.
+
+    Args:
+        num_steps: steps S of the cue.
+        ending_step: where the music is over, S by default; steps behind it keep 1.
+    """
+    steps = np.arange(num_steps)
+    to_end = np.maximum((num_steps if ending_step is None else ending_step) - steps, 0)
+    values = np.stack([np.exp(-steps / FORM_DECAY_STEPS), np.exp(-to_end / FORM_DECAY_STEPS)], axis=1)
+    return StepStream(values.astype(np.float32), np.ones(num_steps, dtype=bool))
+
+
+def condition(
+    streams: Mapping[str, SeenStream], timeline: Timeline, specs: Sequence[StreamSpec]
+) -> dict[str, StepStream]:
+    """Put the streams an adapter reads on a cue's step grid.
+
+    Streams it does not read are ignored; those it reads but does not get are left out (the adapter then uses its
+    learned row for a missing stream).
+
+    Args:
+        streams: by name, of one clip.
+        timeline: the cue's grid.
+        specs: the adapter's streams.
+
+    Returns:
+        By stream name.
+
+    Raises:
+        UnknownNameError: a stream lacks a dimension that the adapter reads.
+    """
+    times = timeline.step_times()
+    result: dict[str, StepStream] = {}
+    for spec in specs:
+        if spec.name == FORM:
+            result[FORM] = form_stream(timeline.num_steps, _ending_step(timeline))
+        elif spec.name in streams:
+            result[spec.name] = _on_grid(spec, streams[spec.name], times)
+    return result
+
+
+def _on_grid(spec: StreamSpec, stream: SeenStream, times: np.ndarray) -> StepStream:
+    absent = [dim for dim in spec.dims if dim not in stream.dims]
+    if absent:
+        raise UnknownNameError(
+            f"The adapter reads {spec.name}.{absent[0]}, which this {spec.name} stream does not have.",
+            remedy=f"It has: {', '.join(stream.dims[:12])} ...",
+        )
+    columns = [
+        normalise(spec.name, dim, stream.values[:, stream.dims.index(dim)], stream.mask) for dim in spec.dims
+    ]
+    values = resample_rows(np.stack(columns, axis=1), stream.rate_hz, times)
+    nearest = np.clip(np.rint(times * stream.rate_hz).astype(int), 0, len(stream.mask) - 1)
+    return StepStream(values, np.asarray(stream.mask, dtype=bool)[nearest])
+
+
+def _ending_step(timeline: Timeline) -> float:
+    """The end of the bar whose first beat is the last one with at least a second of picture behind it."""
+    bar = STEPS_PER_BEAT * BEATS_PER_BAR
+    last_landing = (float(timeline.duration - timeline.start) - 1.0) * float(timeline.rate_hz)
+    return (max(0, int(last_landing // bar)) + 1) * bar

@@ -1,0 +1,104 @@
+"""Files that are whole or absent: atomic writes, content digests, canonical JSON."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+CHUNK_BYTES = 1 << 20
+
+
+def digest_bytes(*parts: bytes) -> str:
+    """sha256 (hex) of the parts, each preceded by its length so that borders count."""
+    hasher = hashlib.sha256()
+    for part in parts:
+        hasher.update(len(part).to_bytes(8, "little"))
+        hasher.update(part)
+    return hasher.hexdigest()
+
+
+def digest_of(value: Any) -> str:
+    """sha256 (hex) of a JSON-like value, independent of key order."""
+    return digest_bytes(canonical_json(value).encode())
+
+
+def digest_file(path: str | Path) -> str:
+    """sha256 (hex) of a file's content, read once."""
+    hasher = hashlib.sha256()
+    with open(path, "rb") as file:
+        while chunk := file.read(CHUNK_BYTES):
+            hasher.update(chunk)
+    return hasher.hexdigest()
+
+
+def canonical_json(value: Any) -> str:
+    """JSON with sorted keys and no spaces; raises TypeError on what JSON can't hold."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+@contextlib.contextmanager
+def atomic_path(final: str | Path) -> Iterator[Path]:
+    """A temporary path beside `final` that replaces it when the block ends well.
+
+    The temporary file is fsynced before the rename and removed if the block raises. It keeps the final suffix,
+    because muxers choose the container by it, and starts with a dot so that nobody takes it for a result.
+    """
+    final = Path(final)
+    final.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=final.parent, prefix=f".{final.stem[:60]}.", suffix=f".partial{final.suffix}")
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        with open(temporary, "rb+") as file:
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, final)
+        _sync_folder(final.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_bytes(final: str | Path, content: bytes) -> None:
+    """Write a file atomically."""
+    with atomic_path(final) as temporary:
+        temporary.write_bytes(content)
+
+
+def write_json(final: str | Path, value: Any) -> None:
+    """Write indented JSON atomically."""
+    write_bytes(final, (json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode())
+
+
+def append_line(path: str | Path, line: str) -> None:
+    """Append one line with a single write, so that lines of two processes never mix."""
+    assert "\n" not in line
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    try:
+        os.write(handle, (line + "\n").encode())
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def cache_root() -> Path:
+    """Where caches live: `EXPOTION_CACHE`, else the user's cache folder."""
+    if configured := os.environ.get("EXPOTION_CACHE"):
+        return Path(configured)
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "expotion"
+
+
+def _sync_folder(folder: Path) -> None:
+    with contextlib.suppress(OSError):  # not every file system lets a folder be synced
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
