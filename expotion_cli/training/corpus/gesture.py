@@ -1,0 +1,183 @@
+"""What a body might do while the music plays: a curve of energy and points of accent.
+
+Composed pieces are driven by such gestures, so that the training music holds every kind of local density, stillness
+and irregular accent that a filmed person may ask for later.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from random import Random
+
+HALF_BEAT = 6
+"""Steps of one energy value."""
+STILL = 0.06
+"""Energy up to which nothing new begins."""
+
+
+@dataclass
+class Gesture:
+    """Energy and accents of one piece.
+
+    Attributes:
+        energy: 0..1, one value each half beat.
+        mute: True where even held notes stop, one value each half beat.
+        accents: step → strength 0..1.
+        follow: how clearly the arrangement follows, 0 (not at all) to 1.
+    """
+
+    energy: list[float]
+    mute: list[bool]
+    accents: dict[int, float] = field(default_factory=dict)
+    follow: float = 1.0
+
+
+def draw_gesture(r: Random, num_beats: int, follow: float, lift: float = 0.0) -> Gesture:
+    """Draw a random gesture.
+
+    Args:
+        num_beats: length in beats.
+        follow: stored in the result.
+        lift: added to the energy of all that is not still (a style's usual level).
+    """
+    length = 2 * num_beats
+    family = r.choice(("rising", "falling", "steady", "waves", "waves", "bursts", "blocks", "blocks", "beats", "arch"))
+    energy = _curve(r, family, num_beats)
+    energy = [min(max(e + lift, 0.1), 1.0) for e in energy]
+    jitter = r.choice((0.0, 0.03, 0.03, 0.08, 0.15))
+    for i in range(0, length, 2):
+        change = r.gauss(0, jitter)
+        for j in (i, i + 1):
+            energy[j] = min(max(energy[j] + change, 0.08), 1.0)
+    mute = [False] * length
+    if r.random() < 0.5:
+        _sudden(r, energy, num_beats, per_beats=32, spans=(2, 8), factor=(0.15, 0.45))
+    if r.random() < 0.4:
+        _sudden(r, energy, num_beats, per_beats=32, spans=(1, 5), factor=(1.5, 3.0))
+    if r.random() < 0.55:
+        silent = r.choice((0.0, 0.5, 1.0))
+        for _ in range(max(1, round(r.uniform(0.5, 1.5) * num_beats / 32))):
+            start = 2 * r.randrange(2, max(3, num_beats - 8)) + (r.random() < 0.15)
+            stop = min(start + r.choice((2, 2, 3, 4, 4, 6, 8, 8, 12, 16)), length - 12)
+            stop_all = r.random() < silent
+            for i in range(start, stop):
+                energy[i] = r.uniform(0, STILL)
+                mute[i] = stop_all
+    gesture = Gesture(energy=energy, mute=mute, follow=follow)
+    gesture.accents = _accents(r, gesture, num_beats)
+    return gesture
+
+
+def steady_gesture(r: Random, num_beats: int, lift: float = 0.0) -> Gesture:
+    """A gesture for music that goes its own way: nearly even energy, a slow wave by sections, no accents."""
+    base = min(max(r.uniform(0.35, 0.7) + lift, 0.2), 0.9)
+    depth, period, phase = r.uniform(0, 0.12), r.choice((32, 64, 128)), r.random() * 6.3
+    energy = [
+        min(max(base + depth * math.sin(phase + 2 * math.pi * (i // 16) * 16 / (2 * period)), 0.15), 0.95)
+        for i in range(2 * num_beats)
+    ]
+    return Gesture(energy=energy, mute=[False] * (2 * num_beats), follow=0.0)
+
+
+def _curve(r: Random, family: str, num_beats: int) -> list[float]:
+    length = 2 * num_beats
+    if family == "blocks":
+        curve: list[float] = []
+        level = r.random()
+        while len(curve) < length:
+            level = (level + r.uniform(0.3, 0.7)) % 1.0
+            curve += [0.08 + 0.92 * level] * (2 * r.choice((2, 3, 4, 4, 6, 8, 8, 12, 16)))
+        return curve[:length]
+    if family == "beats":  # energy changes from beat to beat, as a lively conductor's does
+        curve = []
+        high = r.random() < 0.5
+        while len(curve) < length:
+            level = r.uniform(0.6, 1.0) if high else r.uniform(0.08, 0.4)
+            curve += [level] * r.choice((1, 2, 2, 2, 3, 4, 4, 6))
+            high = not high
+        return curve[:length]
+    if family == "bursts":
+        level = r.uniform(0.12, 0.35)
+        curve = [level] * length
+        position = r.randrange(2, 10)
+        while position < length:
+            size = r.choice((1, 2, 2, 3, 4, 6, 8))
+            peak = r.uniform(0.7, 1.0)
+            for i in range(position, min(position + size, length)):
+                curve[i] = peak
+            position += size + r.choice((4, 6, 8, 10, 14, 16, 22, 32))
+        return curve
+    points = [(0, r.uniform(0.1, 0.9))]
+    while points[-1][0] < length:
+        position = points[-1][0] + 2 * r.choice((3, 4, 6, 8, 8, 12, 16))
+        points.append((position, r.random()))
+    trend = {
+        "rising": lambda t: 0.12 + 0.8 * t,
+        "falling": lambda t: 0.92 - 0.8 * t,
+        "arch": lambda t: 0.15 + 0.8 * math.sin(math.pi * t),
+    }.get(family)
+    if trend is not None:
+        rough = r.choice((0.0, 0.2, 0.4))
+        points = [(p, trend(min(p / length, 1.0)) + rough * (v - 0.5)) for p, v in points]
+    elif family == "steady":
+        base = r.uniform(0.2, 0.85)
+        points = [(p, base + 0.12 * (v - 0.5)) for p, v in points]
+    curve = []
+    for (p0, v0), (p1, v1) in zip(points, points[1:], strict=False):
+        for i in range(p0, min(p1, length)):
+            x = (i - p0) / (p1 - p0)
+            curve.append(v0 + (v1 - v0) * x * x * (3 - 2 * x))
+    return curve
+
+
+def _sudden(
+    r: Random, energy: list[float], num_beats: int, per_beats: int, spans: tuple[int, int], factor: tuple[float, float]
+) -> None:
+    for _ in range(max(1, round(r.uniform(0.3, 1.4) * num_beats / per_beats))):
+        start = 2 * r.randrange(2, max(3, num_beats - 6))
+        times = r.uniform(*factor)
+        for i in range(start, min(start + 2 * r.randint(*spans), len(energy))):
+            energy[i] = min(max(energy[i] * times, 0.07), 1.0)
+
+
+def _accents(r: Random, gesture: Gesture, num_beats: int) -> dict[int, float]:
+    """Points struck together: regular or irregular, on beats or between, also out of stillness."""
+    last = 12 * (num_beats - 4)
+    accents: dict[int, float] = {}
+    manner = r.choice(("none", "regular", "regular", "irregular", "irregular", "irregular", "syncopated", "rises"))
+    if manner == "none":
+        return accents
+    position = 12 * r.randrange(0, 5)
+    gap = r.choice((1, 2, 2, 3, 4, 4, 5, 6, 8))
+    drift = r.random() < 0.3
+    while position < last:
+        strength = r.uniform(0.6, 1.0)
+        if manner == "regular":
+            accents[position] = strength
+            position += 12 * gap
+            if drift and r.random() < 0.12:
+                gap = r.choice((1, 2, 3, 4, 6))
+            if r.random() < 0.06:
+                position += 12 * r.randint(2, 8)
+        elif manner == "irregular":
+            accents[position + (r.choice((0, 0, 0, 0, 6, 6, 3, 9)))] = strength
+            position += 12 * r.choice((1, 1, 2, 2, 3, 3, 4, 5, 5, 7, 9, 11, 14))
+        elif manner == "syncopated":
+            offsets = r.choice(((0, 9, 18), (0, 6, 15), (0, 18, 36), (6, 18), (3, 12), (0, 8, 16), (4, 8, 12), (9, 24)))
+            for offset in offsets:
+                accents[position + offset] = strength
+            position += 12 * r.choice((2, 3, 4, 4, 6, 8, 10))
+        else:  # where energy jumps up
+            accents[position] = strength
+            position += 12
+    if manner == "rises":
+        energy = gesture.energy
+        accents = {
+            6 * i: 0.9 for i in range(1, 2 * num_beats - 8) if energy[i] - energy[i - 1] > 0.22
+        }
+    if r.random() < 0.25:  # lone strokes out of stillness
+        still = [i for i in range(2, 2 * num_beats - 8) if gesture.energy[i] <= STILL]
+        for i in r.sample(still, min(len(still), 1 + len(still) // 8)):
+            accents[6 * i] = 1.0
+    return {step: strength for step, strength in accents.items() if step < last}
