@@ -167,7 +167,7 @@ def read_audio(clip: str | Path | ClipInfo, sample_rate: int = 48000) -> np.ndar
         return sound
     decoded = False
     with open_container(info.path) as container:
-        stream = next(s for s in container.streams.audio if s.codec_context is not None and s.codec_context.sample_rate)
+        stream = container.streams[info.audio.index]
         folded = "mono" if stream.codec_context.channels == 1 else "stereo"
         resampler = av.AudioResampler(format="fltp", layout=folded, rate=sample_rate)
         position: int | None = None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -34,8 +33,9 @@ class AudioInfo:
         codec: libavcodec's name.
         sample_rate: in Hz.
         channels: how many.
-        start: seconds by which it begins after the picture (negative: before).
+        start: seconds by which it begins after the picture (negative: before); an encoder's priming doesn't count.
         duration: seconds of sound in its packets.
+        index: its stream index.
     """
 
     codec: str
@@ -43,6 +43,7 @@ class AudioInfo:
     channels: int
     start: Fraction
     duration: Fraction
+    index: int
 
 
 @dataclass(frozen=True)
@@ -63,9 +64,10 @@ class ClipInfo:
         num_chapters: how many chapters the file lists.
         num_frames: pictures in the file.
         start: the first picture's time stamp in seconds, on the container's clock.
-        container_start: the earliest time stamp of any track in seconds, on the container's clock.
+        container_start: where the container's clock begins, in seconds.
         demuxer: which of `ffmpeg.DEMUXERS` reads it.
         video_index: the picture's stream index.
+        cover_indices: stream indices of cover pictures.
         subtitle_codecs: libavcodec's name for each subtitle track.
         tags: the container's metadata.
     """
@@ -86,6 +88,7 @@ class ClipInfo:
     container_start: Fraction
     demuxer: str
     video_index: int
+    cover_indices: tuple[int, ...]
     subtitle_codecs: tuple[str, ...]
     tags: dict[str, str]
 
@@ -160,9 +163,8 @@ def picture_stream(container: av.container.InputContainer, path: str | Path) -> 
     Raises:
         ProbeError: there is none.
     """
-    attached = av.stream.Disposition.attached_pic
     for stream in container.streams.video:
-        if not stream.disposition & attached and stream.codec_context is not None:
+        if not _is_cover(stream) and stream.codec_context is not None:
             return stream
     what = "it holds sound but no picture." if container.streams.audio else "it holds no picture."
     raise ProbeError(what, path=path, remedy=NOT_A_VIDEO)
@@ -182,8 +184,8 @@ def probe(path: str | Path) -> ClipInfo:
         stream = picture_stream(container, path)
         if container.metadata.get("major_brand", "").strip() in STILL_BRANDS:
             raise ProbeError("it is a still picture.", path=path, remedy=NOT_A_VIDEO)
-        spans, frame = _walk(container, stream, path)
-        picture = spans[stream.index]
+        spans, frames = _walk(container, path)
+        picture, frame = spans[stream.index], frames.get(stream.index)
         if frame is None:
             raise ProbeError(
                 f"its picture ({stream.codec_context.name}) can't be decoded.", path=path, remedy="Convert or repair it first."
@@ -205,14 +207,15 @@ def probe(path: str | Path) -> ClipInfo:
             rotation=orientation.rotation,
             container=_container_name(container, stream, path),
             video_codec=stream.codec_context.name,
-            audio=_audio_info(container, spans, picture),
+            audio=_audio_info(container, spans, frames, picture),
             has_subtitles=bool(subtitles),
             num_chapters=len(container.chapters()),
             num_frames=picture.count,
             start=picture.start,
-            container_start=min((s.start for s in spans.values() if s.count), default=picture.start),
-            demuxer=_demuxer(container),
+            container_start=Fraction(container.start_time or 0, av.time_base),
+            demuxer=demuxer_of(container),
             video_index=stream.index,
+            cover_indices=tuple(s.index for s in container.streams.video if _is_cover(s)),
             subtitle_codecs=subtitles,
             tags=dict(container.metadata),
         )
@@ -220,7 +223,7 @@ def probe(path: str | Path) -> ClipInfo:
 
 def has_no_display_times(container: av.container.InputContainer) -> bool:
     """Whether the container knows only when to decode a frame (AVI); what libavformat guesses from it is wrong."""
-    return _demuxer(container) == "avi"
+    return demuxer_of(container) == "avi"
 
 
 class _Span:
@@ -260,26 +263,31 @@ class _Span:
 
 
 def _walk(
-    container: av.container.InputContainer, stream: av.video.stream.VideoStream, path: Path
-) -> tuple[dict[int, _Span], av.VideoFrame | None]:
+    container: av.container.InputContainer, path: Path
+) -> tuple[dict[int, _Span], dict[int, av.VideoFrame | av.AudioFrame]]:
+    """What each stream's packets cover, and the first decoded frame of each picture or sound."""
     spans = {s.index: _Span(has_no_display_times(container) and s.type == "video") for s in container.streams}
-    frame = None
+    awaited = {s.index for s in container.streams if s.type in ("video", "audio") and s.codec_context is not None}
+    frames: dict[int, av.VideoFrame | av.AudioFrame] = {}
     try:
         for packet in container.demux():
-            if packet.stream_index == stream.index and frame is None:
-                frame = _first_frame(packet)
+            index = packet.stream_index
+            if index in awaited and (frame := _first_frame(packet)) is not None:
+                frames[index] = frame
+                awaited.remove(index)
             if packet.size:
-                spans[packet.stream_index].add(packet)
+                spans[index].add(packet)
     except av.error.FFmpegError as error:
-        if not spans[stream.index].count:
+        if not any(span.count for span in spans.values()):
             raise ProbeError(f"it can't be read ({error.strerror}).", path=path, remedy=CUT_OFF) from error
-        spans[stream.index].damaged = True
-    return spans, frame
+        for span in spans.values():
+            span.damaged = True
+    return spans, frames
 
 
-def _first_frame(packet: av.Packet) -> av.VideoFrame | None:
+def _first_frame(packet: av.Packet) -> av.VideoFrame | av.AudioFrame | None:
     try:
-        return next((f for f in packet.decode()), None)
+        return next(iter(packet.decode()), None)
     except av.error.FFmpegError:
         return None  # a damaged or leading packet; a later one may do
 
@@ -314,28 +322,44 @@ def _rate(stream: av.video.stream.VideoStream, picture: _Span) -> Fraction:
     return nominal if abs(mean / nominal - 1) <= slack else mean.limit_denominator(1_000_000)
 
 
-def _audio_info(container: av.container.InputContainer, spans: dict[int, _Span], picture: _Span) -> AudioInfo | None:
+def _audio_info(
+    container: av.container.InputContainer, spans: dict[int, _Span], frames: dict[int, av.AudioFrame], picture: _Span
+) -> AudioInfo | None:
     for stream in container.streams.audio:
-        span = spans[stream.index]
+        span, frame = spans[stream.index], frames.get(stream.index)
         context = stream.codec_context
-        if context is not None and span.count and context.sample_rate:
-            return AudioInfo(context.name, context.sample_rate, context.channels, span.start - picture.start, span.duration)
+        if context is None or frame is None or not context.sample_rate:
+            continue
+        start = span.start if frame.pts is None else frame.pts * frame.time_base
+        return AudioInfo(
+            codec=context.name,
+            sample_rate=context.sample_rate,
+            channels=context.channels,
+            start=start - picture.start,
+            duration=span.end - start,
+            index=stream.index,
+        )
     return None
 
 
-def _demuxer(container: av.container.InputContainer) -> str:
+def demuxer_of(container: av.container.InputContainer) -> str:
+    """Which of `ffmpeg.DEMUXERS` reads this container."""
     names = container.format.name.split(",")
     return next(name for name in DEMUXERS if name in names)
 
 
 def _container_name(container: av.container.InputContainer, stream: av.video.stream.VideoStream, path: Path) -> str:
-    demuxer = _demuxer(container)
+    demuxer = demuxer_of(container)
     if demuxer == "mov":
         return "mov" if container.metadata.get("major_brand", "qt").strip() == "qt" else "mp4"
     if demuxer == "matroska":
         # both share a demuxer, so only the head's DocType tells them apart
         return "webm" if b"webm" in _read_head(path)[:128] and stream.codec_context.name in WEBM_CODECS else "mkv"
     return demuxer
+
+
+def _is_cover(stream: av.video.stream.VideoStream) -> bool:
+    return bool(stream.disposition & av.stream.Disposition.attached_pic)
 
 
 def _display_matrix(frame: av.VideoFrame) -> np.ndarray | None:

@@ -1,0 +1,144 @@
+"""Music cut to the picture's length, with fades, alone or under the clip's own sound."""
+
+from __future__ import annotations
+
+import math
+import warnings
+
+import numpy as np
+
+from expotion_cli.errors import UsageError
+from expotion_cli.media.loudness import measure
+
+with warnings.catch_warnings():
+    # pydub looks for ffmpeg and ffprobe on the PATH and warns; only its arithmetic is used here
+    warnings.simplefilter("ignore")
+    from pydub import AudioSegment
+
+MODES = ("replace", "under")
+FULL_SCALE = float(2**31 - 1)
+LONGEST_FADE = 1 / 3  # of the music: short clips keep a middle
+QUIETEST_FADE_S = 0.005  # shorter fades click
+
+# `under`: where the clip's own sound counts as sounding, and how the music moves aside
+HOP_S = 0.01
+WINDOW_S = 0.1
+SOUNDING_DB = 18.0  # below the level of its loud parts, the clip's own sound is a pause
+SILENT_DBFS = -60.0
+LEAD_S, HOLD_S, SMOOTH_S = 0.2, 0.6, 0.4
+SWELL_WINDOW_S = 0.4
+SWELL_DB = 3.0  # under speech, the music's own swells above its mean are held to this
+
+
+def mix(
+    music: np.ndarray,
+    sample_rate: int,
+    *,
+    num_samples: int,
+    original: np.ndarray | None = None,
+    mode: str = "replace",
+    fade_in_s: float = 0.02,
+    fade_out_s: float = 1.5,
+    under_lu: float = 12.0,
+    pause_lift_lu: float = 5.0,
+) -> np.ndarray:
+    """Make the sound that goes with the picture. Its level is left to `remux`.
+
+    Args:
+        music: [2, n] float32.
+        sample_rate: of both sounds, in Hz.
+        num_samples: length of the result; longer music is cut, shorter music is followed by silence.
+        original: [2, m] float32, the clip's own sound; needed for `under`.
+        mode: "replace" drops the original, "under" puts the music beneath it.
+        fade_in_s: seconds; at most a third of the music, as is fade_out_s.
+        fade_out_s: seconds; the fade ends with the last sample.
+        under_lu: how far beneath the original's loudness the music lies while the original sounds.
+        pause_lift_lu: how much it rises in the original's pauses.
+
+    Returns:
+        [2, num_samples] float32; may exceed ±1.
+
+    Raises:
+        UsageError: an unknown mode, or `under` without the original.
+    """
+    if mode not in MODES:
+        raise UsageError(f"unknown mix mode {mode!r}.", remedy=f"Use one of: {', '.join(MODES)}.")
+    if mode == "under" and original is None:
+        raise UsageError("the mix mode 'under' needs the clip's own sound.", remedy="Use 'replace' for silent clips.")
+    assert num_samples > 0 and music.ndim == 2 and len(music) == 2, music.shape
+    music = _fade(np.array(music[:, :num_samples], dtype=np.float32), sample_rate, fade_in_s, fade_out_s)
+    music = fit_length(music, num_samples)
+    if mode == "replace":
+        return music
+    own = fit_length(np.asarray(original, dtype=np.float32), num_samples)
+    return own + _beneath(music, own, sample_rate, under_lu, pause_lift_lu)
+
+
+def fit_length(sound: np.ndarray, num_samples: int) -> np.ndarray:
+    """Cut or pad [channels, n] with silence at its end to [channels, num_samples]."""
+    missing = num_samples - sound.shape[1]
+    return sound[:, :num_samples] if missing <= 0 else np.pad(sound, ((0, 0), (0, missing)))
+
+
+def _fade(music: np.ndarray, sample_rate: int, fade_in_s: float, fade_out_s: float) -> np.ndarray:
+    """Fade both ends in place; only they pass through pydub, so long music costs no copies."""
+    length = music.shape[1]
+    for seconds, at_start in ((fade_in_s, True), (fade_out_s, False)):
+        count = round(min(max(seconds, QUIETEST_FADE_S) * sample_rate, length * LONGEST_FADE))
+        if count < 2:
+            continue
+        part = slice(0, count) if at_start else slice(length - count, length)
+        music[:, part] = _faded(music[:, part], sample_rate, at_start)
+    return music
+
+
+def _faded(samples: np.ndarray, sample_rate: int, fade_in: bool) -> np.ndarray:
+    peak = float(np.abs(samples).max())
+    if peak == 0:
+        return samples
+    scale = FULL_SCALE / peak / 2  # integers have no room above full scale, so it is made
+    ramp = np.round(samples.T.astype(np.float64) * scale).astype("<i4")
+    segment = AudioSegment(data=ramp.tobytes(), sample_width=4, frame_rate=sample_rate, channels=2)
+    duration_ms = max(1, math.ceil(1000 * samples.shape[1] / sample_rate))
+    segment = segment.fade_in(duration_ms) if fade_in else segment.fade_out(duration_ms)
+    faded = np.frombuffer(segment.raw_data, dtype="<i4").reshape(-1, 2).T / scale
+    assert faded.shape == samples.shape, (faded.shape, samples.shape)
+    return faded.astype(np.float32)
+
+
+def _beneath(music: np.ndarray, own: np.ndarray, sample_rate: int, under_lu: float, pause_lift_lu: float) -> np.ndarray:
+    """The music at its level beneath the clip's own sound, moving aside where that sounds."""
+    own_lufs = measure(own, sample_rate).integrated_lufs
+    music_lufs = measure(music, sample_rate).integrated_lufs
+    if not (math.isfinite(own_lufs) and math.isfinite(music_lufs)):
+        return music  # one of them is silent or too short to have a loudness: nothing to make room for
+    hop = max(1, round(HOP_S * sample_rate))
+    own_db, music_db = (_level_db(sound, hop, window) for sound, window in ((own, WINDOW_S), (music, SWELL_WINDOW_S)))
+    loud_db = np.percentile(own_db[own_db > SILENT_DBFS], 90) if np.any(own_db > SILENT_DBFS) else SILENT_DBFS
+    sounding = _spread(own_db > max(loud_db - SOUNDING_DB, SILENT_DBFS), round(LEAD_S / HOP_S), round(HOLD_S / HOP_S))
+    mean_db = 10 * math.log10(float(np.mean(10 ** (music_db / 10))))
+    swell_db = np.maximum(0, music_db - mean_db - SWELL_DB)
+    gain_db = own_lufs - under_lu - music_lufs + np.where(sounding, -swell_db, pause_lift_lu)
+    width = max(1, round(SMOOTH_S / HOP_S))
+    window = np.hanning(width + 2)[1:-1]
+    padded = np.pad(gain_db, (width // 2, width - 1 - width // 2), mode="edge")
+    gain_db = np.convolve(padded, window / window.sum(), mode="valid")
+    centres = (np.arange(len(gain_db)) + 0.5) * hop
+    gain = 10 ** (np.interp(np.arange(music.shape[1]), centres, gain_db) / 20)
+    return music * gain.astype(np.float32)
+
+
+def _level_db(sound: np.ndarray, hop: int, window_s: float) -> np.ndarray:
+    """[hops] mean power in dBFS over a window centred on each hop."""
+    hops = -(-sound.shape[1] // hop)
+    power = fit_length(sound, hops * hop).reshape(2, hops, hop)
+    power = np.einsum("chn,chn->h", power, power, dtype=np.float64) / (2 * hop)
+    width = max(1, round(window_s / HOP_S))
+    smooth = np.convolve(np.pad(power, (width // 2, width - 1 - width // 2), mode="edge"), np.full(width, 1 / width), mode="valid")
+    return 10 * np.log10(np.maximum(smooth, 1e-12))
+
+
+def _spread(active: np.ndarray, before: int, after: int) -> np.ndarray:
+    """True where `active` is true within `after` hops back or `before` hops ahead."""
+    reach = np.convolve(active.astype(int), np.ones(before + after + 1, dtype=int))
+    return reach[before : before + len(active)] > 0

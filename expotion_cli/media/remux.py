@@ -1,0 +1,283 @@
+"""The finished video: the picture copied bit for bit, the new sound at its loudness, encoded and measured."""
+
+from __future__ import annotations
+
+import math
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import ffmpeg
+import numpy as np
+
+from expotion_cli.errors import ClipError, LoudnessError, OutputError, UsageError
+from expotion_cli.media import ffmpeg as tool
+from expotion_cli.media.decode import read_audio
+from expotion_cli.media.loudness import BLOCK_S, RESOLUTION_DB, Loudness, measure
+from expotion_cli.media.mix import fit_length
+from expotion_cli.media.probe import ClipInfo, probe
+from expotion_cli.media.retime import RETIMED_DEMUXER, write_retimed
+from expotion_cli.storage import atomic_path
+from expotion_cli.timing import num_samples
+
+TOLERANCE_LU = 0.5
+AIM_LU = 0.3  # another attempt is worth its time only beyond this
+MAX_ATTEMPTS = 8
+SYNC_SLACK_S = Fraction(2, 1000)
+OVERSAMPLED_HZ = 192_000  # peaks between samples become samples here, where the limiter sees them
+SHORT_SOUND_S = 3.0  # what is too short to measure is measured repeated to this length
+CODEC_OVERSHOOT_DB = {"aac": 0.2, "opus": 0.4, "flac": 0.0}  # first guess; what is measured corrects it
+ENCODERS: dict[str, dict[str, Any]] = {
+    "aac": {"acodec": "aac", "audio_bitrate": "256k"},
+    "opus": {"acodec": "libopus", "audio_bitrate": "192k"},
+    "flac": {"acodec": "flac", "sample_fmt": "s32", "bits_per_raw_sample": 24},
+}
+MUXERS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska", ".webm": "webm"}
+CODECS = {"mp4": ("aac",), "mov": ("aac",), "matroska": ("aac", "flac", "opus"), "webm": ("opus",)}
+SUFFIXES = {"mp4": (".mp4", ".m4v", ".mov"), "mov": (".mov",), "mkv": (".mkv",), "webm": (".webm", ".mkv")}
+MP4_PICTURES = {"h264", "hevc", "av1", "mpeg4"}
+SUBTITLES = {"mp4": {"mov_text"}, "mov": {"mov_text"}, "webm": {"webvtt"}}
+NOT_FOR_MATROSKA = {"mov_text", "eia_608", "unknown"}
+# players read the classic tags; the newer kind is written only where the clip already uses it
+APPLE_TAG_PREFIX = "com."
+
+
+@dataclass(frozen=True)
+class RemuxReport:
+    """What was written.
+
+    Attributes:
+        loudness: of the encoded sound in the finished file.
+        gain_db: linear gain on the music.
+        limited: whether the true-peak limiter was at work.
+        audio_codec: "aac", "opus" or "flac".
+        sample_rate: of the encoded sound, in Hz.
+        attempts: how many times it was encoded until it measured right.
+        notes: what a user should know (silence, too short to measure, tracks left out).
+    """
+
+    loudness: Loudness
+    gain_db: float
+    limited: bool
+    audio_codec: str
+    sample_rate: int
+    attempts: int
+    notes: tuple[str, ...]
+
+
+@dataclass
+class _Level:
+    """The gain and limiter setting of one attempt."""
+
+    gain_db: float
+    ceiling_dbtp: float
+    limited: bool
+
+
+def output_suffix(info: ClipInfo) -> str:
+    """The suffix of the scored video: the clip's own where its container takes a copied picture and the new sound.
+
+    Others become MP4 if the picture is of a kind that plays everywhere in MP4 and there are no subtitles to lose, else MKV.
+    """
+    own = info.path.suffix.lower()
+    if info.container in SUFFIXES:
+        return own if own in SUFFIXES[info.container] else SUFFIXES[info.container][0]
+    return ".mp4" if info.video_codec in MP4_PICTURES and not info.has_subtitles else ".mkv"
+
+
+def remux(
+    clip: ClipInfo,
+    music: np.ndarray,
+    sample_rate: int,
+    destination: str | Path,
+    *,
+    target_lufs: float = -14.0,
+    peak_dbtp: float = -1.0,
+    audio_codec: str | None = None,
+    metadata: Mapping[str, str] | None = None,
+) -> RemuxReport:
+    """Write the clip with this sound in place of its own.
+
+    The sound gets a linear gain and, if its peaks then pass the ceiling, a true-peak limiter on the oversampled signal;
+    the *encoded* file is measured, and encoded again with corrected settings until it is right. The file appears whole
+    or not at all.
+
+    Args:
+        clip: what `probe` found out.
+        music: [2, n] float32, cut or padded to the picture's length.
+        sample_rate: in Hz.
+        destination: the file to write; its suffix chooses the container (see `output_suffix`).
+        target_lufs: integrated loudness, met within 0.5 LU.
+        peak_dbtp: highest true peak.
+        audio_codec: "aac", "opus" or "flac"; None: AAC, in WebM Opus.
+        metadata: tags to add to the clip's own.
+
+    Raises:
+        UsageError: the container or the codec doesn't fit.
+        LoudnessError: the target can't be met under the peak.
+        OutputError: the file can't be written.
+    """
+    destination = Path(destination)
+    muxer = MUXERS.get(destination.suffix.lower())
+    if muxer is None:
+        raise UsageError("no such container.", path=destination, remedy=f"Use one of: {', '.join(MUXERS)}.")
+    codec = audio_codec or CODECS[muxer][0]
+    if codec not in CODECS[muxer]:
+        remedy = f"Use one of: {', '.join(CODECS[muxer])}."
+        raise UsageError(f"{codec} sound doesn't go into {destination.suffix}.", path=destination, remedy=remedy)
+    music = fit_length(music, num_samples(clip.duration, sample_rate))
+    job = _Job(clip, music, sample_rate, muxer, codec, dict(metadata or {}))
+    try:
+        with atomic_path(destination) as temporary, tempfile.TemporaryDirectory(
+            prefix=f".{destination.stem[:60]}.", dir=destination.parent
+        ) as scratch:
+            if clip.demuxer == "avi":
+                job.retimed = Path(scratch) / "picture.nut"
+                write_retimed(clip, job.retimed)
+                job.offset_s = Fraction(0)
+            return _settle(job, temporary, destination, target_lufs, peak_dbtp)
+    except OSError as error:
+        reason = f"it can't be written ({error.strerror})."
+        raise OutputError(reason, path=destination, remedy="Check the folder, its permissions and its space.") from error
+
+
+class _Job:
+    """All that stays the same between attempts."""
+
+    def __init__(
+        self, clip: ClipInfo, music: np.ndarray, sample_rate: int, muxer: str, codec: str, metadata: dict[str, str]
+    ):
+        self.clip, self.music, self.sample_rate = clip, music, sample_rate
+        self.muxer, self.codec, self.metadata = muxer, codec, metadata
+        self.offset_s = clip.container_start - clip.start
+        self.retimed: Path | None = None
+        self.output_rate = 48_000 if codec == "opus" else sample_rate
+        self.subtitles = [i for i, name in enumerate(clip.subtitle_codecs) if self._takes_subtitle(name)]
+        self.covers = [] if muxer == "webm" else list(clip.cover_indices)
+
+    def _takes_subtitle(self, name: str) -> bool:
+        return name in SUBTITLES[self.muxer] if self.muxer in SUBTITLES else name not in NOT_FOR_MATROSKA
+
+    def write(self, temporary: Path, destination: Path, level: _Level) -> None:
+        """Encode the sound, copy the rest."""
+        # ffmpeg sets the container's first time stamp to 0; the picture's has to stand there, where the music begins.
+        # A microsecond more never rounds to a tick, but one less would put the first picture before the start.
+        offset = math.ceil(self.offset_s * 1_000_000) + 1 if self.offset_s else 0
+        if self.retimed is not None:
+            source = tool.clip_input(self.retimed, RETIMED_DEMUXER, itsoffset=f"{offset}us")
+            streams = [source["v:0"], self._sound(level)]
+        else:
+            source = tool.clip_input(self.clip.path, self.clip.demuxer, itsoffset=f"{offset}us")
+            streams = [source[str(self.clip.video_index)], self._sound(level)]
+            streams += [source[f"s:{i}"] for i in self.subtitles] + [source[str(i)] for i in self.covers]
+        if self.muxer == "matroska":
+            streams.append(source["t?"])
+        # bitexact: the same input gives the same file, without random identifiers
+        settings: dict[str, Any] = {"f": self.muxer, "vcodec": "copy", "scodec": "copy", "fflags": "+bitexact"}
+        settings |= ENCODERS[self.codec] | {"ar": self.output_rate, "flags:a": "+bitexact"}
+        settings |= {"map_metadata": 0, "map_chapters": 0, "max_muxing_queue_size": 4096}
+        if self.muxer in ("mp4", "mov"):
+            apple = any(key.startswith(APPLE_TAG_PREFIX) for key in self.clip.tags)
+            settings["movflags"] = "+faststart" + ("+use_metadata_tags" if apple else "")
+        for number, (key, value) in enumerate(self.metadata.items()):
+            settings[f"metadata:g:{number}"] = f"{key}={value}"
+        tool.run(ffmpeg.output(*streams, tool.file_url(temporary), **settings), samples=self.music, path=destination)
+
+    def _sound(self, level: _Level) -> Any:
+        sound = tool.pcm_input(self.sample_rate).audio.filter("volume", f"{level.gain_db:.3f}dB", precision="float")
+        if level.limited:
+            sound = sound.filter("aresample", OVERSAMPLED_HZ)
+            sound = sound.filter(
+                "alimiter", limit=10 ** (level.ceiling_dbtp / 20), attack=5, release=60, level="false", latency="true"
+            )
+        sound = sound.filter("aresample", self.output_rate)
+        length = num_samples(self.clip.duration, self.output_rate)
+        return sound.filter("apad", whole_len=length).filter("atrim", end_sample=length)
+
+    def realign(self, temporary: Path) -> bool:
+        """Where sound and picture don't begin together in what was written, move the picture."""
+        written = probe(temporary)
+        assert written.audio is not None
+        late = abs(written.audio.start) > SYNC_SLACK_S
+        if late:
+            self.offset_s += written.audio.start
+        return late
+
+    @property
+    def too_short(self) -> bool:
+        return self.clip.duration < BLOCK_S
+
+    def loudness_before(self) -> Loudness:
+        return measure(_repeated(self.music, self.sample_rate) if self.too_short else self.music, self.sample_rate)
+
+    def loudness_after(self, temporary: Path) -> Loudness:
+        if not self.too_short:
+            return measure(temporary)
+        return measure(_repeated(read_audio(temporary, self.output_rate), self.output_rate), self.output_rate)
+
+    def notes(self, silent: bool) -> tuple[str, ...]:
+        left_out = len(self.clip.subtitle_codecs) - len(self.subtitles)
+        candidates = (
+            (silent, "the sound is silent: its loudness was left alone"),
+            (self.too_short and not silent, f"shorter than {BLOCK_S} s: the loudness is that of the sound repeated"),
+            (left_out, f"{left_out} subtitle track(s) that {self.muxer} can't hold were left out"),
+        )
+        return tuple(text for applies, text in candidates if applies)
+
+
+def _repeated(sound: np.ndarray, sample_rate: int) -> np.ndarray:
+    return np.tile(sound, (1, max(1, math.ceil(SHORT_SOUND_S * sample_rate / sound.shape[1]))))
+
+
+def _settle(job: _Job, temporary: Path, destination: Path, target_lufs: float, peak_dbtp: float) -> RemuxReport:
+    """Write, measure and correct until the loudness and the peak are right."""
+    before = job.loudness_before()
+    silent = not math.isfinite(before.integrated_lufs)
+    # the report is rounded, so aim below the peak by what rounding may hide
+    highest = peak_dbtp - RESOLUTION_DB / 2
+    level = _Level(0.0 if silent else target_lufs - before.integrated_lufs, highest - CODEC_OVERSHOOT_DB[job.codec], False)
+    level.limited = before.true_peak_dbtp + level.gain_db > level.ceiling_dbtp
+    slope, last = 1.0, None
+    for attempt in range(1, MAX_ATTEMPTS + 1):
+        job.write(temporary, destination, level)
+        if attempt == 1 and job.realign(temporary):
+            job.write(temporary, destination, level)
+        after = job.loudness_after(temporary)
+        error = 0.0 if silent else target_lufs - after.integrated_lufs
+        excess = after.true_peak_dbtp - highest
+        if excess <= 0 and (abs(error) <= AIM_LU or (attempt == MAX_ATTEMPTS and abs(error) <= TOLERANCE_LU)):
+            _check(job.clip, temporary, destination)
+            return RemuxReport(
+                after, level.gain_db, level.limited, job.codec, job.output_rate, attempt, job.notes(silent)
+            )
+        if last is not None and abs(level.gain_db - last[0]) > 0.2:
+            # the limiter takes back part of a gain: learn how much is left of it
+            slope = float(np.clip((after.integrated_lufs - last[1]) / (level.gain_db - last[0]), 0.1, 1.0))
+        last = (level.gain_db, after.integrated_lufs)
+        if excess > 0:
+            level.ceiling_dbtp -= excess + RESOLUTION_DB
+        level.gain_db += error / slope
+        level.limited |= before.true_peak_dbtp + level.gain_db > level.ceiling_dbtp or excess > 0
+    raise LoudnessError(
+        f"{target_lufs:g} LUFS can't be met with peaks below {peak_dbtp:g} dBTP: "
+        f"it measures {after.integrated_lufs:.1f} LUFS, {after.true_peak_dbtp:.1f} dBTP.",
+        path=destination,
+        remedy="Choose a lower loudness (--lufs) or less dynamic music.",
+    )
+
+
+def _check(clip: ClipInfo, temporary: Path, destination: Path) -> None:
+    """A full disc or a lenient muxer may lose frames without a word."""
+    remedy = "Convert the clip to MP4 or MKV first."
+    try:
+        written = probe(temporary)
+    except ClipError as error:
+        raise OutputError(f"what was written can't be read back: {error.reason}", path=destination) from error
+    if written.num_frames != clip.num_frames:
+        text = f"{written.num_frames} of {clip.num_frames} frames were copied."
+        raise OutputError(text, path=destination, remedy=remedy)
+    if written.audio is None or abs(written.audio.start) > SYNC_SLACK_S:
+        raise OutputError("sound and picture don't begin together.", path=destination, remedy=remedy)
