@@ -123,3 +123,13 @@ def describe(
         "instruments": {v: instruments[v] for v in sounding if v in instruments},
         "moods": moods,
     }
+
+
+def describe_plain(
+    style: str, mode: str, tempo_bpm: int, tokens: np.ndarray, instruments: dict[str, str], level: float
+) -> dict[str, Any]:
+    """Attributes of a piece without a gesture, of even energy `level`."""
+    half_beats = tokens.shape[1] // 6
+    gesture = Gesture([level] * half_beats, [False] * half_beats, {}, 0.0)
+    r = Random(int(tokens.astype(np.int64).sum()))
+    return describe(r, style, mode, "straight", tempo_bpm, gesture, gesture.energy, tokens, instruments)
