@@ -76,15 +76,15 @@ def discover(inputs: Sequence[str | Path], *, out: str | Path, recursive: bool =
             if path.is_dir():
                 if path.resolve() == out_path:
                     raise UsageError(
-                        "The output folder is also an input.", path=path, remedy="Choose another folder with --out."
+                        "the output folder is also an input.", path=path, remedy="Choose another folder with --out."
                     )
                 members = list(_walk(path, out_path, recursive))
                 if not members:
                     problems.append(
                         ClipError(
-                            "The folder holds no video.",
+                            "the folder holds no video.",
                             path=path,
-                            remedy="Give a folder with clips" + ("." if recursive else ", or leave out --no-recursive."),
+                            remedy="Give a folder with clips." if recursive else "Leave out --no-recursive?",
                         )
                     )
                 for member in members:
@@ -108,7 +108,7 @@ def read_input_list(path: str | Path) -> list[str]:
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "not text"
         raise UsageError(
-            f"The input list can't be read ({reason}).", path=path, remedy="Give a text file with one path a line, or -."
+            f"the input list can't be read ({reason}).", path=path, remedy="Give a text file, one path a line, or -."
         ) from error
     lines = (line.strip() for line in text.splitlines())
     return [line for line in lines if line and not line.startswith("#")]
@@ -127,7 +127,7 @@ def destination(out: str | Path, relative: PurePath, suffix: str) -> Path:
     path = Path(out) / relative.parent / name
     if not path.parent.resolve().is_relative_to(Path(out).resolve()):
         raise UsageError(
-            "The result would land outside the output folder.", path=path, remedy="Remove the link inside --out."
+            "the result would land outside the output folder.", path=path, remedy="Remove the link inside --out."
         )
     return path
 
@@ -149,7 +149,7 @@ def refuse_collisions(pairs: Iterable[tuple[Path, Path]]) -> None:
     taken: dict[str, Path] = {}
     for source, result in pairs:
         if result.resolve() in inputs:
-            raise UsageError("The result would overwrite a clip.", path=result, remedy="Choose another folder with --out.")
+            raise UsageError("the result would overwrite a clip.", path=result, remedy="Choose another --out folder.")
         key = str(result.with_suffix("")).casefold()
         if key in taken:
             raise UsageError(
@@ -193,8 +193,8 @@ def _expand(argument: str) -> list[Path]:
 
 def _missing(argument: str) -> ExpotionError:
     if glob.has_magic(argument):
-        return ClipError("Nothing matches this pattern.", path=argument, remedy="Check the pattern.")
-    return ProbeError("There is no such file or folder.", path=argument, remedy="Check the path.")
+        return ClipError("nothing matches this pattern.", path=argument, remedy="Check the pattern.")
+    return ProbeError("there is no such file or folder.", path=argument, remedy="Check the path.")
 
 
 def _walk(folder: Path, out: Path, recursive: bool) -> Iterator[Path]:

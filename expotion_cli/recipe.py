@@ -252,9 +252,9 @@ def load_recipe(name_or_path: str | Path, flags: Mapping[str, Any] | None = None
     try:
         tables = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise RecipeError(f"The recipe can't be read ({error.strerror}).", path=path) from error
+        raise RecipeError(f"the recipe can't be read ({error.strerror}).", path=path) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise RecipeError(f"The recipe is not valid TOML: {error}.", path=path) from error
+        raise RecipeError(f"the recipe is not valid TOML: {error}.", path=path) from error
     tables.pop("name", None)  # the file's name is the recipe's name; saying it again inside is allowed
     recipe = _apply(Recipe(name=path.stem, path=path), tables, where="recipe", path=path)
     return recipe.override(flags or {})
@@ -271,7 +271,7 @@ def _find(name_or_path: str | Path) -> Path:
     if text.endswith(".toml") or "/" in text or "\\" in text:
         path = Path(text).expanduser()
         if not path.is_file():
-            raise RecipeError("There is no such recipe file.", path=path, remedy="Check the path after --recipe.")
+            raise RecipeError("there is no such recipe file.", path=path, remedy="Check the path after --recipe.")
         return path
     names = recipe_names()
     if text not in names:

@@ -71,7 +71,7 @@ def test_arguments_that_lead_nowhere_are_problems_and_the_others_stay(tree, tmp_
     found = discover([tmp_path / "gone.mp4", f"{tree}/*.xyz", tmp_path / "empty", tree / "a.mp4"], out="scored")
     assert names(found) == ["a.mp4"]
     reasons = [str(problem) for problem in found.problems]
-    assert "no such file" in reasons[0] and "Nothing matches" in reasons[1] and "holds no video" in reasons[2]
+    assert "no such file" in reasons[0] and "nothing matches" in reasons[1] and "holds no video" in reasons[2]
     assert all(problem.remedy for problem in found.problems)
 
 

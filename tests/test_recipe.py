@@ -96,9 +96,9 @@ def test_a_missing_recipe_file_is_an_error_with_its_path(tmp_path):
 
 
 def test_the_digest_ignores_names_titles_and_how_numbers_are_written(tmp_path):
-    one = load_recipe(write(tmp_path, "title = 'A'\n[loudness]\nlufs = -14\n[voices.bass]\nprogram = 32\n", "a.toml"))
-    two = load_recipe(write(tmp_path, "title = 'B'\n[voices.bass]\nprogram = 32.0\n[loudness]\nlufs = -14.0\n", "b.toml"))
-    assert one.digest == two.digest
+    one = write(tmp_path, "title = 'A'\n[loudness]\nlufs = -14\n[voices.bass]\nprogram = 32\n", "a.toml")
+    two = write(tmp_path, "title = 'B'\n[voices.bass]\nprogram = 32.0\n[loudness]\nlufs = -14.0\n", "b.toml")
+    assert load_recipe(one).digest == load_recipe(two).digest
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,149 @@
+"""What a result is known by: its digest, its sidecar, and the tokens it was made from.
+
+A result is done when the video is there, the sidecar beside it names the same digest, and the video's bytes are the
+ones the sidecar recorded. Names and times decide nothing.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from expotion_cli.storage import atomic_path, digest_bytes, digest_file, digest_of, write_json
+
+FORMAT = 1
+"""Raised when the same settings come to give another result."""
+
+SIDECAR_SUFFIX = ".score.json"
+
+
+def artefact_digest(fields: dict[str, Any]) -> str:
+    """sha256 (hex) of all that decides an artefact."""
+    return digest_of({"format": FORMAT, **fields})
+
+
+def sidecar_path(video: Path) -> Path:
+    """`NAME.score.json` beside `NAME.mp4`."""
+    return video.with_name(video.stem + SIDECAR_SUFFIX)
+
+
+def midi_path(video: Path) -> Path:
+    """`NAME.mid` beside `NAME.mp4`."""
+    return video.with_name(video.stem + ".mid")
+
+
+def file_record(path: Path) -> dict[str, Any]:
+    """Name, size and sha256 of a finished file."""
+    return {"file": path.name, "bytes": path.stat().st_size, "sha256": digest_file(path)}
+
+
+def read_sidecar(video: Path) -> dict[str, Any] | None:
+    """The sidecar of a result, or None where there is none that can be read."""
+    try:
+        content = json.loads(sidecar_path(video).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return content if isinstance(content, dict) else None
+
+
+def write_sidecar(video: Path, content: dict[str, Any]) -> None:
+    """Write the sidecar: the last step of a result, so that its presence means the rest is whole."""
+    write_json(sidecar_path(video), content)
+
+
+def is_done(video: Path, digest: str, *, midi: bool = False) -> bool:
+    """Whether this very result is already there, whole and unaltered.
+
+    Args:
+        video: the result's final path.
+        digest: what the sidecar must name.
+        midi: whether a MIDI file belongs to it.
+    """
+    sidecar = read_sidecar(video)
+    if sidecar is None or sidecar.get("artefact") != digest:
+        return False
+    if midi and sidecar.get("midi") is None and sidecar.get("has_midi", True):
+        return False
+    wanted = [(video, sidecar.get("output"))] + ([(midi_path(video), sidecar["midi"])] if sidecar.get("midi") else [])
+    return all(_matches(path, record) for path, record in wanted)
+
+
+def remove_leftovers(video: Path) -> None:
+    """Remove temporary files that a killed run left beside this result."""
+    for final in (video, sidecar_path(video), midi_path(video)):
+        prefix, suffix = f".{final.stem[:60]}.", f".partial{final.suffix}"
+        if final.parent.is_dir():
+            for path in final.parent.iterdir():
+                if path.name.startswith(prefix) and path.name.endswith(suffix):
+                    path.unlink(missing_ok=True)
+
+
+@dataclass(frozen=True)
+class StoredCue:
+    """A cue's tokens with what is needed to render them again without looking at the clip.
+
+    Attributes:
+        tokens: [K, S] int64.
+        notes: plain values: tempo, streams, messages, stage durations.
+    """
+
+    tokens: np.ndarray
+    notes: dict[str, Any]
+
+
+class CueStore:
+    """Tokens on disk, addressed by the digest of all that decided them.
+
+    Args:
+        root: the folder; made when the first cue arrives.
+    """
+
+    def __init__(self, root: Path):
+        self.root = Path(root)
+
+    def path(self, digest: str) -> Path:
+        """Where the cue of this digest lies."""
+        return self.root / digest[:2] / f"{digest}.safetensors"
+
+    def put(self, digest: str, cue: StoredCue) -> None:
+        """Keep a cue; atomic, so a reader sees all of it or nothing."""
+        from safetensors.numpy import save_file
+
+        tokens = np.ascontiguousarray(cue.tokens, dtype=np.int64)
+        notes = json.dumps(cue.notes, sort_keys=True)
+        with atomic_path(self.path(digest)) as temporary:
+            save_file({"tokens": tokens}, temporary, metadata={"notes": notes, "sum": _sum(tokens, notes)})
+
+    def get(self, digest: str) -> StoredCue | None:
+        """The cue, or None where there is none or its bytes are damaged."""
+        path = self.path(digest)
+        return read_cue(path) if path.is_file() else None
+
+
+def read_cue(path: Path) -> StoredCue | None:
+    """Read one stored cue and check its sum; None when it is damaged."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="numpy") as file:
+            tokens, metadata = file.get_tensor("tokens"), file.metadata() or {}
+        notes = metadata["notes"]
+        whole = metadata["sum"] == _sum(tokens, notes)
+    except (OSError, SafetensorError, KeyError):
+        return None
+    return StoredCue(tokens, json.loads(notes)) if whole else None
+
+
+def _sum(tokens: np.ndarray, notes: str) -> str:
+    return digest_bytes(repr(tokens.shape).encode(), tokens.tobytes(), notes.encode())
+
+
+def _matches(path: Path, record: Any) -> bool:
+    try:
+        return path.stat().st_size == record["bytes"] and digest_file(path) == record["sha256"]
+    except (OSError, TypeError, KeyError):
+        return False

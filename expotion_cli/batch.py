@@ -1,0 +1,312 @@
+"""Many clips: plan → run → ledger.
+
+Planning probes everything and loads nothing. Running looks at clips in one thread while cues are generated many at a
+time and finished clips are encoded in another. Whatever is done stays done: a rerun takes up where a kill left off.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from expotion_cli import artefact, scoring
+from expotion_cli.errors import ExpotionError, Interrupted, OutputError
+from expotion_cli.ledger import Ledger
+from expotion_cli.planning import Job, Plan, Result, check_writable
+from expotion_cli.recipe import Recipe
+from expotion_cli.storage import cache_root, write_bytes
+
+if TYPE_CHECKING:
+    from expotion_cli.music.model import Model
+
+AUTO_GROUP = 16
+"""Clips looked at before their cues are generated together; the engine chooses its own batches within."""
+STAGES = ("look", "compose", "render", "encode")
+
+
+@dataclass(frozen=True)
+class Summary:
+    """How a run went.
+
+    Attributes:
+        results: of all clips, problems of planning first, then in the plan's order.
+        duration_s: how long it took.
+        unscorable: planning found no clip that can be scored.
+    """
+
+    results: tuple[Result, ...]
+    duration_s: float = 0.0
+    unscorable: bool = False
+
+    def count(self, status: str) -> int:
+        """How many clips ended so."""
+        return sum(result.status == status for result in self.results)
+
+    @property
+    def exit_code(self) -> int:
+        """0: all scored or already there; 1: some failed; 3: there was nothing that could be scored."""
+        if not self.results or self.unscorable:
+            return 3
+        return 1 if self.count("failed") else 0
+
+
+class Listener:
+    """Hears how a batch goes; the methods do nothing unless overridden. They may be called from several threads."""
+
+    def note(self, text: str) -> None:
+        """Something worth saying once."""
+
+    def stage(self, job: Job, stage: str, share: float) -> None:
+        """A stage of a job stands at this share, 0..1."""
+
+    def result(self, result: Result) -> None:
+        """A clip is through."""
+
+
+def run(
+    plan: Plan, load: Callable[[], Model], *, listener: Listener | None = None, cache: Any = None
+) -> Summary:
+    """Carry a plan out. The plan's problems are counted and noted in the ledger, but not told to the listener again.
+
+    Args:
+        plan: from `plan`.
+        load: gives the model; called once.
+        listener: hears how it goes.
+        cache: an `EmbeddingCache`; by default the one in the user's cache folder.
+
+    Raises:
+        EnvironmentProblem: the weights are missing or damaged.
+        Interrupted: stopped by the user; finished clips stay.
+    """
+    if not plan.jobs:
+        return Summary(plan.problems, unscorable=True)
+    check_writable(plan.settings.out)
+    return _Run(plan, load(), listener or Listener(), cache).carry_out()
+
+
+def artefact_digests(job: Job, plan: Plan, model: Model) -> tuple[str, str]:
+    """(digest of the cue's tokens, digest of the finished result): all that decides each, names and places aside."""
+    recipe = plan.recipe.fields()
+    cue = {
+        "clip": job.content,
+        "streams": job.streams,
+        "watched": list(plan.streams.names),
+        "model": model.digest,
+        "adapter": model.adapter_name,
+        "prompt": job.prompt,
+        "seed": job.seed,
+        **{key: recipe.pop(key) for key in plan.recipe.cue_fields()},
+    }
+    tokens = artefact.artefact_digest({"cue": cue})
+    return tokens, artefact.artefact_digest({"tokens": tokens, "codec": model.codec.digest, "recipe": recipe})
+
+
+class _Run:
+    """One run of a plan; holds what its threads share."""
+
+    def __init__(self, plan: Plan, model: Model, listener: Listener, cache: Any):
+        self.plan, self.model, self.listener = plan, model, listener
+        self.ledger = Ledger(plan.settings.out / "ledger.jsonl")
+        self.store = artefact.CueStore(cache_root() / "cues")
+        self.cache = cache
+        self.digests = {job.name: artefact_digests(job, plan, model) for job in plan.jobs}
+        self.results: dict[str, Result] = {}
+        self.stop = threading.Event()
+        if cache is None and plan.streams.names:
+            from expotion_cli.vision.cache import EmbeddingCache
+
+            self.cache = EmbeddingCache(cache_root() / "embeddings")
+
+    def carry_out(self) -> Summary:
+        started = time.monotonic()
+        for problem in self.plan.problems:
+            self.ledger.write("failed", clip=problem.name, reason=str(problem.error))
+        pending = [job for job in self.plan.jobs if not self._already(job)]
+        looking = ThreadPoolExecutor(1, thread_name_prefix="look")
+        finishing = ThreadPoolExecutor(1, thread_name_prefix="finish")
+        try:
+            cues = {job.name: looking.submit(self._look, job) for job in pending}
+            finished: list[Future] = []
+            for group in _groups(pending, self.plan.settings.batch_size):
+                for job, cue in self._compose(group, cues):
+                    finished.append(finishing.submit(self._finish, job, cue))
+            for future in finished:
+                future.result()
+        except KeyboardInterrupt:
+            self.stop.set()
+            self.ledger.write("interrupted", left=len(self.plan.jobs) - len(self.results))
+            raise Interrupted(
+                f"stopped; {len(self.results)} of {len(self.plan.jobs)} clips are done.",
+                remedy="Run the same command again to go on where it stopped.",
+            ) from None
+        finally:
+            self.stop.set()
+            looking.shutdown(wait=True, cancel_futures=True)
+            finishing.shutdown(wait=True, cancel_futures=True)
+        results = (*self.plan.problems, *(self.results[job.name] for job in self.plan.jobs))
+        return Summary(results, round(time.monotonic() - started, 3))
+
+    def _already(self, job: Job) -> bool:
+        digest = self.digests[job.name][1]
+        if self.plan.settings.overwrite:
+            return False
+        if artefact.is_done(job.destination, digest, midi=self.plan.settings.midi):
+            if not self.ledger.knows(digest):
+                self.ledger.write("already", clip=job.name, artefact=digest)
+            sidecar = artefact.read_sidecar(job.destination)
+            self._settle(Result(job.name, "already", job.destination, sidecar=sidecar))
+            return True
+        foreign = (
+            job.destination.exists()
+            and artefact.read_sidecar(job.destination) is None
+            and not self.ledger.began(str(job.destination.relative_to(self.plan.settings.out)))
+        )
+        if foreign:
+            self._fail(
+                job,
+                OutputError(
+                    "this file was not made by expotion.", path=job.destination, remedy="Move it, or pass --overwrite."
+                ),
+            )
+        return foreign
+
+    def _look(self, job: Job) -> artefact.StoredCue | scoring.Seen:
+        """A cue that is already composed, or else what the encoders see. Runs in the looking thread."""
+        if not self.plan.settings.overwrite and (cue := self.store.get(self.digests[job.name][0])) is not None:
+            return cue
+
+        def progress(share: float) -> None:
+            if self.stop.is_set():
+                raise Interrupted("stopped")
+            self.listener.stage(job, "look", share)
+
+        progress(0.0)
+        seen = scoring.see(job.clip, self.plan.streams.names, cache=self.cache, on_progress=progress)
+        self.listener.stage(job, "look", 1.0)
+        return seen
+
+    def _compose(
+        self, group: Sequence[Job], looked: Mapping[str, Future]
+    ) -> Iterator[tuple[Job, artefact.StoredCue]]:
+        """Cues of a group as they get ready: stored ones first, then those generated together."""
+        waiting: list[tuple[Job, Any, dict[str, Any]]] = []
+        for job in group:
+            outcome = None
+            with self._guard(job):
+                outcome = looked[job.name].result()
+            if isinstance(outcome, artefact.StoredCue):
+                yield job, outcome
+            if not isinstance(outcome, scoring.Seen):
+                continue
+            with self._guard(job):
+                request, tempo = scoring.compose_request(
+                    self.model, outcome, job.clip.duration, self.plan.recipe, prompt=job.prompt, seed=job.seed
+                )
+                notes = {
+                    "tempo": scoring.tempo_record(tempo),
+                    "streams": list(outcome.reports),
+                    "notes": list(outcome.notes),
+                    "stages_s": {"look": outcome.duration_s},
+                }
+                waiting.append((job, request, notes))
+        if not waiting:
+            return
+        watch = time.monotonic()
+        jobs = [job for job, _, _ in waiting]
+        try:
+            generated = self.model.generate(
+                [request for _, request, _ in waiting],
+                batch_size=self.plan.settings.batch_size,
+                on_progress=lambda done, total: [self.listener.stage(job, "compose", done / total) for job in jobs],
+            )
+            for index, tokens in generated:
+                job, _, notes = waiting[index]
+                notes["stages_s"]["compose"] = round(time.monotonic() - watch, 3)
+                notes["composed_together"] = len(waiting)
+                cue = artefact.StoredCue(tokens, notes)
+                self.store.put(self.digests[job.name][0], cue)
+                jobs.remove(job)
+                yield job, cue
+        except Exception as error:  # what breaks the generation of a group must not end the batch
+            for job in list(jobs):
+                with self._guard(job):
+                    raise error
+
+    def _finish(self, job: Job, cue: artefact.StoredCue) -> None:
+        """Tokens → music → scored video → sidecar. Runs in the finishing thread."""
+        if self.stop.is_set():
+            return
+        with self._guard(job):
+            settings, recipe = self.plan.settings, self.plan.recipe
+            digest = self.digests[job.name][1]
+            watch = scoring.Stopwatch()
+            self.listener.stage(job, "render", 0.0)
+            timeline = scoring.cue_timeline(self.model, job.clip.duration, cue.notes["tempo"])
+            score = scoring.render(self.model, cue.tokens, timeline, recipe, seed=job.seed)
+            watch.lap("render")
+            self.listener.stage(job, "encode", 0.0)
+            relative = str(job.destination.relative_to(settings.out))
+            self.ledger.write("begin", clip=job.name, output=relative, artefact=digest)
+            artefact.remove_leftovers(job.destination)
+            midi = artefact.midi_path(job.destination)
+            if settings.midi and score.midi is not None:
+                write_bytes(midi, score.midi)
+            elif (artefact.read_sidecar(job.destination) or {}).get("midi"):
+                midi.unlink(missing_ok=True)  # it belongs to a result that is about to be replaced
+            report = scoring.finish(job.clip, score, recipe, job.destination, tags=_tags(job, recipe, self.model))
+            watch.lap("encode")
+            sidecar = scoring.describe(
+                self.model, recipe, job.clip, cue.notes, report, prompt=job.prompt, seed=job.seed, stages_s=watch.stages
+            )
+            sidecar |= {
+                "artefact": digest,
+                "clip": {"file": job.name, "sha256": job.content, **sidecar["clip"]},
+                "output": {**artefact.file_record(job.destination), **sidecar["output"]},
+                "midi": artefact.file_record(midi) if settings.midi and score.midi is not None else None,
+                "has_midi": score.midi is not None,
+            }
+            artefact.write_sidecar(job.destination, sidecar)
+            self.ledger.write("scored", clip=job.name, output=relative, artefact=digest, seed=job.seed)
+            self._settle(Result(job.name, "scored", job.destination, sidecar=sidecar))
+
+    @contextlib.contextmanager
+    def _guard(self, job: Job) -> Iterator[None]:
+        """One bad clip never hurts the others: whatever goes wrong inside is this clip's failure."""
+        try:
+            yield
+        except Interrupted:
+            pass
+        except ExpotionError as error:
+            self._fail(job, error)
+        except OSError as error:
+            self._fail(job, OutputError(f"{error.strerror or error}.", path=error.filename or job.clip.path))
+        except Exception as error:
+            reason = f"unexpected {type(error).__name__}: {error}. The ledger holds the details."
+            self._fail(job, ExpotionError(reason, path=job.clip.path), details=traceback.format_exc())
+
+    def _fail(self, job: Job, error: ExpotionError, details: str | None = None) -> None:
+        extra = {"details": details} if details else {}
+        with contextlib.suppress(OSError):  # a full disk must not hide the reason
+            self.ledger.write("failed", clip=job.name, reason=str(error), **extra)
+        self._settle(Result(job.name, "failed", error=error))
+
+    def _settle(self, result: Result) -> None:
+        self.results[result.name] = result
+        self.listener.result(result)
+
+
+def _tags(job: Job, recipe: Recipe, model: Model) -> dict[str, str]:
+    if "comment" in {key.lower() for key in job.clip.tags}:
+        return {}  # the clip's own comment stays
+    return {"comment": f"Music: expotion, recipe {recipe.name}, model {model.name}, seed {job.seed}"}
+
+
+def _groups(jobs: Sequence[Job], batch_size: int | str) -> Iterable[Sequence[Job]]:
+    size = AUTO_GROUP if batch_size == "auto" else int(batch_size)
+    return (jobs[start : start + size] for start in range(0, len(jobs), size))

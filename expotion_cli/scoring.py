@@ -1,0 +1,392 @@
+"""The ladder of one clip: picture → embedding streams → cue → tokens → music → scored video.
+
+Every rung is a function of its own; `score_clip` climbs them all. `batch` climbs them for many clips at a time.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import platform
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from fractions import Fraction
+from functools import lru_cache
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from expotion_cli import __version__
+from expotion_cli.errors import RecipeError, UnknownNameError, UsageError
+from expotion_cli.recipe import Recipe, nearest_hint
+from expotion_cli.timing import Timeline, num_samples
+
+if TYPE_CHECKING:
+    from expotion_cli.media.probe import ClipInfo
+    from expotion_cli.media.remux import RemuxReport
+    from expotion_cli.music.engine import CueRequest
+    from expotion_cli.music.model import Model
+    from expotion_cli.vision.cache import EmbeddingCache
+    from expotion_cli.vision.encoder import EmbeddingStream
+
+FALLBACK_STREAM = "flow"
+"""Needs nobody in the picture, and no system library."""
+
+Progress = Callable[[float], None]
+"""Called with the share that is done, 0..1."""
+
+
+@dataclass(frozen=True)
+class StreamChoice:
+    """Which encoders will look at the clips.
+
+    Attributes:
+        names: streams to encode.
+        notes: said once: what is missing and how to get it.
+    """
+
+    names: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What the encoders saw in one clip.
+
+    Attributes:
+        streams: those that saw something, by name.
+        reports: a plain record for each encoded stream: name, encoder, version, digest, found (share of rows).
+        notes: in words, what is out of the ordinary.
+        duration_s: how long it took.
+    """
+
+    streams: dict[str, EmbeddingStream] = field(default_factory=dict)
+    reports: tuple[dict[str, Any], ...] = ()
+    notes: tuple[str, ...] = ()
+    duration_s: float = 0.0
+
+
+@dataclass(frozen=True)
+class Score:
+    """The music of a clip, before it meets its sound.
+
+    Attributes:
+        audio: [2, n] float32.
+        sample_rate: in Hz.
+        midi: a standard MIDI file, where the codec writes notes.
+    """
+
+    audio: np.ndarray
+    sample_rate: int
+    midi: bytes | None
+
+
+@dataclass(frozen=True)
+class ScoredClip:
+    """A finished clip.
+
+    Attributes:
+        output: the video.
+        seen, tempo, score, report: what the rungs returned; `tempo` is None for codecs without a beat.
+    """
+
+    output: Path
+    seen: Seen
+    tempo: Any
+    score: Score
+    report: RemuxReport
+
+
+def choose_streams(names: Iterable[str]) -> StreamChoice:
+    """Which of the wanted encoders work on this machine; `flow` stands in when none of them does.
+
+    Raises:
+        UnknownNameError: no encoder of that name.
+    """
+    names = tuple(names)
+    if not names:
+        return StreamChoice(())
+    from expotion_cli.vision.streams import available_encoders
+
+    available = available_encoders()
+    for name in names:
+        if name not in available:
+            known = ", ".join(available)
+            raise UnknownNameError(
+                f"No embedding stream is called {name!r}{nearest_hint(name, available)}.", remedy=f"Streams: {known}."
+            )
+    chosen = tuple(name for name in names if available[name] is None)
+    # Several encoders often miss the same library: say each reason once.
+    reasons: dict[str, list[str]] = {}
+    for name in names:
+        if available[name] is not None:
+            reasons.setdefault(str(available[name]), []).append(name)
+    notes = [f"{' and '.join(missing)} left out: {reason}" for reason, missing in reasons.items()]
+    if not chosen:
+        chosen = (FALLBACK_STREAM,)
+    return StreamChoice(chosen, tuple(notes))
+
+
+def see(
+    clip: ClipInfo, names: Iterable[str], *, cache: EmbeddingCache | None = None, on_progress: Progress | None = None
+) -> Seen:
+    """Look at a clip: encode its streams in one decoding pass.
+
+    A stream that found nobody is set aside; when nothing else is left, `flow` is encoded instead.
+
+    Raises:
+        DecodeError: the picture can't be read.
+    """
+    names = tuple(names)
+    if not names:
+        return Seen(notes=("the picture was not looked at",))
+    from expotion_cli.vision.streams import encode_clip
+
+    started = time.monotonic()
+    encoded = dict(encode_clip(clip, names, cache=cache, on_progress=on_progress))
+    notes = []
+    blind = [name for name, stream in encoded.items() if not stream.mask.any()]
+    if blind:
+        notes.append(f"nobody found by {' and '.join(blind)}")
+    if len(blind) == len(encoded) and FALLBACK_STREAM not in encoded:
+        encoded |= encode_clip(clip, (FALLBACK_STREAM,), cache=cache, on_progress=on_progress)
+        notes[-1] += f", followed {FALLBACK_STREAM} instead"
+    reports = tuple(
+        {
+            "name": stream.name,
+            "encoder": stream.encoder,
+            "version": stream.version,
+            "digest": stream.digest,
+            "found": round(float(np.mean(stream.mask)), 4),
+        }
+        for stream in encoded.values()
+    )
+    streams = {name: stream for name, stream in encoded.items() if name not in blind}
+    return Seen(streams, reports, tuple(notes), round(time.monotonic() - started, 3))
+
+
+def compose_request(
+    model: Model, seen: Seen, duration: Fraction, recipe: Recipe, *, prompt: str, seed: int
+) -> tuple[CueRequest, Any]:
+    """Make the cue's request: tempo, step grid and conditioning.
+
+    Returns:
+        The request, and the tempo (None for codecs without a beat).
+    """
+    from expotion_cli.music.engine import CueRequest
+    from expotion_cli.music.sampling import Sampling
+
+    bpm_range = (recipe.tempo.min, recipe.tempo.max)
+    tempo = model.tempo(seen.streams, duration, bpm_range, recipe.tempo.fixed_bpm)
+    timeline = model.codec.timeline(duration, tempo)
+    drawn = dataclasses.asdict(recipe.generate)
+    del drawn["seed"]
+    request = CueRequest(
+        prompt=prompt,
+        timeline=timeline,
+        conditioning=model.condition(seen.streams, timeline),
+        seed=seed,
+        sampling=Sampling(**drawn),
+    )
+    return request, tempo
+
+
+def check_sound(recipe: Recipe) -> None:
+    """Check the tables `[sound]` and `[voices]` before any work is done.
+
+    Raises:
+        RecipeError: an unknown key or a value out of range.
+    """
+    _voicing(recipe, 0)
+
+
+def render(model: Model, tokens: np.ndarray, timeline: Timeline, recipe: Recipe, *, seed: int) -> Score:
+    """Turn tokens [K, S] into music exactly as long as the timeline."""
+    rendering = model.codec.decode(tokens, timeline, _voicing(recipe, seed), seed=seed)
+    audio = np.atleast_2d(np.asarray(rendering.audio, dtype=np.float32))
+    if len(audio) == 1:
+        audio = np.repeat(audio, 2, axis=0)
+    return Score(audio, rendering.sample_rate, rendering.midi)
+
+
+def finish(
+    clip: ClipInfo, score: Score, recipe: Recipe, destination: Path, *, tags: Mapping[str, str] | None = None
+) -> RemuxReport:
+    """Mix the music with the clip's own sound, bring it to its loudness and put it under the untouched picture.
+
+    Raises:
+        OutputError: the result can't be written, or the loudness can't be met.
+        DecodeError: the clip's own sound can't be read.
+    """
+    from expotion_cli.media.decode import read_audio
+    from expotion_cli.media.mix import mix
+    from expotion_cli.media.remux import remux
+
+    settings = recipe.mix
+    original = None
+    if settings.mode == "under" and clip.audio is not None:
+        original = read_audio(clip.path, score.sample_rate)
+    mixed = mix(
+        score.audio,
+        score.sample_rate,
+        original=original,
+        mode="replace" if original is None else settings.mode,
+        num_samples=num_samples(clip.duration, score.sample_rate),
+        fade_in_s=settings.fade_in_s,
+        fade_out_s=settings.fade_out_s,
+        under_lu=settings.under_lu,
+    )
+    return remux(
+        clip,
+        mixed,
+        score.sample_rate,
+        destination,
+        target_lufs=recipe.loudness.lufs,
+        peak_dbtp=recipe.loudness.peak_dbtp,
+        metadata=dict(tags or {}),
+    )
+
+
+def score_clip(
+    path: str | Path,
+    destination: str | Path,
+    *,
+    model: Model,
+    recipe: Recipe,
+    prompt: str | None = None,
+    seed: int = 0,
+    cache: EmbeddingCache | None = None,
+) -> ScoredClip:
+    """Score one clip, all rungs.
+
+    Args:
+        path: the clip.
+        destination: the video to write; its suffix should be `media.remux.output_suffix`'s.
+        model: from `music.model.load_model`.
+        recipe: from `recipe.load_recipe`.
+        prompt: instead of the recipe's.
+        seed: of this take.
+        cache: keeps embedding streams.
+
+    Raises:
+        ClipError: the clip can't be scored.
+        OutputError: the result can't be written.
+    """
+    from expotion_cli.media.probe import probe
+
+    clip = probe(path)
+    seen = see(clip, choose_streams(recipe.streams.use).names, cache=cache)
+    words = recipe.prompt if prompt is None else prompt
+    request, tempo = compose_request(model, seen, clip.duration, recipe, prompt=words, seed=seed)
+    ((_, tokens),) = model.generate([request])
+    score = render(model, tokens, request.timeline, recipe, seed=seed)
+    report = finish(clip, score, recipe, Path(destination))
+    return ScoredClip(Path(destination), seen, tempo, score, report)
+
+
+class Stopwatch:
+    """Collects how long stages took, in seconds."""
+
+    def __init__(self) -> None:
+        self.stages: dict[str, float] = {}
+        self._started = time.monotonic()
+
+    def lap(self, stage: str) -> None:
+        """The time since the last lap (or the start) belongs to this stage."""
+        now = time.monotonic()
+        self.stages[stage] = round(self.stages.get(stage, 0.0) + now - self._started, 3)
+        self._started = now
+
+
+def tempo_record(tempo: Any) -> dict[str, Any] | None:
+    """A tempo as plain values, exact enough to make the same grid again."""
+    if tempo is None:
+        return None
+    return {
+        "bpm": round(float(tempo.bpm), 3),
+        "start_s": round(float(tempo.start), 6),
+        "confidence": round(float(tempo.confidence), 3),
+        "exact": [str(Fraction(tempo.bpm)), str(Fraction(tempo.start))],
+    }
+
+
+def cue_timeline(model: Model, duration: Fraction, record: Mapping[str, Any] | None) -> Timeline:
+    """The step grid of a cue from its duration and the record of its tempo."""
+    if record is None:
+        return model.codec.timeline(duration, None)
+    from expotion_cli.music.pulse import Tempo
+
+    bpm, start = (Fraction(text) for text in record["exact"])
+    return model.codec.timeline(duration, Tempo(bpm=bpm, start=start, confidence=record["confidence"]))
+
+
+def describe(
+    model: Model,
+    recipe: Recipe,
+    clip: ClipInfo,
+    cue_notes: Mapping[str, Any],
+    report: RemuxReport,
+    *,
+    prompt: str,
+    seed: int,
+    stages_s: Mapping[str, float],
+) -> dict[str, Any]:
+    """What the sidecar says about a result, in plain JSON values; a silent result's loudness is null."""
+    tempo = cue_notes["tempo"]
+    return {
+        "format": 1,
+        "clip": {
+            "duration_s": round(float(clip.duration), 6),
+            "fps": round(float(clip.fps), 6),
+            "width": clip.width,
+            "height": clip.height,
+            "has_sound": clip.audio is not None,
+        },
+        "output": {"audio_codec": report.audio_codec, "sample_rate": report.sample_rate},
+        "recipe": {"name": recipe.name, "digest": recipe.digest, **recipe.fields()},
+        "prompt": prompt,
+        "seed": seed,
+        "model": {"name": model.name, "digest": model.digest, "licence": model.licence},
+        "adapter": model.adapter_name,
+        "device": str(model.device),
+        "dtype": str(model.dtype).removeprefix("torch."),
+        "streams": cue_notes["streams"],
+        "tempo": tempo and {key: tempo[key] for key in ("bpm", "start_s", "confidence")},
+        "loudness": {
+            "integrated_lufs": _finite(report.loudness.integrated_lufs),
+            "true_peak_dbtp": _finite(report.loudness.true_peak_dbtp),
+            "range_lu": _finite(report.loudness.range_lu),
+            "gain_db": _finite(report.gain_db),
+            "limited": report.limited,
+        },
+        "notes": [*cue_notes["notes"], *report.notes],
+        "stages_s": {**cue_notes["stages_s"], **stages_s},
+        "composed_together": cue_notes["composed_together"],
+        "versions": _versions(),
+    }
+
+
+def _finite(value: float) -> float | None:
+    return round(float(value), 2) if np.isfinite(value) else None
+
+
+@lru_cache(maxsize=1)
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for name in ("expotion", "torch", "transformers", "mediapipe", "av", "symusic", "numpy"):
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return {**found, "expotion": __version__}
+
+
+def _voicing(recipe: Recipe, seed: int) -> Any:
+    from expotion_cli.music.voicing import Voicing
+
+    try:
+        return Voicing.from_table({"sound": recipe.sound, "voices": recipe.voices}, seed)
+    except UsageError as error:
+        raise RecipeError(error.reason, path=recipe.path, remedy=error.remedy) from None
