@@ -1,0 +1,248 @@
+"""MediaPipe's landmarkers as this package uses them: the shipped task files, and worker processes that run them."""
+
+from __future__ import annotations
+
+import atexit
+import ctypes
+import functools
+import importlib.util
+import os
+import queue
+import subprocess
+import sys
+import tempfile
+import threading
+import tomllib
+from pathlib import Path
+
+import numpy as np
+
+from expotion_cli import storage
+from expotion_cli.assets import shipped_folder
+from expotion_cli.errors import DecodeError, MissingLibraryError, WeightsError
+from expotion_cli.vision import worker as protocol
+from expotion_cli.vision.encoder import Picture
+
+SYSTEM_LIBRARIES = {
+    "libGL.so.1": "libgl1",
+    "libEGL.so.1": "libegl1",
+    "libGLESv2.so.2": "libgles2",
+    "libgthread-2.0.so.0": "libglib2.0-0",
+}
+"""What MediaPipe's wheel and its OpenCV load from the system, and the Debian package that holds it."""
+
+_CLOSED_PORT = "http://127.0.0.1:9"
+_QUEUE_PICTURES = 4
+_idle: dict[str, list["LandmarkWorker"]] = {}
+_idle_lock = threading.Lock()
+
+
+@functools.cache
+def task_file(kind: str) -> tuple[Path, str]:
+    """The task file of the manifest `mediapipe-<kind>` and its sha256, checked against the manifest.
+
+    Raises:
+        WeightsError: the manifest or the file is missing, or the file differs from what the manifest pins.
+    """
+    folder = shipped_folder("models")
+    manifest_path = folder / f"mediapipe-{kind}.toml"
+    try:
+        entry = tomllib.loads(manifest_path.read_text(encoding="utf-8"))["files"][0]
+        path, pinned = folder / entry["path"], entry["sha256"]
+    except (OSError, tomllib.TOMLDecodeError, KeyError, IndexError) as error:
+        raise WeightsError(
+            f"The encoder's manifest can't be read ({error}).", path=manifest_path, remedy="Install the package again."
+        ) from error
+    if not path.is_file():
+        raise WeightsError("The encoder's weights are missing.", path=path, remedy="Install the package again.")
+    if storage.digest_file(path) != pinned:
+        raise WeightsError(
+            "The encoder's weights are not the ones its manifest pins.", path=path, remedy="Install the package again."
+        )
+    return path, pinned
+
+
+@functools.cache
+def missing_reason() -> str | None:
+    """Why MediaPipe can't run here and what to install, or None. Starts nothing and imports nothing heavy."""
+    if importlib.util.find_spec("mediapipe") is None:
+        return "The Python package mediapipe is not installed. Run: pip install mediapipe"
+    if sys.platform != "linux":
+        return None
+    lacking = {}
+    for library, package in SYSTEM_LIBRARIES.items():
+        try:
+            ctypes.CDLL(library)
+        except OSError:
+            lacking[library] = package
+    if not lacking:
+        return None
+    return (
+        f"System libraries are missing: {', '.join(lacking)}. On Debian or Ubuntu run: "
+        f"apt-get install {' '.join(lacking.values())}"
+    )
+
+
+class LandmarkWorker:
+    """One landmarker in a process of its own.
+
+    Pictures are sent through a short queue, so decoding, both landmarkers and optical flow run side by side with
+    bounded memory.
+
+    Args:
+        kind: `face` or `pose`.
+
+    Raises:
+        MissingLibraryError: MediaPipe can't start here.
+        WeightsError: the shipped weights are missing or damaged.
+    """
+
+    def __init__(self, kind: str):
+        self.kind = kind
+        model, _ = task_file(kind)
+        self._errors = tempfile.TemporaryFile()
+        package_home = str(Path(__file__).resolve().parents[2])
+        environment = dict(os.environ)
+        environment["PYTHONPATH"] = os.pathsep.join(filter(None, [package_home, environment.get("PYTHONPATH")]))
+        # MediaPipe reports usage figures over the network. Clips are private: give it a proxy that is not there.
+        for name in ("http_proxy", "https_proxy", "all_proxy"):
+            environment[name] = environment[name.upper()] = _CLOSED_PORT
+        environment["no_proxy"] = environment["NO_PROXY"] = ""
+        self._process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "expotion_cli.vision.worker", kind, str(model)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+            env=environment,
+        )
+        self._ready = False
+        self._queue: queue.Queue[bytes | tuple[bytes, np.ndarray] | None] = queue.Queue(_QUEUE_PICTURES)
+        self._broken = False
+        self._in_clip = False
+        self._writer = threading.Thread(target=self._write, name=f"{kind}-landmarks", daemon=True)
+        self._writer.start()
+
+    @property
+    def reusable(self) -> bool:
+        """Whether another clip can be begun with this worker."""
+        return not self._broken and not self._in_clip and self._process.poll() is None
+
+    def wait_ready(self) -> None:
+        """Wait until the landmarker stands.
+
+        Raises:
+            MissingLibraryError: it can't start here.
+        """
+        if self._ready:
+            return
+        answer = self._process.stdout.read(1)
+        if answer != b"Y":
+            reason = missing_reason() or self._told_reason(answer)
+            self.close()
+            raise MissingLibraryError(f"MediaPipe's {self.kind} landmarker can't start.", remedy=reason)
+        self._ready = True
+
+    def begin(self) -> None:
+        """Start a clip with a fresh landmarker."""
+        self._in_clip = True
+        self._queue.put(b"B")
+
+    def feed(self, picture: Picture) -> None:
+        """Send a picture; waits while the queue is full."""
+        height, width = picture.rgb.shape[:2]
+        header = protocol.FRAME.pack(round(picture.time_s * 1000), height, width)
+        self._queue.put((b"F" + header, np.ascontiguousarray(picture.rgb)))
+
+    def finish(self) -> np.ndarray:
+        """End the clip: float32 [N, columns], one row a picture (`worker.FACE_COLUMNS` or `POSE_COLUMNS`).
+
+        Raises:
+            DecodeError: the worker died.
+        """
+        self._queue.put(b"E")
+        source = self._process.stdout
+        head = source.read(protocol.SHAPE.size)
+        if len(head) == protocol.SHAPE.size:
+            rows, columns = protocol.SHAPE.unpack(head)
+            data = source.read(rows * columns * 4)
+            if len(data) == rows * columns * 4:
+                self._in_clip = False
+                return np.frombuffer(data, dtype="<f4").reshape(rows, columns)
+        reason = self._told_reason(head[:1])
+        self.close()
+        raise DecodeError(f"MediaPipe's {self.kind} landmarker stopped in the middle of a clip ({reason}).")
+
+    def close(self) -> None:
+        """End the process; safe to call twice."""
+        self._broken = True
+        if self._writer.is_alive():
+            self._queue.put(None)
+            if self._in_clip:
+                self._process.kill()  # it may be busy with pictures nobody wants any more
+            self._writer.join(timeout=5)
+        try:
+            self._process.wait(timeout=5)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._process.stdout.close()
+        self._errors.close()
+
+    def _write(self) -> None:
+        sink = self._process.stdin
+        try:
+            while (item := self._queue.get()) is not None:
+                if self._broken:
+                    continue  # keep emptying the queue, or the feeder would wait for ever
+                try:
+                    for part in item if isinstance(item, tuple) else (item,):
+                        sink.write(part.data if isinstance(part, np.ndarray) else part)
+                    sink.flush()
+                except (BrokenPipeError, ValueError, OSError):
+                    self._broken = True
+        finally:
+            try:
+                sink.close()
+            except OSError:
+                pass
+
+    def _told_reason(self, answer: bytes) -> str:
+        """What the worker said of its end, else the last line of its error stream."""
+        if answer == b"N":
+            head = self._process.stdout.read(protocol.LENGTH.size)
+            if len(head) == protocol.LENGTH.size:
+                return self._process.stdout.read(protocol.LENGTH.unpack(head)[0]).decode(errors="replace")
+        self._errors.seek(0)
+        lines = self._errors.read().decode(errors="replace").strip().splitlines()
+        return lines[-1] if lines else f"exit status {self._process.poll()}"
+
+
+def acquire(kind: str) -> LandmarkWorker:
+    """A worker for one clip: an idle one if there is, else a new one (still starting; see `wait_ready`)."""
+    with _idle_lock:
+        waiting = _idle.get(kind, [])
+        while waiting:
+            worker = waiting.pop()
+            if worker.reusable:
+                return worker
+            worker.close()
+    return LandmarkWorker(kind)
+
+
+def release(worker: LandmarkWorker) -> None:
+    """Give a worker back: kept for the next clip if it finished its clip, else ended."""
+    if not worker.reusable:
+        worker.close()
+        return
+    with _idle_lock:
+        _idle.setdefault(worker.kind, []).append(worker)
+
+
+@atexit.register
+def close_idle() -> None:
+    """End all idle workers (also run when the interpreter ends)."""
+    with _idle_lock:
+        workers = [worker for kind in _idle.values() for worker in kind]
+        _idle.clear()
+    for worker in workers:
+        worker.close()

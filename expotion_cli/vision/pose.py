@@ -1,0 +1,219 @@
+"""The `pose` encoder: the upper body's motion from MediaPipe's Pose Landmarker (lite).
+
+Joints stand relative to the middle of the shoulders, in torso lengths (mid-shoulders to mid-hips). The torso length
+in the picture is the person's own one in metres times the scale that best lays the metric skeleton over the visible
+landmarks, so it holds when hips are out of the picture or the body turns sideways. Speeds are those seen in the
+picture, whole-body motion included, and are weighted by visibility: a joint that is only guessed does not move.
+`left` and `right` are the person's own.
+Gaps up to 0.4 s are interpolated, longer ones hold the last values with all speeds zero; the mask is False in both.
+"""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import numpy as np
+
+from expotion_cli.timing import exact, num_rows
+from expotion_cli.vision import landmarks, signals
+from expotion_cli.vision.encoder import RATE_HZ, Dim, Picture
+from expotion_cli.vision.worker import NUM_LANDMARKS, POSE_COLUMNS
+
+# Joint -> its place among MediaPipe's 33 landmarks.
+JOINTS = {
+    "nose": 0,
+    "left_shoulder": 11,
+    "right_shoulder": 12,
+    "left_elbow": 13,
+    "right_elbow": 14,
+    "left_wrist": 15,
+    "right_wrist": 16,
+    "left_hip": 23,
+    "right_hip": 24,
+}
+_MOVERS = tuple(name for name in JOINTS if not name.endswith("hip"))
+# Beats are shown with the hands first; the rest of the arm and the head tell them less clearly.
+_ACCENT_WEIGHTS = {"nose": 0.4, "left_shoulder": 0.4, "right_shoulder": 0.4, "left_elbow": 0.6, "right_elbow": 0.6,
+                   "left_wrist": 1.0, "right_wrist": 1.0}  # fmt: skip
+_SCALE_REACH = 25
+_LITTLE = 1e-6
+
+DIMS: tuple[Dim, ...] = (
+    *(Dim(f"{joint}_{axis}", "torso lengths", f"{joint.replace('_', ' ')} {where} the middle of the shoulders")
+      for joint in JOINTS for axis, where in (("x", "to the picture's right of"), ("y", "above"))),
+    *(Dim(f"{joint}_v{axis}", "torso lengths/s", f"{joint.replace('_', ' ')}: speed {where} in the picture, weighted by its visibility")
+      for joint in JOINTS for axis, where in (("x", "to the right"), ("y", "up"))),
+    *(Dim(f"{joint}_seen", "0..1", f"{joint.replace('_', ' ')}: how surely it is seen (0 outside the picture)") for joint in JOINTS),
+    Dim("torso_x", "picture heights", "middle of the shoulders right of the picture's centre"),
+    Dim("torso_y", "picture heights", "middle of the shoulders above the picture's centre"),
+    Dim("torso_size", "picture heights", "torso length, median over 2 s"),
+    Dim("torso_lean", "rad", "how far the shoulders lean to the picture's right of the hips"),
+    Dim("energy", "torso lengths/s", "mean speed of the visible ones of hands, elbows, shoulders and head"),
+    Dim("energy_left", "torso lengths/s", "mean speed of the visible joints of the left arm"),
+    Dim("energy_right", "torso lengths/s", "mean speed of the visible joints of the right arm"),
+    Dim("energy_head", "torso lengths/s", "speed of the head (nose)"),
+    Dim("accent", "torso lengths/s, >= 0", "peaks where hands (else elbows, shoulders, head) stop or turn sharply"),
+    Dim("hands_height", "torso lengths", "mean height of the visible hands: 0 at the hips, 1 at the shoulders"),
+    Dim("openness", "torso lengths", "distance between the hands while both are visible, else between the elbows or the shoulders"),
+    Dim("presence", "0 or 1", "a body was seen"),
+)  # fmt: skip
+
+
+class PoseEncoder:
+    """Encodes a clip's upper-body motion; see `DIMS`."""
+
+    name = "pose"
+    version = "1"
+    rate_hz = RATE_HZ
+    dims = tuple(dim.name for dim in DIMS)
+
+    def __init__(self) -> None:
+        self._worker: landmarks.LandmarkWorker | None = None
+        self._times: list[float] = []
+        self._aspect = 1.0
+
+    @staticmethod
+    def unavailable() -> str | None:
+        """Why this encoder can't run on this machine, or None."""
+        return landmarks.missing_reason()
+
+    def identity(self) -> dict:
+        """See `encoder.Encoder`."""
+        return {"name": self.name, "version": self.version, "rate_hz": self.rate_hz,
+                "weights": landmarks.task_file("pose")[1]}  # fmt: skip
+
+    def begin(self) -> None:
+        """See `encoder.Encoder`."""
+        self.close()
+        self._times = []
+        self._worker = landmarks.acquire("pose")
+        self._worker.begin()
+
+    def feed(self, picture: Picture) -> None:
+        """See `encoder.Encoder`."""
+        height, width = picture.rgb.shape[:2]
+        self._aspect = width / height
+        self._worker.feed(picture)
+        self._times.append(picture.time_s)
+
+    def finish(self, duration: Fraction) -> tuple[np.ndarray, np.ndarray]:
+        """See `encoder.Encoder`."""
+        self._worker.wait_ready()
+        raw = self._worker.finish()
+        self.close()
+        return pose_features(np.array(self._times), raw, num_rows(duration, exact(self.rate_hz)), self._aspect)
+
+    def close(self) -> None:
+        """See `encoder.Encoder`."""
+        if self._worker is not None:
+            landmarks.release(self._worker)
+            self._worker = None
+
+
+def pose_features(times_s: np.ndarray, raw: np.ndarray, rows: int, aspect: float) -> tuple[np.ndarray, np.ndarray]:
+    """Features of a clip from the landmarker's rows.
+
+    Args:
+        times_s: [N] time of each picture.
+        raw: [N, POSE_COLUMNS] as `worker.pose_row` gives them.
+        rows: T.
+        aspect: picture width / height.
+
+    Returns:
+        float32 [T, D] values and bool [T] mask.
+    """
+    assert raw.shape == (len(times_s), POSE_COLUMNS), raw.shape
+    found = raw[:, 0] > 0.5
+    points = raw[:, 1:].reshape(-1, NUM_LANDMARKS, 6).astype(np.float64)
+    places = np.stack([(points[..., 0] - 0.5) * aspect, 0.5 - points[..., 1]], axis=-1)  # picture heights, y up
+    seen = _visibility(points)
+    body = points[..., 3:] * np.array([1, -1, -1])  # metres, x right, y up, z towards the camera
+    lengths = _torso_lengths(places, seen, body)
+    lean = np.arctan2(*np.moveaxis((_middle(body, 11) - _middle(body, 23))[:, :2], 1, 0))
+    index = list(JOINTS.values())
+    state = np.concatenate(
+        [places[:, index].reshape(len(raw), -1), seen[:, index], lengths[:, None], lean[:, None]], axis=1
+    )
+    grid = signals.smooth_rows(signals.rows_from_pictures(times_s, found, state, rows, RATE_HZ))
+    return _summarise(grid), grid.mask
+
+
+def _summarise(grid: signals.Rows) -> np.ndarray:
+    rows, count = len(grid.values), len(JOINTS)
+    names = list(JOINTS)
+    places = grid.values[:, : 2 * count].reshape(rows, count, 2)
+    seen = grid.values[:, 2 * count : 3 * count]
+    lean = grid.values[:, -1]
+    size = np.maximum(signals.running_median(grid.values[:, -2], _SCALE_REACH), 0.02)
+    if not grid.spans:
+        size = np.zeros(rows)
+    unit = np.where(size > 0, size, 1.0)[:, None, None]
+    shoulders = places[:, [names.index("left_shoulder"), names.index("right_shoulder")]].mean(axis=1)
+    relative = (places - shoulders[:, None]) / unit
+    velocity = signals.speeds(places, grid.spans, RATE_HZ) / unit
+    speed = np.linalg.norm(velocity, axis=-1)
+    sharp = signals.accents(velocity, grid.spans)
+    moving = np.zeros(rows, dtype=bool)
+    for start, stop in grid.spans:
+        moving[start:stop] = True
+
+    def mean_over(values: np.ndarray, joints: tuple[str, ...], weights: dict[str, float] | None = None) -> np.ndarray:
+        columns = [names.index(joint) for joint in joints]
+        share = seen[:, columns] * np.array([(weights or {}).get(joint, 1.0) for joint in joints])
+        total = share.sum(axis=1)
+        return np.where(total > 0.1, (values[:, columns] * share).sum(axis=1) / np.maximum(total, _LITTLE), 0.0)
+
+    def arm(side: str) -> tuple[str, ...]:
+        return tuple(f"{side}_{joint}" for joint in ("wrist", "elbow", "shoulder"))
+
+    wrists = ("left_wrist", "right_wrist")
+    hands_seen = seen[:, [names.index(joint) for joint in wrists]].max(axis=1) > 0.1
+    height = np.where(hands_seen, 1 + mean_over(relative[..., 1], wrists), 0.0)
+    summary = [
+        mean_over(speed, _MOVERS),
+        mean_over(speed, arm("left")),
+        mean_over(speed, arm("right")),
+        mean_over(speed, ("nose",)),
+        mean_over(sharp, _MOVERS, _ACCENT_WEIGHTS),
+        height,
+        _openness(relative, seen, names) * moving,
+        grid.mask,
+    ]
+    weighted = velocity * seen[..., None]
+    torso = [shoulders[:, 0], shoulders[:, 1], size, lean]
+    parts = [relative.reshape(rows, -1), weighted.reshape(rows, -1), seen, *(p[:, None] for p in (*torso, *summary))]
+    return np.concatenate(parts, axis=1).astype(np.float32)
+
+
+def _openness(relative: np.ndarray, seen: np.ndarray, names: list[str]) -> np.ndarray:
+    """Distance between the outermost pair of joints of which both are seen, blended by how surely they are."""
+    result = np.zeros(len(relative))
+    for joint in ("shoulder", "elbow", "wrist"):  # each surer, farther pair replaces the nearer one
+        left, right = names.index(f"left_{joint}"), names.index(f"right_{joint}")
+        sure = np.minimum(seen[:, left], seen[:, right])
+        distance = np.linalg.norm(relative[:, left] - relative[:, right], axis=-1)
+        result = sure * distance + (1 - sure) * result
+    return result
+
+
+def _middle(points: np.ndarray, left: int) -> np.ndarray:
+    return (points[:, left] + points[:, left + 1]) / 2
+
+
+def _visibility(points: np.ndarray) -> np.ndarray:
+    """[N, 33] in 0..1: MediaPipe's visibility, sharpened around 0.5, and 0 for what lies outside the picture."""
+    inside = ((points[..., :2] > -0.02) & (points[..., :2] < 1.02)).all(axis=-1)
+    ramp = np.clip((points[..., 2] - 0.3) / 0.4, 0, 1)
+    return ramp * ramp * (3 - 2 * ramp) * inside
+
+
+def _torso_lengths(places: np.ndarray, seen: np.ndarray, body: np.ndarray) -> np.ndarray:
+    """[N] torso length in picture heights: the metric torso times the scale that fits the visible upper body."""
+    upper = slice(0, 25)
+    weight = seen[:, upper, None] + 1e-3
+    total = weight.sum(axis=1, keepdims=True)
+    flat = body[:, upper, :2]
+    here = places[:, upper] - (places[:, upper] * weight).sum(axis=1, keepdims=True) / total
+    there = flat - (flat * weight).sum(axis=1, keepdims=True) / total
+    scale = (weight * here * there).sum(axis=(1, 2)) / np.maximum((weight * there * there).sum(axis=(1, 2)), _LITTLE)
+    return np.maximum(scale, 0) * np.linalg.norm(_middle(body, 11) - _middle(body, 23), axis=1)

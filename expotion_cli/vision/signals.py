@@ -1,0 +1,142 @@
+"""Small signal tools of the encoders: from pictures to rows, gaps, smoothing, speeds, accents.
+
+Everything here is symmetric in time, so nothing lags behind the picture, and reaches at most 80 ms to either side.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+MAX_GAP_S = 0.4
+"""Gaps up to this long are interpolated; longer ones are held and stand still."""
+
+MIN_RUN = 3
+"""Finds on fewer pictures in a row than this are taken for chance and dropped."""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Values on the stream's grid.
+
+    Attributes:
+        values: float64 [T, C]; interpolated in short gaps, held in long ones.
+        mask: bool [T], True where the thing was seen.
+        spans: row ranges (start, stop) within which values move continuously; speeds are zero outside them.
+    """
+
+    values: np.ndarray
+    mask: np.ndarray
+    spans: tuple[tuple[int, int], ...]
+
+
+def runs(flags: np.ndarray) -> list[tuple[int, int]]:
+    """(start, stop) of each run of True."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[0], np.asarray(flags, dtype=np.int8), [0]])))
+    return list(zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True))
+
+
+def rows_from_pictures(
+    times_s: np.ndarray, found: np.ndarray, raw: np.ndarray, num_rows: int, rate_hz: float
+) -> Rows:
+    """Put what was found on the pictures onto the stream's rows.
+
+    Each picture counts at its own time stamp, so clips of 15, 29.97 or a varying number of pictures a second all
+    give even speeds. Rows between two finds at most `MAX_GAP_S` apart are interpolated linearly; in longer gaps the
+    last find is held (before the first find: the first).
+
+    Args:
+        times_s: [N] rising.
+        found: bool [N].
+        raw: [N, C]; rows where `found` is False are ignored.
+        num_rows: T.
+        rate_hz: rows a second.
+    """
+    found = np.array(found, dtype=bool)
+    for start, stop in runs(found):
+        if stop - start < min(MIN_RUN, len(found)):
+            found[start:stop] = False
+    at = np.arange(num_rows) / rate_hz
+    if not found.any():
+        return Rows(np.zeros((num_rows, raw.shape[1])), np.zeros(num_rows, dtype=bool), ())
+    seen_at, seen = np.asarray(times_s)[found], np.asarray(raw, dtype=np.float64)[found]
+    values = np.stack([np.interp(at, seen_at, column) for column in seen.T], axis=1)
+    before = np.clip(np.searchsorted(seen_at, at + 1e-9, side="right") - 1, 0, len(seen_at) - 1)
+    after = np.clip(np.searchsorted(seen_at, at - 1e-9, side="left"), 0, len(seen_at) - 1)
+    inside = (at >= seen_at[0] - 1e-9) & (at <= seen_at[-1] + 1e-9)
+    lost = inside & (seen_at[after] - seen_at[before] > MAX_GAP_S)
+    values[lost] = seen[before[lost]]
+    # a row is seen if the picture nearest to it is; the last picture stays on screen until the clip ends
+    middles = (times_s[1:] + times_s[:-1]) / 2
+    mask = found[np.searchsorted(middles, at)] & ~lost
+    still = ~inside & (np.minimum(abs(at - seen_at[0]), abs(at - seen_at[-1])) > MAX_GAP_S)
+    return Rows(values, mask, tuple(runs(~lost & ~still)))
+
+
+def within_spans(function: Callable[[np.ndarray], np.ndarray], values: np.ndarray, spans) -> np.ndarray:
+    """Apply a function along time to each span by itself; zero outside the spans."""
+    result = np.zeros_like(values, dtype=np.float64)
+    for start, stop in spans:
+        result[start:stop] = function(values[start:stop])
+    return result
+
+
+def smooth(values: np.ndarray) -> np.ndarray:
+    """Binomial (1 2 1) / 4 along time: one row to either side, no lag."""
+    if len(values) < 3:
+        return np.asarray(values, dtype=np.float64)
+    padded = np.concatenate([values[:1], values, values[-1:]])
+    return (padded[:-2] + 2 * padded[1:-1] + padded[2:]) / 4
+
+
+def smooth_rows(rows: Rows) -> Rows:
+    """The same rows, smoothed within their spans and untouched outside."""
+    values = rows.values.copy()
+    for start, stop in rows.spans:
+        values[start:stop] = smooth(values[start:stop])
+    return Rows(values, rows.mask, rows.spans)
+
+
+def speeds(values: np.ndarray, spans, rate_hz: float) -> np.ndarray:
+    """Central differences a second, same shape; zero outside the spans."""
+
+    def differences(part: np.ndarray) -> np.ndarray:
+        if len(part) < 2:
+            return np.zeros_like(part, dtype=np.float64)
+        return np.gradient(part, 1 / rate_hz, axis=0)
+
+    return within_spans(differences, values, spans)
+
+
+def accents(velocity: np.ndarray, spans) -> np.ndarray:
+    """How sharply a motion stops or turns at each row.
+
+    The change of velocity from the row before to the row after, less what is only speeding up: a stop from speed v
+    gives v, a reversal 2v, a start from rest 0.
+
+    Args:
+        velocity: [T, ..., d], vectors in the last axis.
+        spans: see `Rows`.
+
+    Returns:
+        [T, ...] >= 0, in the unit of the velocity.
+    """
+
+    def sharpness(part: np.ndarray) -> np.ndarray:
+        padded = np.concatenate([part[:1], part, part[-1:]])
+        before, after = padded[:-2], padded[2:]
+        change = np.linalg.norm(after - before, axis=-1)
+        gain = np.linalg.norm(after, axis=-1) - np.linalg.norm(before, axis=-1)
+        return np.maximum(0.0, change - np.maximum(0.0, gain))
+
+    result = np.zeros(velocity.shape[:-1])
+    for start, stop in spans:
+        result[start:stop] = sharpness(velocity[start:stop])
+    return result
+
+
+def running_median(values: np.ndarray, reach: int) -> np.ndarray:
+    """[T] median over `reach` rows to either side (fewer at the ends)."""
+    return np.array([np.median(values[max(0, i - reach) : i + reach + 1]) for i in range(len(values))])

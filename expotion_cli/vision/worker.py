@@ -1,0 +1,135 @@
+"""The program that runs one MediaPipe landmarker, in a process of its own (`landmarks.py` starts it).
+
+A process of its own, because MediaPipe writes to the standard error stream as it likes, sends usage figures over the
+network when it can, and would share the interpreter lock with decoding; here it can do none of that.
+
+Spoken on the pipes, little endian. In: `B` begin a clip; `F` int64 milliseconds, int32 height, int32 width, the RGB
+bytes; `E` end the clip; end of file: leave. Out: once `Y` (ready) or `N` + int32 length + the reason; after each `E`
+int32 rows, int32 columns, float32 rows.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import struct
+import sys
+from typing import Any, BinaryIO
+
+import numpy as np
+
+FRAME = struct.Struct("<qii")
+SHAPE = struct.Struct("<ii")
+LENGTH = struct.Struct("<i")
+
+NUM_BLENDSHAPES = 52
+FACE_COLUMNS = 1 + NUM_BLENDSHAPES + 16
+"""found, 52 blendshape scores, the 4x4 head matrix row by row."""
+NUM_LANDMARKS = 33
+POSE_COLUMNS = 1 + NUM_LANDMARKS * 6
+"""found, then for each landmark x, y (shares of the picture), visibility, and x, y, z in metres."""
+
+
+def face_row(result: Any) -> np.ndarray:
+    """float32 [FACE_COLUMNS] of one FaceLandmarkerResult; all zero where no face was found."""
+    row = np.zeros(FACE_COLUMNS, dtype=np.float32)
+    if result.face_landmarks:
+        row[0] = 1
+        row[1 : 1 + NUM_BLENDSHAPES] = [shape.score for shape in result.face_blendshapes[0]]
+        row[1 + NUM_BLENDSHAPES :] = np.asarray(result.facial_transformation_matrixes[0]).ravel()
+    return row
+
+
+def pose_row(result: Any) -> np.ndarray:
+    """float32 [POSE_COLUMNS] of one PoseLandmarkerResult; all zero where no body was found."""
+    row = np.zeros(POSE_COLUMNS, dtype=np.float32)
+    if result.pose_landmarks:
+        row[0] = 1
+        pairs = zip(result.pose_landmarks[0], result.pose_world_landmarks[0], strict=True)
+        row[1:] = [v for p, w in pairs for v in (p.x, p.y, p.visibility, w.x, w.y, w.z)]
+    return row
+
+
+def _make_landmarker(kind: str, model: str) -> Any:
+    from mediapipe.tasks.python import BaseOptions, vision
+
+    base = BaseOptions(model_asset_path=model)
+    video = vision.RunningMode.VIDEO
+    if kind == "face":
+        options = vision.FaceLandmarkerOptions(
+            base_options=base,
+            running_mode=video,
+            output_face_blendshapes=True,
+            output_facial_transformation_matrixes=True,
+        )
+        return vision.FaceLandmarker.create_from_options(options)
+    options = vision.PoseLandmarkerOptions(base_options=base, running_mode=video)
+    return vision.PoseLandmarker.create_from_options(options)
+
+
+def _read_exactly(source: BinaryIO, size: int) -> bytes:
+    data = source.read(size)
+    if len(data) != size:
+        raise EOFError
+    return data
+
+
+def serve(kind: str, model: str, source: BinaryIO, sink: BinaryIO) -> None:
+    """Answer clips until the input ends."""
+    import mediapipe as mp
+
+    make_row, columns = (face_row, FACE_COLUMNS) if kind == "face" else (pose_row, POSE_COLUMNS)
+    landmarker = None
+    rows: list[np.ndarray] = []
+    last_ms = -1
+    try:
+        # The first landmarker is made before anybody asks, so that what is missing is told at once.
+        landmarker = _make_landmarker(kind, model)
+        sink.write(b"Y")
+        sink.flush()
+        while command := source.read(1):
+            if command == b"B":
+                if last_ms >= 0 and landmarker is not None:
+                    landmarker.close()  # it remembers faces it tracked: each clip gets a fresh one
+                    landmarker = None
+                if landmarker is None:
+                    landmarker = _make_landmarker(kind, model)
+                rows, last_ms = [], -1
+            elif command == b"F":
+                time_ms, height, width = FRAME.unpack(_read_exactly(source, FRAME.size))
+                data = _read_exactly(source, height * width * 3)
+                rgb = np.frombuffer(data, dtype=np.uint8).reshape(height, width, 3)
+                last_ms = max(time_ms, last_ms + 1)
+                image = mp.Image(image_format=mp.ImageFormat.SRGB, data=rgb)
+                rows.append(make_row(landmarker.detect_for_video(image, last_ms)))
+            elif command == b"E":
+                table = np.stack(rows) if rows else np.zeros((0, columns), dtype=np.float32)
+                sink.write(SHAPE.pack(*table.shape) + table.astype("<f4").tobytes())
+                sink.flush()
+    except EOFError:
+        pass
+    finally:
+        if landmarker is not None:
+            landmarker.close()  # its destructor would raise when the interpreter ends
+
+
+def main() -> None:
+    """Run with `face` or `pose` and the path of the task file."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides; it closes the pipe
+    kind, model = sys.argv[1:3]
+    # Libraries may print: keep the pipe to ourselves and send whatever they print to the error stream.
+    sink = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    try:
+        serve(kind, model, sys.stdin.buffer, sink)
+    except (ImportError, OSError, RuntimeError) as error:
+        reason = f"{type(error).__name__}: {error}".encode()
+        sink.write(b"N" + LENGTH.pack(len(reason)) + reason)
+        sink.flush()
+        sys.exit(1)
+    except BrokenPipeError:
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()
