@@ -22,8 +22,13 @@ _SCALES = np.stack([np.roll(_MAJOR, tonic) for tonic in range(12)])
 RUN_UNIT = 4
 """Notes of the shortest run that an index of runs can find."""
 
-_CHORD_TONES = np.array([[(root + i) % 12 if i is not None else -1 for i in (list(q) + [None])[:4]]
-                         for root in range(12) for q in notes.QUALITIES.values()])
+_CHORD_TONES = np.array(
+    [
+        [(root + i) % 12 if i is not None else -1 for i in (list(q) + [None])[:4]]
+        for root in range(12)
+        for q in notes.QUALITIES.values()
+    ]
+)
 
 
 def statistics(tokens: np.ndarray) -> dict[str, Any]:
@@ -38,7 +43,8 @@ def statistics(tokens: np.ndarray) -> dict[str, Any]:
         density: onsets a beat of all voices but the dynamics.
         voice_density: the same, by voice.
         polyphony: mean number of tones sounding at once where any sounds (chord tones counted singly).
-        grid: share of onsets (dynamics left out) on "beat", "eighth" (the half beat), "sixteenth", "triplet" and "other" steps.
+        grid: share of onsets (dynamics left out) on "beat", "eighth" (the half beat), "sixteenth", "triplet" and
+            "other" steps.
         empty_beat_rate: share of beats without any onset.
         silence_rate: share of steps at which no pitched voice or chord sounds.
     """

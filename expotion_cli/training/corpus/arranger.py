@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any
@@ -20,8 +21,14 @@ from expotion_cli.training.corpus.styles import STYLE_WEIGHTS, STYLES
 
 LICENCE = "own work, same licence as this package"
 _LENGTHS = (16, 16, 20, 24, 24, 28, 32, 32, 40)
-_FORMS = {4: ("AABA", "ABAB", "AABB"), 5: ("AABAC", "ABABC", "AABBA"), 6: ("AABBAC", "ABACAB", "AABCAB"),
-          7: ("AABBCAB", "ABACABA"), 8: ("AABBAABB", "AABACBAB", "ABACABCC"), 10: ("AABBCCAABB", "ABACABCABA")}
+_FORMS = {
+    4: ("AABA", "ABAB", "AABB"),
+    5: ("AABAC", "ABABC", "AABBA"),
+    6: ("AABBAC", "ABACAB", "AABCAB"),
+    7: ("AABBCAB", "ABACABA"),
+    8: ("AABBAABB", "AABACBAB", "ABACABCC"),
+    10: ("AABBCCAABB", "ABACABCABA"),
+}
 _PITCHED = ("bass", "figure", "melody", "counter")
 
 
@@ -67,7 +74,7 @@ def compose(rng: np.random.Generator, style: str | None = None) -> Piece:
         else steady_gesture(r, 4 * num_bars, habits.lift)
     )
     draft = Draft(r, habits, mode, feel, num_bars, _followed(gesture))
-    _plan(draft)
+    _plan(draft, name)
     sounds = _write_voices(draft, name)
     if strength:
         _mute(draft)
@@ -89,7 +96,7 @@ def _followed(gesture: Gesture) -> Gesture:
     return Gesture(energy, gesture.mute, gesture.accents, gesture.follow)
 
 
-def _plan(draft: Draft) -> None:
+def _plan(draft: Draft, name: str) -> None:
     """Lay out sections of four bars and a chord for every beat; the last bar is the tonic's."""
     r, habits, mode = draft.r, draft.style, draft.mode
     form = r.choice(_FORMS[draft.num_bars // 4])
@@ -109,10 +116,12 @@ def _plan(draft: Draft) -> None:
             degrees = [plans[letter][k % len(plans[letter])] for k in range(slots)]
         else:
             again = letter in form[:i]
-            kind = "half" if letter == "A" and not again and r.random() < 0.6 else r.choice(("full", "soft", "deceptive"))
+            kind = (
+                "half" if letter == "A" and not again and r.random() < 0.6 else r.choice(("full", "soft", "deceptive"))
+            )
             if letter not in plans or r.random() < 0.35:
-                start = home if letter == "A" else r.choice((home, "IV" if mode == "major" else "iv", home))
-                start = start if start in theory._MOVES[mode] else home
+                away = "IV" if mode != "minor" else "iv"
+                start = home if letter == "A" else r.choice((home, home, away))
                 plans[letter] = theory.phrase(r, mode, slots, kind, start, habits.colour)
             degrees = list(plans[letter])
         if final:
@@ -120,9 +129,9 @@ def _plan(draft: Draft) -> None:
             ending = theory.phrase(r, mode, max(slots_left, 2), r.choice(("full", "full", "soft")), degrees[0])
             degrees = ending[: slots - 1] if per_bar < 1 else ending[: max(slots - round(per_bar), 1)]
         span = 16 // slots
-        for k, degree in enumerate(degrees):
+        for degree in degrees:
             chord = theory.degree_chord(degree, mode, sevenths)
-            if degree in ("V", "Vsus") and final and degree == "V" and r.random() < 0.4:
+            if final and degree == "V" and r.random() < 0.4:
                 chord = theory.degree_chord("V", mode, True)
             draft.chords += [chord] * span
         if final:
@@ -136,6 +145,29 @@ def _plan(draft: Draft) -> None:
             draft.chords[-held:] = [before] * held
             draft.chords += [theory.degree_chord(home, mode, sevenths and r.random() < 0.5)] * 4
     assert len(draft.chords) == 4 * draft.num_bars
+    _suspend(draft)
+    chance = {"classical": 0.25, "chorale": 0.25, "pop": 0.12, "cinematic": 0.1}.get(name, 0.04)
+    # In order of first appearance: a set's order would hang on memory addresses.
+    for value in dict.fromkeys(c.value for c in draft.chords):
+        if value // len(notes.QUALITIES) != 0 and r.random() < chance:
+            draft.inverted.add(value)
+
+
+def _suspend(draft: Draft) -> None:
+    """Delay the third of some long tonic and dominant chords."""
+    r = draft.r
+    if r.random() < 0.5:
+        return
+    beat, last = 4, 4 * draft.num_bars - 4
+    while beat < last:
+        chord = draft.chords[beat]
+        stop = beat
+        while stop < last and draft.chords[stop] is chord:
+            stop += 1
+        if stop - beat >= 2 and chord.root in (0, 7) and r.random() < 0.15:
+            half = max(1, (stop - beat) // 2)
+            draft.chords[beat : beat + half] = [theory.make_chord(chord.root, "sus4", draft.mode)] * half
+        beat = stop
 
 
 def _write_voices(draft: Draft, name: str) -> dict[str, str]:
@@ -156,6 +188,7 @@ def _write_voices(draft: Draft, name: str) -> dict[str, str]:
     if name == "chorale":
         write_melody(draft, "chorale", busy, article)
         write_bass(draft, "chorale")
+        write_harmony(draft, manners["harmony"])
         _write_inner_parts(draft)
     else:
         write_harmony(draft, manners["harmony"])
@@ -165,7 +198,33 @@ def _write_voices(draft: Draft, name: str) -> dict[str, str]:
         write_counter(draft, manners["counter"])
         drums = r.random() < 0.93
         write_drums(draft, manners["drums"], percussion=not drums or r.random() < 0.85, drums=drums)
+        if draft.num_bars > 16 and r.random() < 0.45:
+            _layer(draft)
     return {voice: instruments.get(voice, "drums") for voice, row in draft.voices.items() if row}
+
+
+def _layer(draft: Draft) -> None:
+    """Let a voice or two wait through the opening section, and one step back in another, as arrangers do."""
+    r = draft.r
+    present = [v for v, row in draft.voices.items() if row]
+    carrying = "harmony" if "harmony" in present else "figure" if "figure" in present else "melody"
+    free = [v for v in present if v != carrying]
+    first = draft.sections[0]
+    inner = r.choice(draft.sections[1:-1])
+    for section, voices in (
+        (first, r.sample(free, min(len(free), r.randint(1, 3)))),
+        (inner, r.sample(free, min(1, len(free)))),
+    ):
+        start, stop = section[0] * BAR, (section[0] + section[1]) * BAR
+        for voice in voices:
+            row = draft.voices[voice]
+            if all(start <= s < stop for s in row):
+                continue
+            for step in [s for s in row if s < stop]:
+                if step >= start:
+                    del row[step]
+                elif row[step][0] > start:
+                    row[step][0] = start
 
 
 def _write_inner_parts(draft: Draft) -> None:
@@ -252,10 +311,10 @@ def _sounding_until(row: dict[int, list[int]], step: int) -> int:
     return 0
 
 
-def _accent_pitch(starts: list[int], row: dict[int, list[int]], step: int, chord: theory.Chord, voice: str, r: Random) -> int:
+def _accent_pitch(
+    starts: list[int], row: dict[int, list[int]], step: int, chord: theory.Chord, voice: str, r: Random
+) -> int:
     """A chord tone near the voice's last note; the bass takes the root."""
-    from bisect import bisect_right
-
     near = {"bass": 36, "figure": 62, "melody": 72, "counter": 60}[voice]
     i = bisect_right(starts, step) - 1
     while i >= 0 and starts[i] not in row:
@@ -288,7 +347,11 @@ def _end(draft: Draft, sounds: dict[str, str]) -> None:
         low = min(draft.voices["bass"].values(), key=lambda e: e[1], default=[0, 31, 0])[1]
         low = min(max(low - 3, 24), 40)
         draft.note("bass", start, start + held, low + (home.root - low) % 12, velocity)
-    for voice, tones in (("melody", home.pcs[:1] * 2 + home.pcs[:2]), ("counter", home.pcs[1:]), ("figure", home.pcs[:3])):
+    for voice, tones in (
+        ("melody", home.pcs[:1] * 2 + home.pcs[:2]),
+        ("counter", home.pcs[1:]),
+        ("figure", home.pcs[:3]),
+    ):
         if voice in sounds:
             row = draft.voices[voice]
             near = row[max(row)][1] if row else 64
@@ -316,7 +379,7 @@ def _write_dynamics(draft: Draft) -> None:
 
 def _fit_ranges(draft: Draft) -> None:
     """Bring stray pitches into their voices' ranges by octaves."""
-    for index, voice in enumerate(notes.VOICES):
+    for voice in notes.VOICES:
         if voice.kind != "pitched":
             continue
         top = voice.base + notes.PITCH_RANGE - 1

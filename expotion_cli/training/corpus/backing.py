@@ -15,9 +15,9 @@ def chord_spans(draft: Draft, bars: bool = True) -> list[tuple[int, int, Chord]]
     """(start, end, chord) of every run of beats on one chord in the body; cut at bar lines if `bars`."""
     spans: list[tuple[int, int, Chord]] = []
     start = 0
-    for beat in range(1, draft.body_steps // BEAT + 1):
-        ended = beat * BEAT == draft.body_steps or draft.chords[beat] is not draft.chords[start]
-        if ended or (bars and beat % 4 == 0):
+    last = draft.body_steps // BEAT
+    for beat in range(1, last + 1):
+        if beat == last or draft.chords[beat] is not draft.chords[start] or (bars and beat % 4 == 0):
             spans.append((start * BEAT, beat * BEAT, draft.chords[start]))
             start = beat
     return spans
@@ -71,8 +71,8 @@ def _harmony_pattern(r: Random, manner: str, eighth: int, short: int) -> list[tu
     if manner == "tremble":
         return [(3 * i, 3, metrical_weight(3 * i) * 0.8) for i in range(16)]
     if manner == "pump":  # off the beat, as if ducked by the kick
-        hits = [(12 * b + s, 12 - s, 0.15 + 0.1 * b % 2) for b in range(4) for s in (r.choice((3, 4, 6)),)]
-        return hits if r.random() < 0.6 else [(12 * b + 6, 6, 0.2) for b in range(4)]
+        late = r.choice((3, 3, 6))
+        return [(12 * b + late, 12 - late, 0.15 + 0.1 * (b % 2)) for b in range(4)]
     if manner == "stabs":
         if r.random() < 0.5:
             return [(12 * b + eighth, short, 0.2 + 0.08 * (b % 2)) for b in range(4)]
@@ -101,7 +101,7 @@ def write_bass(draft: Draft, manner: str) -> None:
 
     def root(chord: Chord) -> int:
         low = centre - 5
-        return low + (chord.root - low) % 12
+        return low + (chord.pcs[chord.value in draft.inverted] - low) % 12
 
     if manner in ("walking", "two_feel", "chorale"):
         _walk(draft, manner, root)
@@ -117,8 +117,13 @@ def write_bass(draft: Draft, manner: str) -> None:
                 draft.note("bass", start, end, pitch, draft.velocity(start))
                 if end - start == BAR and draft.wants(start + 36, -0.25):
                     step = start + r.choice((36, 36, 42))
-                    draft.note("bass", step, end, r.choice((pitch, pitch + 12, pitch + 7 if 7 + pitch in chord.tones
-                                                            else pitch)), draft.velocity(step))
+                    draft.note(
+                        "bass",
+                        step,
+                        end,
+                        r.choice((pitch, pitch + 12, pitch + 7 if 7 + pitch in chord.tones else pitch)),
+                        draft.velocity(step),
+                    )
         return
     patterns: dict[str, list[tuple[int, int, float, int]]] = {}
     for first, length, letter in draft.sections:
@@ -140,24 +145,37 @@ def write_bass(draft: Draft, manner: str) -> None:
                     goal = root(draft.chord_at(min((bar + 1) * BAR, draft.num_steps - BEAT)))
                     pitch = scale_step(chord, goal, r.choice((-1, 1)))
                 longer = draft.at(start) < 0.3
-                draft.note("bass", start, start + (2 * size if longer else size), min(max(pitch, 24), 60),
-                           draft.velocity(start))
+                draft.note(
+                    "bass",
+                    start,
+                    start + (2 * size if longer else size),
+                    min(max(pitch, 24), 60),
+                    draft.velocity(start),
+                )
 
 
 def _bass_pattern(r: Random, manner: str, eighth: int, gate: float) -> list[tuple[int, int, float, int]]:
     """(step, length, weight, role) of a bar; roles: 0 root, 1 octave above, 2 fifth, 3 leading to the next root."""
     if manner == "root_beats":
-        return [(12 * b, round(12 * gate), metrical_weight(12 * b), 2 if b == 3 and r.random() < 0.4 else 0)
-                for b in range(4)]
+        return [
+            (12 * b, round(12 * gate), metrical_weight(12 * b), 2 if b == 3 and r.random() < 0.4 else 0)
+            for b in range(4)
+        ]
     if manner == "pulse8":
-        return [(12 * b + s, max(2, round(6 * gate)), metrical_weight(12 * b + s) * 0.95, 0)
-                for b in range(4) for s in (0, eighth)]
+        return [
+            (12 * b + s, max(2, round(6 * gate)), metrical_weight(12 * b + s) * 0.95, 0)
+            for b in range(4)
+            for s in (0, eighth)
+        ]
     if manner == "offbeat":
         extra = [(0, 5, 0.1, 0)] if r.random() < 0.3 else []
         return extra + [(12 * b + 6, round(6 * gate), 0.14 + 0.1 * (b % 2), 0) for b in range(4)]
     if manner == "octave":
-        return [(12 * b + s, round(6 * gate), metrical_weight(12 * b + s) * 0.9, int(s > 0)) for b in range(4)
-                for s in (0, 6)]
+        return [
+            (12 * b + s, round(6 * gate), metrical_weight(12 * b + s) * 0.9, int(s > 0))
+            for b in range(4)
+            for s in (0, 6)
+        ]
     if manner == "oompah":
         return [(0, 5, 0.05, 0), (24, 5, 0.16, 2), (36, 5, 0.8, 3), (12, 4, 0.85, 0)]
     if manner == "staccato":
@@ -168,8 +186,10 @@ def _bass_pattern(r: Random, manner: str, eighth: int, gate: float) -> list[tupl
         spots = r.choice(((0, 9, 18, 24, 33, 42), (0, 6, 12, 18, 24, 36), (0, 12, 18, 24, 36, 42), (0, 18, 24, 42)))
         return [(s, 5, metrical_weight(s) * 0.9, r.choice((0, 0, 0, 1, 2)) if s else 0) for s in spots]
     spots = r.choice(((0, 18, 30), (0, 9, 24, 42), (0, 18, 24), (0, 30, 36), (0, 10, 30), (0, 18, 36, 42)))  # synco
-    return [(s, 8, 0.05 if s == 0 else 0.18 + 0.4 * metrical_weight(s), 0 if s == 0 else r.choice((0, 0, 1, 2, 3)))
-            for s in spots]
+    return [
+        (s, 8, 0.05 if s == 0 else 0.18 + 0.4 * metrical_weight(s), 0 if s == 0 else r.choice((0, 0, 1, 2, 3)))
+        for s in spots
+    ]
 
 
 def _walk(draft: Draft, manner: str, root) -> None:
@@ -213,9 +233,13 @@ def _walk(draft: Draft, manner: str, root) -> None:
 # --- figure -------------------------------------------------------------------------------------------------------
 
 _ORDERS = {
-    "alberti": ((0, 2, 1, 2), (0, 2, 1, 2)), "arp_up": ((0, 1, 2, 3), (0, 1, 2)), "broken": ((0, 1, 2, 1), (0, 2, 1)),
-    "arp_updown": ((0, 1, 2, 3, 2, 1), (0, 1, 2, 1)), "arp16": ((0, 1, 2, 3), (0, 2, 1, 3), (0, 3, 1, 2)),
-    "arp_slow": ((0, 1, 2, 3), (0, 2, 1, 3), (0, 1, 3, 2)), "bells": ((3, 1, 2, 0), (0, 3, 2, 4), (4, 2, 3, 1)),
+    "alberti": ((0, 2, 1, 2), (0, 2, 1, 2)),
+    "arp_up": ((0, 1, 2, 3), (0, 1, 2)),
+    "broken": ((0, 1, 2, 1), (0, 2, 1)),
+    "arp_updown": ((0, 1, 2, 3, 2, 1), (0, 1, 2, 1)),
+    "arp16": ((0, 1, 2, 3), (0, 2, 1, 3), (0, 3, 1, 2)),
+    "arp_slow": ((0, 1, 2, 3), (0, 2, 1, 3), (0, 1, 3, 2)),
+    "bells": ((3, 1, 2, 0), (0, 3, 2, 4), (4, 2, 3, 1)),
 }
 
 

@@ -1,9 +1,12 @@
 """Write the training corpus to a folder, and read it back.
 
-A corpus is three files: `corpus.safetensors` (all pieces one after another: `tokens` uint8 [8, total], `offsets` int64
-[N + 1], `energy` float16 and `accent` float16 [total], both on the step grid, the gesture each piece was driven by, NaN where there
-was none), `attributes.json` (one entry a piece) and `split.json` (train and held-out piece numbers, whole pieces).
-`sources.json` tells origin and licence of what is not composed here.
+A corpus is a folder with
+
+- `corpus.safetensors`: all pieces one after another: `tokens` uint8 [8, total], `offsets` int64 [N + 1], `energy` and
+  `accent` float16 [total] on the step grid: the gesture each piece was driven by, NaN where there was none;
+- `attributes.json`: one entry a piece;
+- `split.json`: train and held-out piece numbers (whole pieces);
+- `sources.json`: origin and licence of what was not composed here.
 """
 
 from __future__ import annotations
@@ -22,7 +25,10 @@ from expotion_cli.training.corpus.arranger import Piece, compose
 from expotion_cli.training.corpus.gesture import HALF_BEAT
 
 CORPUS_FILE, ATTRIBUTES_FILE, SPLIT_FILE, SOURCES_FILE = (
-    "corpus.safetensors", "attributes.json", "split.json", "sources.json",
+    "corpus.safetensors",
+    "attributes.json",
+    "split.json",
+    "sources.json",
 )
 _BLOCK = 250
 

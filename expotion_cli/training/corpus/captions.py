@@ -43,8 +43,11 @@ _ARC_WORDS = {
 _ARC_CLAUSES = {
     "rising": ("It builds up gradually.", "The energy rises over time.", "The intensity grows towards the end."),
     "falling": ("It slowly calms down.", "The energy falls away over time.", "It becomes quieter towards the end."),
-    "bursts": ("There are sudden bursts and quiet moments.", "It is full of dynamic contrasts.",
-               "The energy jumps up and down."),
+    "bursts": (
+        "There are sudden bursts and quiet moments.",
+        "It is full of dynamic contrasts.",
+        "The energy jumps up and down.",
+    ),
     "steady": ("The energy stays even.", "It keeps a steady level throughout."),
 }
 _USES = {
@@ -85,9 +88,9 @@ class _Teller:
         self.a = attributes
         self.rng = rng
         self.style = self.pick(STYLE_NAMES[attributes["style"]])
-        moods = list(attributes["moods"])
-        rng.shuffle(moods)
-        self.moods = moods
+        # A mood that the style's name already says is not said twice.
+        self.moods = [m for m in attributes["moods"] if m[:6] not in self.style] or ["pleasant"]
+        rng.shuffle(self.moods)
 
     def pick(self, words: Sequence[str]) -> str:
         return words[int(self.rng.integers(len(words)))]
@@ -134,7 +137,9 @@ class _Teller:
     def one_sentence(self) -> str:
         a = self.a
         mood = " and ".join(self.moods[: int(self.rng.integers(1, 3))])
-        noun = self.pick(("piece", "track", "piece of music", "instrumental", "tune"))
+        noun = self.pick(
+            ("piece", "track", "instrumental", "tune") + (() if "music" in self.style else ("piece of music",))
+        )
         key = f" in a {a['mode']} key" if self.maybe(0.4) else ""
         instruments = _listed(self.instruments(int(self.rng.integers(1, 4))))
         pace = f"{self.pick(_TEMPO_WORDS[a['tempo']][:1])} " if self.maybe(0.4) and a["tempo"] != "moderate" else ""
@@ -151,49 +156,75 @@ class _Teller:
     def paragraph(self) -> str:
         a = self.a
         subject = self.pick(("This is an instrumental", "The song is an instrumental", "An instrumental"))
-        noun = self.pick(("piece", "track", "music piece", "song"))
+        noun = self.pick(("piece", "track", "song") + (() if "music" in self.style else ("music piece",)))
         sentences = [f"{subject} {self.style} {noun}."]
         by_voice = a["instruments"]
         middle: list[str] = []
         if "melody" in by_voice and self.maybe(0.75):
-            middle.append(self.pick((
-                f"The main melody is played by {_article(by_voice['melody'])}.",
-                f"{_article(by_voice['melody']).capitalize()} carries the melody.",
-                f"The lead instrument is {_article(by_voice['melody'])}.",
-            )))
+            middle.append(
+                self.pick(
+                    (
+                        f"The main melody is played by {_article(by_voice['melody'])}.",
+                        f"{_article(by_voice['melody']).capitalize()} carries the melody.",
+                        f"The lead instrument is {_article(by_voice['melody'])}.",
+                    )
+                )
+            )
         if "harmony" in by_voice and self.maybe(0.5):
-            middle.append(self.pick((
-                f"The chords come from {_article(by_voice['harmony'])}.",
-                f"It is accompanied by {_article(by_voice['harmony'])}.",
-                f"{_article(by_voice['harmony']).capitalize()} can be heard in the background.",
-            )))
+            middle.append(
+                self.pick(
+                    (
+                        f"The chords come from {_article(by_voice['harmony'])}.",
+                        f"It is accompanied by {_article(by_voice['harmony'])}.",
+                        f"{_article(by_voice['harmony']).capitalize()} can be heard in the background.",
+                    )
+                )
+            )
         if "bass" in by_voice and self.maybe(0.4):
             middle.append(f"The bass line is played by {_article(by_voice['bass'])}.")
         if "drums" in by_voice and self.maybe(0.5):
-            middle.append(self.pick((f"The rhythm is provided by {by_voice['drums']}.",
-                                     f"There are {by_voice['drums']} keeping the beat."
-                                     if by_voice["drums"].endswith("s") else f"The beat comes from {by_voice['drums']}.")))
+            middle.append(
+                self.pick(
+                    (
+                        f"The rhythm is provided by {_article(by_voice['drums'])}.",
+                        f"There are {by_voice['drums']} keeping the beat."
+                        if by_voice["drums"].endswith("s")
+                        else f"The beat comes from {_article(by_voice['drums'])}.",
+                    )
+                )
+            )
         elif "drums" not in by_voice and "percussion" not in by_voice and self.maybe(0.25):
             middle.append(self.pick(("There are no drums.", "There is no percussion.")))
         if self.maybe(0.5):
-            middle.append(self.pick((f"The tempo is {a['tempo']}.", f"It has a {a['tempo']} tempo.",
-                                     f"The tempo is {a['tempo_bpm']} bpm.")))
+            middle.append(
+                self.pick(
+                    (
+                        f"The tempo is {a['tempo']}.",
+                        f"It has a {a['tempo']} tempo.",
+                        f"The tempo is {a['tempo_bpm']} bpm.",
+                    )
+                )
+            )
         if self.maybe(0.35):
             middle.append(f"It is in a {a['mode']} key.")
         if self.maybe(0.3):
             middle.append(self.pick(_ARC_CLAUSES[a["energy"]["arc"]]))
         self.rng.shuffle(middle)
         sentences += middle
-        mood = " and ".join(self.moods[: int(self.rng.integers(1, 4))])
-        sentences.append(self.pick((
-            f"The overall mood of the {noun} is {mood}.",
-            f"The atmosphere is {mood}.",
-            f"It has {_article(mood)} feel.",
-            f"The {noun} sounds {mood}.",
-        )))
+        mood = _listed(self.moods[: int(self.rng.integers(1, 4))])
+        sentences.append(
+            self.pick(
+                (
+                    f"The overall mood of the {noun} is {mood}.",
+                    f"The atmosphere is {mood}.",
+                    f"It has {'an' if mood[0] in 'aeiou' else 'a'} {mood} feel.",
+                    f"The {noun} sounds {mood}.",
+                )
+            )
+        )
         if self.maybe(0.3):
             use = self.pick(_USES[a["style"]])
-            sentences.append(f"It could be used {'for' if use == 'meditation' or use == 'studying' else 'in'} {use}.")
+            sentences.append(self.pick((f"It could be used as background music for {use}.", f"It would suit {use}.")))
         if self.maybe(0.25):
             sentences.append(self.pick(("There are no vocals.", "There are no voices in this track.")))
         return " ".join(sentences)
@@ -201,8 +232,9 @@ class _Teller:
 
 def _article(name: str) -> str:
     """The name with "a" or "an", or bare where it is a plural or a mass."""
-    first = name.split()[-1]
-    if first.endswith("s") and not first.endswith(("ss", "bass")) or first in ("brass", "choir pad"):
+    last = name.split()[-1]
+    plural = last.endswith("s") and not last.endswith("ss")
+    if plural or last in ("brass", "percussion", "snare"):
         return name
     return f"an {name}" if name[0] in "aeiou" else f"a {name}"
 

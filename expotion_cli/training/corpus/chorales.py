@@ -23,7 +23,9 @@ from expotion_cli.training.corpus.arranger import Piece
 from expotion_cli.training.corpus.describe import describe_plain
 
 _SUFFIXES = {".mxl", ".xml", ".musicxml", ".krn", ".abc", ".rntxt", ".mid", ".capx"}
-_RIGHTS = re.compile(r"<rights[^>]*>([^<]*)</rights>|^!!!YE[CM]:\s*(.*)$|^%\s*(?:copyright|licen[cs]e)\s*:?\s*(.*)$", re.I | re.M)
+_RIGHTS = re.compile(
+    r"<rights[^>]*>([^<]*)</rights>|^!!!YE[CM]:\s*(.*)$|^%\s*(?:copyright|licen[cs]e)\s*:?\s*(.*)$", re.I | re.M
+)
 _MENTION = re.compile(r"copyright|©|permission|licen[cs]e|public domain|creative commons", re.I)
 _BORDER = re.compile(r"[<>\n]")
 _FREE = re.compile(r"\bCC0\b|public domain|\bP\.D\.|CC[- ]BY(?![- ](?:SA|NC|ND))\b", re.I)
@@ -33,7 +35,7 @@ MIN_PARTS, MAX_PARTS = 3, 5
 
 
 def judge(statement: str) -> str:
-    """"free", "unclear" or "restricted": what a file's own words about rights allow."""
+    """ "free", "unclear" or "restricted": what a file's own words about rights allow."""
     if _RESTRICTED.search(statement):
         return "restricted"
     return "free" if _FREE.search(statement) else "unclear"
@@ -62,7 +64,7 @@ def read_scores() -> tuple[list[Piece], list[dict[str, Any]]]:
     pieces: list[Piece] = []
     rows: list[dict[str, Any]] = []
     unused: dict[tuple[str, str, str], list[str]] = defaultdict(list)
-    root, files = _corpus_files()
+    root, files = corpus_files()
     for path in files:
         name = path.relative_to(root).as_posix()
         statement = statement_of(path)
@@ -73,18 +75,35 @@ def read_scores() -> tuple[list[Piece], list[dict[str, Any]]]:
         try:
             piece = read_score(path, f"music21 corpus: {name}", statement)
         except ValueError as problem:
-            rows.append({"file": name, "statement": statement, "verdict": verdict, "used": False, "reason": str(problem)})
+            rows.append(
+                {"file": name, "statement": statement, "verdict": verdict, "used": False, "reason": str(problem)}
+            )
             continue
         pieces.append(piece)
-        rows.append({"file": name, "statement": statement, "verdict": verdict, "used": True,
-                     "bars": piece.tokens.shape[1] // 48})
+        rows.append(
+            {
+                "file": name,
+                "statement": statement,
+                "verdict": verdict,
+                "used": True,
+                "bars": piece.tokens.shape[1] // 48,
+            }
+        )
     for (_, verdict, statement), names in sorted(unused.items()):
-        rows.append({"files": names, "statement": statement, "verdict": verdict, "used": False,
-                     "reason": "no licence that clearly allows use"})
+        rows.append(
+            {
+                "files": names,
+                "statement": statement,
+                "verdict": verdict,
+                "used": False,
+                "reason": "no licence that clearly allows use",
+            }
+        )
     return pieces, rows
 
 
-def _corpus_files() -> tuple[Path, Iterator[Path]]:
+def corpus_files() -> tuple[Path, Iterator[Path]]:
+    """(root folder, all score files in order) of music21's corpus."""
     import music21
 
     root = Path(music21.__file__).parent / "corpus"

@@ -19,35 +19,62 @@ _MOODS: dict[tuple[str, str], tuple[str, ...]] = {
     ("minor", "high"): ("intense", "aggressive", "dramatic", "urgent", "powerful", "fierce", "dark", "driving"),
 }
 _STYLE_MOODS: dict[str, dict[str, tuple[str, ...]]] = {
-    "cinematic": {"low": ("atmospheric", "emotional", "solemn"), "middle": ("dramatic", "sweeping", "heroic"),
-                  "high": ("epic", "heroic", "powerful", "grand")},
-    "ambient": {"low": ("ethereal", "dreamy", "floating", "meditative"), "middle": ("atmospheric", "dreamy", "spacious"),
-                "high": ("shimmering", "atmospheric")},
-    "electronic": {"low": ("hypnotic", "cool"), "middle": ("groovy", "futuristic", "driving"),
-                   "high": ("energetic", "danceable", "pumping", "exciting")},
-    "lofi": {"low": ("mellow", "chill", "sleepy"), "middle": ("chill", "laid-back", "mellow", "relaxed"),
-             "high": ("groovy", "head-nodding", "confident")},
-    "jazz": {"low": ("smoky", "intimate", "smooth"), "middle": ("smooth", "laid-back", "sophisticated"),
-             "high": ("swinging", "lively", "exuberant")},
-    "classical": {"low": ("delicate", "elegant", "intimate"), "middle": ("graceful", "elegant", "lyrical"),
-                  "high": ("spirited", "brilliant", "passionate")},
+    "cinematic": {
+        "low": ("atmospheric", "emotional", "solemn"),
+        "middle": ("dramatic", "sweeping", "heroic"),
+        "high": ("epic", "heroic", "powerful", "grand"),
+    },
+    "ambient": {
+        "low": ("ethereal", "dreamy", "floating", "meditative"),
+        "middle": ("atmospheric", "dreamy", "spacious"),
+        "high": ("shimmering", "atmospheric"),
+    },
+    "electronic": {
+        "low": ("hypnotic", "cool"),
+        "middle": ("groovy", "futuristic", "driving"),
+        "high": ("energetic", "danceable", "pumping", "exciting"),
+    },
+    "lofi": {
+        "low": ("mellow", "chill", "sleepy"),
+        "middle": ("chill", "laid-back", "mellow", "relaxed"),
+        "high": ("groovy", "head-nodding", "confident"),
+    },
+    "jazz": {
+        "low": ("smoky", "intimate", "smooth"),
+        "middle": ("smooth", "laid-back", "sophisticated"),
+        "high": ("swinging", "lively", "exuberant"),
+    },
+    "classical": {
+        "low": ("delicate", "elegant", "intimate"),
+        "middle": ("graceful", "elegant", "lyrical"),
+        "high": ("spirited", "brilliant", "passionate"),
+    },
     "chorale": {"low": ("solemn", "reverent"), "middle": ("solemn", "dignified"), "high": ("majestic", "dignified")},
-    "pop": {"low": ("easygoing", "sweet"), "middle": ("catchy", "easygoing", "feel-good"),
-            "high": ("upbeat", "catchy", "feel-good", "energetic")},
-    "comedy": {"low": ("quirky", "sneaky", "cheeky"), "middle": ("playful", "quirky", "funny", "whimsical"),
-               "high": ("playful", "zany", "comical", "bouncy")},
-    "suspense": {"low": ("suspenseful", "eerie", "tense", "uneasy"), "middle": ("tense", "suspenseful", "ominous"),
-                 "high": ("tense", "menacing", "thrilling", "urgent")},
+    "pop": {
+        "low": ("easygoing", "sweet"),
+        "middle": ("catchy", "easygoing", "feel-good"),
+        "high": ("upbeat", "catchy", "feel-good", "energetic"),
+    },
+    "comedy": {
+        "low": ("quirky", "sneaky", "cheeky"),
+        "middle": ("playful", "quirky", "funny", "whimsical"),
+        "high": ("playful", "zany", "comical", "bouncy"),
+    },
+    "suspense": {
+        "low": ("suspenseful", "eerie", "tense", "uneasy"),
+        "middle": ("tense", "suspenseful", "ominous"),
+        "high": ("tense", "menacing", "thrilling", "urgent"),
+    },
 }
 
 
 def tempo_word(bpm: float) -> str:
-    """"slow", "moderate" or "fast"."""
+    """ "slow", "moderate" or "fast"."""
     return "slow" if bpm < 84 else "fast" if bpm > 124 else "moderate"
 
 
 def arc_word(energy: list[float]) -> str:
-    """"rising", "falling", "bursts" or "steady": the shape of an energy curve, its ending bar left out."""
+    """ "rising", "falling", "bursts" or "steady": the shape of an energy curve, its ending bar left out."""
     curve = np.asarray(energy[:-8] if len(energy) > 16 else energy)
     third = max(1, len(curve) // 3)
     slope = curve[-third:].mean() - curve[:third].mean()

@@ -36,6 +36,7 @@ class Draft:
         gesture: what the arrangement follows.
         chords: one chord each beat.
         sections: first bar of every section and its letter.
+        inverted: values of chords whose third stands in the bass.
         voices: per voice name: start → [end, value, velocity].
     """
 
@@ -47,6 +48,7 @@ class Draft:
     gesture: Gesture
     chords: list[Chord] = field(default_factory=list)
     sections: list[tuple[int, int, str]] = field(default_factory=list)
+    inverted: set[int] = field(default_factory=set)
     voices: dict[str, dict[int, list[int]]] = field(default_factory=lambda: {v.name: {} for v in notes.VOICES})
 
     def __post_init__(self) -> None:

@@ -41,7 +41,9 @@ def pattern(r: Random, manner: str, feel: str) -> list[Hit]:
         hits += [(s, d, KICK, 0.48, 0.0) for s in r.choice(((18,), (30,), (18, 30), (10, 30), (22, 30), (24, 34)))]
         if often(0.4):
             hits.append((r.choice((22, 34, 46)), d, SNARE, 0.85, -1.5))
-        hits += [(12 * b + s, p, CLOSED, 0.3 if s in (0, 6) else 0.8, -0.4 if s else 0) for b in range(4) for s in parts]
+        hits += [
+            (12 * b + s, p, CLOSED, 0.3 if s in (0, 6) else 0.8, -0.4 if s else 0) for b in range(4) for s in parts
+        ]
         if often(0.5):
             hits.append((r.choice((18, 42)), p, OPEN, 0.6, 0.0))
     elif manner == "halftime":
@@ -55,8 +57,11 @@ def pattern(r: Random, manner: str, feel: str) -> list[Hit]:
         back, voice = (CLAP, p) if manner == "claps" else (SNARE, d)
         hits += [(12, voice, back, 0.25, 0.6), (36, voice, back, 0.25, 0.6)]
         metal = RIDE if often(0.2) else CLOSED
-        hits += [(12 * b + s, p, metal, 0.35 if s == 0 else 0.48, 0.0 if s == 0 else -0.4)
-                 for b in range(4) for s in (0, eighth)]
+        hits += [
+            (12 * b + s, p, metal, 0.35 if s == 0 else 0.48, 0.0 if s == 0 else -0.4)
+            for b in range(4)
+            for s in (0, eighth)
+        ]
         if often(0.5):
             hits += [(12 * b + s, p, TAMBOURINE, 0.75, -0.3) for b in range(4) for s in parts]
     elif manner == "taiko":
@@ -69,8 +74,11 @@ def pattern(r: Random, manner: str, feel: str) -> list[Hit]:
             lane = KICK if step % 24 == 0 else (LOW if r.random() < 0.6 else HIGH)
             hits.append((step, d, lane, min(metrical_weight(step) + r.uniform(0, 0.12), 0.95), 0.0))
         if often(0.6):
-            hits += [(12 * b + s, p, r.choice((TAMBOURINE, CLOSED)), 0.6 if s == 0 else 0.82, -0.4)
-                     for b in range(4) for s in (parts if often(0.5) else (0, eighth))]
+            hits += [
+                (12 * b + s, p, r.choice((TAMBOURINE, CLOSED)), 0.6 if s == 0 else 0.82, -0.4)
+                for b in range(4)
+                for s in (parts if often(0.5) else (0, eighth))
+            ]
     elif manner == "ride":
         hits += [(0, p, RIDE, 0.12, 0.2), (12, p, RIDE | CLOSED, 0.25, 0.3), (24, p, RIDE, 0.2, 0.1)]
         hits += [(36, p, RIDE | CLOSED, 0.28, 0.3), (20, p, RIDE, 0.45, -0.5), (44, p, RIDE, 0.45, -0.5)]
@@ -82,13 +90,17 @@ def pattern(r: Random, manner: str, feel: str) -> list[Hit]:
         hits += [(12, d, SNARE, 0.4, -0.8), (36, d, SNARE, 0.4, -0.8)]
     elif manner == "light":
         hits += [(12, d, SNARE, 0.4, -0.4), (36, d, SNARE, 0.36, -0.3), (0, d, KICK, 0.3, 0.0)]
-        hits += [(s, d, SNARE, 0.8, -0.9) for s in r.sample((18, 27, 30, 42, 45) if feel == "straight" else (20, 32, 44), 2)]
+        hits += [
+            (s, d, SNARE, 0.8, -0.9) for s in r.sample((18, 27, 30, 42, 45) if feel == "straight" else (20, 32, 44), 2)
+        ]
         lane = r.choice((TAMBOURINE, CLAP, CLOSED))
         hits += [(12 * b + (eighth if often(0.5) else 0), p, lane, 0.42, -0.2) for b in range(4)]
     elif manner == "pulse":
         first = r.choice((KICK, LOW))
         hits.append((0, d, first, 0.06, 0.3))
-        hits += [(s, d, first, 0.3 if s % 12 == 0 else 0.4, -0.3) for s in r.choice(((6,), (24,), (24, 30), (9,), (36,)))]
+        hits += [
+            (s, d, first, 0.3 if s % 12 == 0 else 0.4, -0.3) for s in r.choice(((6,), (24,), (24, 30), (9,), (36,)))
+        ]
         hits += [(12 * b + s, p, CLOSED, 0.32 if s == 0 else 0.55, -0.6) for b in range(4) for s in (0, eighth)]
         hits += [(s, d, HIGH | LOW, 0.75, 0.2) for s in (36, 42, 45)]
     elif manner == "soft_pulse":

@@ -173,9 +173,7 @@ def _accents(r: Random, gesture: Gesture, num_beats: int) -> dict[int, float]:
             position += 12
     if manner == "rises":
         energy = gesture.energy
-        accents = {
-            6 * i: 0.9 for i in range(1, 2 * num_beats - 8) if energy[i] - energy[i - 1] > 0.22
-        }
+        accents = {6 * i: 0.9 for i in range(1, 2 * num_beats - 8) if energy[i] - energy[i - 1] > 0.22}
     if r.random() < 0.25:  # lone strokes out of stillness
         still = [i for i in range(2, 2 * num_beats - 8) if gesture.energy[i] <= STILL]
         for i in r.sample(still, min(len(still), 1 + len(still) // 8)):

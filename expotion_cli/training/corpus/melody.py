@@ -22,8 +22,16 @@ _CONTOURS = {
     "valley": lambda x: 0.4 - math.sin(math.pi * x),
     "wave": lambda x: math.sin(2 * math.pi * x) * 0.8,
 }
-_LEVEL = {"broad": 0.22, "sparse": 0.1, "riff": 0.6, "playful": 0.62, "swing": 0.68, "lyric": 0.45, "classic": 0.58,
-          "chorale": 0.36}
+_LEVEL = {
+    "broad": 0.22,
+    "sparse": 0.1,
+    "riff": 0.6,
+    "playful": 0.62,
+    "swing": 0.68,
+    "lyric": 0.45,
+    "classic": 0.58,
+    "chorale": 0.36,
+}
 
 
 def _motive(r: Random, feel: str, busy: float, manner: str) -> Motive:
@@ -98,7 +106,9 @@ def write_melody(draft: Draft, manner: str, busy: float, article: float) -> None
                     motive = motives[form[(bar - four) % 4]]
                     if four > first or bar > four:
                         motive = _vary(r, motive)
-                onsets += [(bar * BAR + s, move, closing and i == len(motive) - 1) for i, (s, move) in enumerate(motive)]
+                onsets += [
+                    (bar * BAR + s, move, closing and i == len(motive) - 1) for i, (s, move) in enumerate(motive)
+                ]
             placed: list[tuple[int, int, int]] = []
             for start, move, is_last in onsets:
                 if not draft.wants(start, bias, 0.1 if is_last else None):
@@ -178,7 +188,9 @@ def write_counter(draft: Draft, manner: str) -> None:
     if manner in ("contrary", "parallel"):
         last = None
         for start, end, pitch, _ in melody:
-            if draft.at(start) < enters or (metrical_weight(start) > 0.35 and (manner == "contrary" or r.random() < 0.4)):
+            if draft.at(start) < enters or (
+                metrical_weight(start) > 0.35 and (manner == "contrary" or r.random() < 0.4)
+            ):
                 last = pitch
                 continue
             chord = draft.chord_at(start)
@@ -211,8 +223,9 @@ def write_counter(draft: Draft, manner: str) -> None:
             if step // BEAT == beat % 4 and draft.wants(start + step % BEAT, -0.05):
                 at = start + step % BEAT
                 chord = draft.chord_at(at)
-                previous = scale_step(chord, previous + (1 if previous < centre - 6 else -1 if previous > centre + 6 else 0),
-                                      move)
+                previous = scale_step(
+                    chord, previous + (1 if previous < centre - 6 else -1 if previous > centre + 6 else 0), move
+                )
                 if metrical_weight(at) < 0.4:
                     previous = nearest(chord.tones, previous)
                 write(at, at + EIGHTH[draft.feel], previous)

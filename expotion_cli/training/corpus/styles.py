@@ -44,13 +44,14 @@ class Style:
     sets: tuple[dict[str, str], ...]
 
 
+# fmt: off
 _PIANO = {"harmony": "piano", "bass": "piano", "figure": "piano", "melody": "piano"}
 _STRINGS = {"harmony": "strings", "bass": "cello", "figure": "strings", "melody": "violin", "counter": "viola"}
 
 STYLES: dict[str, Style] = {
     "cinematic": Style(
-        tempo=(60, 140), modes=("minor", "minor", "minor", "dorian", "major"), feels=("straight", "straight", "triplet"),
-        chords_per_bar=(0.5, 0.5, 1, 1), sevenths=0.05, colour=0.06, looped=0.6,
+        tempo=(60, 140), modes=("minor", "minor", "minor", "dorian", "major"),
+        feels=("straight", "straight", "triplet"), chords_per_bar=(0.5, 0.5, 1, 1), sevenths=0.05, colour=0.06, looped=0.6,
         harmony=("pad", "pad", "pad", "halves", "pulse8"), bass=("long", "long", "pulse8", "root_beats", "ostinato"),
         figure=("ostinato8", "ostinato16", "ostinato8", "arp_up", "tremolo", "none"),
         melody=("broad", "broad", "lyric", "riff"), drums=("taiko", "taiko", "taiko", "halftime", "none"),
@@ -130,8 +131,9 @@ STYLES: dict[str, Style] = {
         ),
     ),
     "classical": Style(
-        tempo=(60, 132), modes=("major", "major", "minor", "minor"), feels=("straight", "straight", "straight", "triplet"),
-        chords_per_bar=(1, 2, 2, 1), sevenths=0.12, colour=0.14, looped=0.08,
+        tempo=(60, 132), modes=("major", "major", "minor", "minor"),
+        feels=("straight", "straight", "straight", "triplet"), chords_per_bar=(1, 2, 2, 1),
+        sevenths=0.12, colour=0.14, looped=0.08,
         harmony=("none", "none", "halves", "pad"), bass=("long", "root_beats", "walking", "two_feel"),
         figure=("alberti", "alberti", "arp_updown", "broken", "arp_up", "guide"), melody=("lyric", "lyric", "classic"),
         drums=("none",), counter=("contrary", "parallel", "long", "answer", "none"), lift=-0.02, busy=(0.3, 0.7),
@@ -145,12 +147,12 @@ STYLES: dict[str, Style] = {
     ),
     "chorale": Style(
         tempo=(60, 100), modes=("major", "minor"), feels=("straight",), chords_per_bar=(4, 4, 2), sevenths=0.08,
-        colour=0.12, looped=0.0, harmony=("none",), bass=("chorale",), figure=("none",), melody=("chorale",),
+        colour=0.12, looped=0.0, harmony=("none", "pad"), bass=("chorale",), figure=("none",), melody=("chorale",),
         drums=("none",), counter=("none",), lift=-0.05, busy=(0.3, 0.4), article=(1.0,),
         sets=(
-            {"bass": "cello", "figure": "viola", "melody": "violin", "counter": "violin"},
-            {"bass": "choir", "figure": "choir", "melody": "choir", "counter": "choir"},
-            {"bass": "organ", "figure": "organ", "melody": "organ", "counter": "organ"},
+            {"harmony": "strings", "bass": "cello", "figure": "viola", "melody": "violin", "counter": "violin"},
+            {"harmony": "organ", "bass": "choir", "figure": "choir", "melody": "choir", "counter": "choir"},
+            {"harmony": "organ", "bass": "organ", "figure": "organ", "melody": "organ", "counter": "organ"},
         ),
     ),
     "pop": Style(
@@ -187,7 +189,7 @@ STYLES: dict[str, Style] = {
     ),
     "suspense": Style(
         tempo=(60, 124), modes=("minor", "minor", "minor", "dorian"), feels=("straight", "straight", "triplet"),
-        chords_per_bar=(0.5, 0.5, 1), sevenths=0.15, colour=0.25, looped=0.4,
+        chords_per_bar=(0.5, 0.5, 1), sevenths=0.15, colour=0.14, looped=0.4,
         harmony=("pad", "pad", "tremble", "stabs"), bass=("pedal", "pedal", "pulse8", "long", "heartbeat"),
         figure=("ostinato8", "tick", "tick", "tremolo", "none"), melody=("sparse", "sparse", "broad", "none"),
         drums=("pulse", "pulse", "none", "taiko"), counter=("long", "answer", "none"), lift=-0.12, busy=(0.05, 0.35),
@@ -206,6 +208,8 @@ STYLE_WEIGHTS = {
     "cinematic": 2.0, "ambient": 1.2, "electronic": 1.5, "lofi": 1.4, "jazz": 1.2, "classical": 1.6, "chorale": 0.5,
     "pop": 1.4, "comedy": 1.0, "suspense": 1.2,
 }
+
+# fmt: on
 
 # Cells of one beat: onsets as parts of the beat (in the straight grid of 12), from calm to lively.
 CELLS: dict[str, tuple[tuple[int, ...], ...]] = {

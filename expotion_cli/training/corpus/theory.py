@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from random import Random
 
 from expotion_cli.music import notes
@@ -146,7 +146,7 @@ class Chord:
     scale: tuple[int, ...]
 
 
-@lru_cache(maxsize=None)
+@cache
 def make_chord(root: int, quality: str, mode: str) -> Chord:
     """The chord on `root` in the given mode ("major", "minor" or "dorian")."""
     root %= 12
