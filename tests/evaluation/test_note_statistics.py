@@ -47,9 +47,7 @@ def test_density_counts_onsets_a_beat_by_voice_and_leaves_dynamics_out():
 
 
 def test_polyphony_counts_chord_tones_and_single_voices_where_something_sounds():
-    tokens = events_to_tokens(
-        {"harmony": [Event(0, 24, chord_value(0, "maj7"))], "melody": [Event(0, 12, 64)]}, 48
-    )
+    tokens = events_to_tokens({"harmony": [Event(0, 24, chord_value(0, "maj7"))], "melody": [Event(0, 12, 64)]}, 48)
     found = statistics(tokens)
     assert found["polyphony"] == pytest.approx((5 + 4) / 2)
     assert found["pitch_class_entropy"] == pytest.approx(-(0.4 * np.log2(0.4) + 0.6 * np.log2(0.2)))

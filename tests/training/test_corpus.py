@@ -80,7 +80,7 @@ def test_every_piece_ends_on_the_tonic_and_then_falls_silent(pieces):
 
 
 def test_density_and_loudness_follow_the_gesture_where_a_piece_says_so(pieces):
-    density, loudness, dynamics = [], [], []
+    density, loudness, dynamics, raised = [], [], [], []
     for piece in pieces:
         if piece.attributes["energy"]["follow"] < 1.0:
             continue
@@ -93,7 +93,9 @@ def test_density_and_loudness_follow_the_gesture_where_a_piece_says_so(pieces):
         density.append(np.corrcoef(onsets, per_beat)[0, 1])
         row = tokens[notes.VOICE_INDEX["dynamics"]]
         last = np.maximum.accumulate(np.where(row != notes.HOLD, np.arange(len(row)), 0))
-        dynamics.append(np.corrcoef(row[last], energy)[0, 1])
+        calm = np.convolve(accents > 0, np.ones(6))[: len(accents)] == 0  # away from accents, which stand out
+        dynamics.append(np.corrcoef(row[last][calm], energy[calm])[0, 1])
+        raised += list(row[last][accents > 0] - notes.FIRST_ONSET)
         voice = tokens[notes.VOICE_INDEX["bass"]]
         struck = (voice >= notes.FIRST_ONSET) & (accents == 0)
         classes = (voice[struck] - notes.FIRST_ONSET) % len(notes.VELOCITIES)
@@ -102,6 +104,7 @@ def test_density_and_loudness_follow_the_gesture_where_a_piece_says_so(pieces):
     assert len(density) > 30
     assert np.median(density) > 0.55
     assert np.median(dynamics) > 0.9
+    assert np.min(raised) >= 5
     assert np.median(loudness) > 0.6
 
 
@@ -142,9 +145,7 @@ def test_accents_are_struck_together_at_the_loudest_and_stillness_is_still(piece
 def test_attributes_name_the_voices_that_sound(pieces):
     absent = set()
     for piece in pieces:
-        sounding = {
-            v.name for i, v in enumerate(notes.VOICES) if i and (piece.tokens[i] >= notes.FIRST_ONSET).any()
-        }
+        sounding = {v.name for i, v in enumerate(notes.VOICES) if i and (piece.tokens[i] >= notes.FIRST_ONSET).any()}
         assert set(piece.attributes["voices"]) == sounding == set(piece.attributes["instruments"])
         absent |= {v.name for v in notes.VOICES[1:]} - sounding
         tempo = STYLES[piece.attributes["style"]].tempo

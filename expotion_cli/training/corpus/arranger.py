@@ -364,17 +364,24 @@ def _end(draft: Draft, sounds: dict[str, str]) -> None:
 
 
 def _write_dynamics(draft: Draft) -> None:
-    """The level of every half beat at which it changes; small wavering is not told."""
-    row = draft.voices["dynamics"]
-    level = None
-    energy = draft.energy
-    for i, value in enumerate(energy):
+    """The level of every half beat at which it changes, without small wavering; accents stand out for half a beat."""
+    levels: list[int] = []
+    level = round(7.49 * draft.energy[0])
+    for i, value in enumerate(draft.energy):
         exact = 7.49 * value
-        if level is None or abs(exact - level) > 0.6 and (i % 2 == 0 or abs(exact - level) > 1.5):
-            new = min(7, max(0, round(exact)))
-            if new != level:
-                level = new
-                row[i * HALF_BEAT] = [0, level, 0]
+        if abs(exact - level) > 0.6 and (i % 2 == 0 or abs(exact - level) > 1.5):
+            level = min(7, max(0, round(exact)))
+        levels.append(level)
+    steps = [levels[i // HALF_BEAT] for i in range(draft.num_steps)]
+    if draft.gesture.follow:
+        for step, strength in draft.gesture.accents.items():
+            peak = 4 + round(3 * strength)
+            for i in range(step, min(step + HALF_BEAT, draft.body_steps)):
+                steps[i] = max(steps[i], peak)
+    row = draft.voices["dynamics"]
+    for i, level in enumerate(steps):
+        if i == 0 or level != steps[i - 1]:
+            row[i] = [0, level, 0]
 
 
 def _fit_ranges(draft: Draft) -> None:

@@ -251,6 +251,7 @@ def write_figure(draft: Draft, manner: str, article: float) -> None:
     low = {"bells": 67, "tick": 62, "alberti": 52, "guide": 55}.get(manner, r.choice((52, 55, 57, 60)))
     enters = r.choice((0.07, 0.12, 0.2, 0.3)) if draft.gesture.follow else 0.0
     bias = r.uniform(-0.05, 0.12)
+    doubles = r.random() < 0.6 and manner not in ("guide", "bells", "arp_slow")
     shapes: dict[str, tuple[list[tuple[int, int]], int]] = {}
     for first, length, letter in draft.sections:
         if letter not in shapes:
@@ -268,6 +269,10 @@ def write_figure(draft: Draft, manner: str, article: float) -> None:
                 if energy < 0.4:
                     size *= 2 if energy > 0.2 else 3
                 draft.note("figure", start, start + size, pitch, draft.velocity(start, -0.5))
+                if doubles and room == 6 and energy > 0.84:  # eighths become sixteenths at full energy
+                    turn = _figure_pitch(chord, low, index + 1 if index < 3 else 0)
+                    middle = start + (3 if draft.feel != "swing16" else 4)
+                    draft.note("figure", middle, middle + 2, turn, draft.velocity(middle, -0.5))
 
 
 def _figure_shape(r: Random, manner: str, feel: str) -> tuple[list[tuple[int, int]], int]:

@@ -64,6 +64,8 @@ def pattern(r: Random, manner: str, feel: str) -> list[Hit]:
         ]
         if often(0.5):
             hits += [(12 * b + s, p, TAMBOURINE, 0.75, -0.3) for b in range(4) for s in parts]
+        if often(0.6):
+            hits += [(12 * b + s, p, metal, 0.86, -0.6) for b in range(4) for s in parts]
     elif manner == "taiko":
         size = 16 if feel == "straight" else 12
         unit = BAR // size

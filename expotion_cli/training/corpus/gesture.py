@@ -149,7 +149,7 @@ def _accents(r: Random, gesture: Gesture, num_beats: int) -> dict[int, float]:
     if manner == "none":
         return accents
     position = 12 * r.randrange(0, 5)
-    gap = r.choice((1, 2, 2, 3, 4, 4, 5, 6, 8))
+    gap = r.choice((2, 2, 3, 4, 4, 5, 6, 8))
     drift = r.random() < 0.3
     while position < last:
         strength = r.uniform(0.6, 1.0)
@@ -162,7 +162,7 @@ def _accents(r: Random, gesture: Gesture, num_beats: int) -> dict[int, float]:
                 position += 12 * r.randint(2, 8)
         elif manner == "irregular":
             accents[position + (r.choice((0, 0, 0, 0, 6, 6, 3, 9)))] = strength
-            position += 12 * r.choice((1, 1, 2, 2, 3, 3, 4, 5, 5, 7, 9, 11, 14))
+            position += 12 * r.choice((1, 2, 2, 3, 3, 4, 5, 5, 7, 9, 11, 14))
         elif manner == "syncopated":
             offsets = r.choice(((0, 9, 18), (0, 6, 15), (0, 18, 36), (6, 18), (3, 12), (0, 8, 16), (4, 8, 12), (9, 24)))
             for offset in offsets:

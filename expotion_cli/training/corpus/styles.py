@@ -51,7 +51,8 @@ _STRINGS = {"harmony": "strings", "bass": "cello", "figure": "strings", "melody"
 STYLES: dict[str, Style] = {
     "cinematic": Style(
         tempo=(60, 140), modes=("minor", "minor", "minor", "dorian", "major"),
-        feels=("straight", "straight", "triplet"), chords_per_bar=(0.5, 0.5, 1, 1), sevenths=0.05, colour=0.06, looped=0.6,
+        feels=("straight", "straight", "triplet"), chords_per_bar=(0.5, 0.5, 1, 1),
+        sevenths=0.05, colour=0.06, looped=0.6,
         harmony=("pad", "pad", "pad", "halves", "pulse8"), bass=("long", "long", "pulse8", "root_beats", "ostinato"),
         figure=("ostinato8", "ostinato16", "ostinato8", "arp_up", "tremolo", "none"),
         melody=("broad", "broad", "lyric", "riff"), drums=("taiko", "taiko", "taiko", "halftime", "none"),

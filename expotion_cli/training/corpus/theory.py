@@ -232,6 +232,8 @@ def loop(r: Random, mode: str, length: int, colour: float = 0.0) -> list[str]:
     starts = {home: 4.0, **{d: 1.0 for d in (("vi", "IV") if mode == "major" else ("VI", "iv", "IV"))}}
     moves = _MOVES[mode]
     start = weighted(r, {d: w for d, w in starts.items() if d in moves})
+    if length < 4:
+        colour = 0.0  # a guest heard every other chord would be no guest
     for _ in range(12):
         degrees = walk(r, mode, start, length, colour)
         if start in moves[degrees[-1]] and (home in degrees or r.random() < 0.2):
