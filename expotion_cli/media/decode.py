@@ -146,7 +146,8 @@ class _Painter:
 def read_audio(clip: str | Path | ClipInfo, sample_rate: int = 48000) -> np.ndarray:
     """A clip's first sound track, from the first picture's appearance to the picture's end.
 
-    Time stamps are honoured: sound that begins late or pauses is preceded by silence, sound before the picture is dropped.
+    Time stamps are honoured: sound that begins late or pauses is preceded by silence, and sound before the picture is
+    dropped.
 
     Args:
         clip: a file, or what `probe` found out about it.
@@ -189,7 +190,8 @@ def read_audio(clip: str | Path | ClipInfo, sample_rate: int = 48000) -> np.ndar
                 position = _place(sound, position or 0, resampler.resample(frame))
         _place(sound, position or 0, resampler.resample(None))
     if not decoded:
-        raise DecodeError(f"its sound ({info.audio.codec}) can't be decoded.", path=info.path, remedy="Convert it first.")
+        reason = f"its sound ({info.audio.codec}) can't be decoded."
+        raise DecodeError(reason, path=info.path, remedy="Convert it first.")
     return sound
 
 

@@ -15,7 +15,7 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import ffmpeg
 import numpy as np
@@ -105,7 +105,9 @@ def run(
     Raises:
         ExpotionError: of the kind `error`, with the end of ffmpeg's messages.
     """
-    command = ffmpeg.compile(output.global_args("-hide_banner", "-nostats", *arguments), cmd=ffmpeg_exe(), overwrite_output=True)
+    command = ffmpeg.compile(
+        output.global_args("-hide_banner", "-nostats", *arguments), cmd=ffmpeg_exe(), overwrite_output=True
+    )
     process = subprocess.Popen(
         command,
         stdin=subprocess.DEVNULL if samples is None else subprocess.PIPE,
@@ -116,9 +118,9 @@ def run(
     try:
         feeder = None
         if samples is not None:
-            feeder = threading.Thread(target=_feed, args=(process, samples), daemon=True)
+            pipe, process.stdin = process.stdin, None  # so that communicate() leaves it to the feeder
+            feeder = threading.Thread(target=_feed, args=(pipe, samples), daemon=True)
             feeder.start()
-            process_stdin, process.stdin = process.stdin, None  # so that communicate() leaves it to the feeder
         stdout, stderr = process.communicate()
         if feeder is not None:
             feeder.join()
@@ -132,8 +134,7 @@ def run(
     return Finished(stdout, log)
 
 
-def _feed(process: subprocess.Popen, samples: np.ndarray) -> None:
-    pipe = process.stdin
+def _feed(pipe: IO[bytes], samples: np.ndarray) -> None:
     try:
         for start in range(0, samples.shape[1], PIPE_CHUNK_SAMPLES):
             piece = samples[:, start : start + PIPE_CHUNK_SAMPLES]
@@ -150,5 +151,6 @@ def _feed(process: subprocess.Popen, samples: np.ndarray) -> None:
 def readable_tail(log: str) -> str:
     """The last telling lines of ffmpeg's messages, without addresses in memory, joined into one line."""
     lines = [re.sub(r"\s*@ 0x[0-9a-f]+", "", line).strip() for line in re.split(r"[\r\n]+", log)]
-    telling = [line for line in lines if line and not line.startswith(("Input #", "Output #", "Stream mapping", "Metadata"))]
+    dull = ("Input #", "Output #", "Stream mapping", "Metadata")
+    telling = [line for line in lines if line and not line.startswith(dull)]
     return " | ".join(dict.fromkeys(telling[-STDERR_LINES:])) or "it said nothing."

@@ -26,7 +26,7 @@ class Loudness:
     Attributes:
         integrated_lufs: gated loudness of the whole; -inf for silence and for less than 0.4 s of sound.
         true_peak_dbtp: highest peak between or on samples; -inf for silence.
-        range_lu: loudness range; 0 for less than 3 s.
+        range_lu: loudness range; 0 for 3 s or less.
     """
 
     integrated_lufs: float
@@ -64,12 +64,14 @@ def _run(stream: Any, **options: Any) -> str:
 
 def _parse(log: str, path: str | Path | None) -> Loudness:
     summary = log[log.rfind("Summary:") :]
-    values = dict(re.findall(r"^\s+(I|LRA|Peak):\s+(\S+) (?:LUFS|LU|dBFS)$", summary, re.MULTILINE))
-    if values.keys() != {"I", "LRA", "Peak"}:
+    values = dict(re.findall(r"^\s+(I|LRA|LRA low|Threshold|Peak):\s+(\S+) (?:LUFS|LU|dBFS)$", summary, re.MULTILINE))
+    if values.keys() != {"I", "LRA", "LRA low", "Threshold", "Peak"}:
         raise DecodeError(f"its loudness can't be measured: {tool.readable_tail(log)}", path=path)
     integrated = float(values["I"])
+    # Of one measurement alone (3 s) ffmpeg reports the gate as the range's lower end. The last threshold is that gate.
+    single = values["LRA low"] == values["Threshold"]
     return Loudness(
         integrated_lufs=integrated if integrated > ABSOLUTE_GATE_LUFS else -math.inf,
         true_peak_dbtp=float(values["Peak"]),
-        range_lu=float(values["LRA"]),
+        range_lu=0.0 if single else float(values["LRA"]),
     )

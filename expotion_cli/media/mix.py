@@ -18,7 +18,7 @@ with warnings.catch_warnings():
 MODES = ("replace", "under")
 FULL_SCALE = float(2**31 - 1)
 LONGEST_FADE = 1 / 3  # of the music: short clips keep a middle
-QUIETEST_FADE_S = 0.005  # shorter fades click
+SHORTEST_FADE_S = 0.01  # shorter fades click
 
 # `under`: where the clip's own sound counts as sounding, and how the music moves aside
 HOP_S = 0.01
@@ -83,10 +83,13 @@ def fit_length(sound: np.ndarray, num_samples: int) -> np.ndarray:
 def _fade(music: np.ndarray, sample_rate: int, fade_in_s: float, fade_out_s: float) -> np.ndarray:
     """Fade both ends in place; only they pass through pydub, so long music costs no copies."""
     length = music.shape[1]
+    # pydub counts in milliseconds: lengths of whole ones that are also whole samples keep it exact
+    quantum = sample_rate // math.gcd(sample_rate, 1000)
     for seconds, at_start in ((fade_in_s, True), (fade_out_s, False)):
-        count = round(min(max(seconds, QUIETEST_FADE_S) * sample_rate, length * LONGEST_FADE))
-        if count < 2:
-            continue
+        wanted = min(max(seconds, SHORTEST_FADE_S) * sample_rate, length * LONGEST_FADE)
+        count = int(wanted / quantum) * quantum
+        if count == 0:
+            continue  # music of a few milliseconds has no room for a fade
         part = slice(0, count) if at_start else slice(length - count, length)
         music[:, part] = _faded(music[:, part], sample_rate, at_start)
     return music
@@ -99,7 +102,7 @@ def _faded(samples: np.ndarray, sample_rate: int, fade_in: bool) -> np.ndarray:
     scale = FULL_SCALE / peak / 2  # integers have no room above full scale, so it is made
     ramp = np.round(samples.T.astype(np.float64) * scale).astype("<i4")
     segment = AudioSegment(data=ramp.tobytes(), sample_width=4, frame_rate=sample_rate, channels=2)
-    duration_ms = max(1, math.ceil(1000 * samples.shape[1] / sample_rate))
+    duration_ms = 1000 * samples.shape[1] // sample_rate
     segment = segment.fade_in(duration_ms) if fade_in else segment.fade_out(duration_ms)
     faded = np.frombuffer(segment.raw_data, dtype="<i4").reshape(-1, 2).T / scale
     assert faded.shape == samples.shape, (faded.shape, samples.shape)
@@ -134,7 +137,9 @@ def _level_db(sound: np.ndarray, hop: int, window_s: float) -> np.ndarray:
     power = fit_length(sound, hops * hop).reshape(2, hops, hop)
     power = np.einsum("chn,chn->h", power, power, dtype=np.float64) / (2 * hop)
     width = max(1, round(window_s / HOP_S))
-    smooth = np.convolve(np.pad(power, (width // 2, width - 1 - width // 2), mode="edge"), np.full(width, 1 / width), mode="valid")
+    smooth = np.convolve(
+        np.pad(power, (width // 2, width - 1 - width // 2), mode="edge"), np.full(width, 1 / width), mode="valid"
+    )
     return 10 * np.log10(np.maximum(smooth, 1e-12))
 
 

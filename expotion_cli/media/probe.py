@@ -64,7 +64,6 @@ class ClipInfo:
         num_chapters: how many chapters the file lists.
         num_frames: pictures in the file.
         start: the first picture's time stamp in seconds, on the container's clock.
-        container_start: where the container's clock begins, in seconds.
         demuxer: which of `ffmpeg.DEMUXERS` reads it.
         video_index: the picture's stream index.
         cover_indices: stream indices of cover pictures.
@@ -85,7 +84,6 @@ class ClipInfo:
     num_chapters: int
     num_frames: int
     start: Fraction
-    container_start: Fraction
     demuxer: str
     video_index: int
     cover_indices: tuple[int, ...]
@@ -187,9 +185,8 @@ def probe(path: str | Path) -> ClipInfo:
         spans, frames = _walk(container, path)
         picture, frame = spans[stream.index], frames.get(stream.index)
         if frame is None:
-            raise ProbeError(
-                f"its picture ({stream.codec_context.name}) can't be decoded.", path=path, remedy="Convert or repair it first."
-            )
+            reason = f"its picture ({stream.codec_context.name}) can't be decoded."
+            raise ProbeError(reason, path=path, remedy="Convert or repair it first.")
         fps = _rate(stream, picture)
         picture.close(Fraction(1) / fps)
         if picture.duration <= 0:
@@ -212,7 +209,6 @@ def probe(path: str | Path) -> ClipInfo:
             num_chapters=len(container.chapters()),
             num_frames=picture.count,
             start=picture.start,
-            container_start=Fraction(container.start_time or 0, av.time_base),
             demuxer=demuxer_of(container),
             video_index=stream.index,
             cover_indices=tuple(s.index for s in container.streams.video if _is_cover(s)),
@@ -376,7 +372,8 @@ def _read_head(path: Path) -> bytes:
     except IsADirectoryError as error:
         raise ProbeError("it is a folder, not a clip.", path=path, remedy="Give the files in it.") from error
     except OSError as error:
-        raise ProbeError(f"it can't be opened ({error.strerror}).", path=path, remedy="Check its permissions.") from error
+        reason = f"it can't be opened ({error.strerror})."
+        raise ProbeError(reason, path=path, remedy="Check its permissions.") from error
     if not head:
         raise ProbeError("the file is empty.", path=path, remedy=CUT_OFF)
     return head
@@ -384,7 +381,9 @@ def _read_head(path: Path) -> bytes:
 
 def _why_it_did_not_open(path: Path, head: bytes, error: Exception) -> ProbeError:
     if head[4:8] in (b"ftyp", b"moov", b"mdat", b"wide") and isinstance(error, av.error.InvalidDataError):
-        return ProbeError("its index (moov) is missing: it is cut off or was never finished.", path=path, remedy=CUT_OFF)
+        reason = "its index (moov) is missing: it is cut off or was never finished."
+        return ProbeError(reason, path=path, remedy=CUT_OFF)
     if head.startswith(b"\x1a\x45\xdf\xa3") or head.startswith(b"RIFF"):
         return ProbeError("it begins like a video but can't be read further.", path=path, remedy=CUT_OFF)
-    return ProbeError("it is no video of a kind that can be read, whatever its name says.", path=path, remedy=NOT_A_VIDEO)
+    reason = "it is no video of a kind that can be read, whatever its name says."
+    return ProbeError(reason, path=path, remedy=NOT_A_VIDEO)

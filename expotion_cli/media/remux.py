@@ -24,8 +24,9 @@ from expotion_cli.storage import atomic_path
 from expotion_cli.timing import num_samples
 
 TOLERANCE_LU = 0.5
-AIM_LU = 0.3  # another attempt is worth its time only beyond this
+AIM_LU, FINE_ATTEMPTS = 0.3, 3
 MAX_ATTEMPTS = 8
+AUDIBLE_LIMITING_DB = 9.0
 SYNC_SLACK_S = Fraction(2, 1000)
 OVERSAMPLED_HZ = 192_000  # peaks between samples become samples here, where the limiter sees them
 SHORT_SOUND_S = 3.0  # what is too short to measure is measured repeated to this length
@@ -52,7 +53,7 @@ class RemuxReport:
     Attributes:
         loudness: of the encoded sound in the finished file.
         gain_db: linear gain on the music.
-        limited: whether the true-peak limiter was at work.
+        limited_db: by how much the true-peak limiter lowers the highest peak; 0 where it wasn't needed.
         audio_codec: "aac", "opus" or "flac".
         sample_rate: of the encoded sound, in Hz.
         attempts: how many times it was encoded until it measured right.
@@ -61,7 +62,7 @@ class RemuxReport:
 
     loudness: Loudness
     gain_db: float
-    limited: bool
+    limited_db: float
     audio_codec: str
     sample_rate: int
     attempts: int
@@ -80,7 +81,7 @@ class _Level:
 def output_suffix(info: ClipInfo) -> str:
     """The suffix of the scored video: the clip's own where its container takes a copied picture and the new sound.
 
-    Others become MP4 if the picture is of a kind that plays everywhere in MP4 and there are no subtitles to lose, else MKV.
+    Others become MP4 if the picture is of a kind that plays everywhere in MP4 and no subtitles would be lost, else MKV.
     """
     own = info.path.suffix.lower()
     if info.container in SUFFIXES:
@@ -131,17 +132,19 @@ def remux(
     music = fit_length(music, num_samples(clip.duration, sample_rate))
     job = _Job(clip, music, sample_rate, muxer, codec, dict(metadata or {}))
     try:
-        with atomic_path(destination) as temporary, tempfile.TemporaryDirectory(
-            prefix=f".{destination.stem[:60]}.", dir=destination.parent
-        ) as scratch:
+        with (
+            atomic_path(destination) as temporary,
+            tempfile.TemporaryDirectory(prefix=f".{destination.stem[:60]}.", dir=destination.parent) as scratch,
+        ):
             if clip.demuxer == "avi":
                 job.retimed = Path(scratch) / "picture.nut"
                 write_retimed(clip, job.retimed)
-                job.offset_s = Fraction(0)
+                job.start_s = probe(job.retimed).start  # the muxer may have moved it
             return _settle(job, temporary, destination, target_lufs, peak_dbtp)
     except OSError as error:
         reason = f"it can't be written ({error.strerror})."
-        raise OutputError(reason, path=destination, remedy="Check the folder, its permissions and its space.") from error
+        remedy = "Check the folder, its permissions and its space."
+        raise OutputError(reason, path=destination, remedy=remedy) from error
 
 
 class _Job:
@@ -152,7 +155,7 @@ class _Job:
     ):
         self.clip, self.music, self.sample_rate = clip, music, sample_rate
         self.muxer, self.codec, self.metadata = muxer, codec, metadata
-        self.offset_s = clip.container_start - clip.start
+        self.start_s = clip.start
         self.retimed: Path | None = None
         self.output_rate = 48_000 if codec == "opus" else sample_rate
         self.subtitles = [i for i, name in enumerate(clip.subtitle_codecs) if self._takes_subtitle(name)]
@@ -163,9 +166,9 @@ class _Job:
 
     def write(self, temporary: Path, destination: Path, level: _Level) -> None:
         """Encode the sound, copy the rest."""
-        # ffmpeg sets the container's first time stamp to 0; the picture's has to stand there, where the music begins.
-        # A microsecond more never rounds to a tick, but one less would put the first picture before the start.
-        offset = math.ceil(self.offset_s * 1_000_000) + 1 if self.offset_s else 0
+        # The picture's first time stamp becomes 0, where the music begins. A microsecond too late never rounds to a
+        # tick of the clock; one too early would put the first picture before the start.
+        offset = math.ceil(-self.start_s * 1_000_000) + 1 if self.start_s else 0
         if self.retimed is not None:
             source = tool.clip_input(self.retimed, RETIMED_DEMUXER, itsoffset=f"{offset}us")
             streams = [source["v:0"], self._sound(level)]
@@ -184,7 +187,9 @@ class _Job:
             settings["movflags"] = "+faststart" + ("+use_metadata_tags" if apple else "")
         for number, (key, value) in enumerate(self.metadata.items()):
             settings[f"metadata:g:{number}"] = f"{key}={value}"
-        tool.run(ffmpeg.output(*streams, tool.file_url(temporary), **settings), samples=self.music, path=destination)
+        output = ffmpeg.output(*streams, tool.file_url(temporary), **settings)
+        # copyts: otherwise ffmpeg moves the clock's start by rules that depend on the container and the tracks taken
+        tool.run(output, samples=self.music, path=destination, arguments=["-copyts"])
 
     def _sound(self, level: _Level) -> Any:
         sound = tool.pcm_input(self.sample_rate).audio.filter("volume", f"{level.gain_db:.3f}dB", precision="float")
@@ -196,15 +201,6 @@ class _Job:
         sound = sound.filter("aresample", self.output_rate)
         length = num_samples(self.clip.duration, self.output_rate)
         return sound.filter("apad", whole_len=length).filter("atrim", end_sample=length)
-
-    def realign(self, temporary: Path) -> bool:
-        """Where sound and picture don't begin together in what was written, move the picture."""
-        written = probe(temporary)
-        assert written.audio is not None
-        late = abs(written.audio.start) > SYNC_SLACK_S
-        if late:
-            self.offset_s += written.audio.start
-        return late
 
     @property
     def too_short(self) -> bool:
@@ -218,11 +214,12 @@ class _Job:
             return measure(temporary)
         return measure(_repeated(read_audio(temporary, self.output_rate), self.output_rate), self.output_rate)
 
-    def notes(self, silent: bool) -> tuple[str, ...]:
+    def notes(self, silent: bool, limited_db: float) -> tuple[str, ...]:
         left_out = len(self.clip.subtitle_codecs) - len(self.subtitles)
         candidates = (
             (silent, "the sound is silent: its loudness was left alone"),
             (self.too_short and not silent, f"shorter than {BLOCK_S} s: the loudness is that of the sound repeated"),
+            (limited_db > AUDIBLE_LIMITING_DB, f"peaks lowered by {limited_db:.0f} dB: the music is very dynamic"),
             (left_out, f"{left_out} subtitle track(s) that {self.muxer} can't hold were left out"),
         )
         return tuple(text for applies, text in candidates if applies)
@@ -238,21 +235,22 @@ def _settle(job: _Job, temporary: Path, destination: Path, target_lufs: float, p
     silent = not math.isfinite(before.integrated_lufs)
     # the report is rounded, so aim below the peak by what rounding may hide
     highest = peak_dbtp - RESOLUTION_DB / 2
-    level = _Level(0.0 if silent else target_lufs - before.integrated_lufs, highest - CODEC_OVERSHOOT_DB[job.codec], False)
+    gain_db = 0.0 if silent else target_lufs - before.integrated_lufs
+    level = _Level(gain_db, highest - CODEC_OVERSHOOT_DB[job.codec], False)
     level.limited = before.true_peak_dbtp + level.gain_db > level.ceiling_dbtp
     slope, last = 1.0, None
     for attempt in range(1, MAX_ATTEMPTS + 1):
         job.write(temporary, destination, level)
-        if attempt == 1 and job.realign(temporary):
-            job.write(temporary, destination, level)
         after = job.loudness_after(temporary)
         error = 0.0 if silent else target_lufs - after.integrated_lufs
         excess = after.true_peak_dbtp - highest
-        if excess <= 0 and (abs(error) <= AIM_LU or (attempt == MAX_ATTEMPTS and abs(error) <= TOLERANCE_LU)):
+        # at first try for better than what is asked; never count on what rounding may hide
+        allowed_lu = AIM_LU if attempt <= FINE_ATTEMPTS else TOLERANCE_LU - RESOLUTION_DB / 2
+        if excess <= 0 and abs(error) <= allowed_lu:
             _check(job.clip, temporary, destination)
-            return RemuxReport(
-                after, level.gain_db, level.limited, job.codec, job.output_rate, attempt, job.notes(silent)
-            )
+            limited_db = before.true_peak_dbtp + level.gain_db - level.ceiling_dbtp if level.limited else 0.0
+            notes = job.notes(silent, limited_db)
+            return RemuxReport(after, level.gain_db, limited_db, job.codec, job.output_rate, attempt, notes)
         if last is not None and abs(level.gain_db - last[0]) > 0.2:
             # the limiter takes back part of a gain: learn how much is left of it
             slope = float(np.clip((after.integrated_lufs - last[1]) / (level.gain_db - last[0]), 0.1, 1.0))
