@@ -240,8 +240,8 @@ def _write_inner_parts(draft: Draft) -> None:
         rest = tuple(p for p in chord.tones if p % 12 != alto % 12) or chord.tones
         tenor = theory.nearest(rest, min(tenor, alto - 3))
         length = max(end - start, BEAT)
-        draft.note("counter", start, start + length, min(max(alto, 53), 76), velocity)
-        draft.note("figure", start, start + length, min(max(tenor, 45), 69), velocity)
+        draft.note("counter", start, start + length, theory.fold(alto, 53, 76), velocity)
+        draft.note("figure", start, start + length, theory.fold(tenor, 45, 69), velocity)
 
 
 def _mute(draft: Draft) -> None:
@@ -389,9 +389,5 @@ def _fit_ranges(draft: Draft) -> None:
     for voice in notes.VOICES:
         if voice.kind != "pitched":
             continue
-        top = voice.base + notes.PITCH_RANGE - 1
         for event in draft.voices[voice.name].values():
-            while event[1] < voice.base:
-                event[1] += 12
-            while event[1] > top:
-                event[1] -= 12
+            event[1] = theory.fold(event[1], voice.base, voice.base + notes.PITCH_RANGE - 1)

@@ -8,7 +8,7 @@ from random import Random
 from expotion_cli.training.corpus.draft import BAR, BEAT, Draft, metrical_weight
 from expotion_cli.training.corpus.gesture import STILL
 from expotion_cli.training.corpus.styles import EIGHTH, SIXTEENTHS
-from expotion_cli.training.corpus.theory import Chord, nearest, scale_step
+from expotion_cli.training.corpus.theory import Chord, fold, nearest, scale_step
 
 
 def chord_spans(draft: Draft, bars: bool = True) -> list[tuple[int, int, Chord]]:
@@ -149,7 +149,7 @@ def write_bass(draft: Draft, manner: str) -> None:
                     "bass",
                     start,
                     start + (2 * size if longer else size),
-                    min(max(pitch, 24), 60),
+                    fold(pitch, 24, 60),
                     draft.velocity(start),
                 )
 
@@ -220,7 +220,7 @@ def _walk(draft: Draft, manner: str, root) -> None:
         else:
             up = 1 if previous < 36 or (previous < 46 and r.random() < 0.5) else -1
             pitch = scale_step(chord, previous, up) if r.random() < 0.45 else nearest(chord.tones, previous + 4 * up)
-        pitch = min(max(pitch, 26), 56)
+        pitch = fold(pitch, 26, 56)
         if new:
             aim = root(following)
         length = BEAT * (2 if draft.at(start) < 0.35 and manner != "walking" else 1)

@@ -9,7 +9,7 @@ from expotion_cli.training.corpus.backing import chord_spans
 from expotion_cli.training.corpus.draft import BAR, BEAT, Draft, metrical_weight
 from expotion_cli.training.corpus.gesture import STILL
 from expotion_cli.training.corpus.styles import CELLS, EIGHTH
-from expotion_cli.training.corpus.theory import nearest, scale_step
+from expotion_cli.training.corpus.theory import fold, nearest, scale_step
 
 Motive = list[tuple[int, int]]
 """(step within the bar, scale steps from the note before)."""
@@ -126,7 +126,7 @@ def write_melody(draft: Draft, manner: str, busy: float, article: float) -> None
                     pitch = nearest(chord.tones, pitch + 0.2 * max(min(off, 3), -3))
                     if pitch == previous and not is_last and move and r.random() < 0.65:
                         pitch = nearest(chord.tones, pitch + (4 if off > 0 else -4))
-                pitch = min(max(pitch, 55), 90)
+                pitch = fold(pitch, 55, 89)
                 was_chord_tone = pitch % 12 in chord.pcs
                 placed.append((start, pitch, draft.velocity(start, 0.3 if is_last else 0.1)))
                 previous = pitch
@@ -173,7 +173,7 @@ def write_counter(draft: Draft, manner: str) -> None:
     previous = nearest(draft.chords[0].tones, centre)
 
     def write(start: int, end: int, pitch: int) -> None:
-        draft.note("counter", start, end, min(max(pitch, 40), 80), draft.velocity(start, -0.5))
+        draft.note("counter", start, end, fold(pitch, 42, 79), draft.velocity(start, -0.5))
 
     if manner == "long" or (manner in ("contrary", "parallel") and not melody):
         for start, end, chord in chord_spans(draft):
@@ -223,9 +223,9 @@ def write_counter(draft: Draft, manner: str) -> None:
             if step // BEAT == beat % 4 and draft.wants(start + step % BEAT, -0.05):
                 at = start + step % BEAT
                 chord = draft.chord_at(at)
-                previous = scale_step(
-                    chord, previous + (1 if previous < centre - 6 else -1 if previous > centre + 6 else 0), move
-                )
+                if abs(previous - centre) > 7:  # turn back to the middle of the range
+                    move = max(abs(move), 1) * (1 if previous < centre else -1)
+                previous = scale_step(chord, previous, move)
                 if metrical_weight(at) < 0.4:
                     previous = nearest(chord.tones, previous)
                 write(at, at + EIGHTH[draft.feel], previous)

@@ -191,6 +191,15 @@ def nearest(pitches: tuple[int, ...], pitch: float) -> int:
     return pitches[i] if pitches[i] - pitch < pitch - pitches[i - 1] else pitches[i - 1]
 
 
+def fold(pitch: int, low: int, high: int) -> int:
+    """Bring a pitch between `low` and `high` (at least an octave apart) by octaves, so that it keeps its name."""
+    while pitch < low:
+        pitch += 12
+    while pitch > high:
+        pitch -= 12
+    return pitch
+
+
 def scale_step(chord: Chord, pitch: int, steps: int) -> int:
     """Move `pitch` by scale steps within the chord's scale; a pitch outside the scale is first rounded down to it."""
     i = bisect_left(chord.scale, pitch)
@@ -243,7 +252,9 @@ def loop(r: Random, mode: str, length: int, colour: float = 0.0) -> list[str]:
 
 def phrase(r: Random, mode: str, length: int, cadence: str, start: str | None = None, colour: float = 0.0) -> list[str]:
     """A phrase of `length` chords that ends with a cadence ("full", "soft", "half" or "deceptive")."""
-    ending = [c for c in _CADENCES[mode][cadence] if len(c) <= max(length - 1, 1)] or [_CADENCES[mode][cadence][0][-1:]]
+    cadences = _CADENCES[mode][cadence]
+    longest = min(max(length - 1, 2), length)
+    ending = [c for c in cadences if len(c) <= longest] or [cadences[0][-1:]]
     tail = list(r.choice(ending))
     body = length - len(tail)
     if body == 0:
