@@ -6,7 +6,9 @@ ones the sidecar recorded. Names and times decide nothing.
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -121,7 +123,40 @@ class CueStore:
     def get(self, digest: str) -> StoredCue | None:
         """The cue, or None where there is none or its bytes are damaged."""
         path = self.path(digest)
-        return read_cue(path) if path.is_file() else None
+        cue = read_cue(path) if path.is_file() else None
+        if cue is not None:
+            with contextlib.suppress(OSError):
+                os.utime(path)  # `prune` removes what was not used for longest
+        return cue
+
+    def size(self) -> tuple[int, int]:
+        """(number of cues, their bytes)."""
+        sizes = [path.stat().st_size for path in self._entries()]
+        return len(sizes), sum(sizes)
+
+    def verify(self) -> tuple[int, list[Path]]:
+        """Check all cues and remove damaged ones: (number checked, removed)."""
+        entries = self._entries()
+        damaged = [path for path in entries if read_cue(path) is None]
+        for path in damaged:
+            path.unlink(missing_ok=True)
+        return len(entries), damaged
+
+    def prune(self, max_bytes: int) -> tuple[int, list[Path]]:
+        """Remove the cues unused for longest until `max_bytes` are left at most: (number before, removed)."""
+        entries = sorted(self._entries(), key=lambda path: path.stat().st_mtime_ns)
+        left = sum(path.stat().st_size for path in entries)
+        removed = []
+        for path in entries:
+            if left <= max_bytes:
+                break
+            left -= path.stat().st_size
+            path.unlink(missing_ok=True)
+            removed.append(path)
+        return len(entries), removed
+
+    def _entries(self) -> list[Path]:
+        return sorted(path for path in self.root.glob("??/*.safetensors") if not path.name.startswith("."))
 
 
 def read_cue(path: Path) -> StoredCue | None:

@@ -70,6 +70,7 @@ class Plan:
         jobs: clips that can be scored.
         problems: what can't, as failed results.
         streams: which encoders will look.
+        notes: what is worth saying before the start.
     """
 
     jobs: tuple[Job, ...]
@@ -77,6 +78,7 @@ class Plan:
     recipe: Recipe
     settings: Settings
     streams: scoring.StreamChoice
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -131,7 +133,8 @@ def plan(inputs: Sequence[str | Path], recipe: Recipe, settings: Settings) -> Pl
                 )
             )
     refuse_collisions((job.clip.path, job.destination) for job in jobs)
-    return Plan(tuple(jobs), tuple(problems), recipe, settings, streams)
+    notes = (*streams.notes, *_unused_prompts(found.sources, settings.prompts))
+    return Plan(tuple(jobs), tuple(problems), recipe, settings, streams, notes)
 
 
 def check_writable(out: Path) -> None:
@@ -167,7 +170,14 @@ def _inspect(source: Source, watched: tuple[str, ...]) -> tuple[ClipInfo, str, d
 
 
 def _prompt(source: Source, recipe: Recipe, prompts: Mapping[str, str]) -> str:
-    for key in (source.relative.as_posix(), source.relative.name, source.relative.stem):
-        if key in prompts:
-            return prompts[key]
-    return recipe.prompt
+    return next((prompts[key] for key in _prompt_keys(source) if key in prompts), recipe.prompt)
+
+
+def _prompt_keys(source: Source) -> tuple[str, str, str]:
+    return source.relative.as_posix(), source.relative.name, source.relative.stem
+
+
+def _unused_prompts(sources: Sequence[Source], prompts: Mapping[str, str]) -> list[str]:
+    used = {key for source in sources for key in _prompt_keys(source)}
+    unused = sorted(set(prompts) - used)
+    return [f"prompts for no clip at hand: {', '.join(unused)}"] if unused else []

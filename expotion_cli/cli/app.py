@@ -1,0 +1,36 @@
+"""Which commands there are."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from expotion_cli import __version__
+from expotion_cli.cli.cache import cache_app
+from expotion_cli.cli.demo import demo
+from expotion_cli.cli.library import models, recipes
+from expotion_cli.cli.say import LOOKS
+from expotion_cli.cli.score import score
+
+app = typer.Typer(no_args_is_help=True, **LOOKS)
+app.command()(score)
+app.command()(demo)
+app.command()(models)
+app.command()(recipes)
+app.add_typer(cache_app, name="cache")
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"expotion {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def about(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Scores video with music that follows the person in the picture."""

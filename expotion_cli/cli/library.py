@@ -1,0 +1,138 @@
+"""`expotion models` and `expotion recipes`: what is on the shelf."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from expotion_cli.assets import shipped_folder
+from expotion_cli.cli.say import honest, say_json
+from expotion_cli.errors import UnknownNameError, WeightsError
+
+
+@honest
+def models(
+    name: Annotated[str | None, typer.Argument(help="Show one: its files and its card.", show_default=False)] = None,
+    verify: Annotated[bool, typer.Option("--verify", help="Check every file's sha256.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+) -> int:
+    """List music models and encoders: size, licence, whether their files are here."""
+    found = read_manifests()
+    if name is not None:
+        if name not in found:
+            from expotion_cli.recipe import nearest_hint
+
+            raise UnknownNameError(
+                f"no model is called {name!r}{nearest_hint(name, found)}.", remedy=f"Models: {', '.join(found)}."
+            )
+        found = {name: found[name]}
+    rows = [_model_row(manifest, verify) for manifest in found.values()]
+    if as_json:
+        say_json(rows)
+    elif name is not None:
+        _show_model(rows[0])
+    else:
+        _table(
+            ("name", "kind", "size", "licence", "files", "what it is"),
+            [
+                (row["name"], row["kind"], _size(row["bytes"]), row["licence"], row["state"], row["title"])
+                for row in rows
+            ],
+        )
+    return 4 if any(row["state"] != "here" for row in rows) and (verify or name) else 0
+
+
+@honest
+def recipes(
+    name: Annotated[str | None, typer.Argument(help="Show one, with all its settings.", show_default=False)] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+) -> None:
+    """List the shipped recipes, or show one; copy what it prints to make your own."""
+    from expotion_cli.recipe import load_recipe, recipe_names
+
+    if name is not None:
+        recipe = load_recipe(name)
+        if as_json:
+            say_json({"name": recipe.name, "digest": recipe.digest, "prompt": recipe.prompt, **recipe.fields()})
+        else:
+            print(recipe.path.read_text(encoding="utf-8"), end="")
+        return
+    shelf = [load_recipe(each) for each in recipe_names()]
+    if as_json:
+        say_json([{"name": r.name, "title": r.title, "description": r.description, "prompt": r.prompt} for r in shelf])
+    else:
+        _table(("name", "what it is for"), [(recipe.name, recipe.description) for recipe in shelf])
+
+
+def read_manifests() -> dict[str, dict[str, Any]]:
+    """All manifests in `models/`, by name, music models first.
+
+    Raises:
+        WeightsError: a manifest can't be read.
+    """
+    import tomllib
+
+    found = {}
+    for path in sorted(shipped_folder("models").glob("*.toml")):
+        try:
+            manifest = tomllib.loads(path.read_text(encoding="utf-8"))
+        except (OSError, tomllib.TOMLDecodeError) as error:
+            raise WeightsError(f"the manifest can't be read ({error}).", path=path) from error
+        found[path.stem] = {"kind": "music", **manifest, "name": path.stem}
+    return dict(sorted(found.items(), key=lambda item: (item[1]["kind"] == "encoder", item[0])))
+
+
+def _model_row(manifest: dict[str, Any], verify: bool) -> dict[str, Any]:
+    from expotion_cli.storage import digest_file
+
+    root = shipped_folder("models")
+    files, missing, damaged = [], 0, 0
+    for record in manifest.get("files", []):
+        path = root / record["path"]
+        size = path.stat().st_size if path.is_file() else None
+        state = "here"
+        if size is None:
+            state, missing = "missing", missing + 1
+        elif size != record.get("bytes", size) or (verify and digest_file(path) != record.get("sha256")):
+            state, damaged = "damaged", damaged + 1
+        files.append({**record, "state": state})
+    return {
+        "name": manifest["name"],
+        "kind": manifest["kind"],
+        "title": manifest.get("title", ""),
+        "licence": manifest.get("licence", "not stated"),
+        "source": manifest.get("source", ""),
+        "bytes": sum(record.get("bytes", 0) for record in files),
+        "state": "damaged" if damaged else "missing" if missing else "here",
+        "files": files,
+    }
+
+
+def _show_model(row: dict[str, Any]) -> None:
+    print(f"{row['name']}: {row['title']}\nkind {row['kind']}, licence {row['licence']}, {_size(row['bytes'])}")
+    if row["source"]:
+        print(f"source: {row['source']}")
+    for record in row["files"]:
+        print(f"  {record['state']:<8} {record['path']}  {_size(record.get('bytes', 0))}")
+    card = shipped_folder("models") / Path(row["name"]).with_suffix(".md")
+    if card.is_file():
+        print("\n" + card.read_text(encoding="utf-8"), end="")
+
+
+def _size(num_bytes: int) -> str:
+    return f"{num_bytes / 1e6:.1f} MB"
+
+
+def _table(titles: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
+    """Columns on a terminal and in a pipe alike; the last one is never cut when piped."""
+    import shutil
+    import sys
+
+    widths = [max(map(len, column)) for column in zip(titles, *rows, strict=True)]
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    for row in (titles, *rows):
+        cells = [cell.ljust(size) for cell, size in zip(row, widths, strict=True)]
+        line = "  ".join(cells).rstrip()
+        print(line if width is None or len(line) <= width else line[: width - 1] + "…")

@@ -1,0 +1,228 @@
+"""How a batch is told: a live table on a terminal, one line a clip elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from typing import Any
+
+from expotion_cli.batch import STAGES, Listener, Summary
+from expotion_cli.cli.say import say_error
+from expotion_cli.planning import Job, Plan, Result
+
+STAGE_WEIGHTS = {"look": 0.55, "compose": 0.25, "render": 0.05, "encode": 0.15}
+"""Rough shares of a clip's time; they only steer the bar and the ETA."""
+ETA_AFTER_S = 2.0
+
+
+def choose_listener(plan: Plan, *, quiet: bool, as_json: bool) -> Teller:
+    """A live table where someone watches, lines where not; lines go to standard error beside `--json`."""
+    if quiet:
+        return Teller(plan)
+    stream = sys.stderr if as_json else sys.stdout
+    return LiveTable(plan, stream) if stream.isatty() else Lines(plan, stream)
+
+
+class Teller(Listener):
+    """Tells failures only; the base of the others. A context manager around the run."""
+
+    def __init__(self, plan: Plan):
+        self.plan = plan
+
+    def __enter__(self) -> Teller:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def result(self, result: Result) -> None:
+        if result.error is not None:
+            say_error(result.error, "failed")
+
+    def close_with(self, summary: Summary) -> None:
+        """Say how it all went."""
+
+
+class Lines(Teller):
+    """One line a clip, as they finish."""
+
+    def __init__(self, plan: Plan, stream: Any):
+        super().__init__(plan)
+        self.stream = stream
+        self._lock = threading.Lock()
+
+    def result(self, result: Result) -> None:
+        super().result(result)
+        if result.output is not None:
+            with self._lock:
+                facts = " · ".join([f"{result.name} → {result.output}", *result_facts(result)])
+                print(f"{result.status:<8} {facts}", file=self.stream, flush=True)
+
+    def close_with(self, summary: Summary) -> None:
+        print(summary_line(summary, self.plan), file=self.stream, flush=True)
+
+
+class LiveTable(Teller):
+    """A table that redraws itself: one row a clip, one bar for all."""
+
+    def __init__(self, plan: Plan, stream: Any):
+        from rich.console import Console
+        from rich.live import Live
+
+        super().__init__(plan)
+        self.console = Console(file=stream, highlight=False)
+        self._lock = threading.Lock()
+        self._shares: dict[str, dict[str, float]] = {job.name: {} for job in plan.jobs}
+        self._results: dict[str, Result] = {}
+        self._started = time.monotonic()
+        self._live = Live(get_renderable=self.draw, console=self.console, refresh_per_second=8)
+
+    def __enter__(self) -> LiveTable:
+        self._live.__enter__()
+        return self
+
+    def __exit__(self, *problem: Any) -> None:
+        self._live.__exit__(*problem)
+
+    def stage(self, job: Job, stage: str, share: float) -> None:
+        with self._lock:
+            shares = self._shares[job.name]
+            for earlier in STAGES[: STAGES.index(stage)]:
+                shares[earlier] = 1.0
+            shares[stage] = share
+
+    def result(self, result: Result) -> None:
+        with self._lock:
+            self._results[result.name] = result
+        if result.error is not None:
+            from rich.text import Text
+
+            self.console.print(Text.assemble(("failed", "bold red"), f": {result.error}"))
+
+    def close_with(self, summary: Summary) -> None:
+        self.console.print(summary_line(summary, self.plan))
+
+    def draw(self) -> Any:
+        """The table as it stands."""
+        from rich.console import Group
+        from rich.table import Table
+        from rich.text import Text
+
+        with self._lock:
+            rows = self._rows()
+            done, eta = self.overall()
+            finished = len(self._results)
+        table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+        table.add_column("clip", no_wrap=True, overflow="ellipsis", min_width=12, max_width=40)
+        table.add_column("length", justify="right")
+        for title in ("look", "compose", "encode"):
+            table.add_column(title, justify="right", width=7)
+        table.add_column("music", no_wrap=True, overflow="ellipsis")
+        for row in rows:
+            table.add_row(*row)
+        hidden = len(self.plan.jobs) - len(rows)
+        parts: list[Any] = [table]
+        if hidden > 0:
+            parts.append(Text(f"… and {hidden} more", style="dim"))
+        if finished < len(self.plan.jobs):
+            parts.append(self._bar(done, eta, finished))
+        return Group(*parts)
+
+    def overall(self) -> tuple[float, float | None]:
+        """(share of all work that is done, seconds still to go or None while nobody can tell)."""
+        total = sum(float(job.clip.duration) for job in self.plan.jobs) or 1.0
+        done = 0.0
+        for job in self.plan.jobs:
+            shares = self._shares[job.name]
+            own = 1.0 if job.name in self._results else sum(w * shares.get(s, 0.0) for s, w in STAGE_WEIGHTS.items())
+            done += own * float(job.clip.duration) / total
+        elapsed = time.monotonic() - self._started
+        return done, elapsed * (1 - done) / done if done > 0.02 and elapsed > ETA_AFTER_S else None
+
+    def _rows(self) -> list[list[Any]]:
+        """Rows that fit the screen: clips in work first, then those just finished, then those waiting."""
+        room = max(3, self.console.height - 6)
+        jobs = list(self.plan.jobs)
+        if len(jobs) > room:
+            order = {job.name: index for index, job in enumerate(jobs)}
+            working = [job for job in jobs if self._shares[job.name] and job.name not in self._results]
+            finished = [job for job in jobs if job.name in self._results]
+            waiting = [job for job in jobs if not self._shares[job.name] and job.name not in self._results]
+            chosen = [*working[:room], *finished[::-1], *waiting][:room]
+            jobs = sorted(chosen, key=lambda job: order[job.name])
+        return [self._row(job) for job in jobs]
+
+    def _row(self, job: Job) -> list[Any]:
+        from rich.text import Text
+
+        result = self._results.get(job.name)
+        cells: list[Any] = [Text(job.name), Text(f"{float(job.clip.duration):.1f} s", style="dim")]
+        if result is None:
+            shares = self._shares[job.name]
+            return [*cells, *(_share(shares.get(stage)) for stage in ("look", "compose", "encode")), Text("")]
+        mark = Text("–", style="red") if result.error else Text("✓", style="green")
+        facts = Text("failed", style="red") if result.error else Text(", ".join(result_facts(result)))
+        return [*cells, mark, mark, mark, facts]
+
+    def _bar(self, done: float, eta: float | None, finished: int) -> Any:
+        from rich.progress_bar import ProgressBar
+        from rich.table import Table
+        from rich.text import Text
+
+        elapsed = time.monotonic() - self._started
+        left = "ETA –:––" if eta is None else f"ETA {_clock(eta)}"
+        grid = Table.grid(padding=(0, 2, 0, 0))
+        grid.add_row(
+            ProgressBar(total=1.0, completed=done, width=30),
+            Text(f"{finished}/{len(self.plan.jobs)} clips"),
+            Text(f"{_clock(elapsed)}  {left}", style="dim"),
+        )
+        return grid
+
+
+def result_facts(result: Result) -> list[str]:
+    """What is worth a glance: tempo, loudness, true peak, notes."""
+    sidecar = result.sidecar or {}
+    facts = []
+    if tempo := sidecar.get("tempo"):
+        facts.append(f"{tempo['bpm']:.0f} bpm")
+    loudness = sidecar.get("loudness") or {}
+    if loudness.get("integrated_lufs") is not None:
+        facts.append(f"{loudness['integrated_lufs']:.1f} LUFS")
+    if loudness.get("true_peak_dbtp") is not None:
+        facts.append(f"{loudness['true_peak_dbtp']:.1f} dBTP")
+    if result.status == "already":
+        facts.append("already there")
+    return [*facts, *sidecar.get("notes", [])]
+
+
+def summary_line(summary: Summary, plan: Plan) -> str:
+    """The last line: how many, how long, where."""
+    counts = [(summary.count("scored"), "scored"), (summary.count("already"), "already there")]
+    counts.append((summary.count("failed"), "failed"))
+    said = ", ".join(f"{number} {word}" for number, word in counts if number) or "nothing to score"
+    return f"{said} in {_clock(summary.duration_s)} → {plan.settings.out}/"
+
+
+def show_plan(plan: Plan) -> None:
+    """What `--dry-run` prints: one line a clip."""
+    print(f"recipe {plan.recipe.name}, streams {', '.join(plan.streams.names) or 'none'}, output {plan.settings.out}/")
+    for job in plan.jobs:
+        clip = job.clip
+        sound = "sound" if clip.audio is not None else "no sound"
+        facts = f"{float(clip.duration):.1f} s · {clip.width}×{clip.height} · {float(clip.fps):.4g} fps · {sound}"
+        print(f"would score {job.name} → {job.destination} · {facts} · seed {job.seed}")
+
+
+def _share(share: float | None) -> Any:
+    from rich.text import Text
+
+    if share is None:
+        return Text("·", style="dim")
+    return Text("✓", style="green") if share >= 1 else Text(f"{share:.0%}", style="cyan")
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(int(seconds + 0.5), 60)
+    return f"{minutes // 60}:{minutes % 60:02}:{rest:02}" if minutes >= 60 else f"{minutes}:{rest:02}"

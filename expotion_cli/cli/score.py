@@ -1,0 +1,288 @@
+"""`expotion-score`: the main job."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from expotion_cli.cli.say import error_record, honest, say_aside, say_error, say_json
+from expotion_cli.errors import UsageError
+
+if TYPE_CHECKING:
+    from expotion_cli.batch import Summary
+    from expotion_cli.planning import Plan, Settings
+    from expotion_cli.recipe import Recipe
+
+INPUT, MUSIC, SOUND, OUTPUT, MACHINE = "Input", "Music", "Sound", "Output", "Machine"
+
+
+@honest
+def score(
+    clips: Annotated[
+        list[str] | None,
+        typer.Argument(help="Video files, folders or glob patterns.", metavar="CLIPS", show_default=False),
+    ] = None,
+    input_list: Annotated[
+        Path | None,
+        typer.Option(help="Text file with one input a line; - reads standard input.", rich_help_panel=INPUT),
+    ] = None,
+    recursive: Annotated[
+        bool, typer.Option("--recursive/--no-recursive", help="Look into subfolders.", rich_help_panel=INPUT)
+    ] = True,
+    recipe: Annotated[
+        str, typer.Option(help="A shipped recipe's name, or the path of a .toml file.", rich_help_panel=MUSIC)
+    ] = "cinematic",
+    prompt: Annotated[
+        str | None, typer.Option(help="What the music should be, instead of the recipe's words.", rich_help_panel=MUSIC)
+    ] = None,
+    prompts: Annotated[
+        Path | None,
+        typer.Option(help="JSON file: clip name → prompt, for clips of their own mood.", rich_help_panel=MUSIC),
+    ] = None,
+    seed: Annotated[
+        str | None,
+        typer.Option(
+            help="One number for all clips, 'per-clip', or 'per-clip:N' for another take of each.",
+            rich_help_panel=MUSIC,
+        ),
+    ] = None,
+    tempo: Annotated[
+        str | None, typer.Option(help="Beats a minute: 96, or a range like 80-120.", rich_help_panel=MUSIC)
+    ] = None,
+    streams: Annotated[
+        str | None,
+        typer.Option(help="What the music follows: face,pose,flow in any choice, or none.", rich_help_panel=MUSIC),
+    ] = None,
+    guidance: Annotated[
+        float | None, typer.Option(help="Weight of the prompt; 1 is neutral.", rich_help_panel=MUSIC)
+    ] = None,
+    visual_guidance: Annotated[
+        float | None, typer.Option(help="Weight of the picture; 1 is neutral.", rich_help_panel=MUSIC)
+    ] = None,
+    temperature: Annotated[
+        float | None, typer.Option(help="0 is strict, higher is more adventurous.", rich_help_panel=MUSIC)
+    ] = None,
+    top_k: Annotated[
+        int | None, typer.Option(help="Draw among this many likeliest tokens; 0 for all.", rich_help_panel=MUSIC)
+    ] = None,
+    model: Annotated[
+        str, typer.Option(help="What composes: a name from `expotion models`, or a folder.", rich_help_panel=MUSIC)
+    ] = "expotion-mini",
+    adapter: Annotated[
+        str | None, typer.Option(help="What it sees with: a file, or none.", rich_help_panel=MUSIC)
+    ] = None,
+    lufs: Annotated[
+        float | None, typer.Option(help="Integrated loudness of the result.", rich_help_panel=SOUND)
+    ] = None,
+    peak: Annotated[float | None, typer.Option(help="Highest true peak, in dBTP.", rich_help_panel=SOUND)] = None,
+    mix: Annotated[
+        str | None,
+        typer.Option(help="'replace' the clip's sound, or lay the music 'under' it.", rich_help_panel=SOUND),
+    ] = None,
+    fade_in: Annotated[float | None, typer.Option(help="Seconds.", rich_help_panel=SOUND)] = None,
+    fade_out: Annotated[float | None, typer.Option(help="Seconds.", rich_help_panel=SOUND)] = None,
+    soundfont: Annotated[
+        Path | None, typer.Option(help="A General-MIDI .sf2 file, for finer instruments.", rich_help_panel=SOUND)
+    ] = None,
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="Folder for the results; mirrors the input.", rich_help_panel=OUTPUT)
+    ] = Path("scored"),
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Make again what is already there.", rich_help_panel=OUTPUT)
+    ] = False,
+    midi: Annotated[
+        bool, typer.Option("--midi", help="Also write each cue as a MIDI file.", rich_help_panel=OUTPUT)
+    ] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="A summary for programs on standard output.", rich_help_panel=OUTPUT)
+    ] = False,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="Say nothing but what went wrong.", rich_help_panel=OUTPUT)
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Probe and plan, make nothing.", rich_help_panel=OUTPUT)
+    ] = False,
+    batch_size: Annotated[
+        str, typer.Option(help="Cues composed at a time: auto or a number.", rich_help_panel=MACHINE)
+    ] = "auto",
+    device: Annotated[
+        str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.", rich_help_panel=MACHINE)
+    ] = "auto",
+    dtype: Annotated[
+        str, typer.Option(help="auto, float32, bfloat16 or float16.", rich_help_panel=MACHINE)
+    ] = "auto",
+) -> int:
+    """Score clips: compose music for each from its picture and a recipe, and put it under the untouched picture."""
+    # A polite kill (a closing terminal, a scheduler) ends the batch like Ctrl-C: resumable, with a word on how.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    from expotion_cli.discovery import read_input_list
+    from expotion_cli.planning import Settings
+    from expotion_cli.recipe import load_recipe
+
+    inputs = [*(clips or []), *(read_input_list(input_list) if input_list is not None else [])]
+    if not inputs:
+        raise UsageError("no clips were given.", remedy="Name files or folders, or pass --input-list.")
+    flags = {
+        "--prompt": {"prompt": _given(prompt)},
+        "--seed": {"generate.seed": _seed(seed)},
+        "--tempo": _tempo(tempo),
+        "--streams": {"streams.use": _streams(streams)},
+        "--guidance": {"generate.guidance": _given(guidance)},
+        "--visual-guidance": {"generate.visual_guidance": _given(visual_guidance)},
+        "--temperature": {"generate.temperature": _given(temperature)},
+        "--top-k": {"generate.top_k": _given(top_k)},
+        "--lufs": {"loudness.lufs": _given(lufs)},
+        "--peak": {"loudness.peak_dbtp": _given(peak)},
+        "--mix": {"mix.mode": _given(mix)},
+        "--fade-in": {"mix.fade_in_s": _given(fade_in)},
+        "--fade-out": {"mix.fade_out_s": _given(fade_out)},
+    }
+    chosen = load_recipe(recipe)
+    for flag, values in flags.items():
+        chosen = chosen.override(values, source=flag)
+    settings = Settings(
+        out=out,
+        recursive=recursive,
+        overwrite=overwrite,
+        midi=midi,
+        batch_size=_batch_size(batch_size),
+        prompts=_prompts(prompts),
+    )
+    composer = {"name": model, "device": device, "dtype": dtype, "adapter": adapter, "soundfont": soundfont}
+    return _carry_out(inputs, chosen, settings, composer, as_json=as_json, quiet=quiet, dry_run=dry_run)
+
+
+def _carry_out(
+    inputs: list[str],
+    recipe: Recipe,
+    settings: Settings,
+    composer: dict[str, Any],
+    *,
+    as_json: bool,
+    quiet: bool,
+    dry_run: bool,
+) -> int:
+    from expotion_cli.cli.progress import choose_listener, show_plan
+    from expotion_cli.planning import plan
+
+    planned = plan(inputs, recipe, settings)
+    for problem in planned.problems:
+        say_error(problem.error, "failed")
+    for note in planned.notes:
+        say_aside(note)
+    if dry_run:
+        if as_json:
+            say_json(_plan_record(planned))
+        elif not quiet:
+            show_plan(planned)
+        return 3 if not planned.jobs else 1 if planned.problems else 0
+
+    from expotion_cli.batch import run
+
+    def load() -> Any:
+        from expotion_cli.music.model import load_model
+
+        return load_model(composer.pop("name"), **composer)
+
+    with choose_listener(planned, quiet=quiet, as_json=as_json) as listener:
+        summary = run(planned, load, listener=listener)
+    if as_json:
+        say_json(_summary_record(summary, planned))
+    else:
+        listener.close_with(summary)
+    return summary.exit_code
+
+
+def _given(value: Any) -> Any:
+    from expotion_cli.recipe import UNSET
+
+    return UNSET if value is None else value
+
+
+def _seed(text: str | None) -> Any:
+    return int(text) if text is not None and text.lstrip("-").isdecimal() else _given(text)
+
+
+def _tempo(text: str | None) -> dict[str, Any]:
+    if text is None:
+        return {}
+    low, dash, high = text.partition("-")
+    try:
+        slowest = float(low)
+        return {"tempo.min": slowest, "tempo.max": float(high) if dash else slowest}
+    except ValueError:
+        remedy = "Give a number like 96, or a range like 80-120."
+        raise UsageError(f"--tempo {text!r} is no tempo.", remedy=remedy) from None
+
+
+def _streams(text: str | None) -> Any:
+    if text is None:
+        return _given(None)
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    return () if names == ["none"] else names
+
+
+def _batch_size(text: str) -> int | str:
+    if text == "auto":
+        return text
+    if not text.isdecimal() or int(text) < 1:
+        raise UsageError(f"--batch-size {text!r} is out of range.", remedy="Give auto, or 1 or more.")
+    return int(text)
+
+
+def _prompts(path: Path | None) -> dict[str, str]:
+    if path is None:
+        return {}
+    try:
+        found = json.loads(path.read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError) as error:
+        raise UsageError(f"the prompts can't be read ({error}).", path=path, remedy="Check --prompts.") from error
+    if not isinstance(found, dict) or not all(isinstance(value, str) for value in found.values()):
+        raise UsageError(
+            "the prompts are of another shape.", path=path, remedy='Write {"clip name": "what its music should be"}.'
+        )
+    return found
+
+
+def _plan_record(planned: Plan) -> dict[str, Any]:
+    jobs = [
+        {
+            "clip": job.name,
+            "path": str(job.clip.path),
+            "output": str(job.destination),
+            "duration_s": round(float(job.clip.duration), 3),
+            "prompt": job.prompt,
+            "seed": job.seed,
+        }
+        for job in planned.jobs
+    ]
+    failed = [{"clip": problem.name, "error": error_record(problem.error)} for problem in planned.problems]
+    return {"recipe": planned.recipe.name, "out": str(planned.settings.out), "clips": jobs, "failed": failed}
+
+
+def _summary_record(summary: Summary, planned: Plan) -> dict[str, Any]:
+    from expotion_cli.artefact import sidecar_path
+
+    rows = []
+    for result in summary.results:
+        row: dict[str, Any] = {"clip": result.name, "status": result.status}
+        if result.output is not None:
+            row |= {"output": str(result.output), "sidecar": str(sidecar_path(result.output))}
+            row |= {key: (result.sidecar or {}).get(key) for key in ("prompt", "seed", "tempo", "loudness", "notes")}
+        if result.error is not None:
+            row["error"] = error_record(result.error)
+        rows.append(row)
+    return {
+        "exit_code": summary.exit_code,
+        "out": str(planned.settings.out),
+        "recipe": {"name": planned.recipe.name, "digest": planned.recipe.digest},
+        "duration_s": summary.duration_s,
+        "counts": {status: summary.count(status) for status in ("scored", "already", "failed")},
+        "clips": rows,
+    }
