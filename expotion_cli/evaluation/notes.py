@@ -181,7 +181,8 @@ def longest_shared_run(tokens: np.ndarray, corpus_index: RunIndex, voice: str = 
         for number, j in corpus_index.places.get(tuple(line[i : i + RUN_UNIT]), ()):
             other = corpus_index.lines[number]
             # A longer run than the best so far must also match at its far end.
-            if best and (j + best >= len(other) or other[j + best] != line[i + best]):
+            far = i + best, j + best
+            if best and (far[0] >= len(line) or far[1] >= len(other) or other[far[1]] != line[far[0]]):
                 continue
             length = RUN_UNIT
             while i + length < len(line) and j + length < len(other) and line[i + length] == other[j + length]:
