@@ -359,7 +359,7 @@ def describe(
             "true_peak_dbtp": _finite(report.loudness.true_peak_dbtp),
             "range_lu": _finite(report.loudness.range_lu),
             "gain_db": _finite(report.gain_db),
-            "limited": report.limited,
+            "limited_db": _finite(report.limited_db),
         },
         "notes": [*cue_notes["notes"], *report.notes],
         "stages_s": {**cue_notes["stages_s"], **stages_s},
