@@ -129,8 +129,8 @@ class JointEmbeddingAdapter(nn.Module):
             normed = layer.self_attn_layer_norm(side) + self.merge_linear[i](projected) + self.pos_emb[i + 1]
             q, k, v = (attention.split(p(normed)) for p in (attention.q_proj, attention.k_proj, attention.v_proj))
             queries.append(q)
-            keys.append(k)
-            values.append(v)
+            keys.append(k.contiguous())
+            values.append(v.contiguous())
             own = F.scaled_dot_product_attention(q, k, v, is_causal=True)
             side = side + attention.out_proj(attention.join(own))
             side = side + layer.feed_forward(side)

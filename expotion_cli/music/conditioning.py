@@ -151,3 +151,31 @@ def _ending_step(timeline: Timeline) -> float:
     bar = STEPS_PER_BEAT * BEATS_PER_BAR
     last_landing = (float(timeline.duration - timeline.start) - 1.0) * float(timeline.rate_hz)
     return (max(0, int(last_landing // bar)) + 1) * bar
+
+
+def motion_signal(streams: Mapping[str, SeenStream], duration_s: float) -> tuple[np.ndarray, np.ndarray, float]:
+    """One curve of motion energy and one of accents, from the best witness there is: pose, else face, else flow.
+
+    A witness counts if it saw somebody at least half of the time; with none, both curves are flat.
+
+    Returns:
+        ([T] energy, [T] accents, rows a second), normalised.
+    """
+    for name, energy_dim, accent_dim in (
+        ("pose", "energy", "accent"),
+        ("face", "head_speed", "head_accent"),
+        ("flow", "energy", "accent"),
+    ):
+        stream = streams.get(name)
+        if stream is None or not len(stream.mask) or stream.mask.mean() < 0.5:
+            continue
+        if energy_dim not in stream.dims or accent_dim not in stream.dims:
+            continue
+        curves = [
+            np.where(stream.mask, normalise(name, dim, stream.values[:, stream.dims.index(dim)], stream.mask), 0)
+            for dim in (energy_dim, accent_dim)
+        ]
+        return curves[0], curves[1], float(stream.rate_hz)
+    rate_hz = 25.0
+    flat = np.zeros(max(1, int(duration_s * rate_hz)))
+    return flat, flat, rate_hz

@@ -190,8 +190,8 @@ class MusicDecoder(nn.Module):
         keys, values = [], []
         for layer in self.layers:
             attention = layer.encoder_attn
-            keys.append(attention.split(attention.k_proj(states)))
-            values.append(attention.split(attention.v_proj(states)))
+            keys.append(attention.split(attention.k_proj(states)).contiguous())
+            values.append(attention.split(attention.v_proj(states)).contiguous())
         # A fully masked row would divide by zero; its states are zeros, so letting it see them changes nothing.
         visible = mask | ~mask.any(dim=1, keepdim=True)
         return Memory(keys, values, visible[:, None, None, :])
@@ -228,7 +228,7 @@ class MusicDecoder(nn.Module):
             x = x + self._self_attention(index, layer, layer.self_attn_layer_norm(x), start, cache, visual)
             attention = layer.encoder_attn
             query = attention.split(attention.q_proj(layer.encoder_attn_layer_norm(x)))
-            heard = F.scaled_dot_product_attention(query, text.keys[index], text.values[index], attn_mask=text.mask)
+            heard = attend(query, text.keys[index], text.values[index], text.mask)
             x = x + attention.out_proj(attention.join(heard))
             x = x + layer.feed_forward(x)
         if cache is not None:
@@ -248,9 +248,11 @@ class MusicDecoder(nn.Module):
             keys, values = cache.extend(index, keys, values)
         if start and length > 1:
             seen = torch.ones(length, start + length, dtype=torch.bool, device=x.device).tril(start)
-            own = F.scaled_dot_product_attention(query, keys, values, attn_mask=seen)
+            own = attend(query, keys, values, seen)
+        elif length > 1:
+            own = F.scaled_dot_product_attention(query, keys, values, is_causal=True)
         else:
-            own = F.scaled_dot_product_attention(query, keys, values, is_causal=length > 1)
+            own = attend(query, keys, values)
         adapted = index - visual.first_layer if visual is not None else -1
         if adapted >= 0:
             own = own + visual.gates[adapted] * joint_attention(query, visual, adapted, start)
@@ -278,7 +280,21 @@ def joint_attention(query: Tensor, visual: VisualMemory, adapted: int, start: in
     else:
         rows = torch.arange(start, start + query.shape[2], device=query.device).clamp(max=last)
         side = side[:, :, rows]
-    return F.scaled_dot_product_attention(query + side, visual.keys[adapted], visual.values[adapted])
+    return attend(query + side, visual.keys[adapted], visual.values[adapted])
+
+
+def attend(query: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Attention, not causal. [R, H, T, d/H] over [R, H, M, d/H] → [R, H, T, d/H].
+
+    A single query on a CPU goes through plain products: the library's blocked kernel packs all keys anew for it and
+    takes several times as long.
+    """
+    if query.shape[2] > 1 or query.device.type != "cpu":
+        return F.scaled_dot_product_attention(query, keys, values, attn_mask=mask)
+    scores = torch.matmul(query * query.shape[-1] ** -0.5, keys.transpose(2, 3))
+    if mask is not None:
+        scores = scores.masked_fill(~mask, -torch.inf)
+    return torch.matmul(torch.softmax(scores, dim=-1), values)
 
 
 def positions(start: int, length: int, dim: int, device: torch.device) -> Tensor:

@@ -1,13 +1,71 @@
-"""A small made-up piece for eight voices."""
+"""A tiny MusicGen with random weights in the real format, and a small made-up piece of notes."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from expotion_cli.music.notes import QUALITIES, VOICE_INDEX, Event, chord_value, events_to_tokens
+
+CAPTIONS = ["slow sad piano", "fast epic strings with drums", "dreamy ambient pads, soft", "upbeat electronic dance"]
+
+
+def tiny_musicgen(num_codebooks: int = 4, audio_channels: int = 1, text_dim: int = 24, seed: int = 0):
+    """transformers' MusicGen, 2 layers wide 32, with weights large enough that every part matters."""
+    from transformers import MusicgenConfig, MusicgenForConditionalGeneration
+
+    torch.manual_seed(seed)
+    config = MusicgenConfig(
+        text_encoder={
+            "model_type": "t5", "vocab_size": 300, "d_model": text_dim, "d_kv": 8, "d_ff": 32, "num_layers": 2,
+            "num_heads": 3, "dropout_rate": 0.0,
+        },
+        audio_encoder={
+            "model_type": "encodec", "sampling_rate": 800, "upsampling_ratios": [4, 4], "num_filters": 4,
+            "hidden_size": 8, "codebook_dim": 8, "codebook_size": 64, "num_lstm_layers": 1, "audio_channels": 1,
+            "target_bandwidths": [2.0], "norm_type": "weight_norm", "normalize": False,
+            "use_causal_conv": False, "num_residual_layers": 1, "compress": 2, "kernel_size": 3, "last_kernel_size": 3,
+        },
+        decoder={
+            "model_type": "musicgen_decoder", "vocab_size": 64, "hidden_size": 32, "num_hidden_layers": 3,
+            "num_attention_heads": 4, "ffn_dim": 64, "num_codebooks": num_codebooks, "audio_channels": audio_channels,
+            "dropout": 0.0, "pad_token_id": 64, "bos_token_id": 64, "max_position_embeddings": 512,
+        },
+    )
+    model = MusicgenForConditionalGeneration(config).eval()
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if parameter.ndim == 2 and not name.startswith("audio_encoder"):
+                parameter.normal_(std=2.0 * parameter.shape[1] ** -0.5)
+    model.generation_config.decoder_start_token_id = 64
+    model.generation_config.pad_token_id = 64
+    return model
+
+
+def save_folder(model, folder: Path) -> Path:
+    """Save in the transformers format, with a tokenizer."""
+    from expotion_cli.music.text import train_tokenizer
+
+    model.save_pretrained(folder)
+    train_tokenizer(CAPTIONS, folder / "tokenizer.json", 290)
+    assert json.loads((folder / "config.json").read_text())["model_type"] == "musicgen"
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny():
+    return tiny_musicgen()
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(tiny, tmp_path_factory) -> Path:
+    return save_folder(tiny, tmp_path_factory.mktemp("tiny") / "musicgen")
+
 
 PROGRESSION = ((0, "maj"), (9, "min"), (5, "maj"), (7, "dom7"))
 

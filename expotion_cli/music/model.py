@@ -1,0 +1,205 @@
+"""A model ready to compose: decoder, text encoder, adapter and codec under one name."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from expotion_cli import storage
+from expotion_cli.errors import UsageError, WeightsError
+from expotion_cli.music.adapter import JointEmbeddingAdapter
+from expotion_cli.music.checkpoint import CONFIG_FILE, Checkpoint, load_adapter, load_checkpoint
+from expotion_cli.music.codec import Codec
+from expotion_cli.music.conditioning import FORM, SeenStream, StepStream, condition, motion_signal
+from expotion_cli.music.engine import CueRequest, Engine
+from expotion_cli.timing import Timeline
+from expotion_cli.weights import find_manifest
+
+if TYPE_CHECKING:
+    from expotion_cli.music.pulse import Tempo
+
+ENCODEC_WINDOW_S = 30
+"""MusicGen was trained on 30 seconds."""
+NO_ADAPTER = "none"
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+SMALL_MODEL_PARAMETERS = 50_000_000
+
+
+class Model:
+    """What composes.
+
+    Args:
+        name: as the user called it.
+        licence: of the weights.
+        checkpoint: the loaded folder.
+        codec: what its tokens mean.
+        adapter: what it sees with, or None.
+        adapter_name: the adapter's name or path, or None.
+        adapter_digest: hash of the adapter's files.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        licence: str,
+        checkpoint: Checkpoint,
+        codec: Codec,
+        adapter: JointEmbeddingAdapter | None,
+        adapter_name: str | None,
+        adapter_digest: str = "",
+    ):
+        self.name, self.licence, self.codec = name, licence, codec
+        self.decoder, self.adapter, self.adapter_name = checkpoint.decoder, adapter, adapter_name
+        self.digest = storage.digest_of([checkpoint.digest, adapter_digest, str(self.dtype)])
+        window = checkpoint.config.get("window_steps")
+        if adapter is not None:
+            window = adapter.config.window_steps
+        if window is None:
+            window = int(ENCODEC_WINDOW_S * getattr(codec, "rate_hz", 50))
+        self.engine = Engine(self.decoder, checkpoint.text, adapter, window, codec.bar_steps)
+
+    @property
+    def device(self) -> torch.device:
+        """Where it runs."""
+        return self.decoder.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The decoder's number type."""
+        return self.decoder.dtype
+
+    @property
+    def streams(self) -> tuple[str, ...]:
+        """Names of the visual streams its adapter reads; empty without one."""
+        if self.adapter is None:
+            return ()
+        return tuple(spec.name for spec in self.adapter.config.streams if spec.name != FORM)
+
+    def tempo(
+        self,
+        streams: Mapping[str, SeenStream],
+        duration: Fraction,
+        bpm_range: tuple[float, float],
+        fixed_bpm: float | None = None,
+    ) -> Tempo | None:
+        """Tempo and beat placement for a clip, from the motion's own pulse; None for codecs without a beat."""
+        if not self.codec.follows_tempo:
+            return None
+        from expotion_cli.music.pulse import choose_tempo
+
+        energy, accents, rate_hz = motion_signal(streams, float(duration))
+        return choose_tempo(energy, accents, rate_hz, duration, bpm_range, fixed_bpm)
+
+    def condition(self, streams: Mapping[str, SeenStream], timeline: Timeline) -> dict[str, StepStream] | None:
+        """The streams its adapter reads, on the cue's step grid; None without an adapter."""
+        if self.adapter is None:
+            return None
+        return condition(streams, timeline, self.adapter.config.streams)
+
+    def generate(
+        self,
+        requests: Sequence[CueRequest],
+        *,
+        batch_size: int | str = "auto",
+        on_progress: Callable[[int, int], None] | None = None,
+    ) -> Iterator[tuple[int, np.ndarray]]:
+        """Tokens [K, S] of each request, as they finish (`Engine.generate`)."""
+        return self.engine.generate(requests, batch_size=batch_size, on_progress=on_progress)
+
+
+def load_model(
+    name: str = "expotion-mini",
+    *,
+    device: str = "auto",
+    dtype: str = "auto",
+    adapter: str | Path | None = None,
+    soundfont: Path | None = None,
+) -> Model:
+    """Load a model by its manifest's name or from a folder in the transformers format.
+
+    Args:
+        name: a manifest in `models/`, or a folder.
+        device: "auto" (CUDA where there is one), "cpu", "cuda", "cuda:1" ...
+        dtype: "auto", "fp32", "bf16" or "fp16".
+        adapter: an adapter's folder; None for the model's own, "none" for none.
+        soundfont: for models that compose notes.
+
+    Raises:
+        UnknownNameError: no such model.
+        UsageError: no such device or number type.
+        WeightsError: weights are missing, damaged or do not fit.
+    """
+    place = _device(device)
+    folder, licence, default_adapter = Path(name), "as its source states", None
+    if not folder.is_dir():
+        manifest = find_manifest(name, "music")
+        manifest.require()
+        assert manifest.folder is not None
+        folder, licence, default_adapter = manifest.folder, manifest.licence, manifest.adapter
+    checkpoint = load_checkpoint(folder, device=place, dtype=_dtype(dtype, place, folder))
+    codec = _codec(checkpoint, soundfont, folder)
+    if adapter is None:
+        chosen, adapter_name = default_adapter, f"{name} (its own)" if default_adapter else None
+    elif str(adapter) == NO_ADAPTER:
+        chosen, adapter_name = None, None
+    else:
+        chosen, adapter_name = Path(adapter), str(adapter)
+    if chosen is None:
+        return Model(name, licence, checkpoint, codec, None, None)
+    loaded, digest = load_adapter(chosen, checkpoint.decoder)
+    return Model(name, licence, checkpoint, codec, loaded, adapter_name, digest)
+
+
+def _codec(checkpoint: Checkpoint, soundfont: Path | None, folder: Path) -> Codec:
+    if checkpoint.audio is not None:
+        from expotion_cli.music.encodec_codec import EncodecCodec
+
+        if soundfont is not None:
+            raise UsageError("A soundfont is of use only to models that compose notes.", remedy="Leave --soundfont out.")
+        return EncodecCodec(checkpoint.audio, checkpoint.decoder.config.num_codebooks, checkpoint.digest)
+    if checkpoint.config.get("codec") == "notes":
+        from expotion_cli.music.note_codec import NoteCodec
+
+        return NoteCodec(soundfont)
+    raise WeightsError("The config names no codec: it has neither an audio_encoder nor codec = notes.", path=folder)
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise UsageError(f"The device {name!r} can't be used here.", remedy="Use auto or cpu.") from error
+    return device
+
+
+def _dtype(name: str, device: torch.device, folder: Path) -> torch.dtype:
+    if name in DTYPES:
+        return DTYPES[name]
+    if name != "auto":
+        raise UsageError(f"There is no number type {name!r}.", remedy=f"Use auto, {', '.join(DTYPES)}.")
+    if device.type == "cpu" and (_num_parameters(folder) < SMALL_MODEL_PARAMETERS or not _has_bf16()):
+        return torch.float32
+    return torch.bfloat16
+
+
+def _num_parameters(folder: Path) -> int:
+    """The decoder's size, near enough, from its config."""
+    try:
+        part = json.loads((folder / CONFIG_FILE).read_text())["decoder"]
+        return part["num_hidden_layers"] * part["hidden_size"] * (8 * part["hidden_size"] + 2 * part["ffn_dim"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return 0  # loading will say what is wrong
+
+
+def _has_bf16() -> bool:
+    # Emulated bf16 is far slower than fp32; torch tells of the real thing only through this private name.
+    return bool(getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)())

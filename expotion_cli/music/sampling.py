@@ -1,0 +1,112 @@
+"""From logits to tokens: guidance, top-k, top-p, temperature, and noise that belongs to the cue alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from expotion_cli.errors import UsageError
+from expotion_cli.storage import digest_bytes
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How tokens are drawn.
+
+    Attributes:
+        guidance: weight of the text against no text; 1 turns it off.
+        visual_guidance: weight of the picture against no picture; 1 turns it off.
+        temperature: 0 takes the likeliest token always.
+        top_k: draw among the k likeliest tokens; 0 for all.
+        top_p: draw among the likeliest tokens that together reach this probability; 0 for all.
+    """
+
+    guidance: float = 3.0
+    visual_guidance: float = 1.0
+    temperature: float = 1.0
+    top_k: int = 250
+    top_p: float = 0.0
+
+    def __post_init__(self) -> None:
+        limits = {"guidance": (0, 20), "visual_guidance": (0, 20), "temperature": (0, 10), "top_p": (0, 1)}
+        for name, (low, high) in limits.items():
+            if not low <= getattr(self, name) <= high:
+                raise UsageError(f"{name} = {getattr(self, name)} is out of range.", remedy=f"Use {low} to {high}.")
+        if self.top_k < 0:
+            raise UsageError(f"top_k = {self.top_k} is out of range.", remedy="Use 0 (all tokens) or more.")
+
+    def rows(self, is_seeing: bool) -> tuple[tuple[bool, bool], ...]:
+        """(with text, with picture) of every row a cue needs; the last row is the full condition.
+
+        Args:
+            is_seeing: the cue has visual conditioning.
+        """
+        if not is_seeing or self.visual_guidance == 1:
+            return ((True, is_seeing),) if self.guidance == 1 else ((False, is_seeing), (True, is_seeing))
+        if self.guidance == 1:
+            return ((True, False), (True, True))
+        if self.guidance == self.visual_guidance:
+            return ((False, False), (True, True))
+        return ((False, False), (True, False), (True, True))
+
+
+def guide(logits: Tensor, sampling: Sampling, is_seeing: bool) -> Tensor:
+    """Combine a cue's rows: each step from less to more condition is amplified by its weight.
+
+    Args:
+        logits: [n, ...], in the order of `Sampling.rows`.
+        sampling: gives the weights.
+        is_seeing: as for `rows`.
+
+    Returns:
+        [...].
+    """
+    if logits.shape[0] == 1:
+        return logits[0]
+    if logits.shape[0] == 3:
+        texted = logits[0] + sampling.guidance * (logits[1] - logits[0])
+        return texted + sampling.visual_guidance * (logits[2] - logits[1])
+    weight = sampling.guidance if sampling.guidance != 1 else sampling.visual_guidance
+    return logits[0] + weight * (logits[1] - logits[0])
+
+
+def cue_noise(seed: int, cue_digest: str, num_positions: int, num_streams: int) -> np.ndarray:
+    """The uniform numbers a cue draws its tokens with.
+
+    They come from a counter-based generator (Philox): the key is the seed and the cue, the counter the position and
+    the stream, so no neighbour in a batch, no batch size and no resume can shift them.
+
+    Returns:
+        [num_positions, K] float64 in [0, 1).
+    """
+    key = int.from_bytes(bytes.fromhex(digest_bytes(str(seed).encode(), cue_digest.encode()))[:16], "little")
+    return np.random.Generator(np.random.Philox(key=key)).random((num_positions, num_streams))
+
+
+def draw(logits: Tensor, uniform: Tensor, sampling: Sampling) -> Tensor:
+    """Draw one token a stream by walking the sorted probabilities up to a uniform number.
+
+    Args:
+        logits: [K, V] float32.
+        uniform: [K] float64 in [0, 1).
+        sampling: top-k, top-p and temperature.
+
+    Returns:
+        [K] int64.
+    """
+    if sampling.temperature == 0:
+        return logits.argmax(dim=-1)
+    count = min(sampling.top_k or logits.shape[-1], logits.shape[-1])
+    values, indices = logits.topk(count, dim=-1)
+    probabilities = torch.softmax(values.double() / sampling.temperature, dim=-1)
+    cumulative = probabilities.cumsum(dim=-1)
+    if sampling.top_p:
+        kept = (cumulative - probabilities) < sampling.top_p
+        probabilities = probabilities * kept
+        cumulative = probabilities.cumsum(dim=-1)
+    target = uniform[:, None] * cumulative[:, -1:]
+    place = (cumulative <= target).sum(dim=-1, keepdim=True).clamp(max=count - 1)
+    return indices.gather(-1, place)[:, 0]

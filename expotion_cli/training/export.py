@@ -1,0 +1,141 @@
+"""Writes a trained embedded model as a folder that ships: weights, adapter, tokenizer, facts and manifest."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from expotion_cli import storage
+from expotion_cli.evaluation.notes import statistics
+from expotion_cli.music.adapter import JointEmbeddingAdapter
+from expotion_cli.music.checkpoint import CONFIG_FILE, WEIGHTS_FILE, save_adapter
+from expotion_cli.music.decoder import MusicDecoder
+from expotion_cli.music.text import TextEncoder
+from expotion_cli.timing import STEPS_PER_BEAT
+from expotion_cli.training.corpus.build import SOURCES_FILE, Corpus
+from expotion_cli.training.loop import read_log
+
+if TYPE_CHECKING:
+    from expotion_cli.training.mini import MiniTrainer
+
+NAME = "expotion-mini"
+STORED = torch.float16
+"""Half the size, and closer to the trained weights than bf16 would be."""
+STATISTICS_PIECES = 400
+
+
+def export_mini(
+    folder: Path,
+    trainer: MiniTrainer,
+    corpus: Corpus,
+    decoder: MusicDecoder,
+    text: TextEncoder,
+    adapter: JointEmbeddingAdapter,
+) -> None:
+    """Write the model folder and, beside it, its manifest.
+
+    Args:
+        folder: becomes `models/expotion-mini`; its files are replaced.
+        trainer: gives settings, logs and the tokenizer.
+        corpus: gives the facts about the training music.
+        decoder, text, adapter: trained.
+    """
+    from safetensors.torch import save
+
+    folder = Path(folder)
+    config = decoder.config
+    storage.write_bytes(folder / WEIGHTS_FILE, save(model_tensors(decoder, text), {"format": "pt"}))
+    storage.write_json(
+        folder / CONFIG_FILE,
+        {
+            "model_type": "musicgen",
+            "codec": "notes",
+            "window_steps": trainer.window,
+            "text_encoder": {"model_type": "t5", **trainer.settings.text, "dropout_rate": 0.0, "pad_token_id": 0, "eos_token_id": 1},
+            "decoder": {
+                "model_type": "musicgen_decoder",
+                "hidden_size": config.dim,
+                "num_hidden_layers": config.num_layers,
+                "num_attention_heads": config.num_heads,
+                "ffn_dim": config.ffn_dim,
+                "num_codebooks": config.num_codebooks,
+                "vocab_size": config.vocab_size,
+                "activation_function": "gelu",
+                "scale_embedding": False,
+                "pad_token_id": config.start_token,
+                "bos_token_id": config.start_token,
+            },
+        },
+    )
+    shutil.copyfile(trainer.work / "tokenizer" / "tokenizer.json", folder / "tokenizer.json")
+    save_adapter(folder / "adapter", adapter, NAME, STORED)
+    storage.write_json(folder / "training.json", training_facts(trainer, corpus))
+    write_manifest(folder)
+
+
+def model_tensors(decoder: MusicDecoder, text: TextEncoder) -> dict[str, Tensor]:
+    """All weights under the names of the transformers format."""
+    tensors = {}
+    for name, tensor in decoder.state_dict().items():
+        prefix = "decoder." if name.startswith("lm_heads") else "" if name.startswith("enc_to_dec") else "decoder.model.decoder."
+        tensors[prefix + name] = tensor
+    for name, tensor in text.model.state_dict().items():
+        if name != "encoder.embed_tokens.weight":  # the same table as shared.weight
+            tensors["text_encoder." + name] = tensor
+    return {name: tensor.detach().to("cpu", STORED).contiguous() for name, tensor in tensors.items()}
+
+
+def training_facts(trainer: MiniTrainer, corpus: Corpus) -> dict:
+    """What the model card and the tests need to know: corpus, licences, losses, the training music's statistics."""
+    train = [corpus.attributes[n] for n in corpus.train]
+    sources = json.loads((trainer.work / "corpus" / SOURCES_FILE).read_text())
+    hours = sum(
+        corpus.piece(n).shape[1] / STEPS_PER_BEAT / corpus.attributes[n]["tempo_bpm"] / 60 for n in corpus.train
+    )
+    chosen = corpus.train[:: max(1, len(corpus.train) // STATISTICS_PIECES)]
+    figures: dict[str, list[float]] = {}
+    for number in chosen:
+        for key, value in statistics(corpus.piece(number)).items():
+            if isinstance(value, int | float) and np.isfinite(value):
+                figures.setdefault(key, []).append(value)
+    return {
+        "corpus": {
+            "train_pieces": len(corpus.train),
+            "held_out_pieces": len(corpus.held_out),
+            "train_hours": round(hours, 1),
+            "styles": dict(sorted(Counter(a["style"] for a in train).items())),
+            "scores": [s for s in sources if s.get("used")],
+        },
+        "statistics": {
+            key: dict(zip(("p5", "p50", "p95"), np.percentile(values, (5, 50, 95)).round(4).tolist(), strict=True))
+            for key, values in figures.items()
+        },
+        "unigram": json.loads((trainer.work / "pretrain" / "unigram.json").read_text()),
+        "pretrain": read_log(trainer.work / "pretrain" / "held_out.csv"),
+        "adapt": read_log(trainer.work / "adapt" / "held_out.csv"),
+    }
+
+
+def write_manifest(folder: Path) -> None:
+    """Write `NAME.toml` beside the folder, with every file's size and sha256."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
+    lines = [
+        'kind = "music"',
+        'title = "Composes notes for eight voices and follows face, pose and flow"',
+        'version = "1"',
+        'licence = "MIT (weights and music made with them; see the card for the training music)"',
+        'source = "trained by this project: expotion train mini"',
+        f'folder = "{folder.name}"',
+        f'adapter = "{folder.name}/adapter"',
+    ]
+    for path in files:
+        relative = path.relative_to(folder.parent).as_posix()
+        lines += ["", "[[files]]", f'path = "{relative}"', f"bytes = {path.stat().st_size}", f'sha256 = "{storage.digest_file(path)}"']
+    storage.write_bytes(folder.parent / f"{folder.name}.toml", ("\n".join(lines) + "\n").encode())

@@ -1,0 +1,262 @@
+"""Remakes the embedded model from scratch: corpus, tokenizer, decoder, adapter, export.
+
+Every stage writes into its own folder and is skipped or resumed when run again. Settings come from
+`recipes/train/mini.toml`.
+"""
+
+from __future__ import annotations
+
+import csv
+import tomllib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import init
+
+from expotion_cli import assets, storage
+from expotion_cli.music.adapter import AdapterConfig, JointEmbeddingAdapter
+from expotion_cli.music.conditioning import EMBEDDED_STREAMS, FORM, StepStream
+from expotion_cli.music.decoder import DecoderConfig, MusicDecoder
+from expotion_cli.music.notes import NUM_VOICES, VOCAB_SIZE
+from expotion_cli.music.text import TextEncoder, load_tokenizer, train_tokenizer
+from expotion_cli.training.corpus.build import SOURCES_FILE, Corpus, build_corpus, load_corpus
+from expotion_cli.training.corpus.captions import caption
+from expotion_cli.training.crops import (
+    Crop,
+    crop,
+    delay_batch,
+    draw_crop,
+    loss_parts,
+    piece_weights,
+    token_loss,
+    unigram_baseline,
+)
+from expotion_cli.training.loop import LoopSettings, fit, matrix_optimizers
+from expotion_cli.training.synth import synthesise
+
+
+@dataclass(frozen=True)
+class MiniSettings:
+    """Everything that decides the embedded model (`recipes/train/mini.toml`)."""
+
+    corpus: dict
+    decoder: dict
+    text: dict
+    adapter: dict
+    pretrain: dict
+    adapt: dict
+
+    @staticmethod
+    def load(path: Path | None = None) -> MiniSettings:
+        """Read the training recipe; the shipped one by default."""
+        path = path or assets.shipped_folder("recipes") / "train" / "mini.toml"
+        return MiniSettings(**tomllib.loads(path.read_text()))
+
+
+class MiniTrainer:
+    """The stages, sharing one work folder.
+
+    Args:
+        work: gets the corpus, checkpoints and logs.
+        settings: sizes and lengths.
+        device: where to train.
+    """
+
+    def __init__(self, work: Path, settings: MiniSettings, device: str = "cpu"):
+        self.work, self.settings, self.device = work, settings, torch.device(device)
+        self.window = settings.adapter["window_steps"]
+
+    def run(self, destination: Path) -> None:
+        """All stages, then the export of the model folder."""
+        from expotion_cli.training.export import export_mini
+
+        corpus = self.corpus()
+        decoder, text = self.pretrain(corpus)
+        adapter = self.adapt(corpus, decoder, text)
+        export_mini(destination, self, corpus, decoder, text, adapter)
+
+    def corpus(self) -> Corpus:
+        """Build the corpus, or load it if it is there."""
+        folder = self.work / "corpus"
+        if not (folder / SOURCES_FILE).is_file():
+            build_corpus(folder, **self.settings.corpus["build"])
+        return load_corpus(folder)
+
+    def build_decoder(self) -> MusicDecoder:
+        """A fresh decoder with seeded weights."""
+        torch.manual_seed(self.settings.pretrain["loop"]["seed"])
+        config = DecoderConfig(
+            **self.settings.decoder, num_codebooks=NUM_VOICES, vocab_size=VOCAB_SIZE, text_dim=self.settings.text["d_model"]
+        )
+        decoder = MusicDecoder(config)
+        for name, parameter in decoder.named_parameters():
+            if parameter.ndim == 2:
+                init.normal_(parameter, std=0.02)
+                if name.endswith(("out_proj.weight", "fc2.weight")):
+                    parameter.data /= (3 * config.num_layers) ** 0.5
+        return decoder.to(self.device)
+
+    def build_text_encoder(self, corpus: Corpus) -> TextEncoder:
+        """A small T5 encoder with a tokenizer made from captions of the training pieces."""
+        from transformers import T5Config, T5EncoderModel
+
+        folder = self.work / "tokenizer"
+        folder.mkdir(parents=True, exist_ok=True)
+        if not (folder / "tokenizer.json").is_file():
+            rng = np.random.default_rng(0)
+            captions = [caption(piece.attributes, rng) for piece in pieces(corpus, corpus.train) for _ in range(2)]
+            train_tokenizer(captions, folder / "tokenizer.json", self.settings.text["vocab_size"])
+        config = T5Config(**self.settings.text, dropout_rate=0.0, pad_token_id=0, eos_token_id=1)
+        return TextEncoder(T5EncoderModel(config), load_tokenizer(folder)).to(self.device)
+
+    def pretrain(self, corpus: Corpus) -> tuple[MusicDecoder, TextEncoder]:
+        """Train decoder and text encoder on captioned music."""
+        decoder, text = self.build_decoder(), self.build_text_encoder(corpus)
+        setting = self.settings.pretrain
+        train = pieces(corpus, corpus.train)
+        weights = piece_weights(train, self.settings.corpus["shares"])
+        held_out = held_out_crops(corpus, self.window)
+        _note_baseline(self.work / "pretrain", unigram_baseline(train, held_out))
+
+        def loss_of(rng: np.random.Generator) -> Tensor:
+            crops = [draw_crop(train, weights, self.window, rng) for _ in range(setting["batch"])]
+            return token_loss(*self._predict(decoder, text, crops, rng, setting["text_dropout"]))
+
+        def evaluate() -> dict[str, float]:
+            return self._held_out(held_out, lambda part: self._predict(decoder, text, part, np.random.default_rng(0), 0.0))
+
+        optimizers = matrix_optimizers([decoder, text], **setting["optimizer"])
+        fit({"decoder": decoder, "text": text}, optimizers, loss_of, evaluate, self.work / "pretrain", LoopSettings(**setting["loop"]))
+        return decoder.eval().requires_grad_(False), text.eval().requires_grad_(False)
+
+    def adapt(self, corpus: Corpus, decoder: MusicDecoder, text: TextEncoder) -> JointEmbeddingAdapter:
+        """Freeze the decoder and train the adapter on conditioning synthesised from the music."""
+        setting = self.settings.adapt
+        torch.manual_seed(setting["loop"]["seed"])
+        adapter = JointEmbeddingAdapter(AdapterConfig(dim=decoder.config.dim, streams=EMBEDDED_STREAMS, **self.settings.adapter))
+        for name, parameter in adapter.named_parameters():
+            if name.startswith(("ld_proj", "merge_linear")):
+                init.normal_(parameter, std=parameter.shape[1] ** -0.5)
+        adapter.to(self.device)
+        train = pieces(corpus, corpus.train)
+        weights = piece_weights(train, self.settings.corpus["shares"])
+        held_out = held_out_crops(corpus, self.window)
+
+        def loss_of(rng: np.random.Generator) -> Tensor:
+            crops = [draw_crop(train, weights, self.window, rng) for _ in range(setting["batch"])]
+            streams = [drop_streams(_streams_of(c, rng), setting["drop_all"], setting["drop_each"], rng) for c in crops]
+            return token_loss(*self._predict(decoder, text, crops, rng, setting["text_dropout"], adapter, streams))
+
+        def evaluate() -> dict[str, float]:
+            figures = {}
+            for name, kind in (("", "own"), ("shuffled_", "shuffled"), ("unseen_", "unseen"), ("off_", "off")):
+
+                def predict(part: Sequence[Crop], kind: str = kind) -> tuple[Tensor, Tensor]:
+                    rng = np.random.default_rng(0)
+                    streams = None if kind == "off" else _evaluation_streams(part, kind)
+                    return self._predict(decoder, text, part, rng, 0.0, None if kind == "off" else adapter, streams)
+
+                figures |= {name + key: value for key, value in self._held_out(held_out, predict).items()}
+            return figures | {"gate": adapter.gates.abs().mean().item()}
+
+        optimizers = matrix_optimizers([adapter], **setting["optimizer"])
+        fit({"adapter": adapter}, optimizers, loss_of, evaluate, self.work / "adapt", LoopSettings(**setting["loop"]))
+        return adapter.eval().requires_grad_(False)
+
+    def _predict(self, decoder, text, crops, rng, text_dropout, adapter=None, streams=None) -> tuple[Tensor, Tensor]:
+        batch = delay_batch(crops, self.device)
+        sequences = [text.tokenize(caption(c.attributes, rng)) for c in crops]
+        kept = torch.from_numpy(rng.random(len(crops)) >= text_dropout).to(self.device)
+        with torch.autocast(self.device.type, torch.bfloat16):
+            ids, mask = text.pad(sequences, max(len(s) for s in sequences))
+            memory = decoder.remember_text(text(ids, mask), mask & kept[:, None])
+            visual = None
+            if adapter is not None:
+                visual = adapter.remember(decoder, self.condition_batch(adapter, streams))
+            logits = decoder(batch.inputs, memory, visual=visual)
+        return logits, batch.targets
+
+    def condition_batch(self, adapter: JointEmbeddingAdapter, streams: Sequence[dict[str, StepStream]]) -> Tensor:
+        """[B, S + 1, D]: streams of a batch, the last row held for the start token's extra position."""
+        values, masks = {}, {}
+        for name in streams[0]:
+            values[name] = torch.from_numpy(np.stack([_hold_last(s[name].values) for s in streams])).to(self.device)
+            masks[name] = torch.from_numpy(np.stack([_hold_last(s[name].mask) for s in streams])).to(self.device)
+        return adapter.join_streams(values, masks)
+
+    @torch.no_grad()
+    def _held_out(self, crops: list[Crop], predict) -> dict[str, float]:
+        totals = {"all": [0.0, 0], "onset": [0.0, 0]}
+        for start in range(0, len(crops), 16):
+            for name, (loss, count) in loss_parts(*predict(crops[start : start + 16])).items():
+                totals[name][0] += loss
+                totals[name][1] += count
+        return {name: loss / max(1, count) for name, (loss, count) in totals.items()}
+
+
+@dataclass(frozen=True)
+class PieceView:
+    """One piece of a corpus: tokens [K, S] and attributes."""
+
+    tokens: np.ndarray
+    attributes: dict
+
+
+def pieces(corpus: Corpus, numbers: Sequence[int]) -> list[PieceView]:
+    """The pieces of these numbers."""
+    return [PieceView(corpus.piece(n), corpus.attributes[n]) for n in numbers]
+
+
+def held_out_crops(corpus: Corpus, window: int, limit: int = 48) -> list[Crop]:
+    """Fixed crops of whole held-out pieces: openings, middles and endings in turn."""
+    held_out, crops = pieces(corpus, corpus.held_out), []
+    for index, piece in enumerate(held_out[:: max(1, len(held_out) // limit)][:limit]):
+        room = max(0, piece.tokens.shape[1] - window) // 48
+        crops.append(crop(piece, (0, room // 2, room)[index % 3] * 48, window))
+    return crops
+
+
+def drop_streams(
+    streams: dict[str, StepStream], drop_all: float, drop_each: float, rng: np.random.Generator
+) -> dict[str, StepStream]:
+    """Conditioning dropout: all seen streams at once (for guidance) or each alone; the form stream always stays."""
+    everything = rng.random() < drop_all
+    result = {}
+    for name, stream in streams.items():
+        dropped = name != FORM and (everything or rng.random() < drop_each)
+        result[name] = StepStream(stream.values, stream.mask & (not dropped))
+    return result
+
+
+def _streams_of(part: Crop, rng: np.random.Generator) -> dict[str, StepStream]:
+    tempo = part.attributes["tempo_bpm"] * rng.uniform(0.85, 1.18)
+    return synthesise(part.tokens, tempo, part.attributes["mode"] == "minor", rng, part.form)
+
+
+def _evaluation_streams(part: Sequence[Crop], kind: str) -> list[dict[str, StepStream]]:
+    """Each crop's own streams, its neighbour's ("shuffled"), or none seen ("unseen"); the form is always its own."""
+    own = [_streams_of(c, np.random.default_rng(index)) for index, c in enumerate(part)]
+    giver = own if kind == "own" else own[1:] + own[:1]
+    streams = [{**given, FORM: mine[FORM]} for given, mine in zip(giver, own, strict=True)]
+    if kind == "unseen":
+        return [drop_streams(s, 1.0, 0.0, np.random.default_rng(0)) for s in streams]
+    return streams
+
+
+def _hold_last(rows: np.ndarray) -> np.ndarray:
+    return np.concatenate([rows, rows[-1:]], axis=0)
+
+
+def _note_baseline(folder: Path, baseline: dict[str, float]) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    storage.write_json(folder / "unigram.json", baseline)
+
+
+def read_log(path: Path) -> list[dict[str, float]]:
+    """A CSV log of `fit` as rows of numbers."""
+    with open(path, newline="") as file:
+        return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
