@@ -19,6 +19,7 @@ HEAD_BYTES = 4096
 STILL_BRANDS = {"avif", "heic", "heix", "mif1"}
 WEBM_CODECS = {"vp8", "vp9", "av1"}
 TRUNCATION_SLACK = Fraction(1, 4)  # seconds by which headers may promise more than the packets hold
+DAMAGE_SLACK = Fraction(1, 100)  # ... and when packets are damaged too
 RATE_SLACK = Fraction(1, 1000)  # a mean rate this close to the nominal one is the nominal one
 
 NOT_A_VIDEO = "Give a video file (MP4, MOV, MKV, WebM, AVI, MPEG, FLV, WMV, OGG, MXF)."
@@ -30,7 +31,7 @@ class AudioInfo:
     """A clip's first sound track.
 
     Attributes:
-        codec: libavcodec's name.
+        codec: libavcodec's name for the codec.
         sample_rate: in Hz.
         channels: how many.
         start: seconds by which it begins after the picture (negative: before); an encoder's priming doesn't count.
@@ -58,7 +59,7 @@ class ClipInfo:
         height: of the upright picture in square pixels.
         rotation: degrees clockwise by which the stored picture is turned for showing: 0, 90, 180 or 270.
         container: "mp4", "mov", "mkv", "webm", or the demuxer's name for others ("avi", "mpegts", ...).
-        video_codec: libavcodec's name.
+        video_codec: libavcodec's name for the codec.
         audio: the first sound track, or None.
         has_subtitles: whether there is a subtitle track.
         num_chapters: how many chapters the file lists.
@@ -67,7 +68,7 @@ class ClipInfo:
         demuxer: which of `ffmpeg.DEMUXERS` reads it.
         video_index: the picture's stream index.
         cover_indices: stream indices of cover pictures.
-        subtitle_codecs: libavcodec's name for each subtitle track.
+        subtitle_codecs: libavcodec's name for the codec of each subtitle track.
         tags: the container's metadata.
     """
 
@@ -128,6 +129,11 @@ class Orientation:
         return np.ascontiguousarray(picture)
 
 
+def codec_name(stream: av.stream.Stream) -> str:
+    """The codec's own name, whichever decoder serves it; "unknown" where none does."""
+    return stream.codec_context.codec.canonical_name if stream.codec_context is not None else "unknown"
+
+
 def stored_size(frame: av.VideoFrame, stream: av.video.stream.VideoStream) -> tuple[int, int]:
     """Width and height of a stored frame once its pixels are made square."""
     aspect = stream.sample_aspect_ratio or Fraction(1)
@@ -185,7 +191,7 @@ def probe(path: str | Path) -> ClipInfo:
         spans, frames = _walk(container, path)
         picture, frame = spans[stream.index], frames.get(stream.index)
         if frame is None:
-            reason = f"its picture ({stream.codec_context.name}) can't be decoded."
+            reason = f"its picture ({codec_name(stream)}) can't be decoded."
             raise ProbeError(reason, path=path, remedy="Convert or repair it first.")
         fps = _rate(stream, picture)
         picture.close(Fraction(1) / fps)
@@ -194,7 +200,7 @@ def probe(path: str | Path) -> ClipInfo:
         _refuse_truncated(container, spans, path)
         orientation = Orientation.of(frame)
         size = stored_size(frame, stream)
-        subtitles = tuple(s.codec_context.name if s.codec_context else "unknown" for s in container.streams.subtitles)
+        subtitles = tuple(codec_name(s) for s in container.streams.subtitles)
         return ClipInfo(
             path=path,
             duration=picture.duration,
@@ -203,7 +209,7 @@ def probe(path: str | Path) -> ClipInfo:
             height=size[0] if orientation.transposed else size[1],
             rotation=orientation.rotation,
             container=_container_name(container, stream, path),
-            video_codec=stream.codec_context.name,
+            video_codec=codec_name(stream),
             audio=_audio_info(container, spans, frames, picture),
             has_subtitles=bool(subtitles),
             num_chapters=len(container.chapters()),
@@ -291,7 +297,7 @@ def _first_frame(packet: av.Packet) -> av.VideoFrame | av.AudioFrame | None:
 def _refuse_truncated(container: av.container.InputContainer, spans: dict[int, _Span], path: Path) -> None:
     """Compare what headers promise with what packets hold.
 
-    A stream's promise counts only if it also breaks the container's: many files carry one wrong number.
+    Only the container's promise counts, against the longest of its tracks: tracks often differ.
     """
     promised = Fraction(container.duration or 0, av.time_base)
     if has_no_display_times(container):
@@ -300,10 +306,10 @@ def _refuse_truncated(container: av.container.InputContainer, spans: dict[int, _
     origin = Fraction(container.start_time or 0, av.time_base)
     reached = max(s.end for s in spans.values()) - min(origin, Fraction(0))
     missing = promised - max(held, reached)
-    if missing > max(TRUNCATION_SLACK, promised / 50):
+    if missing > max(TRUNCATION_SLACK, promised / 1000):
         text = f"it is cut off: {float(held):.2f} s of {float(promised):.2f} s are there."
         raise ProbeError(text, path=path, remedy=CUT_OFF)
-    if any(s.damaged and s.count for s in spans.values()) and missing > 0:
+    if any(s.damaged and s.count for s in spans.values()) and missing > DAMAGE_SLACK:
         raise ProbeError("its end is damaged or missing.", path=path, remedy=CUT_OFF)
 
 
@@ -328,7 +334,7 @@ def _audio_info(
             continue
         start = span.start if frame.pts is None else frame.pts * frame.time_base
         return AudioInfo(
-            codec=context.name,
+            codec=codec_name(stream),
             sample_rate=context.sample_rate,
             channels=context.channels,
             start=start - picture.start,
@@ -350,7 +356,7 @@ def _container_name(container: av.container.InputContainer, stream: av.video.str
         return "mov" if container.metadata.get("major_brand", "qt").strip() == "qt" else "mp4"
     if demuxer == "matroska":
         # both share a demuxer, so only the head's DocType tells them apart
-        return "webm" if b"webm" in _read_head(path)[:128] and stream.codec_context.name in WEBM_CODECS else "mkv"
+        return "webm" if b"webm" in _read_head(path)[:128] and codec_name(stream) in WEBM_CODECS else "mkv"
     return demuxer
 
 

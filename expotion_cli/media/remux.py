@@ -159,7 +159,8 @@ class _Job:
         self.retimed: Path | None = None
         self.output_rate = 48_000 if codec == "opus" else sample_rate
         self.subtitles = [i for i, name in enumerate(clip.subtitle_codecs) if self._takes_subtitle(name)]
-        self.covers = [] if muxer == "webm" else list(clip.cover_indices)
+        # ffmpeg would make a second picture track of a cover copied into Matroska
+        self.covers = list(clip.cover_indices) if muxer in ("mp4", "mov") else []
 
     def _takes_subtitle(self, name: str) -> bool:
         return name in SUBTITLES[self.muxer] if self.muxer in SUBTITLES else name not in NOT_FOR_MATROSKA
@@ -180,7 +181,11 @@ class _Job:
             streams.append(source["t?"])
         # bitexact: the same input gives the same file, without random identifiers
         settings: dict[str, Any] = {"f": self.muxer, "vcodec": "copy", "scodec": "copy", "fflags": "+bitexact"}
-        settings |= ENCODERS[self.codec] | {"ar": self.output_rate, "flags:a": "+bitexact"}
+        settings |= ENCODERS[self.codec] | {
+            "ar": self.output_rate,
+            "flags:a": "+bitexact",
+            "disposition:a:0": "default",
+        }
         settings |= {"map_metadata": 0, "map_chapters": 0, "max_muxing_queue_size": 4096}
         if self.muxer in ("mp4", "mov"):
             apple = any(key.startswith(APPLE_TAG_PREFIX) for key in self.clip.tags)
@@ -189,7 +194,7 @@ class _Job:
             settings[f"metadata:g:{number}"] = f"{key}={value}"
         output = ffmpeg.output(*streams, tool.file_url(temporary), **settings)
         # copyts: otherwise ffmpeg moves the clock's start by rules that depend on the container and the tracks taken
-        tool.run(output, samples=self.music, path=destination, arguments=["-copyts"])
+        tool.run(output, samples=self.music, path=destination, arguments=["-copyts", "-loglevel", "error"])
 
     def _sound(self, level: _Level) -> Any:
         sound = tool.pcm_input(self.sample_rate).audio.filter("volume", f"{level.gain_db:.3f}dB", precision="float")
@@ -217,9 +222,13 @@ class _Job:
     def notes(self, silent: bool, limited_db: float) -> tuple[str, ...]:
         left_out = len(self.clip.subtitle_codecs) - len(self.subtitles)
         candidates = (
-            (silent, "the sound is silent: its loudness was left alone"),
+            (silent, "the sound is silent or too quiet to measure: its level was left alone"),
             (self.too_short and not silent, f"shorter than {BLOCK_S} s: the loudness is that of the sound repeated"),
             (limited_db > AUDIBLE_LIMITING_DB, f"peaks lowered by {limited_db:.0f} dB: the music is very dynamic"),
+            (
+                len(self.clip.cover_indices) > len(self.covers),
+                f"the cover picture that {self.muxer} can't take was left out",
+            ),
             (left_out, f"{left_out} subtitle track(s) that {self.muxer} can't hold were left out"),
         )
         return tuple(text for applies, text in candidates if applies)
