@@ -2,11 +2,30 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
 Section = tuple[float, float, float, float, float, float]
 """Numerator b0, b1, b2 and denominator a0, a1, a2 of a second-order section."""
+
+
+def high_pass(cutoff_hz: float, sample_rate: int, q: float = math.sqrt(0.5)) -> Section:
+    """A second-order high-pass filter."""
+    k = math.tan(math.pi * cutoff_hz / sample_rate)
+    norm = 1 + k / q + k * k
+    return (1 / norm, -2 / norm, 1 / norm, 1.0, 2 * (k * k - 1) / norm, (1 - k / q + k * k) / norm)
+
+
+def high_shelf(middle_hz: float, gain_db: float, sample_rate: int) -> Section:
+    """A second-order shelf that lifts what lies above `middle_hz`, where it has half its gain."""
+    gain, k, slope = 10 ** (gain_db / 20), math.tan(math.pi * middle_hz / sample_rate), math.sqrt(2)
+    # Poles a quarter of the gain's octaves above the middle, zeros as far below: 1 at 0 Hz, `gain` at the top.
+    up, down = k * gain**0.25, k / gain**0.25
+    b = (gain * (1 + slope * down + down * down), 2 * gain * (down * down - 1), gain * (1 - slope * down + down * down))
+    a = (1 + slope * up + up * up, 2 * (up * up - 1), 1 - slope * up + up * up)
+    return (*b, *a)
 
 
 def quick_length(length: int) -> int:

@@ -42,8 +42,9 @@ def k_weighted(audio: np.ndarray, sample_rate: int) -> np.ndarray:
     )
     k, q = math.tan(math.pi * 38.13547087602444 / sample_rate), 0.5003270373238773
     norm = 1 + k / q + k * k
-    high_pass = (1.0, -2.0, 1.0, 1.0, 2 * (k * k - 1) / norm, (1 - k / q + k * k) / norm)
-    return apply_sections(audio, [shelf, high_pass], ring=sample_rate // 5)
+    # Its numerator is 1, -2, 1 in the recommendation, not divided by `norm` as a high-pass filter's would be.
+    low_cut = (1.0, -2.0, 1.0, 1.0, 2 * (k * k - 1) / norm, (1 - k / q + k * k) / norm)
+    return apply_sections(audio, [shelf, low_cut], ring=sample_rate // 5)
 
 
 def momentary_lufs(audio: np.ndarray, sample_rate: int) -> np.ndarray:

@@ -37,9 +37,7 @@ def to_midi(arrangement: Arrangement, timeline: Timeline, voicing: Voicing) -> b
     score.time_signatures.append(symusic.TimeSignature(0, BEATS_PER_BAR, 4))
     relative_major = (voicing.tonic + 3 * arrangement.minor) % 12
     score.key_signatures.append(symusic.KeySignature(0, _MAJOR_SHARPS[relative_major], int(arrangement.minor)))
-    first, last = (
-        round(float(time - timeline.start) * rate_hz * TICKS_PER_STEP) for time in (0, timeline.duration)
-    )
+    first, last = (round(float(time - timeline.start) * rate_hz * TICKS_PER_STEP) for time in (0, timeline.duration))
     score.markers.append(symusic.TextMeta(first, "picture starts"))
     score.markers.append(symusic.TextMeta(last, "picture ends"))
     for name, notes in arrangement.notes.items():

@@ -19,6 +19,7 @@ _PREFERENCE_OCTAVES = 1.2
 _NO_PULSE, _SURE_PULSE = 0.2, 0.7
 _TREND_S, _SMOOTH_S = 1.0, 0.04
 _OFFBEAT, _HALF_BAR = 0.3, 0.5
+_FREE_REACH = 1.15
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,8 @@ def choose_tempo(
     duration: Fraction | float,
     bpm_range: tuple[float, float] = (66.0, 132.0),
     fixed_bpm: float | Fraction | None = None,
+    *,
+    always_fit: bool = False,
 ) -> Tempo:
     """Find the motion's pulse, fold it into the recipe's range, and lay beats and bars over the accents.
 
@@ -57,9 +60,12 @@ def choose_tempo(
         duration: of the picture, in seconds; rows beyond are ignored.
         bpm_range: lowest and highest tempo.
         fixed_bpm: take this tempo; only beats and bars are placed.
+        always_fit: where there is motion but no pulse in it (most free gestures), still take the tempo near the
+            middle of the range, and the place of the beats, that meet the accents best.
 
     Returns:
-        The tempo. Without a pulse: the middle of the range, a bar beginning at 0, confidence 0.
+        The tempo. Without a pulse (or, with `always_fit`, without motion): the middle of the range, a bar beginning at
+        0. Confidence is 0 in both cases.
 
     Raises:
         ValueError: the range or the fixed tempo isn't positive, or the range is upside down.
@@ -86,8 +92,14 @@ def choose_tempo(
         liking = np.exp(-0.5 * (np.log2(candidates / middle) / _PREFERENCE_OCTAVES) ** 2)
         best = int(np.argmax(strength * liking))
         confidence = _confidence(float(strength[best]))
-        if confidence == 0:
+        if confidence == 0 and not always_fit:
             return _tempo(wanted, 0.0, 0.0)
+        if confidence == 0:
+            reach = min(_FREE_REACH, high / middle)
+            tempos = np.geomspace(middle / reach, middle * reach, 61)
+            return _tempo(
+                *_place_beats(_targets(energy, accents, rows, rate_hz), rate_hz, float(duration), tempos), 0.0
+            )
         refined = _sharpen(float(candidates[best]) * relation[best], moving, rate_hz) / relation[best]
         spread = 0.15 * wanted / (float(duration) * refined / 60 + 4)  # beyond it a beat would be lost over the clip
         tempos = np.clip(refined + np.linspace(-spread, spread, 15), low, high)
@@ -200,9 +212,7 @@ def _targets(energy: np.ndarray, accents: np.ndarray, rows: int, rate_hz: float)
     return total
 
 
-def _place_beats(
-    targets: np.ndarray, rate_hz: float, duration_s: float, tempos: np.ndarray
-) -> tuple[float, float]:
+def _place_beats(targets: np.ndarray, rate_hz: float, duration_s: float, tempos: np.ndarray) -> tuple[float, float]:
     """(bpm, time of a bar's beginning) whose beats, then bars, meet most of the targets."""
     rows = np.arange(len(targets))
 

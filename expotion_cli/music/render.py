@@ -8,6 +8,7 @@ import numpy as np
 
 from expotion_cli.music.arrange import Arrangement
 from expotion_cli.music.codec import Rendering
+from expotion_cli.music.filters import apply_sections, high_pass, high_shelf
 from expotion_cli.music.levels import Balance
 from expotion_cli.music.notes import VOICE_INDEX, VOICES
 from expotion_cli.music.reverb import reverberate, tail_samples
@@ -20,6 +21,9 @@ SAMPLE_RATE = 44100
 PEAK = 0.98
 _BLOCK_S = 30
 _RING_S = 1.0
+_RUMBLE_HZ = 24.0  # some recordings stand off zero
+_AIR_HZ, _AIR_DB = 3200.0, 3.5  # small soundfonts are dull
+_TONE_RING_S = 0.15
 
 
 class Renderer:
@@ -63,8 +67,9 @@ class Renderer:
             if sound.reverb:
                 send += stem * np.float32(sound.reverb)
             if keep_stems:
-                stems[name] = stem
+                stems[name] = self._tone(stem)
         self._add_room(mix, send, voicing.reverb_s)
+        mix = self._tone(mix)
         peak = float(np.abs(mix).max(initial=0.0))
         if peak > PEAK:
             turned_down = np.float32(PEAK / peak)
@@ -85,6 +90,12 @@ class Renderer:
             gain = level * self._balance.gain(name, program, note.pitch if drums else 0)
             played.append(PlayedNote(time_s, max(0.02, end_s - time_s), note.pitch, note.velocity, gain))
         return self._synth.play(played, program, timeline.samples(self.sample_rate), drums)
+
+    def _tone(self, audio: np.ndarray) -> np.ndarray:
+        """The bus's equaliser; linear, so it may as well be put on each voice."""
+        rate = self.sample_rate
+        sections = [high_pass(_RUMBLE_HZ, rate), high_shelf(_AIR_HZ, _AIR_DB, rate)]
+        return apply_sections(audio, sections, ring=round(_TONE_RING_S * rate))
 
     def _swell(self, control: np.ndarray, timeline: Timeline, num_samples: int) -> np.ndarray:
         """[n] float32 gain that controller 11 stands for (a MIDI controller's square law)."""

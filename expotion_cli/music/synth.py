@@ -211,8 +211,7 @@ class Synth:
 
 def _covers(region: Region, note: PlayedNote) -> bool:
     return (
-        region.keys[0] <= note.pitch <= region.keys[1]
-        and region.velocities[0] <= note.velocity <= region.velocities[1]
+        region.keys[0] <= note.pitch <= region.keys[1] and region.velocities[0] <= note.velocity <= region.velocities[1]
     )
 
 

@@ -95,6 +95,18 @@ def test_without_a_pulse_the_middle_of_the_range_is_taken(kind: str) -> None:
     assert float(tempo.bpm) == pytest.approx(96, abs=0.01) and tempo.start == 0 and tempo.confidence == 0
 
 
+def test_free_gestures_can_still_be_met_by_beats() -> None:
+    seconds, strikes = np.arange(250) / RATE_HZ, np.array([0.7, 2.9, 4.3, 7.35, 8.6])
+    accents = np.exp(-0.5 * ((seconds[:, None] - strikes) / 0.05) ** 2).sum(axis=1)
+    plain, fitted = (
+        choose_tempo(np.ones(250), accents, RATE_HZ, Fraction(10), (66, 132), always_fit=fit) for fit in (False, True)
+    )
+    assert plain.start == 0 and plain.confidence == fitted.confidence == 0
+    assert misses(fitted, strikes).mean() < 0.6 * misses(plain, strikes).mean()
+    assert 80 < fitted.bpm < 108
+    assert choose_tempo(np.zeros(9), np.zeros(9), RATE_HZ, Fraction(1), always_fit=True).start == 0
+
+
 def test_noise_hardly_ever_passes_for_a_pulse() -> None:
     smooth = np.hanning(9)
     sure = 0

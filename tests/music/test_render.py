@@ -110,7 +110,8 @@ def test_instruments_sound_at_the_pitch_asked_for(synth: Synth, program: int) ->
         wanted = 440 * 2 ** ((pitch - 69) / 12)
         near = wanted * 2 ** (np.linspace(-80, 80, 161) / 1200)
         # Summed over octaves of the fundamental, for some instruments hardly have one.
-        bins = np.array([np.interp(near * k, np.arange(len(power)) * RATE / size, power) for k in (1, 2, 4)]).sum(axis=0)
+        frequency = np.arange(len(power)) * RATE / size
+        bins = np.array([np.interp(near * k, frequency, power) for k in (1, 2, 4)]).sum(axis=0)
         assert abs(np.linspace(-80, 80, 161)[bins.argmax()]) < 15, pitch
 
 
@@ -205,6 +206,13 @@ def test_k_weighting_measures_as_the_recommendation_says() -> None:
     assert np.median(both) == pytest.approx(-3.01, abs=0.1)
     low = np.sin(2 * np.pi * 30 * seconds).astype(np.float32)[None]
     assert level_db(k_weighted(low, RATE)) < level_db(low) - 6
+
+
+def test_recordings_that_stand_off_zero_are_brought_back(piece_tokens) -> None:
+    timeline = line(4)
+    tokens = piece_tokens(timeline.num_steps, only=("melody",))
+    audio = NoteCodec().decode(tokens, timeline, settings(melody={"program": 65})).audio
+    assert np.abs(audio).max() > 0.05 and abs(audio[:, RATE // 2 :].mean()) < 1e-4
 
 
 def test_filters_in_blocks_equal_the_recursion_they_stand_for() -> None:
