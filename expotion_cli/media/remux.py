@@ -209,7 +209,7 @@ class _Job:
 
     @property
     def too_short(self) -> bool:
-        return self.clip.duration < BLOCK_S
+        return self.clip.duration <= BLOCK_S
 
     def loudness_before(self) -> Loudness:
         return measure(_repeated(self.music, self.sample_rate) if self.too_short else self.music, self.sample_rate)
@@ -223,7 +223,7 @@ class _Job:
         left_out = len(self.clip.subtitle_codecs) - len(self.subtitles)
         candidates = (
             (silent, "the sound is silent or too quiet to measure: its level was left alone"),
-            (self.too_short and not silent, f"shorter than {BLOCK_S} s: the loudness is that of the sound repeated"),
+            (self.too_short and not silent, f"not longer than {BLOCK_S} s: the loudness is that of the sound repeated"),
             (limited_db > AUDIBLE_LIMITING_DB, f"peaks lowered by {limited_db:.0f} dB: the music is very dynamic"),
             (
                 len(self.clip.cover_indices) > len(self.covers),
@@ -260,6 +260,8 @@ def _settle(job: _Job, temporary: Path, destination: Path, target_lufs: float, p
             limited_db = before.true_peak_dbtp + level.gain_db - level.ceiling_dbtp if level.limited else 0.0
             notes = job.notes(silent, limited_db)
             return RemuxReport(after, level.gain_db, limited_db, job.codec, job.output_rate, attempt, notes)
+        if not math.isfinite(error):
+            break  # the encoder left nothing of it
         if last is not None and abs(level.gain_db - last[0]) > 0.2:
             # the limiter takes back part of a gain: learn how much is left of it
             slope = float(np.clip((after.integrated_lufs - last[1]) / (level.gain_db - last[0]), 0.1, 1.0))
