@@ -9,6 +9,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 
 Section = tuple[float, float, float, float, float, float]
 """Numerator b0, b1, b2 and denominator a0, a1, a2 of a second-order section."""
+_BLOCKS_AT_ONCE = 32
 
 
 def high_pass(cutoff_hz: float, sample_rate: int, q: float = math.sqrt(0.5)) -> Section:
@@ -56,8 +57,12 @@ def apply_sections(audio: np.ndarray, sections: list[Section], ring: int) -> np.
     padded = np.zeros((*audio.shape[:-1], ring + blocks * hop), np.float32)
     padded[..., ring : ring + length] = audio
     windows = sliding_window_view(padded, size, axis=-1)[..., ::hop, :]
-    filtered = np.fft.irfft(np.fft.rfft(windows) * response.astype(np.complex64), size)[..., ring:]
-    return filtered.reshape(*audio.shape[:-1], blocks * hop)[..., :length].astype(np.float32, copy=False)
+    response = response.astype(np.complex64)
+    filtered = np.empty((*audio.shape[:-1], blocks, hop), np.float32)
+    for first in range(0, blocks, _BLOCKS_AT_ONCE):
+        some = slice(first, first + _BLOCKS_AT_ONCE)
+        filtered[..., some, :] = np.fft.irfft(np.fft.rfft(windows[..., some, :]) * response, size)[..., ring:]
+    return filtered.reshape(*audio.shape[:-1], blocks * hop)[..., :length]
 
 
 def convolve(audio: np.ndarray, response: np.ndarray) -> np.ndarray:
