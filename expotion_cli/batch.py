@@ -86,8 +86,9 @@ def run(
     """
     if not plan.jobs:
         return Summary(plan.problems, unscorable=True)
+    model = load()
     check_writable(plan.settings.out)
-    return _Run(plan, load(), listener or Listener(), cache).carry_out()
+    return _Run(plan, model, listener or Listener(), cache).carry_out()
 
 
 def artefact_digests(job: Job, plan: Plan, model: Model) -> tuple[str, str]:

@@ -343,11 +343,9 @@ def nearest_hint(name: Any, known: Iterable[str]) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """JSON values in which 3 and 3.0 are the same, so that a digest does not depend on how a number was written."""
+    """JSON values in which 3.0 is written 3, so that a digest does not depend on how a number was written."""
     if isinstance(value, Mapping):
         return {str(key): _plain(inner) for key, inner in value.items()}
     if isinstance(value, (list, tuple)):
         return [_plain(inner) for inner in value]
-    if isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    return value
+    return int(value) if isinstance(value, float) and value.is_integer() else value

@@ -8,7 +8,6 @@ from typing import Annotated
 import typer
 
 from expotion_cli.cli.say import honest
-from expotion_cli.errors import UsageError
 
 
 @honest
@@ -18,12 +17,5 @@ def demo(
     """Write three short clips of a moving portrait, to try the tool with."""
     from expotion_cli.demo import write_demo_clips
 
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        clips = write_demo_clips(folder)
-    except OSError as error:
-        raise UsageError(
-            f"the clips can't be written there ({error.strerror}).", path=folder, remedy="Choose another folder."
-        ) from error
-    for clip in clips:
-        print(f"{folder / clip.name} · {clip.description}")
+    for clip in write_demo_clips(folder):
+        print(f"{clip.path} · {clip.about}")

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from expotion_cli.assets import shipped_folder
 from expotion_cli.cli.say import honest, say_json
-from expotion_cli.errors import UnknownNameError, WeightsError
+from expotion_cli.errors import UnknownNameError
+
+if TYPE_CHECKING:
+    from expotion_cli.weights import Manifest
 
 
 @honest
@@ -19,6 +21,8 @@ def models(
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
 ) -> int:
     """List music models and encoders: size, licence, whether their files are here."""
+    from expotion_cli.weights import read_manifests
+
     found = read_manifests()
     if name is not None:
         if name not in found:
@@ -66,46 +70,26 @@ def recipes(
         _table(("name", "what it is for"), [(recipe.name, recipe.description) for recipe in shelf])
 
 
-def read_manifests() -> dict[str, dict[str, Any]]:
-    """All manifests in `models/`, by name, music models first.
-
-    Raises:
-        WeightsError: a manifest can't be read.
-    """
-    import tomllib
-
-    found = {}
-    for path in sorted(shipped_folder("models").glob("*.toml")):
-        try:
-            manifest = tomllib.loads(path.read_text(encoding="utf-8"))
-        except (OSError, tomllib.TOMLDecodeError) as error:
-            raise WeightsError(f"the manifest can't be read ({error}).", path=path) from error
-        found[path.stem] = {"kind": "music", **manifest, "name": path.stem}
-    return dict(sorted(found.items(), key=lambda item: (item[1]["kind"] == "encoder", item[0])))
-
-
-def _model_row(manifest: dict[str, Any], verify: bool) -> dict[str, Any]:
-    from expotion_cli.storage import digest_file
-
+def _model_row(manifest: Manifest, verify: bool) -> dict[str, Any]:
     root = shipped_folder("models")
-    files, missing, damaged = [], 0, 0
-    for record in manifest.get("files", []):
-        path = root / record["path"]
-        size = path.stat().st_size if path.is_file() else None
-        state = "here"
-        if size is None:
-            state, missing = "missing", missing + 1
-        elif size != record.get("bytes", size) or (verify and digest_file(path) != record.get("sha256")):
-            state, damaged = "damaged", damaged + 1
-        files.append({**record, "state": state})
+    files = [
+        {
+            "path": file.path.relative_to(root).as_posix(),
+            "bytes": file.num_bytes,
+            "sha256": file.sha256,
+            "state": file.state(thorough=verify),
+        }
+        for file in manifest.files
+    ]
+    states = {file["state"] for file in files}
     return {
-        "name": manifest["name"],
-        "kind": manifest["kind"],
-        "title": manifest.get("title", ""),
-        "licence": manifest.get("licence", "not stated"),
-        "source": manifest.get("source", ""),
-        "bytes": sum(record.get("bytes", 0) for record in files),
-        "state": "damaged" if damaged else "missing" if missing else "here",
+        "name": manifest.name,
+        "kind": manifest.kind,
+        "title": manifest.title,
+        "licence": manifest.licence,
+        "source": manifest.source,
+        "bytes": sum(file["bytes"] for file in files),
+        "state": next((state for state in ("damaged", "missing") if state in states), "here"),
         "files": files,
     }
 
@@ -115,8 +99,8 @@ def _show_model(row: dict[str, Any]) -> None:
     if row["source"]:
         print(f"source: {row['source']}")
     for record in row["files"]:
-        print(f"  {record['state']:<8} {record['path']}  {_size(record.get('bytes', 0))}")
-    card = shipped_folder("models") / Path(row["name"]).with_suffix(".md")
+        print(f"  {record['state']:<8} {record['path']}  {_size(record['bytes'])}")
+    card = shipped_folder("models") / f"{row['name']}.md"
     if card.is_file():
         print("\n" + card.read_text(encoding="utf-8"), end="")
 

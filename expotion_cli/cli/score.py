@@ -74,7 +74,7 @@ def score(
         str, typer.Option(help="What composes: a name from `expotion models`, or a folder.", rich_help_panel=MUSIC)
     ] = "expotion-mini",
     adapter: Annotated[
-        str | None, typer.Option(help="What it sees with: a file, or none.", rich_help_panel=MUSIC)
+        str | None, typer.Option(help="What it sees with: a folder, or none.", rich_help_panel=MUSIC)
     ] = None,
     lufs: Annotated[
         float | None, typer.Option(help="Integrated loudness of the result.", rich_help_panel=SOUND)
@@ -111,10 +111,10 @@ def score(
         str, typer.Option(help="Cues composed at a time: auto or a number.", rich_help_panel=MACHINE)
     ] = "auto",
     device: Annotated[
-        str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.", rich_help_panel=MACHINE)
+        str, typer.Option(help="auto, cpu, cuda or cuda:N.", rich_help_panel=MACHINE)
     ] = "auto",
     dtype: Annotated[
-        str, typer.Option(help="auto, float32, bfloat16 or float16.", rich_help_panel=MACHINE)
+        str, typer.Option(help="auto, fp32, bf16 or fp16.", rich_help_panel=MACHINE)
     ] = "auto",
 ) -> int:
     """Score clips: compose music for each from its picture and a recipe, and put it under the untouched picture."""

@@ -1,0 +1,263 @@
+"""What must stay true of the package as a whole."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import json
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from expotion_cli import errors
+from expotion_cli.assets import shipped_folder
+from expotion_cli.recipe import load_recipe, recipe_names
+from expotion_cli.storage import digest_file
+from expotion_cli.weights import read_manifests
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+PACKAGE = REPOSITORY / "expotion_cli"
+
+FLOORS = {
+    0: {"errors", "timing", "storage", "assets"},
+    1: {"recipe", "weights", "discovery", "artefact", "ledger", "media"},
+    2: {"vision", "music", "demo"},
+    3: {"scoring", "training", "evaluation"},
+    4: {"planning", "batch"},
+    5: {"cli"},
+}
+FLOOR_OF = {room: floor for floor, rooms in FLOORS.items() for room in rooms}
+SAME_FLOOR = {("assets", "errors"), ("storage", "errors"), ("training", "evaluation"), ("batch", "planning")}
+HEAVY = {"torch", "torchvision", "transformers", "mediapipe", "cv2", "av", "symusic", "facenet_pytorch"}
+
+
+def modules() -> list[Path]:
+    return sorted(path for path in PACKAGE.rglob("*.py") if path.name != "__init__.py" or path.parent != PACKAGE)
+
+
+def room_of(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imported_rooms(path: Path) -> set[str]:
+    """Rooms of this package that a module imports anywhere in its code, annotations included."""
+    rooms = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        names = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        for name in names:
+            parts = name.split(".")
+            if parts[0] == "expotion_cli" and len(parts) > 1 and parts[1] != "__version__":
+                rooms.add(parts[1])
+    return rooms
+
+
+def test_every_module_has_its_floor():
+    assert {room_of(path) for path in modules()} == set(FLOOR_OF)
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: path.relative_to(PACKAGE).as_posix())
+def test_imports_go_downward_only(path):
+    here = room_of(path)
+    for room in imported_rooms(path) - {here}:
+        allowed = FLOOR_OF[room] < FLOOR_OF[here] or (here, room) in SAME_FLOOR
+        assert allowed, f"{here} (floor {FLOOR_OF[here]}) imports {room} (floor {FLOOR_OF[room]})"
+
+
+def test_vision_and_music_never_import_each_other():
+    for path in modules():
+        other = {"vision": "music", "music": "vision"}.get(room_of(path))
+        assert other is None or other not in imported_rooms(path), path
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: path.relative_to(PACKAGE).as_posix())
+def test_no_file_grows_beyond_measure(path):
+    assert len(path.read_text().splitlines()) <= 420
+
+
+def test_errors_form_one_tree_that_the_module_draws():
+    classes = [value for value in vars(errors).values() if isinstance(value, type) and issubclass(value, Exception)]
+    for error in classes:
+        assert issubclass(error, errors.ExpotionError) and error.__name__ in errors.__doc__
+    codes = {error.__name__: error.exit_code for error in classes}
+    assert (codes["UsageError"], codes["EnvironmentProblem"], codes["Interrupted"]) == (2, 4, 130)
+
+
+@pytest.mark.parametrize(
+    ("module", "names"),
+    [
+        ("expotion_cli.scoring", "see compose_request render finish score_clip choose_streams"),
+        ("expotion_cli.batch", "run Listener Summary"),
+        ("expotion_cli.planning", "plan Settings Plan Job Result"),
+        ("expotion_cli.recipe", "load_recipe recipe_names Recipe UNSET"),
+        ("expotion_cli.discovery", "discover Source"),
+        ("expotion_cli.music.model", "load_model Model"),
+        ("expotion_cli.music.engine", "CueRequest Engine"),
+        ("expotion_cli.vision.streams", "encode_clip available_encoders"),
+        ("expotion_cli.media.probe", "probe ClipInfo"),
+        ("expotion_cli.media.remux", "remux output_suffix"),
+        ("expotion_cli.media.mix", "mix"),
+        ("expotion_cli.media.loudness", "measure Loudness"),
+    ],
+)
+def test_exported_names_are_there_and_documented(module, names):
+    loaded = importlib.import_module(module)
+    for name in names.split():
+        assert hasattr(loaded, name), name
+        assert name == "UNSET" or getattr(loaded, name).__doc__, f"{name} has no docstring"
+
+
+def test_every_manifest_loads_and_its_files_are_whole_with_a_licence():
+    manifests = read_manifests()
+    assert {manifest.kind for manifest in manifests.values()} == {"music", "encoder"}
+    for manifest in manifests.values():
+        assert manifest.licence and manifest.title
+        for file in manifest.files:
+            assert file.path.stat().st_size == file.num_bytes and digest_file(file.path) == file.sha256
+
+
+def test_recipes_and_models_hold_data_never_code():
+    for folder in ("models", "recipes"):
+        root = shipped_folder(folder)
+        assert not [path for path in root.rglob("*") if path.suffix in (".py", ".pkl", ".pt", ".bin")]
+    for path in (shipped_folder("recipes")).rglob("*.toml"):
+        tomllib.loads(path.read_text(encoding="utf-8"))
+    assert all(load_recipe(name) for name in recipe_names())
+
+
+def commands() -> list[list[str]]:
+    """Every command of `expotion`, subcommands included."""
+    from typer.main import get_command
+
+    from expotion_cli.cli.app import app
+
+    found: list[list[str]] = []
+
+    def walk(command, path):
+        for name, child in getattr(command, "commands", {}).items():
+            found.append([*path, name])
+            walk(child, [*path, name])
+
+    walk(get_command(app), [])
+    return found
+
+
+@pytest.mark.parametrize("command", commands(), ids=" ".join)
+def test_every_command_has_help_and_stands_in_the_readme(command):
+    from typer.testing import CliRunner
+
+    from expotion_cli.cli.app import app
+
+    done = CliRunner().invoke(app, [*command, "--help"])
+    assert done.exit_code == 0 and len(done.stdout) > 200
+    assert f"expotion {' '.join(command)}" in (REPOSITORY / "README.md").read_text()
+
+
+def test_every_flag_of_the_main_job_stands_in_the_readme():
+    from typer.main import get_command
+
+    from expotion_cli.cli.app import app
+
+    readme = (REPOSITORY / "README.md").read_text()
+    flags = [option for param in get_command(app).commands["score"].params for option in param.opts]
+    missing = [flag for flag in flags if flag.startswith("--") and flag != "--help" and flag not in readme]
+    assert len(flags) > 25 and not missing
+
+
+def test_help_and_the_bare_package_import_nothing_heavy():
+    code = (
+        "import json, sys, expotion_cli\n"
+        "from typer.testing import CliRunner\n"
+        "from expotion_cli.cli.app import app\n"
+        "assert CliRunner().invoke(app, ['score', '--help']).exit_code == 0\n"
+        f"print(json.dumps(sorted(set(sys.modules) & {HEAVY!r})))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=REPOSITORY, check=True)
+    assert json.loads(done.stdout.splitlines()[-1]) == []
+
+
+def test_no_absolute_paths_of_a_machine_stand_in_the_repository():
+    pattern = re.compile(r"(?<![\w.])/(?:home|root|Users|work|mnt|opt)/\w")
+    suffixes = {".py", ".toml", ".md", ".json", ".yaml", ".cfg", ""}
+    skipped = {".git", "build", "dist", "__pycache__", ".venv"}
+    for path in REPOSITORY.rglob("*"):
+        parts = path.relative_to(REPOSITORY).parts
+        if not path.is_file() or path.suffix not in suffixes or skipped & set(parts) or path == Path(__file__):
+            continue
+        if any(part.endswith((".egg-info", "_cache")) for part in parts):
+            continue
+        found = pattern.search(path.read_text(encoding="utf-8", errors="ignore"))
+        assert found is None, f"{path}: {found.group()}"
+
+
+def test_the_readme_begins_with_the_main_job_and_says_how_to_test():
+    readme = (REPOSITORY / "README.md").read_text()
+    first, second = re.findall(r"```sh\n(.*?)```", readme, re.DOTALL)[:2]
+    assert first.splitlines() == ["pip install .", "expotion demo clips", "expotion-score clips --recipe cinematic"]
+    assert "[test]" in second and "pytest" in second
+    assert f"<!-- test -->\n```sh\n{second}```" in readme, ".ci/run finds the test command by this mark"
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory) -> zipfile.ZipFile:
+    """The package as it would be published, built from a copy so that the checkout stays clean."""
+    pytest.importorskip("build")
+    pytest.importorskip("setuptools", minversion="77")
+    folder = tmp_path_factory.mktemp("wheel")
+    source = folder / "source"
+    ignored = shutil.ignore_patterns("__pycache__", "*.pyc", "*.egg-info")
+    for name in ("expotion_cli", "models", "recipes"):
+        shutil.copytree(REPOSITORY / name, source / name, ignore=ignored)
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(REPOSITORY / name, source / name)
+    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(folder), str(source)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    (path,) = folder.glob("*.whl")
+    return zipfile.ZipFile(path)
+
+
+def test_the_wheel_holds_every_module_and_all_data(wheel):
+    inside = set(wheel.namelist())
+    wanted = {path.relative_to(REPOSITORY).as_posix() for path in PACKAGE.rglob("*.py")}
+    wanted |= {f"expotion_cli/{p.relative_to(REPOSITORY).as_posix()}" for p in _data("models") + _data("recipes")}
+    wanted |= {path.relative_to(REPOSITORY).as_posix() for path in _data("expotion_cli/data")}
+    assert not wanted - inside
+    assert not [name for name in inside if name.startswith("tests/") or "/tests/" in name]
+
+
+def test_the_wheel_states_its_commands_and_requirements(wheel):
+    text = {Path(name).name: wheel.read(name).decode() for name in wheel.namelist() if ".dist-info/" in name}
+    assert "expotion-score = expotion_cli.cli:score_main" in text["entry_points.txt"]
+    assert "expotion = expotion_cli.cli:main" in text["entry_points.txt"]
+    assert "Requires-Python: >=3.11" in text["METADATA"]
+    assert re.search(r"Requires-Dist: torch>=2\.11$", text["METADATA"], re.MULTILINE)
+
+
+def test_an_unpacked_wheel_finds_its_models_and_recipes(wheel, tmp_path):
+    wheel.extractall(tmp_path)
+    code = (
+        "from expotion_cli.recipe import load_recipe; from expotion_cli.weights import read_manifests\n"
+        "import expotion_cli\n"
+        "print(load_recipe('cinematic').path, expotion_cli.__file__)\n"
+        "assert read_manifests()"
+    )
+    done = subprocess.run([sys.executable, "-P", "-c", code], env={"PYTHONPATH": str(tmp_path)}, cwd=tmp_path,
+                          capture_output=True, text=True)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert all(str(tmp_path) in path for path in done.stdout.split())
+
+
+def _data(folder: str) -> list[Path]:
+    files = [path for path in (REPOSITORY / folder).rglob("*") if path.is_file()]
+    return [path for path in files if "__pycache__" not in path.parts]
