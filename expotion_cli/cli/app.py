@@ -12,6 +12,7 @@ from expotion_cli.cli.demo import demo
 from expotion_cli.cli.library import models, recipes
 from expotion_cli.cli.say import LOOKS
 from expotion_cli.cli.score import score
+from expotion_cli.cli.train import train_app
 
 app = typer.Typer(no_args_is_help=True, **LOOKS)
 app.command()(score)
@@ -19,6 +20,7 @@ app.command()(demo)
 app.command()(models)
 app.command()(recipes)
 app.add_typer(cache_app, name="cache")
+app.add_typer(train_app, name="train")
 
 
 def _print_version(wanted: bool) -> None:

@@ -24,10 +24,10 @@ FORM_DECAY_STEPS = 2 * BEATS_PER_BAR * STEPS_PER_BEAT
 ACTIVITY_LIMIT = 1.5
 
 ACTIVITY_FLOORS: dict[tuple[str, str], float] = {
-    ("pose", "energy"): 0.20,
-    ("pose", "energy_left"): 0.20,
-    ("pose", "energy_right"): 0.20,
-    ("pose", "energy_head"): 0.10,
+    ("pose", "energy"): 0.25,
+    ("pose", "energy_left"): 0.25,
+    ("pose", "energy_right"): 0.25,
+    ("pose", "energy_head"): 0.15,
     ("pose", "accent"): 0.50,
     ("face", "expression_speed"): 0.15,
     ("face", "head_speed"): 0.30,
@@ -37,7 +37,9 @@ ACTIVITY_FLOORS: dict[tuple[str, str], float] = {
     ("flow", "energy_left"): 0.03,
     ("flow", "energy_right"): 0.03,
 }
-"""Dimensions that are activities, with their floor in the encoder's own unit. Others pass clipped to [-2, 2]."""
+"""Dimensions that are activities, with their floor in the encoder's own unit."""
+LEVEL_SCALES: dict[tuple[str, str], float] = {("face", "arousal"): 5.0}
+"""Other dimensions are levels: times this factor (1 by default), clipped to [-2, 2]."""
 
 EMBEDDED_STREAMS = (
     StreamSpec("pose", ("energy", "energy_left", "energy_right", "energy_head", "accent", "hands_height", "openness")),
@@ -84,7 +86,7 @@ def normalise(stream: str, dim: str, values: np.ndarray, seen: np.ndarray) -> np
     """
     floor = ACTIVITY_FLOORS.get((stream, dim))
     if floor is None:
-        return np.clip(values, -2, 2).astype(np.float32)
+        return np.clip(values * LEVEL_SCALES.get((stream, dim), 1.0), -2, 2).astype(np.float32)
     top = np.percentile(values[seen], 95) if seen.any() else 0.0
     return np.clip(values / (top + floor), 0, ACTIVITY_LIMIT).astype(np.float32)
 

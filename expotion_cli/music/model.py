@@ -94,7 +94,7 @@ class Model:
         from expotion_cli.music.pulse import choose_tempo
 
         energy, accents, rate_hz = motion_signal(streams, float(duration))
-        return choose_tempo(energy, accents, rate_hz, duration, bpm_range, fixed_bpm)
+        return choose_tempo(energy, accents, rate_hz, duration, bpm_range, fixed_bpm, always_fit=True)
 
     def condition(self, streams: Mapping[str, SeenStream], timeline: Timeline) -> dict[str, StepStream] | None:
         """The streams its adapter reads, on the cue's step grid; None without an adapter."""

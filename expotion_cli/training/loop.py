@@ -131,6 +131,12 @@ def fit(
                 _log(folder / "held_out.csv", {"step": step, **evaluate()})
 
 
+def read_log(path: Path) -> list[dict[str, float]]:
+    """A CSV log of `fit` as rows of numbers."""
+    with open(path, newline="") as file:
+        return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
+
+
 def _save(modules: dict[str, nn.Module], optimizers: list, step: int, folder: Path) -> None:
     state = {
         "step": step,

@@ -6,7 +6,6 @@ Every stage writes into its own folder and is skipped or resumed when run again.
 
 from __future__ import annotations
 
-import csv
 import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from torch import Tensor
 from torch.nn import init
 
 from expotion_cli import assets, storage
+from expotion_cli.errors import RecipeError
 from expotion_cli.music.adapter import AdapterConfig, JointEmbeddingAdapter
 from expotion_cli.music.conditioning import EMBEDDED_STREAMS, FORM, StepStream
 from expotion_cli.music.decoder import DecoderConfig, MusicDecoder
@@ -52,9 +52,16 @@ class MiniSettings:
 
     @staticmethod
     def load(path: Path | None = None) -> MiniSettings:
-        """Read the training recipe; the shipped one by default."""
+        """Read a training recipe; the shipped one by default.
+
+        Raises:
+            RecipeError: it can't be read, or a table is missing or unknown.
+        """
         path = path or assets.shipped_folder("recipes") / "train" / "mini.toml"
-        return MiniSettings(**tomllib.loads(path.read_text()))
+        try:
+            return MiniSettings(**tomllib.loads(path.read_text(encoding="utf-8")))
+        except (OSError, tomllib.TOMLDecodeError, TypeError) as error:
+            raise RecipeError(f"The training recipe can't be read ({error}).", path=path) from error
 
 
 class MiniTrainer:
@@ -254,9 +261,3 @@ def _hold_last(rows: np.ndarray) -> np.ndarray:
 def _note_baseline(folder: Path, baseline: dict[str, float]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     storage.write_json(folder / "unigram.json", baseline)
-
-
-def read_log(path: Path) -> list[dict[str, float]]:
-    """A CSV log of `fit` as rows of numbers."""
-    with open(path, newline="") as file:
-        return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]

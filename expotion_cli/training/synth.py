@@ -87,7 +87,7 @@ def synthesise(
     step_hz = tempo_bpm * STEPS_PER_BEAT / 60
     hits = hit_strength(tokens)
     level = dynamics_curve(tokens)
-    loudness = np.clip(1.3 * (0.5 * level.mean() + 0.5 * min(1.0, hits.mean() / 0.45)), 0.02, 1.0)
+    loudness = np.clip(1.5 * (0.5 * level.mean() + 0.5 * min(1.0, hits.mean() / 0.45)), 0.02, 1.0)
     person = _Person(rng, step_hz, num_steps, hits, accent_curve(hits), level, loudness)
     mood = (-0.25 if is_minor else 0.3) * rng.uniform(0.3, 1.2) + rng.normal(0, 0.12)
     makers = {
@@ -101,7 +101,7 @@ def synthesise(
         "head_accent": lambda: person.accents(coupling=0.6),
         "hands_height": lambda: person.posture(0.4, 1.0),
         "openness": lambda: person.posture(0.9, 0.8),
-        "arousal": lambda: np.clip(person.posture(0.15, 0.35), 0, 1),
+        "arousal": lambda: np.clip(person.posture(0.35, 0.6), 0, 1.5),
         "valence": lambda: mood + person.drift(0.12),
     }
     result = {}
@@ -145,7 +145,7 @@ class _Person:
         own = np.abs(self.drift(0.35, 0.15))
         mixed = coupling * shape + (1 - coupling) * own
         if side is not None:
-            mixed = 1.3 * mixed * (self.balance if side == 0 else 1 - self.balance)
+            mixed = 1.7 * mixed * (self.balance if side == 0 else 1 - self.balance)
         noisy = mixed * (1 + self.noise * self.rng.normal(size=self.num_steps)) + np.abs(self.drift(0.4 * self.noise, 0.1))
         return np.clip(self.loudness * noisy, 0, ACTIVITY_LIMIT)
 
