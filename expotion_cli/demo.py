@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -182,13 +182,14 @@ DEMO_CLIPS: tuple[DemoClip, ...] = (
 )
 
 
-def write_demo_clips(folder: str | Path) -> list[DemoClip]:
+def write_demo_clips(folder: str | Path, clips: Sequence[DemoClip] = DEMO_CLIPS) -> list[DemoClip]:
     """Write the demo clips and `demo.json`, the truth about them.
 
     Files are the same bytes each time with the same version of ffmpeg.
 
     Args:
         folder: where to; made if need be. Files of the same names are replaced.
+        clips: which ones; `dataclasses.replace` makes shorter or other ones.
 
     Returns:
         The clips, each with its `path`.
@@ -201,12 +202,14 @@ def write_demo_clips(folder: str | Path) -> list[DemoClip]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         layers = _layers()
-        with ThreadPoolExecutor(len(DEMO_CLIPS)) as pool:
-            written = list(pool.map(lambda clip: _write(clip, folder, layers), DEMO_CLIPS))
+        with ThreadPoolExecutor() as pool:
+            written = list(pool.map(lambda clip: _write(clip, folder, layers), clips))
         storage.write_json(folder / TRUTH_FILE, {"clips": [clip.truth() for clip in written]})
     except OSError as error:
         raise OutputError(
-            f"The demo clips can't be written ({error.strerror or error}).", path=folder, remedy="Choose another folder."
+            f"The demo clips can't be written ({error.strerror or error}).",
+            path=folder,
+            remedy="Choose another folder.",
         ) from error
     return written
 
@@ -254,9 +257,9 @@ def _write(clip: DemoClip, folder: Path, layers: _Layers) -> DemoClip:
 
 @dataclass(frozen=True)
 class _Layers:
-    """The cut-out person, `_FINE` times as fine as the frame and packed as RGBA with colours times alpha, and what is behind."""
+    """The cut-out person and what is behind."""
 
-    person: np.ndarray  # uint32 [_LAYER_HEIGHT * _FINE, WIDTH * _FINE]
+    person: np.ndarray  # uint32 [_LAYER_HEIGHT * _FINE, WIDTH * _FINE], packed RGBA, colours times alpha
     background: np.ndarray  # uint8 [HEIGHT, WIDTH, 3]
 
 
@@ -272,8 +275,8 @@ def _layers() -> _Layers:
     person[top : top + side, left : left + side, :3] = colour.astype(np.uint16) * alpha[..., None] // 255
     person[top : top + side, left : left + side, 3] = alpha
     # What is behind the person: the portrait's own background, blurred, spread over the place where the person stood.
-    small, behind = (np.asarray(image, dtype=np.float32) for image in
-                     (portrait.resize((128, 128)), mask.resize((128, 128)).filter(ImageFilter.MaxFilter(7))))  # fmt: skip
+    small = np.asarray(portrait.resize((128, 128)), dtype=np.float32)
+    behind = np.asarray(mask.resize((128, 128)).filter(ImageFilter.MaxFilter(7)), dtype=np.float32)
     seen = 1 - behind[..., None] / 255
     planes = np.concatenate([small * seen, seen], axis=2)
     for _ in range(3):  # three boxes make nearly a Gaussian
@@ -289,7 +292,8 @@ def _box_blur(values: np.ndarray, reach: int) -> np.ndarray:
     for axis in (0, 1):
         margin = [(reach + 1, reach) if i == axis else (0, 0) for i in range(3)]
         sums = np.cumsum(np.pad(values, margin), axis=axis, dtype=np.float64)
-        values = np.take(sums, np.arange(size, sums.shape[axis]), axis) - np.take(sums, np.arange(sums.shape[axis] - size), axis)
+        starts = np.arange(sums.shape[axis] - size)
+        values = np.take(sums, starts + size, axis) - np.take(sums, starts, axis)
     return values / size**2
 
 

@@ -31,7 +31,7 @@ BLENDSHAPES = tuple(
 )
 
 DIMS: tuple[Dim, ...] = (
-    *(Dim(f"blend_{name}", "0..1", f"blendshape {name}: how far this part of the face is moved") for name in BLENDSHAPES),
+    *(Dim(f"blend_{name}", "0..1", f"blendshape {name}: how far that part of the face moved") for name in BLENDSHAPES),
     Dim("head_yaw", "rad", "the face turned towards the picture's right is positive"),
     Dim("head_pitch", "rad", "the face turned up is positive"),
     Dim("head_roll", "rad", "the head tilted counter-clockwise as seen in the picture is positive"),
@@ -89,7 +89,6 @@ class FaceEncoder:
 
     def finish(self, duration: Fraction) -> tuple[np.ndarray, np.ndarray]:
         """See `encoder.Encoder`."""
-        self._worker.wait_ready()
         raw = self._worker.finish()
         self.close()
         return face_features(np.array(self._times), raw, num_rows(duration, exact(self.rate_hz)))

@@ -21,10 +21,12 @@ from expotion_cli.vision.encoder import RATE_HZ, Dim, Picture
 GRID_ROWS, GRID_COLUMNS = 3, 4
 THUMBNAIL_HEIGHT = 120
 _FINE = 2  # accents are taken on a grid this many times finer
-_NOISE = 0.01  # picture heights a second: what compression noise looks like; speeds below it count as none
+NOISE = 0.01
+"""Picture heights a second: what compression noise looks like; it is taken off every speed."""
 
 DIMS: tuple[Dim, ...] = (
-    *(Dim(f"cell_{row}_{column}", "picture heights/s", f"mean speed in row {row} (from the top) and column {column} (from the left) of a 3 x 4 grid")
+    *(Dim(f"cell_{row}_{column}", "picture heights/s",
+          f"mean speed in row {row} from the top, column {column} from the left")
       for row in range(GRID_ROWS) for column in range(GRID_COLUMNS)),
     Dim("motion_x", "picture heights/s", "mean motion to the right"),
     Dim("motion_y", "picture heights/s", "mean motion up"),
@@ -37,7 +39,7 @@ DIMS: tuple[Dim, ...] = (
     Dim("accent", "picture heights/s, >= 0", "peaks where motion stops or turns sharply, mean over the picture"),
     Dim("energy_left", "picture heights/s", "mean speed in the picture's left half"),
     Dim("energy_right", "picture heights/s", "mean speed in the picture's right half"),
-    Dim("presence", "1", "always 1"),
+    Dim("presence", "1", "always 1: there is always something to see"),
 )  # fmt: skip
 
 FlowFunction = Callable[[np.ndarray, np.ndarray], np.ndarray]
@@ -113,9 +115,8 @@ def summarise_flow(flow: np.ndarray, seconds: float) -> np.ndarray:
     )
     camera = np.median(border, axis=0)
     velocity = velocity - camera
+    velocity = signals.without_noise(velocity, NOISE)
     speed = np.linalg.norm(velocity, axis=-1)
-    gain = np.maximum(0.0, 1 - _NOISE / np.maximum(speed, 1e-9))  # soft threshold, direction kept
-    velocity, speed = velocity * gain[..., None], speed * gain
     expansion = np.gradient(velocity[..., 0], axis=1).mean() - np.gradient(velocity[..., 1], axis=0).mean()
     half = width // 2
     totals = [

@@ -33,7 +33,7 @@ SYSTEM_LIBRARIES = {
 
 _CLOSED_PORT = "http://127.0.0.1:9"
 _QUEUE_PICTURES = 4
-_idle: dict[str, list["LandmarkWorker"]] = {}
+_idle: dict[str, list[LandmarkWorker]] = {}
 _idle_lock = threading.Lock()
 
 
@@ -157,8 +157,10 @@ class LandmarkWorker:
         """End the clip: float32 [N, columns], one row a picture (`worker.FACE_COLUMNS` or `POSE_COLUMNS`).
 
         Raises:
+            MissingLibraryError: the landmarker could not start here.
             DecodeError: the worker died.
         """
+        self.wait_ready()
         self._queue.put(b"E")
         source = self._process.stdout
         head = source.read(protocol.SHAPE.size)

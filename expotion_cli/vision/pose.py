@@ -36,14 +36,18 @@ _MOVERS = tuple(name for name in JOINTS if not name.endswith("hip"))
 _ACCENT_WEIGHTS = {"nose": 0.4, "left_shoulder": 0.4, "right_shoulder": 0.4, "left_elbow": 0.6, "right_elbow": 0.6,
                    "left_wrist": 1.0, "right_wrist": 1.0}  # fmt: skip
 _SCALE_REACH = 25
+NOISE = 0.06
+"""Torso lengths a second: how much landmarks of a still person tremble; it is taken off every speed."""
 _LITTLE = 1e-6
 
 DIMS: tuple[Dim, ...] = (
     *(Dim(f"{joint}_{axis}", "torso lengths", f"{joint.replace('_', ' ')} {where} the middle of the shoulders")
       for joint in JOINTS for axis, where in (("x", "to the picture's right of"), ("y", "above"))),
-    *(Dim(f"{joint}_v{axis}", "torso lengths/s", f"{joint.replace('_', ' ')}: speed {where} in the picture, weighted by its visibility")
+    *(Dim(f"{joint}_v{axis}", "torso lengths/s",
+          f"speed of the {joint.replace('_', ' ')} {where}, times how surely it is seen")
       for joint in JOINTS for axis, where in (("x", "to the right"), ("y", "up"))),
-    *(Dim(f"{joint}_seen", "0..1", f"{joint.replace('_', ' ')}: how surely it is seen (0 outside the picture)") for joint in JOINTS),
+    *(Dim(f"{joint}_seen", "0..1", f"{joint.replace('_', ' ')}: how surely it is seen (0 outside the picture)")
+      for joint in JOINTS),
     Dim("torso_x", "picture heights", "middle of the shoulders right of the picture's centre"),
     Dim("torso_y", "picture heights", "middle of the shoulders above the picture's centre"),
     Dim("torso_size", "picture heights", "torso length, median over 2 s"),
@@ -54,7 +58,7 @@ DIMS: tuple[Dim, ...] = (
     Dim("energy_head", "torso lengths/s", "speed of the head (nose)"),
     Dim("accent", "torso lengths/s, >= 0", "peaks where hands (else elbows, shoulders, head) stop or turn sharply"),
     Dim("hands_height", "torso lengths", "mean height of the visible hands: 0 at the hips, 1 at the shoulders"),
-    Dim("openness", "torso lengths", "distance between the hands while both are visible, else between the elbows or the shoulders"),
+    Dim("openness", "torso lengths", "distance between the hands if both are visible, else of elbows or shoulders"),
     Dim("presence", "0 or 1", "a body was seen"),
 )  # fmt: skip
 
@@ -98,7 +102,6 @@ class PoseEncoder:
 
     def finish(self, duration: Fraction) -> tuple[np.ndarray, np.ndarray]:
         """See `encoder.Encoder`."""
-        self._worker.wait_ready()
         raw = self._worker.finish()
         self.close()
         return pose_features(np.array(self._times), raw, num_rows(duration, exact(self.rate_hz)), self._aspect)
@@ -150,7 +153,7 @@ def _summarise(grid: signals.Rows) -> np.ndarray:
     unit = np.where(size > 0, size, 1.0)[:, None, None]
     shoulders = places[:, [names.index("left_shoulder"), names.index("right_shoulder")]].mean(axis=1)
     relative = (places - shoulders[:, None]) / unit
-    velocity = signals.speeds(places, grid.spans, RATE_HZ) / unit
+    velocity = signals.without_noise(signals.speeds(places, grid.spans, RATE_HZ) / unit, NOISE)
     speed = np.linalg.norm(velocity, axis=-1)
     sharp = signals.accents(velocity, grid.spans)
     moving = np.zeros(rows, dtype=bool)
@@ -201,9 +204,10 @@ def _middle(points: np.ndarray, left: int) -> np.ndarray:
 
 
 def _visibility(points: np.ndarray) -> np.ndarray:
-    """[N, 33] in 0..1: MediaPipe's visibility, sharpened around 0.5, and 0 for what lies outside the picture."""
+    """[N, 33] in 0..1: MediaPipe's visibility, 0 up to 0.5 (such joints are guessed, and jump) and 1 from 0.8 on;
+    0 for what lies outside the picture."""
     inside = ((points[..., :2] > -0.02) & (points[..., :2] < 1.02)).all(axis=-1)
-    ramp = np.clip((points[..., 2] - 0.3) / 0.4, 0, 1)
+    ramp = np.clip((points[..., 2] - 0.5) / 0.3, 0, 1)
     return ramp * ramp * (3 - 2 * ramp) * inside
 
 

@@ -110,6 +110,12 @@ def speeds(values: np.ndarray, spans, rate_hz: float) -> np.ndarray:
     return within_spans(differences, values, spans)
 
 
+def without_noise(velocity: np.ndarray, noise: float) -> np.ndarray:
+    """Shorten each vector (last axis) by `noise`, to zero at most; directions stay."""
+    length = np.linalg.norm(velocity, axis=-1, keepdims=True)
+    return velocity * np.maximum(0.0, 1 - noise / np.maximum(length, 1e-9))
+
+
 def accents(velocity: np.ndarray, spans) -> np.ndarray:
     """How sharply a motion stops or turns at each row.
 
