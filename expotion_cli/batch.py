@@ -86,9 +86,7 @@ def run(
     """
     if not plan.jobs:
         return Summary(plan.problems, unscorable=True)
-    model = load()
-    check_writable(plan.settings.out)
-    return _Run(plan, model, listener or Listener(), cache).carry_out()
+    return _Run(plan, listener or Listener(), cache).carry_out(load)
 
 
 def artefact_digests(job: Job, plan: Plan, model: Model) -> tuple[str, str]:
@@ -111,37 +109,41 @@ def artefact_digests(job: Job, plan: Plan, model: Model) -> tuple[str, str]:
 class _Run:
     """One run of a plan; holds what its threads share."""
 
-    def __init__(self, plan: Plan, model: Model, listener: Listener, cache: Any):
-        self.plan, self.model, self.listener = plan, model, listener
-        self.ledger = Ledger(plan.settings.out / "ledger.jsonl")
+    model: Model
+    ledger: Ledger
+    digests: dict[str, tuple[str, str]]
+
+    def __init__(self, plan: Plan, listener: Listener, cache: Any):
+        self.plan, self.listener, self.cache = plan, listener, cache
         self.store = artefact.CueStore(cache_root() / "cues")
-        self.cache = cache
-        self.digests = {job.name: artefact_digests(job, plan, model) for job in plan.jobs}
         self.results: dict[str, Result] = {}
         self.stop = threading.Event()
         if cache is None and plan.streams.names:
             from expotion_cli.vision.cache import EmbeddingCache
 
-            self.cache = EmbeddingCache(cache_root() / "embeddings")
+            self.cache = EmbeddingCache()
 
-    def carry_out(self) -> Summary:
+    def carry_out(self, load: Callable[[], Model]) -> Summary:
         started = time.monotonic()
-        for problem in self.plan.problems:
-            self.ledger.write("failed", clip=problem.name, reason=str(problem.error))
-        pending = [job for job in self.plan.jobs if not self._already(job)]
         looking = ThreadPoolExecutor(1, thread_name_prefix="look")
         finishing = ThreadPoolExecutor(1, thread_name_prefix="finish")
         try:
-            cues = {job.name: looking.submit(self._look, job) for job in pending}
+            # Looking takes as long as loading the model does, so it begins at once where a result is surely missing.
+            fresh = [job for job in self.plan.jobs if self.plan.settings.overwrite or not job.destination.exists()]
+            looks = {job.name: looking.submit(self._look, job) for job in fresh}
+            self._take_up(load())
+            pending = [job for job in self.plan.jobs if not self._already(job)]
+            looks |= {job.name: looking.submit(self._look, job) for job in pending if job.name not in looks}
             finished: list[Future] = []
             for group in _groups(pending, self.plan.settings.batch_size):
-                for job, cue in self._compose(group, cues):
+                for job, cue in self._compose(group, looks):
                     finished.append(finishing.submit(self._finish, job, cue))
             for future in finished:
                 future.result()
         except KeyboardInterrupt:
             self.stop.set()
-            self.ledger.write("interrupted", left=len(self.plan.jobs) - len(self.results))
+            if hasattr(self, "ledger"):
+                self.ledger.write("interrupted", left=len(self.plan.jobs) - len(self.results))
             raise Interrupted(
                 f"stopped; {len(self.results)} of {len(self.plan.jobs)} clips are done.",
                 remedy="Run the same command again to go on where it stopped.",
@@ -152,6 +154,15 @@ class _Run:
             finishing.shutdown(wait=True, cancel_futures=True)
         results = (*self.plan.problems, *(self.results[job.name] for job in self.plan.jobs))
         return Summary(results, round(time.monotonic() - started, 3))
+
+    def _take_up(self, model: Model) -> None:
+        """The first moment the output folder is touched: now it is known that everything needed is here."""
+        check_writable(self.plan.settings.out)
+        self.model = model
+        self.ledger = Ledger(self.plan.settings.out / "ledger.jsonl")
+        self.digests = {job.name: artefact_digests(job, self.plan, model) for job in self.plan.jobs}
+        for problem in self.plan.problems:
+            self.ledger.write("failed", clip=problem.name, reason=str(problem.error))
 
     def _already(self, job: Job) -> bool:
         digest = self.digests[job.name][1]
@@ -177,10 +188,8 @@ class _Run:
             )
         return foreign
 
-    def _look(self, job: Job) -> artefact.StoredCue | scoring.Seen:
-        """A cue that is already composed, or else what the encoders see. Runs in the looking thread."""
-        if not self.plan.settings.overwrite and (cue := self.store.get(self.digests[job.name][0])) is not None:
-            return cue
+    def _look(self, job: Job) -> scoring.Seen:
+        """What the encoders see in a clip. Runs in the looking thread."""
 
         def progress(share: float) -> None:
             if self.stop.is_set():
@@ -193,27 +202,26 @@ class _Run:
         return seen
 
     def _compose(
-        self, group: Sequence[Job], looked: Mapping[str, Future]
+        self, group: Sequence[Job], looks: Mapping[str, Future]
     ) -> Iterator[tuple[Job, artefact.StoredCue]]:
         """Cues of a group as they get ready: stored ones first, then those generated together."""
         waiting: list[tuple[Job, Any, dict[str, Any]]] = []
         for job in group:
-            outcome = None
-            with self._guard(job):
-                outcome = looked[job.name].result()
-            if isinstance(outcome, artefact.StoredCue):
-                yield job, outcome
-            if not isinstance(outcome, scoring.Seen):
+            stored = None if self.plan.settings.overwrite else self.store.get(self.digests[job.name][0])
+            if stored is not None:
+                looks[job.name].cancel()
+                yield job, stored
                 continue
             with self._guard(job):
+                seen = looks[job.name].result()
                 request, tempo = scoring.compose_request(
-                    self.model, outcome, job.clip.duration, self.plan.recipe, prompt=job.prompt, seed=job.seed
+                    self.model, seen, job.clip.duration, self.plan.recipe, prompt=job.prompt, seed=job.seed
                 )
                 notes = {
                     "tempo": scoring.tempo_record(tempo),
-                    "streams": list(outcome.reports),
-                    "notes": list(outcome.notes),
-                    "stages_s": {"look": outcome.duration_s},
+                    "streams": list(seen.reports),
+                    "notes": list(seen.notes),
+                    "stages_s": {"look": seen.duration_s},
                 }
                 waiting.append((job, request, notes))
         if not waiting:

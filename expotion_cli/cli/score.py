@@ -121,6 +121,8 @@ def score(
     # A polite kill (a closing terminal, a scheduler) ends the batch like Ctrl-C: resumable, with a word on how.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    # Must be set before torch is imported: idle threads that spin would slow down those that look and encode.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from expotion_cli.discovery import read_input_list
     from expotion_cli.planning import Settings
     from expotion_cli.recipe import load_recipe
