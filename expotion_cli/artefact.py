@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -75,13 +76,11 @@ def is_done(video: Path, digest: str, *, midi: bool = False) -> bool:
 
 
 def remove_leftovers(video: Path) -> None:
-    """Remove temporary files that a killed run left beside this result."""
-    for final in (video, sidecar_path(video), midi_path(video)):
-        prefix, suffix = f".{final.stem[:60]}.", f".partial{final.suffix}"
-        if final.parent.is_dir():
-            for path in final.parent.iterdir():
-                if path.name.startswith(prefix) and path.name.endswith(suffix):
-                    path.unlink(missing_ok=True)
+    """Remove temporary files and folders that a killed run left beside this result."""
+    prefix = f".{video.stem[:60]}."
+    for path in video.parent.iterdir() if video.parent.is_dir() else ():
+        if path.name.startswith(prefix) and ".partial" in path.suffixes[-2:]:
+            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
 
 
 @dataclass(frozen=True)

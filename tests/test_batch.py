@@ -240,6 +240,7 @@ def test_results_equal_an_uninterrupted_runs_wherever_the_program_was_killed(cli
         assert summary.exit_code == 0
         left = {name: value for name, value in contents(out).items() if not name.startswith(".cache")}
         assert left == whole, f"killed at point {point}"
+        assert not [path for path in out.rglob("*") if ".partial" in path.name and ".cache" not in path.parts]
     assert partials, "no kill ever hit a file in the making: the points are badly chosen"
 
 

@@ -134,7 +134,7 @@ def remux(
     try:
         with (
             atomic_path(destination) as temporary,
-            tempfile.TemporaryDirectory(prefix=f".{destination.stem[:60]}.", dir=destination.parent) as scratch,
+            tempfile.TemporaryDirectory(".partial", f".{destination.stem[:60]}.", destination.parent) as scratch,
         ):
             if clip.demuxer == "avi":
                 job.retimed = Path(scratch) / "picture.nut"
