@@ -41,7 +41,7 @@ def models(
         _table(
             ("name", "kind", "size", "licence", "files", "what it is"),
             [
-                (row["name"], row["kind"], _size(row["bytes"]), row["licence"], row["state"], row["title"])
+                (row["name"], row["kind"], _size(row["bytes"]), _short(row["licence"]), row["state"], row["title"])
                 for row in rows
             ],
         )
@@ -103,6 +103,11 @@ def _show_model(row: dict[str, Any]) -> None:
     card = shipped_folder("models") / f"{row['name']}.md"
     if card.is_file():
         print("\n" + card.read_text(encoding="utf-8"), end="")
+
+
+def _short(licence: str) -> str:
+    """The licence's name without what is said about it; `expotion models NAME` says all."""
+    return licence.partition(" (")[0].partition(";")[0]
 
 
 def _size(num_bytes: int) -> str:

@@ -29,6 +29,7 @@ class Teller(Listener):
 
     def __init__(self, plan: Plan):
         self.plan = plan
+        self.waiting_for = ""
 
     def __enter__(self) -> Teller:
         return self
@@ -160,7 +161,10 @@ class LiveTable(Teller):
         cells: list[Any] = [Text(job.name), Text(f"{float(job.clip.duration):.1f} s", style="dim")]
         if result is None:
             shares = self._shares[job.name]
-            return [*cells, *(_share(shares.get(stage)) for stage in ("look", "compose", "encode")), Text("")]
+            marks = [_share(shares.get("look")), _share(shares.get("compose"))]
+            # Rendering and encoding tell no shares: they are under way, or not.
+            marks.append(Text("…", style="cyan") if "render" in shares else _share(None))
+            return [*cells, *marks, Text("")]
         mark = Text("–", style="red") if result.error else Text("✓", style="green")
         facts = Text("failed", style="red") if result.error else Text(", ".join(result_facts(result)))
         return [*cells, mark, mark, mark, facts]
@@ -177,6 +181,7 @@ class LiveTable(Teller):
             ProgressBar(total=1.0, completed=done, width=30),
             Text(f"{finished}/{len(self.plan.jobs)} clips"),
             Text(f"{_clock(elapsed)}  {left}", style="dim"),
+            Text(self.waiting_for, style="dim"),
         )
         return grid
 

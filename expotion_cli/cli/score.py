@@ -187,12 +187,16 @@ def _carry_out(
 
     from expotion_cli.batch import run
 
-    def load() -> Any:
-        from expotion_cli.music.model import load_model
-
-        return load_model(composer.pop("name"), **composer)
-
     with choose_listener(planned, quiet=quiet, as_json=as_json) as listener:
+
+        def load() -> Any:
+            listener.waiting_for = f"loading {composer['name']}"
+            from expotion_cli.music.model import load_model
+
+            model = load_model(composer.pop("name"), **composer)
+            listener.waiting_for = ""
+            return model
+
         summary = run(planned, load, listener=listener)
     if as_json:
         say_json(_summary_record(summary, planned))

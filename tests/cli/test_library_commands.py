@@ -1,0 +1,92 @@
+"""`expotion models`, `recipes`, `cache` and `demo`."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from expotion_cli.artefact import CueStore, StoredCue
+from expotion_cli.recipe import load_recipe, recipe_names
+from expotion_cli.storage import cache_root
+
+
+def test_models_lists_every_manifest_with_size_licence_and_presence(expotion):
+    done = expotion("models")
+    assert done.exit_code == 0
+    rows = json.loads(expotion("models", "--json").stdout)
+    assert {row["name"] for row in rows} >= {"mediapipe-face", "mediapipe-pose"}
+    for row in rows:
+        (line,) = (line for line in done.stdout.splitlines() if line.startswith(row["name"] + " "))
+        assert f"{row['bytes'] / 1e6:.1f} MB" in line and row["state"] == "here" and row["licence"].split()[0] in line
+
+
+def test_one_model_is_shown_with_its_files_and_verified(expotion):
+    done = expotion("models", "mediapipe-face", "--verify")
+    assert done.exit_code == 0 and "face_landmarker.task" in done.stdout and "Apache-2.0" in done.stdout
+
+
+def test_a_damaged_model_file_is_found(expotion, monkeypatch, tmp_path):
+    (tmp_path / "m.bin").write_bytes(b"12345")
+    (tmp_path / "mine.toml").write_text(
+        'kind = "music"\ntitle = "t"\nlicence = "l"\n[[files]]\npath = "m.bin"\nbytes = 5\nsha256 = "00"\n'
+    )
+    for module in ("expotion_cli.weights", "expotion_cli.cli.library"):
+        monkeypatch.setattr(f"{module}.shipped_folder", lambda name: tmp_path)
+    assert expotion("models").exit_code == 0
+    done = expotion("models", "--verify")
+    assert done.exit_code == 4 and "damaged" in done.stdout
+
+
+@pytest.mark.parametrize(("command", "near"), [("models", "mediapipe-face"), ("recipes", "cinematic")])
+def test_an_unknown_name_exits_with_2_and_names_the_nearest(expotion, command, near):
+    done = expotion(command, near[:-1])
+    assert done.exit_code == 2 and near in done.stderr
+
+
+def test_recipes_are_listed_and_printed_as_they_stand(expotion):
+    listed = expotion("recipes").stdout
+    assert all(name in listed and load_recipe(name).description in listed for name in recipe_names())
+    assert expotion("recipes", "lofi").stdout == load_recipe("lofi").path.read_text()
+    assert json.loads(expotion("recipes", "lofi", "--json").stdout)["digest"] == load_recipe("lofi").digest
+
+
+def test_the_cache_is_counted_checked_and_pruned(expotion, own_cache):
+    store = CueStore(cache_root() / "cues")
+    for number in range(3):
+        store.put(f"{number}" * 64, StoredCue(np.full((2, 50), number), {"tempo": None}))
+    assert json.loads(expotion("cache", "info", "--json").stdout)["cues"]["entries"] == 3
+    path = store.path("1" * 64)
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    assert store.get("1" * 64) is None, "a damaged cue is as good as none"
+    checked = json.loads(expotion("cache", "verify", "--json").stdout)
+    assert checked == {"checked": 3, "removed": [str(path)]}
+    assert json.loads(expotion("cache", "prune", "--max-mb", "0", "--json").stdout)["checked"] == 2
+    assert "0 cues" in expotion("cache", "info").stdout
+
+
+def test_pruning_needs_to_know_how_much(expotion):
+    assert expotion("cache", "prune").exit_code == 2
+    assert expotion("cache", "prune", "--max-mb", "-1").exit_code == 2
+
+
+def test_demo_clips_can_be_planned_at_once(expotion, tmp_path):
+    done = expotion("demo", tmp_path / "clips")
+    assert done.exit_code == 0 and len(done.stdout.splitlines()) == 3
+    planned = json.loads(expotion("score", tmp_path / "clips", "--dry-run", "--json").stdout)
+    assert len(planned["clips"]) == 3 and not planned["failed"]
+
+
+def test_demo_where_nothing_can_be_written_is_an_error_with_the_folder(expotion, tmp_path):
+    (tmp_path / "file").touch()
+    done = expotion("demo", tmp_path / "file")
+    assert done.exit_code in (1, 2) and "file" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_the_version_is_printed(expotion):
+    from expotion_cli import __version__
+
+    assert expotion("--version").stdout.strip() == f"expotion {__version__}"
