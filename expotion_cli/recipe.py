@@ -337,9 +337,9 @@ def _unknown(key: str, known: Iterable[str], where: str, path: Path | None) -> N
 
 
 def nearest_hint(name: Any, known: Iterable[str]) -> str:
-    """`; did you mean 'x'?` for the closest known name, or nothing."""
+    """` (did you mean 'x'?)` for the closest known name, or nothing."""
     close = difflib.get_close_matches(str(name), list(known), n=1, cutoff=0.5)
-    return f"; did you mean {close[0]!r}?" if close else ""
+    return f" (did you mean {close[0]!r}?)" if close else ""
 
 
 def _plain(value: Any) -> Any:
