@@ -63,7 +63,9 @@ class CueRequest:
     @cached_property
     def digest(self) -> str:
         """sha256 over all that decides the tokens, but for the model."""
-        parts = [digest_of([self.prompt, self.num_steps, self.seed, asdict(self.sampling)]).encode()]
+        # As floats: 3 and 3.0 are the same setting.
+        sampling = {name: float(value) for name, value in asdict(self.sampling).items()}
+        parts = [digest_of([self.prompt, self.num_steps, self.seed, sampling]).encode()]
         for name, stream in sorted((self.conditioning or {}).items()):
             parts += [name.encode(), np.ascontiguousarray(stream.values, np.float32).tobytes(), stream.mask.tobytes()]
         return digest_bytes(*parts)
@@ -113,8 +115,8 @@ class Engine:
         Raises:
             UsageError: the batch size is no positive number.
         """
-        size = BLOCK_CUES if batch_size == "auto" else int(batch_size)
-        if size < 1:
+        size = BLOCK_CUES if batch_size == "auto" else batch_size
+        if not isinstance(size, int) or size < 1:
             raise UsageError(f"Batch size {batch_size} is out of range.", remedy="Use auto, or 1 or more.")
         kinds: dict[tuple, list[int]] = {}
         for index, request in enumerate(requests):
@@ -194,7 +196,8 @@ class _Block:
             logits = self.decoder(fresh, text, cache=cache, visual=visual, last_only=True)[:, :, 0].float()
             steps = following - 1 - self.streams
             drawn = self._draw(logits, offset + steps)
-            is_open = (steps >= known) & (offset + steps < self.lengths)
+            # Behind the window's last step the delay pattern holds start tokens, though the cue may go on.
+            is_open = (steps >= known) & (steps < length) & (offset + steps < self.lengths)
             delayed[:, :, following] = torch.where(is_open, drawn, delayed[:, :, following])
             position = following
             following += 1
