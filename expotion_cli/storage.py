@@ -51,7 +51,7 @@ def atomic_path(final: str | Path) -> Iterator[Path]:
     """
     final = Path(final)
     final.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=final.parent, prefix=f".{final.stem[:60]}.", suffix=f".partial{final.suffix}")
+    handle, name = tempfile.mkstemp(dir=final.parent, prefix=f".{final.stem[:40]}.", suffix=f".partial{final.suffix}")
     os.close(handle)
     temporary = Path(name)
     try:
