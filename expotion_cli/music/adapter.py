@@ -79,7 +79,6 @@ class JointEmbeddingAdapter(nn.Module):
         super().__init__()
         self.config = config
         rows = config.window_steps + 1
-        # Sinusoids let the frozen projections, which know them from the music, find "the same moment" from the start.
         table = positions(0, rows, config.dim, torch.device("cpu"))
         self.pos_emb = nn.Parameter(table.repeat(config.num_layers + 1, 1, 1))
         self.ld_proj = nn.Linear(config.input_dim, config.rank, bias=False)

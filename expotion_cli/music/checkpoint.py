@@ -116,7 +116,8 @@ def load_adapter(folder: str | Path, decoder: MusicDecoder) -> tuple[JointEmbedd
     values = _read_json(folder / ADAPTER_CONFIG_FILE)
     if values.get("peft_type") != ADAPTER_TYPE:
         raise WeightsError(
-            f"This adapter is of type {values.get('peft_type')!r}, not {ADAPTER_TYPE}.", path=folder / ADAPTER_CONFIG_FILE
+            f"This adapter is of type {values.get('peft_type')!r}, not {ADAPTER_TYPE}.",
+            path=folder / ADAPTER_CONFIG_FILE,
         )
     try:
         config = AdapterConfig.from_dict(values)
@@ -181,7 +182,9 @@ def read_tensors(files: Iterable[Path]) -> dict[str, Tensor]:
         try:
             tensors |= load_file(path)
         except (OSError, SafetensorError) as error:
-            raise WeightsError(f"The weights can't be read ({error}).", path=path, remedy="Fetch the file again.") from error
+            raise WeightsError(
+                f"The weights can't be read ({error}).", path=path, remedy="Fetch the file again."
+            ) from error
     return tensors
 
 

@@ -2,7 +2,9 @@
 
 Encoders speak physical units (torso lengths a second, radians a second). People and cameras differ, so motion is
 brought to about 0..1 here: an activity is divided by the clip's own 95th percentile plus a floor. The floor, about a
-small but deliberate movement, keeps a still clip near 0 instead of blowing its noise up.
+small but deliberate movement, keeps a still clip near 0 instead of blowing its noise up. Then every dimension is
+standardised with fixed numbers, because a projection without bias learns slowly from inputs that hardly vary around
+a large mean.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from typing import Protocol
 
 import numpy as np
 
-from expotion_cli.errors import UnknownNameError
+from expotion_cli.errors import EmptyStreamError, UnknownNameError
 from expotion_cli.music.adapter import StreamSpec
 from expotion_cli.timing import BEATS_PER_BAR, STEPS_PER_BEAT, Timeline, resample_rows
 
@@ -40,6 +42,14 @@ ACTIVITY_FLOORS: dict[tuple[str, str], float] = {
 """Dimensions that are activities, with their floor in the encoder's own unit."""
 LEVEL_SCALES: dict[tuple[str, str], float] = {("face", "arousal"): 5.0}
 """Other dimensions are levels: times this factor (1 by default), clipped to [-2, 2]."""
+ACTIVITY_STANDARD = (0.28, 0.2)
+LEVEL_STANDARDS: dict[str, tuple[float, float]] = {
+    "hands_height": (0.5, 0.35),
+    "openness": (0.85, 0.25),
+    "arousal": (0.35, 0.25),
+    "valence": (0.0, 0.25),
+}
+"""(mean, deviation) of dimensions over people who move; dimensions not named here pass as they are."""
 
 EMBEDDED_STREAMS = (
     StreamSpec("pose", ("energy", "energy_left", "energy_right", "energy_head", "accent", "hands_height", "openness")),
@@ -91,6 +101,13 @@ def normalise(stream: str, dim: str, values: np.ndarray, seen: np.ndarray) -> np
     return np.clip(values / (top + floor), 0, ACTIVITY_LIMIT).astype(np.float32)
 
 
+def standardise(stream: str, dim: str, values: np.ndarray) -> np.ndarray:
+    """A normalised dimension in standard units: about mean 0, deviation 1 over people who move. [T] → [T]."""
+    is_activity = (stream, dim) in ACTIVITY_FLOORS
+    mean, deviation = ACTIVITY_STANDARD if is_activity else LEVEL_STANDARDS.get(dim, (0.0, 1.0))
+    return ((values - mean) / deviation).astype(np.float32)
+
+
 def form_stream(num_steps: int, ending_step: float | None = None) -> StepStream:
     """The form stream of a cue: nearness of its opening and of its ending, each 1 there and falling off in two bars.
 
@@ -122,6 +139,7 @@ def condition(
 
     Raises:
         UnknownNameError: a stream lacks a dimension that the adapter reads.
+        EmptyStreamError: a stream has no rows.
     """
     times = timeline.step_times()
     result: dict[str, StepStream] = {}
@@ -140,8 +158,11 @@ def _on_grid(spec: StreamSpec, stream: SeenStream, times: np.ndarray) -> StepStr
             f"The adapter reads {spec.name}.{absent[0]}, which this {spec.name} stream does not have.",
             remedy=f"It has: {', '.join(stream.dims[:12])} ...",
         )
+    if not len(stream.values):
+        raise EmptyStreamError(f"The {spec.name} stream has no rows.")
     columns = [
-        normalise(spec.name, dim, stream.values[:, stream.dims.index(dim)], stream.mask) for dim in spec.dims
+        standardise(spec.name, dim, normalise(spec.name, dim, stream.values[:, stream.dims.index(dim)], stream.mask))
+        for dim in spec.dims
     ]
     values = resample_rows(np.stack(columns, axis=1), stream.rate_hz, times)
     nearest = np.clip(np.rint(times * stream.rate_hz).astype(int), 0, len(stream.mask) - 1)

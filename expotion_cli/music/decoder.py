@@ -152,7 +152,9 @@ class MusicDecoder(nn.Module):
     def __init__(self, config: DecoderConfig):
         super().__init__()
         self.config = config
-        self.enc_to_dec_proj = nn.Linear(config.text_dim, config.dim) if config.text_dim != config.dim else nn.Identity()
+        self.enc_to_dec_proj = (
+            nn.Linear(config.text_dim, config.dim) if config.text_dim != config.dim else nn.Identity()
+        )
         self.embed_tokens = nn.ModuleList(
             nn.Embedding(config.vocab_size + 1, config.dim) for _ in range(config.num_codebooks)
         )
@@ -239,7 +241,13 @@ class MusicDecoder(nn.Module):
         return torch.stack([head(x) for head in self.lm_heads], dim=1)
 
     def _self_attention(
-        self, index: int, layer: DecoderLayer, x: Tensor, start: int, cache: StepCache | None, visual: VisualMemory | None
+        self,
+        index: int,
+        layer: DecoderLayer,
+        x: Tensor,
+        start: int,
+        cache: StepCache | None,
+        visual: VisualMemory | None,
     ) -> Tensor:
         attention = layer.self_attn
         query, keys, values = (attention.split(p(x)) for p in (attention.q_proj, attention.k_proj, attention.v_proj))

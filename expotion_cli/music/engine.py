@@ -161,7 +161,9 @@ class _Block:
             report = None
             if on_progress is not None:
                 report = lambda done, start=start: on_progress(start + done, self.num_steps)  # noqa: E731
-            window = self._window(text, self._visual_memory(start), tokens[:, :, start : start + length], known, start, report)
+            window = self._window(
+                text, self._visual_memory(start), tokens[:, :, start : start + length], known, start, report
+            )
             tokens[:, :, start : start + length] = window
             if start + length >= self.num_steps:
                 break
@@ -186,9 +188,7 @@ class _Block:
         delayed = torch.full((BLOCK_CUES, num_streams, total), start_token, device=self.device)
         for k in range(num_streams):
             delayed[:, k, k + 1 : k + 1 + known] = tokens[:, k, :known]
-        cache = self.decoder.new_cache(
-            BLOCK_CUES * len(self.kinds), num_positions(self.engine.window, num_streams)
-        )
+        cache = self.decoder.new_cache(BLOCK_CUES * len(self.kinds), num_positions(self.engine.window, num_streams))
         position = 0
         following = known + 1  # the first position that holds a token not known yet
         while following < total:

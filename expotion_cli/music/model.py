@@ -161,7 +161,9 @@ def _codec(checkpoint: Checkpoint, soundfont: Path | None, folder: Path) -> Code
         from expotion_cli.music.encodec_codec import EncodecCodec
 
         if soundfont is not None:
-            raise UsageError("A soundfont is of use only to models that compose notes.", remedy="Leave --soundfont out.")
+            raise UsageError(
+                "A soundfont is of use only to models that compose notes.", remedy="Leave --soundfont out."
+            )
         return EncodecCodec(checkpoint.audio, checkpoint.decoder.config.num_codebooks, checkpoint.digest)
     if checkpoint.config.get("codec") == "notes":
         from expotion_cli.music.note_codec import NoteCodec

@@ -113,9 +113,7 @@ def read_token(voice: Voice, token: int) -> tuple[int, int] | None:
 
 def used_tokens() -> np.ndarray:
     """[K, V] bool: the tokens each voice's language has."""
-    return np.array(
-        [[t in (REST, HOLD) or read_token(v, t) is not None for t in range(VOCAB_SIZE)] for v in VOICES]
-    )
+    return np.array([[t in (REST, HOLD) or read_token(v, t) is not None for t in range(VOCAB_SIZE)] for v in VOICES])
 
 
 def events_to_tokens(events: dict[str, Iterable[Event]], num_steps: int) -> np.ndarray:

@@ -87,7 +87,9 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
         return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise WeightsError(
-            "The model folder has no tokenizer.", path=folder, remedy="Fetch tokenizer.json from where the model is from."
+            "The model folder has no tokenizer.",
+            path=folder,
+            remedy="Fetch tokenizer.json from where the model is from.",
         ) from error
 
 

@@ -58,7 +58,13 @@ def export_mini(
             "model_type": "musicgen",
             "codec": "notes",
             "window_steps": trainer.window,
-            "text_encoder": {"model_type": "t5", **trainer.settings.text, "dropout_rate": 0.0, "pad_token_id": 0, "eos_token_id": 1},
+            "text_encoder": {
+                "model_type": "t5",
+                **trainer.settings.text,
+                "dropout_rate": 0.0,
+                "pad_token_id": 0,
+                "eos_token_id": 1,
+            },
             "decoder": {
                 "model_type": "musicgen_decoder",
                 "hidden_size": config.dim,
@@ -84,7 +90,13 @@ def model_tensors(decoder: MusicDecoder, text: TextEncoder) -> dict[str, Tensor]
     """All weights under the names of the transformers format."""
     tensors = {}
     for name, tensor in decoder.state_dict().items():
-        prefix = "decoder." if name.startswith("lm_heads") else "" if name.startswith("enc_to_dec") else "decoder.model.decoder."
+        prefix = (
+            "decoder."
+            if name.startswith("lm_heads")
+            else ""
+            if name.startswith("enc_to_dec")
+            else "decoder.model.decoder."
+        )
         tensors[prefix + name] = tensor
     for name, tensor in text.model.state_dict().items():
         if name != "encoder.embed_tokens.weight":  # the same table as shared.weight
@@ -137,5 +149,11 @@ def write_manifest(folder: Path) -> None:
     ]
     for path in files:
         relative = path.relative_to(folder.parent).as_posix()
-        lines += ["", "[[files]]", f'path = "{relative}"', f"bytes = {path.stat().st_size}", f'sha256 = "{storage.digest_file(path)}"']
+        lines += [
+            "",
+            "[[files]]",
+            f'path = "{relative}"',
+            f"bytes = {path.stat().st_size}",
+            f'sha256 = "{storage.digest_file(path)}"',
+        ]
     storage.write_bytes(folder.parent / f"{folder.name}.toml", ("\n".join(lines) + "\n").encode())

@@ -35,7 +35,8 @@ from expotion_cli.training.crops import (
     token_loss,
     unigram_baseline,
 )
-from expotion_cli.training.loop import LoopSettings, fit, matrix_optimizers
+from expotion_cli.training.locality import look_at_the_moment
+from expotion_cli.training.loop import LoopSettings, fit, matrix_optimizers, step_generator
 from expotion_cli.training.synth import synthesise
 
 
@@ -97,7 +98,10 @@ class MiniTrainer:
         """A fresh decoder with seeded weights."""
         torch.manual_seed(self.settings.pretrain["loop"]["seed"])
         config = DecoderConfig(
-            **self.settings.decoder, num_codebooks=NUM_VOICES, vocab_size=VOCAB_SIZE, text_dim=self.settings.text["d_model"]
+            **self.settings.decoder,
+            num_codebooks=NUM_VOICES,
+            vocab_size=VOCAB_SIZE,
+            text_dim=self.settings.text["d_model"],
         )
         decoder = MusicDecoder(config)
         for name, parameter in decoder.named_parameters():
@@ -134,24 +138,39 @@ class MiniTrainer:
             return token_loss(*self._predict(decoder, text, crops, rng, setting["text_dropout"]))
 
         def evaluate() -> dict[str, float]:
-            return self._held_out(held_out, lambda part: self._predict(decoder, text, part, np.random.default_rng(0), 0.0))
+            return self._held_out(
+                held_out, lambda part: self._predict(decoder, text, part, np.random.default_rng(0), 0.0)
+            )
 
         optimizers = matrix_optimizers([decoder, text], **setting["optimizer"])
-        fit({"decoder": decoder, "text": text}, optimizers, loss_of, evaluate, self.work / "pretrain", LoopSettings(**setting["loop"]))
+        fit(
+            {"decoder": decoder, "text": text},
+            optimizers,
+            loss_of,
+            evaluate,
+            self.work / "pretrain",
+            LoopSettings(**setting["loop"]),
+        )
         return decoder.eval().requires_grad_(False), text.eval().requires_grad_(False)
 
     def adapt(self, corpus: Corpus, decoder: MusicDecoder, text: TextEncoder) -> JointEmbeddingAdapter:
         """Freeze the decoder and train the adapter on conditioning synthesised from the music."""
         setting = self.settings.adapt
         torch.manual_seed(setting["loop"]["seed"])
-        adapter = JointEmbeddingAdapter(AdapterConfig(dim=decoder.config.dim, streams=EMBEDDED_STREAMS, **self.settings.adapter))
-        for name, parameter in adapter.named_parameters():
-            if name.startswith(("ld_proj", "merge_linear")):
-                init.normal_(parameter, std=parameter.shape[1] ** -0.5)
+        adapter = JointEmbeddingAdapter(
+            AdapterConfig(dim=decoder.config.dim, streams=EMBEDDED_STREAMS, **self.settings.adapter)
+        )
         adapter.to(self.device)
         train = pieces(corpus, corpus.train)
         weights = piece_weights(train, self.settings.corpus["shares"])
         held_out = held_out_crops(corpus, self.window)
+
+        def condition_of(step: int) -> Tensor:
+            rng = step_generator(setting["loop"]["seed"] + 1, step)
+            return self.condition_batch(adapter, [_streams_of(draw_crop(train, weights, self.window, rng), rng)])
+
+        if not (self.work / "adapt" / "checkpoint.pt").is_file():
+            look_at_the_moment(adapter, decoder, condition_of, steps=setting["warm_up_steps"])
 
         def loss_of(rng: np.random.Generator) -> Tensor:
             crops = [draw_crop(train, weights, self.window, rng) for _ in range(setting["batch"])]

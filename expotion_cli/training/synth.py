@@ -1,20 +1,36 @@
 """Learning without video: conditioning synthesised from the music itself.
 
-For a stretch of note tokens this makes streams such as a person moving to that music would give, already normalised
-as `music.conditioning` normalises real ones: motion energy peaks where hits are, accents where the hardest are, the
-face brightens with the mode and wakes with the dynamics; all of it smoothed, delayed, split between left and right,
-made noisy and dropped out at random, so that the adapter learns to follow real bodies, which are no metronomes.
+For a stretch of note tokens this makes streams such as a person moving to that music would give, normalised and
+standardised as `music.conditioning` does it with real ones: motion energy peaks where hits are, accents where the
+hardest are, the face brightens with the mode and wakes with the dynamics; all of it smoothed, delayed, split between
+left and right, made noisy and dropped out at random, so that the adapter learns to follow real bodies, which are no
+metronomes.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from expotion_cli.music.conditioning import ACTIVITY_LIMIT, EMBEDDED_STREAMS, FORM, StepStream, form_stream
+from expotion_cli.music.conditioning import (
+    ACTIVITY_LIMIT,
+    EMBEDDED_STREAMS,
+    FORM,
+    StepStream,
+    form_stream,
+    standardise,
+)
 from expotion_cli.music.notes import DYNAMIC_LEVELS, VOICES, read_token
 from expotion_cli.timing import STEPS_PER_BEAT
 
-VOICE_WEIGHTS = {"harmony": 0.6, "drums": 1.0, "percussion": 0.35, "bass": 0.6, "figure": 0.35, "melody": 0.5, "counter": 0.35}
+VOICE_WEIGHTS = {
+    "harmony": 0.6,
+    "drums": 1.0,
+    "percussion": 0.35,
+    "bass": 0.6,
+    "figure": 0.35,
+    "melody": 0.5,
+    "counter": 0.35,
+}
 """How much a voice's onsets count as something to move to."""
 
 
@@ -110,7 +126,7 @@ def synthesise(
             result[FORM] = form or form_stream(num_steps)
         else:
             person.meet_stream()
-            values = np.stack([makers[dim]() for dim in spec.dims], axis=1).astype(np.float32)
+            values = np.stack([standardise(spec.name, dim, makers[dim]()) for dim in spec.dims], axis=1)
             result[spec.name] = StepStream(values, person.visibility())
     return result
 
@@ -146,7 +162,9 @@ class _Person:
         mixed = coupling * shape + (1 - coupling) * own
         if side is not None:
             mixed = 1.7 * mixed * (self.balance if side == 0 else 1 - self.balance)
-        noisy = mixed * (1 + self.noise * self.rng.normal(size=self.num_steps)) + np.abs(self.drift(0.4 * self.noise, 0.1))
+        noisy = mixed * (1 + self.noise * self.rng.normal(size=self.num_steps)) + np.abs(
+            self.drift(0.4 * self.noise, 0.1)
+        )
         return np.clip(self.loudness * noisy, 0, ACTIVITY_LIMIT)
 
     def accents(self, coupling: float = 1.0) -> np.ndarray:
