@@ -220,6 +220,7 @@ class _Run:
                 notes = {
                     "tempo": scoring.tempo_record(tempo),
                     "streams": list(seen.reports),
+                    "left_out": list(self.plan.streams.notes),
                     "notes": list(seen.notes),
                     "stages_s": {"look": seen.duration_s},
                 }

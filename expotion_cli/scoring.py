@@ -353,6 +353,7 @@ def describe(
         "device": str(model.device),
         "dtype": str(model.dtype).removeprefix("torch."),
         "streams": cue_notes["streams"],
+        "left_out": cue_notes["left_out"],
         "tempo": tempo and {key: tempo[key] for key in ("bpm", "start_s", "confidence")},
         "loudness": {
             "integrated_lufs": _finite(report.loudness.integrated_lufs),
