@@ -19,7 +19,7 @@ from expotion_cli.music.codec import Codec
 from expotion_cli.music.conditioning import FORM, SeenStream, StepStream, condition, motion_signal
 from expotion_cli.music.engine import CueRequest, Engine
 from expotion_cli.timing import Timeline
-from expotion_cli.weights import find_manifest
+from expotion_cli.weights import find_manifest, read_manifests
 
 if TYPE_CHECKING:
     from expotion_cli.music.pulse import Tempo
@@ -137,7 +137,7 @@ def load_model(
     """
     place = _device(device)
     folder, licence, default_adapter = Path(name), "as its source states", None
-    if not folder.is_dir():
+    if name in read_manifests() or not folder.is_dir():  # a folder that happens to lie here hides no shipped model
         manifest = find_manifest(name, "music")
         manifest.require()
         assert manifest.folder is not None
