@@ -77,7 +77,8 @@ def is_done(video: Path, digest: str, *, midi: bool = False) -> bool:
 
 def remove_leftovers(video: Path) -> None:
     """Remove temporary files and folders that a killed run left beside this result."""
-    prefix = f".{video.stem[:60]}."
+    # Temporary names begin with the first letters of the final one (see `storage.atomic_path`).
+    prefix = f".{video.stem}." if len(video.stem) < 40 else f".{video.stem[:40]}"
     for path in video.parent.iterdir() if video.parent.is_dir() else ():
         if path.name.startswith(prefix) and ".partial" in path.suffixes[-2:]:
             shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)

@@ -182,6 +182,20 @@ def test_trouble_on_any_rung_stays_with_its_clip(clips, tmp_path, monkeypatch, r
     assert score(clips, tmp_path).exit_code == 0
 
 
+@pytest.mark.parametrize("stem", ["Ärger & 音楽 – $(x) 'q' 100%", "長" * 70, "-v", "a.b.c", "[1]"])
+def test_odd_and_long_names_are_only_names(clips, tmp_path, stem):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    (folder / f"{stem}.mp4").write_bytes((clips / "a.mp4").read_bytes())
+    leftovers = [tmp_path / f".{stem[:40]}.x1y2.partial{suffix}" for suffix in (".mp4", ".json")]
+    for path in leftovers:
+        path.write_bytes(b"half")
+    assert score(folder, tmp_path, midi=True).exit_code == 0
+    assert {path.name for path in tmp_path.iterdir() if path.is_file()} == {
+        f"{stem}.mp4", f"{stem}.mid", f"{stem}.score.json", "ledger.jsonl"
+    }  # fmt: skip
+
+
 def test_a_file_made_by_someone_else_is_not_overwritten_unasked(clips, tmp_path):
     (tmp_path / "a.mp4").write_bytes(b"precious")
     summary = score(clips, tmp_path)
