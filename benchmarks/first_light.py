@@ -1,0 +1,395 @@
+"""Is the embedded model's music music, is it new, and does it follow the picture? Listened to by measuring.
+
+For each clip and seed a cue is generated and rendered under several conditions on the same beat grid:
+
+- picture: with the clip's own streams;
+- none: the same grid, but the model sees nothing: what is left is the placement of the beats;
+- shuffled: the same grid, with another clip's streams: what is left is having any picture at all;
+- blind (on demand): neither streams nor a grid made for the clip.
+
+"beats" are the beats of the grid alone, as if a drum struck each of them.
+
+    python benchmarks/first_light.py --seeds 3
+    python benchmarks/first_light.py --seeds 2 --visual-guidance 1,2,3 --no-copy-check
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import itertools
+import json
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from bench import machine, print_table, spread, use_cores, write_results
+from copies import STATISTICS, copy_check, show_copies
+
+from expotion_cli import scoring
+from expotion_cli.demo import write_demo_clips
+from expotion_cli.evaluation import notes, sync
+from expotion_cli.evaluation.listen import listen, voice_levels
+from expotion_cli.media.probe import ClipInfo, probe
+from expotion_cli.music.notes import VOICES, tokens_to_events
+from expotion_cli.recipe import Recipe, load_recipe
+from expotion_cli.storage import cache_root
+from expotion_cli.timing import STEPS_PER_BEAT
+
+CONDITIONS = ("picture", "none", "shuffled", "blind")
+LOWEST_SCALE_CONSISTENCY = 0.85
+
+
+@dataclass(frozen=True)
+class LightClip:
+    """A clip and what is known of its motion: `known` accents by construction, `seen` ones from the streams."""
+
+    info: ClipInfo
+    name: str
+    seen_streams: scoring.Seen
+    motion: np.ndarray
+    known: tuple[float, ...]
+    seen: tuple[float, ...]
+
+    @property
+    def duration_s(self) -> float:
+        return float(self.info.duration)
+
+
+@dataclass(frozen=True)
+class Cue:
+    """One generated and rendered cue."""
+
+    clip: int
+    seed: int
+    condition: str
+    request: Any
+    tokens: np.ndarray
+    audio: np.ndarray
+    sample_rate: int
+    strength: np.ndarray
+    stems_db: dict[str, float | None]
+
+
+def load_clips(real: Path | None) -> list[LightClip]:
+    """The demo clips, then real ones; what is seen in them comes from the embedding cache or goes there."""
+    from expotion_cli.music.conditioning import motion_signal
+    from expotion_cli.vision.cache import EmbeddingCache
+
+    cache = EmbeddingCache()
+    folder = cache_root() / "benchmarks" / "demo"
+    demos = {demo.path: demo for demo in write_demo_clips(folder)}
+    names = scoring.choose_streams(("face", "pose", "flow")).names
+    clips = []
+    for path in [*demos, *(sorted(real.glob("*.mp4")) if real is not None else [])]:
+        info = probe(path)
+        seen = scoring.see(info, names, cache=cache)
+        _, accents, rate_hz = motion_signal(seen.streams, float(info.duration))
+        known = demos[path].accent_times_s if path in demos else ()
+        clips.append(
+            LightClip(
+                info=info,
+                name=path.stem,
+                seen_streams=seen,
+                motion=sync.motion_energy(path, cache=cache),
+                known=known,
+                seen=tuple(sync.onset_times(accents, rate_hz)),
+            )
+        )
+    return clips
+
+
+def make_cues(
+    model: Any, clips: Sequence[LightClip], recipe: Recipe, seeds: int, conditions: Sequence[str]
+) -> list[Cue]:
+    """Generate all cues in one go, then render them."""
+    from expotion_cli.music.voicing import Voicing
+
+    wanted = []
+    for seed, (number, clip) in itertools.product(range(seeds), enumerate(clips)):
+        duration = clip.info.duration
+        own, _ = scoring.compose_request(model, clip.seen_streams, duration, recipe, prompt=recipe.prompt, seed=seed)
+        blind, _ = scoring.compose_request(model, scoring.Seen(), duration, recipe, prompt=recipe.prompt, seed=seed)
+        # Each seed takes the streams of another neighbour.
+        stranger = clips[(number + 1 + seed % max(1, len(clips) - 1)) % len(clips)].seen_streams.streams
+        requests = {
+            "picture": own,
+            "none": dataclasses.replace(own, conditioning=model.condition({}, own.timeline)),
+            "shuffled": dataclasses.replace(own, conditioning=model.condition(stranger, own.timeline)),
+            "blind": blind,
+        }
+        wanted += [(number, seed, condition, requests[condition]) for condition in conditions]
+    tokens = dict(model.generate([request for *_, request in wanted]))
+    cues = []
+    for index, (number, seed, condition, request) in enumerate(wanted):
+        voicing = Voicing.from_table({"sound": recipe.sound, "voices": recipe.voices}, seed)
+        stems = {"keep_stems": True} if condition == "picture" else {}
+        made = model.codec.decode(tokens[index], request.timeline, voicing, seed=seed, **stems)
+        strength = sync.onset_strength(made.audio, made.sample_rate)
+        cues.append(
+            Cue(
+                number,
+                seed,
+                condition,
+                request,
+                tokens[index],
+                made.audio,
+                made.sample_rate,
+                strength,
+                voice_levels(made.stems),
+            )
+        )
+    return cues
+
+
+def follow(clips: Sequence[LightClip], cues: Sequence[Cue]) -> dict[str, Any]:
+    """How closely the cues of one condition follow their clips, against chance and against other clips."""
+    seeds = sorted({cue.seed for cue in cues})
+    matrix = np.zeros((len(seeds), len(clips), len(clips)))
+    swells = []
+    for cue in cues:
+        for number, clip in enumerate(clips):
+            found = sync.motion_onset_correlation(clip.motion, cue.strength)
+            matrix[seeds.index(cue.seed), cue.clip, number] = found.value
+        swells.append(sync.swell_correlation(clips[cue.clip].motion, sync.loudness_curve(cue.audio, cue.sample_rate)))
+    interval = [round(edge, 4) for edge in sync.bootstrap_interval(swells)]
+    result = {"swell": {"value": round(float(np.mean(swells)), 4), "interval": interval}}
+    if len(clips) > 1:
+        result["correlation"] = sync.record(sync.own_against_other(matrix))
+        result["own_by_clip"] = {clip.name: round(float(matrix[:, n, n].mean()), 4) for n, clip in enumerate(clips)}
+    for kind in ("known", "seen"):
+        scores: dict[str, list[sync.AgainstChance]] = {"hits": [], "stress": [], "note_hits": [], "note_stress": []}
+        owners = []
+        for cue in cues:
+            clip = clips[cue.clip]
+            if accents := getattr(clip, kind):
+                times, weights = struck_notes(cue)
+                curve = np.zeros(len(cue.strength))
+                np.add.at(curve, np.clip(np.rint(times * sync.RATE_HZ).astype(int), 0, len(curve) - 1), weights)
+                duration_s, rate_hz = clip.duration_s, sync.RATE_HZ
+                scores["hits"].append(sync.accent_hits(sync.onset_times(cue.strength), accents, duration_s))
+                scores["stress"].append(sync.accent_strength(cue.strength, rate_hz, accents, duration_s))
+                scores["note_hits"].append(sync.accent_hits(times, accents, duration_s))
+                scores["note_stress"].append(sync.accent_strength(curve, rate_hz, accents, duration_s))
+                owners.append(clip.name)
+        if owners:
+            result[kind] = {name: sync.record(sync.pool(values, owners)) for name, values in scores.items()}
+    return result
+
+
+def struck_notes(cue: Cue) -> tuple[np.ndarray, np.ndarray]:
+    """(times in seconds, weights) of the onsets as written, without the instruments' attacks; louder weighs more."""
+    events = tokens_to_events(cue.tokens)
+    struck = [(e.start, 1 + e.velocity) for voice in VOICES if voice.kind != "dynamics" for e in events[voice.name]]
+    steps, weights = np.array(struck, dtype=float).reshape(-1, 2).T
+    times = float(cue.request.timeline.start) + steps / float(cue.request.timeline.rate_hz)
+    inside = (times > -0.5 / float(cue.request.timeline.rate_hz)) & (times < float(cue.request.timeline.duration))
+    return np.maximum(times[inside], 0.0), weights[inside]
+
+
+def beats_alone(clips: Sequence[LightClip], cues: Sequence[Cue]) -> dict[str, Any]:
+    """How well the beats of the clips' grids meet their accents."""
+    result, grids = {}, {cue.clip: cue.request.timeline for cue in cues if cue.condition != "blind"}
+    for kind in ("known", "seen"):
+        hits = {}
+        for number, timeline in grids.items():
+            if accents := getattr(clips[number], kind):
+                beats = timeline.step_times()[::STEPS_PER_BEAT]
+                hits[clips[number].name] = sync.accent_hits(beats, accents, clips[number].duration_s)
+        if hits:
+            result[kind] = {"note_hits": sync.record(sync.pool(list(hits.values()), list(hits)))}
+            result[kind]["by_clip"] = {name: round(hit.value, 4) for name, hit in hits.items()}
+    return result
+
+
+def note_table(cues: Sequence[Cue], ranges: dict[str, dict[str, float]]) -> dict[str, dict[str, Any]]:
+    """Note statistics of the cues beside the training music's 5-95 % range."""
+    found = [notes.statistics(cue.tokens) for cue in cues]
+    table = {}
+    for key in STATISTICS:
+        values = np.array([row[key] for row in found])
+        values = values[np.isfinite(values)]
+        known = ranges.get(key, {})
+        low, high = known.get("p5", -np.inf), known.get("p95", np.inf)
+        if key == "scale_consistency":
+            low, high = LOWEST_SCALE_CONSISTENCY, 1.0
+        inside = (values >= low) & (values <= high)
+        table[key] = {
+            "mean": round(float(values.mean()), 4) if len(values) else None,
+            "lowest": round(float(values.min()), 4) if len(values) else None,
+            "highest": round(float(values.max()), 4) if len(values) else None,
+            "range": [round(float(v), 4) if np.isfinite(v) else None for v in (low, high)],
+            "share_inside": round(float(inside.sum() / len(found)), 4),
+        }
+    return table
+
+
+def differences(cues: Sequence[Cue]) -> dict[str, dict[str, float]]:
+    """Share of equal tokens, of all and where either cue has an onset, for other seeds and for other clips."""
+    pairs: dict[str, list[tuple[float, float]]] = {"other_seed": [], "other_clip": []}
+    for a, b in itertools.combinations(cues, 2):
+        if (a.clip == b.clip) == (a.seed == b.seed):
+            continue
+        length = min(a.tokens.shape[1], b.tokens.shape[1])
+        x, y = a.tokens[:, :length], b.tokens[:, :length]
+        struck = (x > 1) | (y > 1)
+        onsets = float((x == y)[struck].mean()) if struck.any() else 1.0
+        pairs["other_seed" if a.clip == b.clip else "other_clip"].append((float((x == y).mean()), onsets))
+    return {
+        kind: {"tokens": round(float(np.mean(v, axis=0)[0]), 4), "onsets": round(float(np.mean(v, axis=0)[1]), 4),
+               "most_onsets": round(float(np.max(v, axis=0)[1]), 4)}
+        for kind, v in pairs.items() if v
+    }  # fmt: skip
+
+
+def heard(cues: Sequence[Cue]) -> dict[str, Any]:
+    """What a listener notices in the renderings, before mix and loudness; and how loud voices are beside each other."""
+    rows = [listen(cue.audio, cue.sample_rate).record() for cue in cues]
+    result = {key: spread([row[key] for row in rows if row[key] is not None]) for key in rows[0]}
+    voices = {name for cue in cues for name in cue.stems_db}
+    levels = {}
+    for name in sorted(voices):
+        sounding = [cue.stems_db[name] for cue in cues if cue.stems_db.get(name) is not None]
+        levels[name] = spread(sounding) | {"cues": len(sounding)}
+    return {"sound": result, "voices_db": levels}
+
+
+def measure(
+    model: Any,
+    clips: Sequence[LightClip],
+    recipe: Recipe,
+    *,
+    seeds: int = 1,
+    conditions: Sequence[str] = CONDITIONS[:3],
+    ranges: dict[str, dict[str, float]] | None = None,
+    listening: bool = True,
+) -> tuple[dict[str, Any], list[Cue]]:
+    """All but the copy check for one setting. Returns (plain JSON values, the cues of the first condition)."""
+    started = time.monotonic()
+    cues = make_cues(model, clips, recipe, seeds, conditions)
+    seeing = [cue for cue in cues if cue.condition == conditions[0]]
+    result: dict[str, Any] = {
+        "notes": note_table(seeing, ranges or {}),
+        "differences": differences(seeing),
+        "following": {c: follow(clips, [cue for cue in cues if cue.condition == c]) for c in conditions},
+    }
+    result["following"]["beats"] = beats_alone(clips, cues)
+    if listening:
+        result["heard"] = heard(seeing)
+    result["cues"] = len(cues)
+    result["duration_s"] = round(time.monotonic() - started, 2)
+    return result, seeing
+
+
+def show(title: str, result: dict[str, Any]) -> None:
+    """Print a setting's tables."""
+    following = result["following"]
+    rows = []
+    for condition in (c for c in following if "swell" in following[c]):
+        one = following[condition].get("correlation", {})
+        figures = [one.get(key) for key in ("own", "other", "lift", "probability")]
+        rows.append((condition, *figures, following[condition]["swell"]["value"]))
+    head = ("motion and onsets", "own r", "shuffled r", "lift", "own ranks higher", "swell r")
+    print_table(f"Following the picture, {title} ({result['cues']} cues in {result['duration_s']} s)", head, rows)
+    for kind, words in (("known", "the demo clips' known accents"), ("seen", "accents seen in all clips")):
+        rows = []
+        for condition in (c for c in following if kind in following[c]):
+            row = [condition]
+            for name in ("hits", "stress", "note_hits", "note_stress"):
+                one = following[condition][kind].get(name, {})
+                row += [one.get("value"), *((one.get("chance"),) if name.endswith("hits") else ()), one.get("p_value")]
+            rows.append(row)
+        head = ("", "sound hits", "chance", "p", "sound stress", "p", "note hits", "chance", "p", "note stress", "p")
+        print_table(f"Meeting {words} (stress: 1 is chance)", head, rows)
+    rows = [
+        (key, row["mean"], row["lowest"], row["highest"], *row["range"], f"{100 * row['share_inside']:.0f} %")
+        for key, row in result["notes"].items()
+    ]
+    print_table("Notes, with the picture", ("", "mean", "lowest", "highest", "aim from", "to", "inside"), rows)
+    rows = [(kind, d["tokens"], d["onsets"], d["most_onsets"]) for kind, d in result["differences"].items()]
+    print_table("Equal in two cues", ("of an", "tokens", "onsets", "most onsets"), rows)
+    if "heard" in result:
+        sound = {**result["heard"]["sound"], **{f"{n}, dB of all": v for n, v in result["heard"]["voices_db"].items()}}
+        rows = [(key, row["p5"], row["p50"], row["p95"], row["max"]) for key, row in sound.items()]
+        print_table("Heard, before mix and loudness", ("", "5 %", "median", "95 %", "max"), rows)
+
+
+def training_ranges(model_name: str) -> dict[str, dict[str, float]]:
+    """The training music's statistics, as the model's folder states them."""
+    from expotion_cli.weights import find_manifest
+
+    folder = Path(model_name) if Path(model_name).is_dir() else find_manifest(model_name, "music").folder
+    facts = folder / "training.json" if folder is not None else Path()
+    return json.loads(facts.read_text()).get("statistics", {}) if facts.is_file() else {}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, default=2, help="cues a clip")
+    parser.add_argument("--visual-guidance", default="", help="one or more, with commas; the recipe's by default")
+    parser.add_argument("--guidance", default="", help="likewise")
+    parser.add_argument("--temperature", type=float)
+    parser.add_argument("--recipe", default="cinematic")
+    parser.add_argument("--model", default="expotion-mini")
+    parser.add_argument("--adapter", help="a folder, or none")
+    parser.add_argument("--clips", choices=("demo", "all"), default="all", help="all: with real ones")
+    parser.add_argument("--conditions", default=",".join(CONDITIONS[:3]), help=f"of {', '.join(CONDITIONS)}")
+    parser.add_argument("--corpus", type=Path, help="a built corpus; else it is built once, in the cache")
+    parser.add_argument("--no-copy-check", action="store_true")
+    parser.add_argument("--no-listening", action="store_true")
+    parser.add_argument("--name", default="first_light", help="of the results file")
+    parser.add_argument("--cores", type=int, default=0, help="use only so many processors")
+    options = parser.parse_args()
+    use_cores(options.cores)
+    facts = machine()
+    from expotion_cli.music.model import load_model
+
+    default = Path(__file__).resolve().parents[2] / "shared" / "clips"
+    real = Path(os.environ.get("EXPOTION_REAL_CLIPS") or default)
+    clips = load_clips(real if options.clips == "all" and real.is_dir() else None)
+    model = load_model(options.model, adapter=options.adapter)
+    ranges = training_ranges(options.model)
+    conditions = options.conditions.split(",")
+    recipe = load_recipe(options.recipe)
+    if options.temperature is not None:
+        recipe = recipe.override({"generate.temperature": options.temperature})
+    texts = [float(v) for v in options.guidance.split(",") if v] or [recipe.generate.guidance]
+    pictures = [float(v) for v in options.visual_guidance.split(",") if v] or [recipe.generate.visual_guidance]
+    settings = []
+    for guidance, visual in itertools.product(texts, pictures):
+        chosen = recipe.override({"generate.guidance": guidance, "generate.visual_guidance": visual})
+        result, seeing = measure(
+            model,
+            clips,
+            chosen,
+            seeds=options.seeds,
+            conditions=conditions,
+            ranges=ranges,
+            listening=not options.no_listening,
+        )
+        show(f"guidance {guidance:g}, visual guidance {visual:g}", result)
+        if not options.no_copy_check:
+            result["copies"] = copy_check([cue.tokens for cue in seeing], options.corpus)
+            show_copies(result["copies"])
+        drawn = {"guidance": guidance, "visual_guidance": visual, "temperature": chosen.generate.temperature}
+        settings.append({**drawn, **result})
+    write_results(
+        options.name,
+        {
+            "machine": facts,
+            "model": {"name": Path(options.model).name, "digest": model.digest, "adapter": model.adapter is not None},
+            "recipe": recipe.name,
+            "seeds": options.seeds,
+            "clips": {c.name: {"known_accents": len(c.known), "seen_accents": len(c.seen)} for c in clips},
+            "tolerance_s": sync.TOLERANCE_S,
+            "settings": settings,
+        },
+    )
+
+
+if __name__ == "__main__":
+    main()
