@@ -95,10 +95,12 @@ def fit(
         folder: gets `checkpoint.pt`, `log.csv` and `held_out.csv`.
 
     Raises:
-        ExpotionError: the loss became NaN or infinite; the last good checkpoint stays.
+        ExpotionError: the loss or its gradient became NaN or infinite; the last good checkpoint stays.
     """
     folder.mkdir(parents=True, exist_ok=True)
     step = _resume(modules, optimizers, folder)
+    for name in ("log.csv", "held_out.csv"):
+        _forget_after(step, folder / name)
     base_rates = [[group.get("base_lr", group["lr"]) for group in optimizer.param_groups] for optimizer in optimizers]
     parameters = [p for optimizer in optimizers for group in optimizer.param_groups for p in group["params"]]
     began, losses = time.monotonic(), []
@@ -108,14 +110,10 @@ def fit(
                 for group, rate in zip(optimizer.param_groups, rates, strict=True):
                     group["base_lr"], group["lr"] = rate, rate * settings.rate(step)
             loss = loss_of(step_generator(settings.seed, step))
-            if not math.isfinite(loss.item()):
-                raise ExpotionError(
-                    f"The loss of step {step} is {loss.item()}.",
-                    path=folder,
-                    remedy="The last checkpoint is kept; lower the learning rate and run again.",
-                )
+            _require_finite("loss", loss.item(), step, folder)
             loss.backward()
-            torch.nn.utils.clip_grad_norm_(parameters, settings.clip_norm)
+            norm = torch.nn.utils.clip_grad_norm_(parameters, settings.clip_norm)
+            _require_finite("gradient's norm", norm.item(), step, folder)  # it would spoil the weights before the loss
             for optimizer in optimizers:
                 optimizer.step()
                 optimizer.zero_grad(set_to_none=True)
@@ -125,16 +123,25 @@ def fit(
             if step % 20 == 0:
                 _log(folder / "log.csv", {"step": step, "loss": np.mean(losses), "elapsed_s": time.monotonic() - began})
                 losses.clear()
-            if step % settings.save_every == 0 or step == settings.steps:
-                _save(modules, optimizers, step, folder)
             if step % settings.eval_every == 0 or step == settings.steps:
                 _log(folder / "held_out.csv", {"step": step, **evaluate()})
+            if step % settings.save_every == 0 or step == settings.steps:
+                _save(modules, optimizers, step, folder)
 
 
 def read_log(path: Path) -> list[dict[str, float]]:
     """A CSV log of `fit` as rows of numbers."""
     with open(path, newline="") as file:
         return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
+
+
+def _require_finite(what: str, value: float, step: int, folder: Path) -> None:
+    if not math.isfinite(value):
+        raise ExpotionError(
+            f"The {what} of step {step} is {value}.",
+            path=folder,
+            remedy="The last checkpoint is kept; lower the learning rate and run again.",
+        )
 
 
 def _save(modules: dict[str, nn.Module], optimizers: list, step: int, folder: Path) -> None:
@@ -157,6 +164,14 @@ def _resume(modules: dict[str, nn.Module], optimizers: list, folder: Path) -> in
     for optimizer, saved in zip(optimizers, state["optimizers"], strict=True):
         optimizer.load_state_dict(saved)
     return state["step"]
+
+
+def _forget_after(step: int, path: Path) -> None:
+    """Drop log rows of steps that will be done again, and a torn last one."""
+    if path.is_file():
+        header, *rows = path.read_bytes().splitlines(keepends=True)
+        kept = [row for row in rows if row.endswith(b"\n") and float(row.split(b",")[0]) <= step]
+        storage.write_bytes(path, b"".join([header, *kept]))
 
 
 def _log(path: Path, row: dict[str, float]) -> None:
