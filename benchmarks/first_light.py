@@ -20,59 +20,25 @@ import dataclasses
 import itertools
 import json
 import os
-import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from bench import machine, print_table, spread, use_cores, write_results
 from copies import STATISTICS, copy_check, show_copies
+from following import Cue, LightClip, beats_alone, follow, paired, show_following
 
 from expotion_cli import scoring
 from expotion_cli.demo import write_demo_clips
 from expotion_cli.evaluation import notes, sync
 from expotion_cli.evaluation.listen import listen, voice_levels
-from expotion_cli.media.probe import ClipInfo, probe
-from expotion_cli.music.notes import VOICES, tokens_to_events
+from expotion_cli.media.probe import probe
 from expotion_cli.recipe import Recipe, load_recipe
 from expotion_cli.storage import cache_root
-from expotion_cli.timing import STEPS_PER_BEAT
 
 CONDITIONS = ("picture", "none", "shuffled", "blind")
 LOWEST_SCALE_CONSISTENCY = 0.85
-
-
-@dataclass(frozen=True)
-class LightClip:
-    """A clip and what is known of its motion: `known` accents by construction, `seen` ones from the streams."""
-
-    info: ClipInfo
-    name: str
-    seen_streams: scoring.Seen
-    motion: np.ndarray
-    known: tuple[float, ...]
-    seen: tuple[float, ...]
-
-    @property
-    def duration_s(self) -> float:
-        return float(self.info.duration)
-
-
-@dataclass(frozen=True)
-class Cue:
-    """One generated and rendered cue."""
-
-    clip: int
-    seed: int
-    condition: str
-    request: Any
-    tokens: np.ndarray
-    audio: np.ndarray
-    sample_rate: int
-    strength: np.ndarray
-    stems_db: dict[str, float | None]
 
 
 def load_clips(real: Path | None) -> list[LightClip]:
@@ -104,9 +70,14 @@ def load_clips(real: Path | None) -> list[LightClip]:
 
 
 def make_cues(
-    model: Any, clips: Sequence[LightClip], recipe: Recipe, seeds: int, conditions: Sequence[str]
+    model: Any,
+    clips: Sequence[LightClip],
+    recipe: Recipe,
+    seeds: int,
+    conditions: Sequence[str],
+    watch: scoring.Stopwatch | None = None,
 ) -> list[Cue]:
-    """Generate all cues in one go, then render them."""
+    """Generate all cues in one go, then render them; `watch` learns how long it took."""
     from expotion_cli.music.voicing import Voicing
 
     wanted = []
@@ -123,12 +94,15 @@ def make_cues(
             "blind": blind,
         }
         wanted += [(number, seed, condition, requests[condition]) for condition in conditions]
+    watch = watch or scoring.Stopwatch()
     tokens = dict(model.generate([request for *_, request in wanted]))
+    watch.lap("generate")
     cues = []
     for index, (number, seed, condition, request) in enumerate(wanted):
         voicing = Voicing.from_table({"sound": recipe.sound, "voices": recipe.voices}, seed)
         stems = {"keep_stems": True} if condition == "picture" else {}
         made = model.codec.decode(tokens[index], request.timeline, voicing, seed=seed, **stems)
+        watch.lap("render")
         strength = sync.onset_strength(made.audio, made.sample_rate)
         cues.append(
             Cue(
@@ -143,67 +117,8 @@ def make_cues(
                 voice_levels(made.stems),
             )
         )
+        watch.lap("measure")
     return cues
-
-
-def follow(clips: Sequence[LightClip], cues: Sequence[Cue]) -> dict[str, Any]:
-    """How closely the cues of one condition follow their clips, against chance and against other clips."""
-    seeds = sorted({cue.seed for cue in cues})
-    matrix = np.zeros((len(seeds), len(clips), len(clips)))
-    swells = []
-    for cue in cues:
-        for number, clip in enumerate(clips):
-            found = sync.motion_onset_correlation(clip.motion, cue.strength)
-            matrix[seeds.index(cue.seed), cue.clip, number] = found.value
-        swells.append(sync.swell_correlation(clips[cue.clip].motion, sync.loudness_curve(cue.audio, cue.sample_rate)))
-    interval = [round(edge, 4) for edge in sync.bootstrap_interval(swells)]
-    result = {"swell": {"value": round(float(np.mean(swells)), 4), "interval": interval}}
-    if len(clips) > 1:
-        result["correlation"] = sync.record(sync.own_against_other(matrix))
-        result["own_by_clip"] = {clip.name: round(float(matrix[:, n, n].mean()), 4) for n, clip in enumerate(clips)}
-    for kind in ("known", "seen"):
-        scores: dict[str, list[sync.AgainstChance]] = {"hits": [], "stress": [], "note_hits": [], "note_stress": []}
-        owners = []
-        for cue in cues:
-            clip = clips[cue.clip]
-            if accents := getattr(clip, kind):
-                times, weights = struck_notes(cue)
-                curve = np.zeros(len(cue.strength))
-                np.add.at(curve, np.clip(np.rint(times * sync.RATE_HZ).astype(int), 0, len(curve) - 1), weights)
-                duration_s, rate_hz = clip.duration_s, sync.RATE_HZ
-                scores["hits"].append(sync.accent_hits(sync.onset_times(cue.strength), accents, duration_s))
-                scores["stress"].append(sync.accent_strength(cue.strength, rate_hz, accents, duration_s))
-                scores["note_hits"].append(sync.accent_hits(times, accents, duration_s))
-                scores["note_stress"].append(sync.accent_strength(curve, rate_hz, accents, duration_s))
-                owners.append(clip.name)
-        if owners:
-            result[kind] = {name: sync.record(sync.pool(values, owners)) for name, values in scores.items()}
-    return result
-
-
-def struck_notes(cue: Cue) -> tuple[np.ndarray, np.ndarray]:
-    """(times in seconds, weights) of the onsets as written, without the instruments' attacks; louder weighs more."""
-    events = tokens_to_events(cue.tokens)
-    struck = [(e.start, 1 + e.velocity) for voice in VOICES if voice.kind != "dynamics" for e in events[voice.name]]
-    steps, weights = np.array(struck, dtype=float).reshape(-1, 2).T
-    times = float(cue.request.timeline.start) + steps / float(cue.request.timeline.rate_hz)
-    inside = (times > -0.5 / float(cue.request.timeline.rate_hz)) & (times < float(cue.request.timeline.duration))
-    return np.maximum(times[inside], 0.0), weights[inside]
-
-
-def beats_alone(clips: Sequence[LightClip], cues: Sequence[Cue]) -> dict[str, Any]:
-    """How well the beats of the clips' grids meet their accents."""
-    result, grids = {}, {cue.clip: cue.request.timeline for cue in cues if cue.condition != "blind"}
-    for kind in ("known", "seen"):
-        hits = {}
-        for number, timeline in grids.items():
-            if accents := getattr(clips[number], kind):
-                beats = timeline.step_times()[::STEPS_PER_BEAT]
-                hits[clips[number].name] = sync.accent_hits(beats, accents, clips[number].duration_s)
-        if hits:
-            result[kind] = {"note_hits": sync.record(sync.pool(list(hits.values()), list(hits)))}
-            result[kind]["by_clip"] = {name: round(hit.value, 4) for name, hit in hits.items()}
-    return result
 
 
 def note_table(cues: Sequence[Cue], ranges: dict[str, dict[str, float]]) -> dict[str, dict[str, Any]]:
@@ -269,42 +184,30 @@ def measure(
     listening: bool = True,
 ) -> tuple[dict[str, Any], list[Cue]]:
     """All but the copy check for one setting. Returns (plain JSON values, the cues of the first condition)."""
-    started = time.monotonic()
-    cues = make_cues(model, clips, recipe, seeds, conditions)
+    watch = scoring.Stopwatch()
+    cues = make_cues(model, clips, recipe, seeds, conditions, watch)
     seeing = [cue for cue in cues if cue.condition == conditions[0]]
     result: dict[str, Any] = {
         "notes": note_table(seeing, ranges or {}),
         "differences": differences(seeing),
         "following": {c: follow(clips, [cue for cue in cues if cue.condition == c]) for c in conditions},
     }
-    result["following"]["beats"] = beats_alone(clips, cues)
+    found = result["following"]
+    result["paired"] = {
+        f"{conditions[0]} - {other}": paired(found[conditions[0]], found[other]) for other in conditions[1:]
+    }
+    found["beats"] = beats_alone(clips, cues)
     if listening:
         result["heard"] = heard(seeing)
     result["cues"] = len(cues)
-    result["duration_s"] = round(time.monotonic() - started, 2)
+    watch.lap("measure")
+    result["times_s"] = watch.stages
     return result, seeing
 
 
 def show(title: str, result: dict[str, Any]) -> None:
     """Print a setting's tables."""
-    following = result["following"]
-    rows = []
-    for condition in (c for c in following if "swell" in following[c]):
-        one = following[condition].get("correlation", {})
-        figures = [one.get(key) for key in ("own", "other", "lift", "probability")]
-        rows.append((condition, *figures, following[condition]["swell"]["value"]))
-    head = ("motion and onsets", "own r", "shuffled r", "lift", "own ranks higher", "swell r")
-    print_table(f"Following the picture, {title} ({result['cues']} cues in {result['duration_s']} s)", head, rows)
-    for kind, words in (("known", "the demo clips' known accents"), ("seen", "accents seen in all clips")):
-        rows = []
-        for condition in (c for c in following if kind in following[c]):
-            row = [condition]
-            for name in ("hits", "stress", "note_hits", "note_stress"):
-                one = following[condition][kind].get(name, {})
-                row += [one.get("value"), *((one.get("chance"),) if name.endswith("hits") else ()), one.get("p_value")]
-            rows.append(row)
-        head = ("", "sound hits", "chance", "p", "sound stress", "p", "note hits", "chance", "p", "note stress", "p")
-        print_table(f"Meeting {words} (stress: 1 is chance)", head, rows)
+    show_following(title, result)
     rows = [
         (key, row["mean"], row["lowest"], row["highest"], *row["range"], f"{100 * row['share_inside']:.0f} %")
         for key, row in result["notes"].items()

@@ -181,9 +181,8 @@ def _pearson(a: np.ndarray, b: np.ndarray) -> float | None:
 def loudness_curve(audio: np.ndarray, sample_rate: int, rate_hz: float = RATE_HZ) -> np.ndarray:
     """[T] float32: level of each row's stretch of sound in dB below full scale, never under -60."""
     audio = np.atleast_2d(np.asarray(audio, dtype=np.float32))
-    edges = np.rint(np.arange(math.ceil(audio.shape[1] * rate_hz / sample_rate) + 1) * sample_rate / rate_hz).astype(
-        int
-    )
+    num_rows = math.ceil(audio.shape[1] * rate_hz / sample_rate)
+    edges = np.rint(np.arange(num_rows + 1) * sample_rate / rate_hz).astype(int)
     edges = np.minimum(edges, audio.shape[1])
     power = np.concatenate([[0.0], np.cumsum((audio.astype(np.float64) ** 2).mean(axis=0))])
     means = np.diff(power[edges]) / np.maximum(np.diff(edges), 1)
