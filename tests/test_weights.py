@@ -91,7 +91,10 @@ def test_an_altered_file_of_the_right_size_is_found_only_by_reading_it(models):
     assert (file.state(), file.state(thorough=True)) == ("here", "damaged")
 
 
-@pytest.mark.parametrize("text", ["kind = ", 'kind = "music"\n', 'kind="music"\ntitle="a"\nlicence="b"\n[[files]]\npath="x"\n'])
+NO_SIZE = 'kind = "music"\ntitle = "a"\nlicence = "b"\n[[files]]\npath = "x"\n'
+
+
+@pytest.mark.parametrize("text", ["kind = ", 'kind = "music"\n', NO_SIZE])
 def test_a_manifest_that_cannot_be_read_is_named(models, text):
     (models / "broken.toml").write_text(text)
     with pytest.raises(WeightsError, match="broken.toml"):

@@ -91,8 +91,8 @@ class Engine:
         bar_steps: int = 1,
     ):
         self.decoder, self.text, self.adapter, self.window = decoder, text, adapter, window_steps
-        self.overlap = max(bar_steps, window_steps // 2 // bar_steps * bar_steps)
-        assert self.overlap < self.window
+        self.overlap = window_steps - max(bar_steps, window_steps // 2 // bar_steps * bar_steps)
+        assert 0 < self.overlap < self.window
 
     @torch.inference_mode()
     def generate(

@@ -20,19 +20,19 @@ STREAMS = (StreamSpec("pose", ("energy", "accent", "height")), StreamSpec("face"
 LENGTH = 10
 
 
-def make_decoder(config: DecoderConfig = CONFIG) -> MusicDecoder:
+def make_decoder() -> MusicDecoder:
     """Random and in double precision (positions alone are float32), so that a deviation is one of meaning."""
     torch.manual_seed(3)
-    decoder = MusicDecoder(config).double().eval().requires_grad_(False)
+    decoder = MusicDecoder(CONFIG).double().eval().requires_grad_(False)
     for name, parameter in decoder.named_parameters():
         parameter.normal_(mean=1.0 if name.endswith("norm.weight") else 0.0, std=0.35)
     return decoder
 
 
-def make_adapter(num_layers: int = 3, window_steps: int = LENGTH, config: DecoderConfig = CONFIG) -> JointEmbeddingAdapter:
+def make_adapter(num_layers: int = 3, window_steps: int = LENGTH) -> JointEmbeddingAdapter:
     """Random, all gates open."""
     torch.manual_seed(4)
-    sizes = AdapterConfig(config.dim, num_layers, rank=4, window_steps=window_steps, streams=STREAMS)
+    sizes = AdapterConfig(CONFIG.dim, num_layers, rank=4, window_steps=window_steps, streams=STREAMS)
     adapter = JointEmbeddingAdapter(sizes).double().eval().requires_grad_(False)
     for parameter in adapter.parameters():
         parameter.normal_(std=0.5)

@@ -69,7 +69,8 @@ def test_one_wild_moment_neither_hides_the_rest_nor_leaves_the_range():
 def test_only_rows_where_somebody_is_seen_set_the_scale():
     motion, seen = np.full(500, 1.0), ALL.copy()
     motion[:200], seen[:200] = 50.0, False
-    assert np.allclose(normalise("pose", "energy", motion, seen)[200:], normalise("pose", "energy", np.full(500, 1.0), ALL)[0])
+    calm = normalise("pose", "energy", np.full(500, 1.0), ALL)
+    assert np.allclose(normalise("pose", "energy", motion, seen)[200:], calm[0])
     assert np.isfinite(normalise("pose", "energy", motion, np.zeros(500, bool))).all()
 
 
@@ -93,7 +94,8 @@ def test_a_stream_lands_on_a_beat_grid_that_begins_before_the_picture():
 def test_the_mask_follows_the_nearest_row():
     mask = np.ones(100, dtype=bool)
     mask[50:60] = False
-    found = condition({"gaze": stream(np.zeros(100), mask=mask)}, Timeline(Fraction(4), Fraction(50)), [StreamSpec("gaze", ("x",))])
+    given = {"gaze": stream(np.zeros(100), mask=mask)}
+    found = condition(given, Timeline(Fraction(4), Fraction(50)), [StreamSpec("gaze", ("x",))])
     times = np.arange(200) / 50
     hidden = times[~found["gaze"].mask]
     assert found["gaze"].mask.dtype == bool
@@ -103,7 +105,8 @@ def test_the_mask_follows_the_nearest_row():
 
 def test_streams_the_adapter_does_not_read_are_left_out_and_those_it_lacks_are_absent():
     given = {"gaze": stream(np.zeros(10)), "aura": stream(np.zeros(10))}
-    found = condition(given, GRID, [StreamSpec("gaze", ("x",)), StreamSpec("pose", ("energy",)), StreamSpec(FORM, FORM_DIMS)])
+    specs = [StreamSpec("gaze", ("x",)), StreamSpec("pose", ("energy",)), StreamSpec(FORM, FORM_DIMS)]
+    found = condition(given, GRID, specs)
     assert set(found) == {"gaze", FORM}
 
 
@@ -129,14 +132,14 @@ def test_the_form_stream_is_one_at_its_ends_and_falls_off_between():
 
 
 def test_the_form_of_a_cue_ends_at_a_bar_line_near_the_pictures_end():
-    for duration, start in ((Fraction(10), Fraction(0)), (Fraction(31, 3), Fraction(-7, 5)), (Fraction(1, 2), Fraction(0))):
-        timeline = Timeline(duration, beat_rate_hz(120), start)
+    for duration, start in (("10", "0"), ("31/3", "-7/5"), ("1/2", "0")):
+        timeline = Timeline(Fraction(duration), beat_rate_hz(120), Fraction(start))
         ending = condition({}, timeline, [StreamSpec(FORM, FORM_DIMS)])[FORM].values[:, 1]
         assert len(ending) == timeline.num_steps
         steps_left = -np.log(ending[0]) * 96
         assert steps_left % 48 == pytest.approx(0, abs=0.01) or steps_left % 48 == pytest.approx(48, abs=0.01)
-        end_s = float(start) + steps_left / 24
-        assert abs(end_s - float(duration)) <= 2.0  # a bar lasts two seconds
+        end_s = float(timeline.start) + steps_left / 24
+        assert abs(end_s - float(timeline.duration)) <= 2.0  # a bar lasts two seconds
 
 
 MOTION = {

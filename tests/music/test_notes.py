@@ -66,10 +66,10 @@ def test_random_notes_survive_being_written_and_read():
             values = [read_token(voice, t) for t in range(FIRST_ONSET, VOCAB_SIZE) if read_token(voice, t)]
             cuts = np.sort(rng.choice(200, size=12, replace=False))
             sustained = voice.kind in ("pitched", "chord")
-            events[voice.name] = [
-                Event(int(a), int(rng.integers(a + 1, b + 1)) if sustained else int(b), *values[rng.integers(len(values))])
-                for a, b in zip(cuts, [*cuts[1:], 200], strict=True)
-            ]
+            events[voice.name] = []
+            for a, b in zip(cuts, [*cuts[1:], 200], strict=True):
+                end = rng.integers(a + 1, b + 1) if sustained else b
+                events[voice.name].append(Event(int(a), int(end), *values[rng.integers(len(values))]))
         assert tokens_to_events(events_to_tokens(events, 200)) == events
 
 

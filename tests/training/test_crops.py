@@ -66,10 +66,10 @@ def test_drawn_crops_begin_on_bar_lines_and_favour_openings_and_endings():
     starts = []
     for _ in range(400):
         found = draw_crop(pieces, weights, WINDOW, rng)
-        start = -np.log(found.form.values[0, 0]) * 96  # the opening's fall tells where the crop begins
-        assert start % BAR_STEPS == pytest.approx(0, abs=0.02) or start % BAR_STEPS == pytest.approx(BAR_STEPS, abs=0.02)
+        bar = -np.log(found.form.values[0, 0]) * 96 / BAR_STEPS  # the opening's fall tells where the crop begins
+        assert bar == pytest.approx(round(bar), abs=1e-3)
         assert found.tokens.shape == (NUM_VOICES, WINDOW)
-        starts.append(round(start / BAR_STEPS))
+        starts.append(round(bar))
     starts = np.array(starts)
     assert 0.27 < (starts == 0).mean() < 0.45
     assert 0.15 < (starts >= 12).mean() < 0.4

@@ -25,7 +25,8 @@ class Run:
         self.body = nn.Sequential(nn.Linear(6, 8), nn.LayerNorm(8), nn.Linear(8, 8), nn.Tanh())
         self.head = nn.ModuleDict({"embed": nn.Embedding(5, 8), "out": nn.Linear(8, 3)})
         self.modules = {"body": self.body, "head": self.head}
-        self.optimizers = matrix_optimizers(list(self.modules.values()), matrix_lr=0.02, other_lr=0.02, weight_decay=0.01)
+        modules = list(self.modules.values())
+        self.optimizers = matrix_optimizers(modules, matrix_lr=0.02, other_lr=0.02, weight_decay=0.01)
         self.calls = 0
 
     def loss(self, rng: np.random.Generator) -> torch.Tensor:

@@ -5,7 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from expotion_cli.music.conditioning import ACTIVITY_FLOORS, ACTIVITY_LIMIT, EMBEDDED_STREAMS, FORM, form_stream, standardise
+from expotion_cli.music.conditioning import (
+    ACTIVITY_FLOORS,
+    ACTIVITY_LIMIT,
+    EMBEDDED_STREAMS,
+    FORM,
+    form_stream,
+    standardise,
+)
 from expotion_cli.music.notes import VOICE_INDEX, Event, events_to_tokens
 from expotion_cli.training.synth import accent_curve, dynamics_curve, hit_strength, smooth, synthesise
 
@@ -55,7 +62,8 @@ def test_motion_peaks_where_hits_are_far_more_than_with_other_music(people, name
 
 
 def test_people_differ_in_how_closely_they_follow(people):
-    own = [correlation(column(streams, "pose", "energy"), smooth(hit_strength(tokens), 1.2)) for tokens, streams in people]
+    hits = [smooth(hit_strength(tokens), 1.2) for tokens, _ in people]
+    own = [correlation(column(people[i][1], "pose", "energy"), hit) for i, hit in enumerate(hits)]
     assert np.std(own) > 0.03
 
 
@@ -66,26 +74,24 @@ def test_left_and_right_take_turns(people):
     assert np.mean([0.05 < share < 0.95 for share in shares]) > 0.5
 
 
+def mean_of(tokens_of, name: str, dim: str, is_minor: bool = False) -> float:
+    """The mean of a dimension over twelve people."""
+    made = [synthesise(tokens_of(i), 100, is_minor, np.random.default_rng(i)) for i in range(12)]
+    return float(np.mean([column(streams, name, dim) for streams in made]))
+
+
 def test_loud_music_moves_people_more_than_soft_music():
     soft, loud = ([Event(0, NUM_STEPS, level)] for level in (0, 7))
     drums = [Event(12 * beat, 12 * beat + 12, 1, 3) for beat in range(NUM_STEPS // 12)]
     means = []
     for dynamics in (soft, loud):
         tokens = events_to_tokens({"drums": drums, "dynamics": dynamics}, NUM_STEPS)
-        means.append(
-            np.mean([column(synthesise(tokens, 100, False, np.random.default_rng(i)), "pose", "energy").mean() for i in range(8)])
-        )
+        means.append(mean_of(lambda _, tokens=tokens: tokens, "pose", "energy"))
     assert means[1] > means[0] + 0.3
 
 
 def test_the_face_is_brighter_in_major_than_in_minor():
-    moods = {
-        is_minor: np.mean(
-            [column(synthesise(music(i), 100, is_minor, np.random.default_rng(i)), "face", "valence").mean() for i in range(12)]
-        )
-        for is_minor in (False, True)
-    }
-    assert moods[False] > moods[True] + 0.2
+    assert mean_of(music, "face", "valence") > mean_of(music, "face", "valence", is_minor=True) + 0.2
 
 
 def test_values_have_the_shape_and_limits_of_real_conditioning(people):
@@ -136,7 +142,8 @@ def test_silence_moves_nobody_much_and_breaks_nothing():
 
 def test_hits_weigh_voices_velocities_and_dynamics():
     def strength(voice: str, value: int, velocity: int, level: int) -> float:
-        return hit_strength(events_to_tokens({voice: [Event(6, 12, value, velocity)], "dynamics": [Event(0, 48, level)]}, 48))[6]
+        events = {voice: [Event(6, 12, value, velocity)], "dynamics": [Event(0, 48, level)]}
+        return hit_strength(events_to_tokens(events, 48))[6]
 
     assert strength("drums", 1, 3, 5) > strength("drums", 1, 0, 5) > 0
     assert strength("drums", 1, 3, 7) > strength("drums", 1, 3, 0) > 0

@@ -1,0 +1,184 @@
+"""The embedded model can be remade: corpus, decoder, adapter, export, and music from what was exported."""
+
+from __future__ import annotations
+
+import copy
+import json
+import shutil
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from expotion_cli import weights
+from expotion_cli.music.conditioning import FORM, StepStream, form_stream
+from expotion_cli.music.engine import CueRequest
+from expotion_cli.music.model import load_model
+from expotion_cli.training.loop import read_log
+from expotion_cli.training.mini import MiniSettings, MiniTrainer, drop_streams, held_out_crops
+
+LOOP = {"steps": 2, "warmup_steps": 1, "eval_every": 2, "save_every": 1, "seed": 1}
+OPTIMIZER = {"matrix_lr": 3e-3, "other_lr": 3e-3, "weight_decay": 0.0}
+TINY = MiniSettings(
+    corpus={
+        "shares": {"composed": 1.0},
+        "build": {"num_composed": 20, "seed": 1, "chorales": False, "workers": 1, "held_out_share": 0.15},
+    },
+    decoder={"dim": 32, "num_layers": 1, "num_heads": 2, "ffn_dim": 64},
+    text={"vocab_size": 300, "d_model": 16, "d_kv": 8, "d_ff": 32, "num_layers": 1, "num_heads": 2},
+    adapter={"num_layers": 1, "rank": 4, "window_steps": 96},
+    pretrain={"batch": 2, "text_dropout": 0.1, "optimizer": OPTIMIZER, "loop": LOOP},
+    adapt={
+        "batch": 2, "warm_up_steps": 10, "text_dropout": 0.1, "drop_all": 0.1, "drop_each": 0.2,
+        "optimizer": OPTIMIZER, "loop": LOOP,
+    },
+)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory) -> tuple[Path, Path]:
+    """(work folder, exported model folder)"""
+    root = tmp_path_factory.mktemp("mini")
+    MiniTrainer(root / "work", TINY).run(root / "models" / "tiny-mini")
+    return root / "work", root / "models" / "tiny-mini"
+
+
+def compose(model) -> np.ndarray:
+    tempo = model.tempo({}, Fraction(2), (100, 100))
+    timeline = model.codec.timeline(Fraction(2), tempo)
+    request = CueRequest("calm piano", timeline, model.condition({}, timeline), 3)
+    ((_, tokens),) = model.generate([request])
+    assert tokens.shape == (8, timeline.num_steps)
+    return tokens
+
+
+def test_what_is_exported_loads_by_path_and_composes(made):
+    _, folder = made
+    model = load_model(str(folder), device="cpu", adapter=folder / "adapter")
+    assert model.codec.name == "notes" and model.engine.window == 96
+    assert set(model.streams) == {"pose", "face", "flow"}
+    tokens = compose(model)
+    assert len(np.unique(tokens)) > 5
+    assert load_model(str(folder), device="cpu", adapter="none").engine.window == 96
+
+
+def test_what_is_exported_is_a_shipped_model_with_a_manifest_of_all_its_files(made, monkeypatch):
+    _, folder = made
+    monkeypatch.setattr(weights, "shipped_folder", lambda name: folder.parent)
+    model = load_model("tiny-mini", device="cpu")
+    assert "own" in model.adapter_name
+    listed = {file.path for file in weights.find_manifest("tiny-mini", "music").files}
+    assert listed == {path for path in folder.rglob("*") if path.is_file()}
+    path_model = load_model(str(folder), device="cpu", adapter=folder / "adapter")
+    assert model.digest == path_model.digest and np.array_equal(compose(model), compose(path_model))
+
+
+def test_exported_weights_are_the_trained_ones(made):
+    work, folder = made
+    model = load_model(str(folder), device="cpu", adapter=folder / "adapter")
+    trained = torch.load(work / "pretrain" / "checkpoint.pt", weights_only=True)["modules"]["decoder"]
+    for name, tensor in model.decoder.state_dict().items():
+        assert torch.equal(tensor, trained[name].half().float())
+    gates = torch.load(work / "adapt" / "checkpoint.pt", weights_only=True)["modules"]["adapter"]["gates"]
+    assert gates.abs().max() > 0 and torch.equal(model.adapter.gates, gates.half().float())
+
+
+def test_the_facts_tell_of_corpus_losses_and_statistics(made):
+    work, folder = made
+    facts = json.loads((folder / "training.json").read_text())
+    assert facts["corpus"]["train_pieces"] + facts["corpus"]["held_out_pieces"] == 20
+    assert facts["corpus"]["held_out_pieces"] > 0 and facts["corpus"]["scores"] == []
+    assert sum(facts["corpus"]["styles"].values()) == facts["corpus"]["train_pieces"]
+    assert 0 < facts["unigram"]["all"] < facts["unigram"]["onset"]
+    assert facts["pretrain"] == read_log(work / "pretrain" / "held_out.csv")
+    assert {"all", "onset", "shuffled_onset", "unseen_onset", "off_onset", "gate"} <= set(facts["adapt"][-1])
+    density = facts["statistics"]["density"]
+    assert 0 < density["p5"] < density["p50"] < density["p95"]
+
+
+def test_a_second_run_trains_nothing_and_exports_the_same_files(made, tmp_path):
+    work, folder = made
+    again = shutil.copytree(work, tmp_path / "work")
+    MiniTrainer(again, TINY).run(tmp_path / "again")
+    weight_files = ("model.safetensors", "adapter/adapter_model.safetensors", "adapter/adapter_config.json")
+    for name in (*weight_files, "tokenizer.json", "config.json", "training.json"):
+        assert (tmp_path / "again" / name).read_bytes() == (folder / name).read_bytes(), name
+
+
+def test_an_adapter_stage_lost_is_remade_to_the_same_bits(made, tmp_path):
+    work, folder = made
+    again = shutil.copytree(work, tmp_path / "work")
+    shutil.rmtree(again / "adapt")
+    MiniTrainer(again, TINY).run(tmp_path / "again")
+    name = "adapter/adapter_model.safetensors"
+    assert (tmp_path / "again" / name).read_bytes() == (folder / name).read_bytes()
+
+
+def test_another_seed_trains_another_decoder(made, tmp_path):
+    work, _ = made
+    shutil.copytree(work / "corpus", tmp_path / "corpus")
+    other = copy.deepcopy(TINY)
+    other.pretrain["loop"]["seed"] = 2
+    trainer = MiniTrainer(tmp_path, other)
+    decoder, _ = trainer.pretrain(trainer.corpus())
+    trained = torch.load(work / "pretrain" / "checkpoint.pt", weights_only=True)["modules"]["decoder"]
+    assert not torch.equal(decoder.lm_heads[0].weight, trained["lm_heads.0.weight"])
+
+
+def test_held_out_crops_come_from_pieces_never_trained_on(made):
+    work, _ = made
+    corpus = MiniTrainer(work, TINY).corpus()
+    crops = held_out_crops(corpus, 96)
+    assert len(crops) == len(corpus.held_out)
+    assert not set(corpus.held_out) & set(corpus.train)
+    assert all(any(c.attributes is corpus.attributes[n] for n in corpus.held_out) for c in crops)
+    assert np.array_equal(crops[0].tokens, corpus.piece(corpus.held_out[0])[:, :96])
+
+
+def streams() -> dict[str, StepStream]:
+    seen = {name: StepStream(np.ones((10, 2), np.float32), np.ones(10, bool)) for name in ("pose", "face", "flow")}
+    return {**seen, FORM: form_stream(10)}
+
+
+def test_dropped_streams_are_masked_all_at_once_or_each_alone_and_the_form_stays():
+    rng = np.random.default_rng(0)
+    drawn = [drop_streams(streams(), 0.2, 0.3, rng) for _ in range(1500)]
+    seen = np.array([[found[name].mask.all() for name in ("pose", "face", "flow")] for found in drawn])
+    assert all(found[FORM].mask.all() for found in drawn)
+    assert (~seen).mean() == pytest.approx(0.2 + 0.8 * 0.3, abs=0.03)
+    assert (~seen).all(axis=1).mean() == pytest.approx(0.2 + 0.8 * 0.3**3, abs=0.03)
+    assert not any(drop_streams(streams(), 1.0, 0.0, rng)["pose"].mask)
+    assert drop_streams(streams(), 0.0, 0.0, rng)["pose"].mask.all()
+
+
+def test_dropping_leaves_the_given_streams_alone():
+    given = streams()
+    drop_streams(given, 1.0, 1.0, np.random.default_rng(0))
+    assert given["pose"].mask.all()
+
+
+def test_the_condition_of_a_batch_holds_its_last_row_for_the_start_tokens_place(made):
+    work, _ = made
+    trainer = MiniTrainer(work, TINY)
+    model = load_model(str(made[1]), device="cpu", adapter=made[1] / "adapter")
+    rng = np.random.default_rng(0)
+    rows = {
+        spec.name: StepStream(rng.random((96, len(spec.dims))).astype(np.float32), np.ones(96, bool))
+        for spec in model.adapter.config.streams
+    }
+    condition = trainer.condition_batch(model.adapter, [rows, rows])
+    assert condition.shape == (2, 97, model.adapter.config.input_dim)
+    assert torch.equal(condition[:, 96], condition[:, 95])
+    joined = np.concatenate([rows[spec.name].values for spec in model.adapter.config.streams], axis=1)
+    assert np.array_equal(condition[0, :96].numpy(), joined)
+
+
+def test_the_shipped_training_recipe_makes_a_model_of_a_few_million_parameters():
+    settings = MiniSettings.load()
+    trainer = MiniTrainer(Path("unused"), settings)
+    decoder = trainer.build_decoder()
+    assert 2e6 <= sum(p.numel() for p in decoder.parameters()) <= 8e6
+    assert trainer.window % 48 == 0 and settings.adapter["num_layers"] <= settings.decoder["num_layers"]
+    assert torch.equal(decoder.lm_heads[0].weight, trainer.build_decoder().lm_heads[0].weight)
