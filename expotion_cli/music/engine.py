@@ -11,6 +11,7 @@ window as its beginning, and the condition moves along with the picture.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -30,6 +31,7 @@ from expotion_cli.storage import digest_bytes, digest_of
 from expotion_cli.timing import Timeline
 
 BLOCK_CUES = 4
+SMALL_DIM = 512
 
 
 @dataclass(frozen=True)
@@ -106,7 +108,7 @@ class Engine:
 
         Args:
             requests: the cues.
-            batch_size: cues in flight at once; "auto" for one block. It never changes a cue's tokens.
+            batch_size: cues decoded together, at most a block's; "auto" for a block. It never changes a cue's tokens.
             on_progress: called with (steps done, steps in all) of the block at hand.
 
         Yields:
@@ -127,8 +129,26 @@ class Engine:
             step = min(size, BLOCK_CUES)
             for start in range(0, len(indices), step):
                 chosen = indices[start : start + step]
-                block = _Block(self, [requests[i] for i in chosen])
-                yield from zip(chosen, block.run(on_progress), strict=True)
+                with _calm_threads(self.decoder):
+                    found = _Block(self, [requests[i] for i in chosen]).run(on_progress)
+                yield from zip(chosen, found, strict=True)
+
+
+@contextlib.contextmanager
+def _calm_threads(decoder: MusicDecoder) -> Iterator[None]:
+    """One thread for a small decoder on a CPU, whose products are too short to be worth handing out.
+
+    With more, the threads' meeting points cost more than the work, many times more on a busy machine; and rounding
+    would depend on the number of cores.
+    """
+    threads = torch.get_num_threads()
+    is_small = decoder.device.type == "cpu" and decoder.config.dim <= SMALL_DIM
+    try:
+        if is_small:
+            torch.set_num_threads(1)
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 class _Block:

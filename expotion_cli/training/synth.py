@@ -77,6 +77,14 @@ def smooth(values: np.ndarray, sigma_steps: float) -> np.ndarray:
     return np.convolve(padded, kernel / kernel.sum(), mode="valid")
 
 
+def shift(values: np.ndarray, steps: int) -> np.ndarray:
+    """Move a curve later (or, with negative steps, earlier); what comes in at the edge is 0. [S] → [S]."""
+    moved = np.zeros_like(values)
+    size = len(values)
+    moved[max(0, steps) : size + min(0, steps)] = values[max(0, -steps) : size - max(0, steps)]
+    return moved
+
+
 def accent_curve(hits: np.ndarray) -> np.ndarray:
     """The hardest hits alone: what stands out of the beats around it. [S] → [S]."""
     around = smooth(hits, 1.5 * STEPS_PER_BEAT)
@@ -137,7 +145,7 @@ class _Person:
     def __init__(self, rng, step_hz, num_steps, hits, accents, level, loudness):
         self.rng, self.step_hz, self.num_steps, self.level, self.loudness = rng, step_hz, num_steps, level, loudness
         delay = int(round(rng.uniform(-0.05, 0.06) * step_hz))
-        self.hits, self.accent_hits = np.roll(hits, delay), np.roll(accents, delay)
+        self.hits, self.accent_hits = shift(hits, delay), shift(accents, delay)
         self.sharpness = rng.uniform(0.03, 0.09) * step_hz
         self.attention = rng.uniform(0.55, 0.97)  # share of the energy that is short-term following
         self.balance = 0.5 + 0.45 * np.tanh(self.drift(1.0))
