@@ -12,16 +12,14 @@ import subprocess
 import sys
 import tempfile
 import threading
-import tomllib
 from pathlib import Path
 
 import numpy as np
 
-from expotion_cli import storage
-from expotion_cli.assets import shipped_folder
-from expotion_cli.errors import DecodeError, MissingLibraryError, WeightsError
+from expotion_cli.errors import DecodeError, MissingLibraryError
 from expotion_cli.vision import worker as protocol
 from expotion_cli.vision.encoder import Picture
+from expotion_cli.weights import find_manifest
 
 SYSTEM_LIBRARIES = {
     "libGL.so.1": "libgl1",
@@ -44,22 +42,9 @@ def task_file(kind: str) -> tuple[Path, str]:
     Raises:
         WeightsError: the manifest or the file is missing, or the file differs from what the manifest pins.
     """
-    folder = shipped_folder("models")
-    manifest_path = folder / f"mediapipe-{kind}.toml"
-    try:
-        entry = tomllib.loads(manifest_path.read_text(encoding="utf-8"))["files"][0]
-        path, pinned = folder / entry["path"], entry["sha256"]
-    except (OSError, tomllib.TOMLDecodeError, KeyError, IndexError) as error:
-        raise WeightsError(
-            f"The encoder's manifest can't be read ({error}).", path=manifest_path, remedy="Install the package again."
-        ) from error
-    if not path.is_file():
-        raise WeightsError("The encoder's weights are missing.", path=path, remedy="Install the package again.")
-    if storage.digest_file(path) != pinned:
-        raise WeightsError(
-            "The encoder's weights are not the ones its manifest pins.", path=path, remedy="Install the package again."
-        )
-    return path, pinned
+    manifest = find_manifest(f"mediapipe-{kind}", "encoder")
+    manifest.require()
+    return manifest.files[0].path, manifest.files[0].sha256
 
 
 @functools.cache

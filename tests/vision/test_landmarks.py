@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from expotion_cli import weights
 from expotion_cli.errors import DecodeError, MissingLibraryError, WeightsError
 from expotion_cli.vision import landmarks, streams
 from expotion_cli.vision.encoder import Picture
@@ -43,20 +44,21 @@ def test_what_is_left_still_runs_without_the_library(without_libgl, moving_patch
 
 
 def test_damaged_weights_are_noticed_before_they_are_used(tmp_path, monkeypatch):
-    shipped = landmarks.shipped_folder("models")
+    shipped = weights.shipped_folder("models")
     (tmp_path / "mediapipe").mkdir()
     manifest = (shipped / "mediapipe-face.toml").read_text()
     (tmp_path / "mediapipe-face.toml").write_text(manifest)
-    weights = bytearray((shipped / "mediapipe" / "face_landmarker.task").read_bytes())
-    weights[1000] ^= 1
-    (tmp_path / "mediapipe" / "face_landmarker.task").write_bytes(weights)
-    monkeypatch.setattr(landmarks, "shipped_folder", lambda _: tmp_path)
+    content = bytearray((shipped / "mediapipe" / "face_landmarker.task").read_bytes())
+    content[1000] ^= 1
+    (tmp_path / "mediapipe" / "face_landmarker.task").write_bytes(content)
+    monkeypatch.setattr(weights, "shipped_folder", lambda _: tmp_path)
     landmarks.task_file.cache_clear()
     try:
-        with pytest.raises(WeightsError, match="not the ones its manifest pins"):
+        with pytest.raises(WeightsError, match="damaged"):
             landmarks.task_file("face")
-        with pytest.raises(WeightsError, match="can't be read"):
-            landmarks.task_file("pose")
+        (tmp_path / "mediapipe" / "face_landmarker.task").unlink()
+        with pytest.raises(WeightsError, match="missing"):
+            landmarks.task_file("face")
     finally:
         landmarks.task_file.cache_clear()
 
