@@ -60,6 +60,14 @@ EMBEDDED_STREAMS = (
 """What the embedded model's adapter reads."""
 
 
+MOTION_RATE_HZ = 25.0
+_WITNESSES = {
+    "pose": ("energy", "accent"),
+    "face": ("head_speed", "head_accent"),
+    "flow": ("energy", "accent"),
+}
+
+
 class SeenStream(Protocol):
     """What is needed of an embedding stream (`vision.EmbeddingStream` is one)."""
 
@@ -177,28 +185,23 @@ def _ending_step(timeline: Timeline) -> float:
 
 
 def motion_signal(streams: Mapping[str, SeenStream], duration_s: float) -> tuple[np.ndarray, np.ndarray, float]:
-    """One curve of motion energy and one of accents, from the best witness there is: pose, else face, else flow.
+    """One curve of motion energy and one of accents: the mean of all witnesses, whose errors are not each other's.
 
-    A witness counts if it saw somebody at least half of the time; with none, both curves are flat.
+    Witnesses are pose, face and flow; one counts if it saw somebody at least half of the time. With none, both curves
+    are flat.
 
     Returns:
         ([T] energy, [T] accents, rows a second), normalised.
     """
-    for name, energy_dim, accent_dim in (
-        ("pose", "energy", "accent"),
-        ("face", "head_speed", "head_accent"),
-        ("flow", "energy", "accent"),
-    ):
+    times = np.arange(max(1, int(duration_s * MOTION_RATE_HZ))) / MOTION_RATE_HZ
+    heard = []
+    for name, dims in _WITNESSES.items():
         stream = streams.get(name)
         if stream is None or not len(stream.mask) or stream.mask.mean() < 0.5:
             continue
-        if energy_dim not in stream.dims or accent_dim not in stream.dims:
-            continue
-        curves = [
-            np.where(stream.mask, normalise(name, dim, stream.values[:, stream.dims.index(dim)], stream.mask), 0)
-            for dim in (energy_dim, accent_dim)
-        ]
-        return curves[0], curves[1], float(stream.rate_hz)
-    rate_hz = 25.0
-    flat = np.zeros(max(1, int(duration_s * rate_hz)))
-    return flat, flat, rate_hz
+        if all(dim in stream.dims for dim in dims):
+            columns = [normalise(name, dim, stream.values[:, stream.dims.index(dim)], stream.mask) for dim in dims]
+            seen = np.stack(columns, axis=1) * stream.mask[:, None]
+            heard.append(resample_rows(seen, stream.rate_hz, times))
+    energy, accents = np.mean(heard, axis=0).T if heard else np.zeros((2, len(times)))
+    return energy, accents, MOTION_RATE_HZ
