@@ -24,6 +24,7 @@ DIGEST_FORMAT = 1
 
 PER_CLIP = "per-clip"
 MIX_MODES = ("replace", "under")
+AUDIO_CODECS = ("auto", "aac", "flac", "opus")
 MAX_SEED = 2**31 - 1
 
 
@@ -140,6 +141,7 @@ class Mix:
     under_lu: float = _number(12.0, 0.0, 40.0, "how far the music stays below the clip's sound, in LU")
     fade_in_s: float = _number(0.05, 0.0, 30.0, "fade at the beginning, in seconds")
     fade_out_s: float = _number(1.0, 0.0, 30.0, "fade at the end, in seconds")
+    audio_codec: str = _choice("auto", AUDIO_CODECS, "auto: Opus in WebM, AAC elsewhere; MKV also takes flac")
 
 
 @dataclass(frozen=True)

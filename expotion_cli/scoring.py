@@ -245,6 +245,7 @@ def finish(
         destination,
         target_lufs=recipe.loudness.lufs,
         peak_dbtp=recipe.loudness.peak_dbtp,
+        audio_codec=None if recipe.mix.audio_codec == "auto" else recipe.mix.audio_codec,
         metadata=dict(tags or {}),
     )
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from expotion_cli import scoring
-from expotion_cli.errors import RecipeError, UnknownNameError
+from expotion_cli.errors import RecipeError, UnknownNameError, UsageError
 from expotion_cli.media.decode import read_audio
 from expotion_cli.media.probe import probe
 from expotion_cli.recipe import load_recipe, recipe_names
@@ -118,3 +118,14 @@ def test_under_keeps_the_clips_own_sound_and_replace_drops_it(make_video, tmp_pa
         spectrum = np.abs(np.fft.rfft(read_audio(tmp_path / f"{mode}.mp4", rate)[0, :rate]))
         levels[mode] = 20 * np.log10(spectrum[328:333].max() / spectrum[998:1003].max())
     assert levels["replace"] < -40 and levels["under"] > 6
+
+
+def test_the_audio_codec_can_be_chosen_where_the_container_takes_it(make_video, tmp_path):
+    clip = probe(make_video(tmp_path / "in.mp4", duration_s=1.0))
+    rate = 44_100
+    music = np.tile(np.sin(2 * np.pi * 440 * np.arange(rate) / rate), (2, 1)).astype(np.float32) * 0.2
+    recipe = load_recipe("cinematic", {"mix.audio_codec": "flac"})
+    scoring.finish(clip, scoring.Score(music, rate, None), recipe, tmp_path / "out.mkv")
+    assert probe(tmp_path / "out.mkv").audio.codec == "flac"
+    with pytest.raises(UsageError, match="flac sound doesn't go into .webm"):
+        scoring.finish(clip, scoring.Score(music, rate, None), recipe, tmp_path / "out.webm")

@@ -86,6 +86,9 @@ def score(
     ] = None,
     fade_in: Annotated[float | None, typer.Option(help="Seconds.", rich_help_panel=SOUND)] = None,
     fade_out: Annotated[float | None, typer.Option(help="Seconds.", rich_help_panel=SOUND)] = None,
+    audio_codec: Annotated[
+        str | None, typer.Option(help="auto, aac, flac or opus; what the container takes.", rich_help_panel=SOUND)
+    ] = None,
     soundfont: Annotated[
         Path | None, typer.Option(help="A General-MIDI .sf2 file, for finer instruments.", rich_help_panel=SOUND)
     ] = None,
@@ -144,6 +147,7 @@ def score(
         "--mix": {"mix.mode": _given(mix)},
         "--fade-in": {"mix.fade_in_s": _given(fade_in)},
         "--fade-out": {"mix.fade_out_s": _given(fade_out)},
+        "--audio-codec": {"mix.audio_codec": _given(audio_codec)},
     }
     chosen = load_recipe(recipe)
     for flag, values in flags.items():

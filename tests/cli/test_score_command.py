@@ -117,6 +117,7 @@ def test_input_lists_recursion_midi_and_batch_size(score, clip_folder, tmp_path)
         ("--lufs", "3", "--lufs"),
         ("--peak", "3", "--peak"),
         ("--mix", "beside", "--mix"),
+        ("--audio-codec", "mp3", "--audio-codec"),
         ("--fade-in", "-1", "--fade-in"),
         ("--fade-out", "1000", "--fade-out"),
         ("--batch-size", "0", "--batch-size"),
