@@ -6,7 +6,7 @@ import torch
 
 from expotion_cli.music.adapter import AdapterConfig, JointEmbeddingAdapter, StreamSpec
 from expotion_cli.music.decoder import DecoderConfig, MusicDecoder
-from expotion_cli.training.locality import look_at_the_moment
+from expotion_cli.training.locality import GATE_START, look_at_the_moment
 
 CONFIG = DecoderConfig(dim=48, num_layers=2, num_heads=3, ffn_dim=64, num_codebooks=2, vocab_size=9, text_dim=8)
 WINDOW = 48
@@ -44,10 +44,11 @@ def test_after_the_warm_up_heads_look_near_their_own_moment():
     assert distance_looked(decoder, adapter) < 0.5 * before
 
 
-def test_the_warm_up_leaves_gates_shut_and_the_decoder_as_it_was():
+def test_the_warm_up_opens_every_gate_a_little_and_leaves_the_decoder_as_it_was():
     decoder, adapter = fresh()
     before = {name: tensor.clone() for name, tensor in decoder.state_dict().items()}
+    assert torch.equal(adapter.gates, torch.zeros(2)), "a fresh adapter changes nothing"
     look_at_the_moment(adapter, decoder, condition_of, steps=3)
-    assert torch.equal(adapter.gates, torch.zeros(2)) and not adapter.missing["pose"].any()
+    assert torch.equal(adapter.gates, torch.full((2,), GATE_START)) and not adapter.missing["pose"].any()
     assert all(torch.equal(tensor, before[name]) for name, tensor in decoder.state_dict().items())
     assert all(parameter.grad is None for parameter in adapter.parameters())
