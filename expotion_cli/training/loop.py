@@ -56,7 +56,14 @@ def step_generator(seed: int, step: int) -> np.random.Generator:
     return np.random.Generator(np.random.Philox(key=[seed, step]))
 
 
-def matrix_optimizers(modules: Sequence[nn.Module], *, matrix_lr: float, other_lr: float, weight_decay: float) -> list:
+def matrix_optimizers(
+    modules: Sequence[nn.Module],
+    *,
+    matrix_lr: float,
+    other_lr: float,
+    weight_decay: float,
+    gate_lr: float | None = None,
+) -> list:
     """Muon for the hidden matrices, AdamW for embeddings, heads, norms and gates.
 
     Args:
@@ -64,16 +71,20 @@ def matrix_optimizers(modules: Sequence[nn.Module], *, matrix_lr: float, other_l
         matrix_lr: learning rate of Muon, on AdamW's scale.
         other_lr: learning rate of AdamW.
         weight_decay: of both.
+        gate_lr: learning rate of the gates; that of all others by default.
     """
-    matrices, others = [], []
+    matrices, others, gates = [], [], []
     for module in modules:
         for name, parameter in module.named_parameters():
             if parameter.requires_grad:
                 is_matrix = parameter.ndim == 2 and not any(s in name for s in ("embed", "lm_heads", "shared", "bias"))
-                (matrices if is_matrix else others).append(parameter)
+                (gates if name == "gates" else matrices if is_matrix else others).append(parameter)
+    groups = [{"params": others}]
+    if gates:
+        groups.append({"params": gates, "lr": other_lr if gate_lr is None else gate_lr})
     return [
         torch.optim.Muon(matrices, lr=matrix_lr, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw"),
-        torch.optim.AdamW(others, lr=other_lr, weight_decay=0.0, betas=(0.9, 0.98), fused=True),
+        torch.optim.AdamW(groups, lr=other_lr, weight_decay=0.0, betas=(0.9, 0.98), fused=True),
     ]
 
 

@@ -147,13 +147,13 @@ class _Person:
         delay = int(round(rng.uniform(-0.05, 0.06) * step_hz))
         self.hits, self.accent_hits = shift(hits, delay), shift(accents, delay)
         self.sharpness = rng.uniform(0.03, 0.09) * step_hz
-        self.attention = rng.uniform(0.55, 0.97)  # share of the energy that is short-term following
+        self.attention = rng.uniform(0.7, 1.0)  # share of the energy that is short-term following
         self.balance = 0.5 + 0.45 * np.tanh(self.drift(1.0))
         self.noise = 0.1
 
     def meet_stream(self) -> None:
         """Another sensor looks at the same person: its own noise."""
-        self.noise = self.rng.uniform(0.03, 0.25)
+        self.noise = self.rng.uniform(0.03, 0.15)
 
     def drift(self, amount: float, seconds: float = 1.5) -> np.ndarray:
         """Slow coloured noise of this standard deviation. [S]."""
@@ -193,4 +193,4 @@ class _Person:
             for _ in range(self.rng.integers(1, 4)):
                 start = self.rng.integers(self.num_steps)
                 mask[start : start + int(self.rng.uniform(0.2, 3.0) * self.step_hz)] = False
-        return mask & (self.rng.random() > 0.25)
+        return mask & (self.rng.random() > 0.1)
