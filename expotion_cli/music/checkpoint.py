@@ -209,6 +209,14 @@ def fill(module: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:
     module.load_state_dict(dict(tensors))
 
 
+def transformers_name(name: str) -> str:
+    """A decoder parameter's name in the transformers format; the inverse of how checkpoints are read."""
+    for prefix, own in sorted(_PREFIXES.items(), key=lambda item: -len(item[1])):
+        if name.startswith(own):
+            return prefix + name.removeprefix(own)
+    raise AssertionError(name)  # the empty prefix fits every name
+
+
 def _decoder_tensors(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     renamed = {}
     for name, tensor in tensors.items():

@@ -15,7 +15,7 @@ from torch import Tensor
 from expotion_cli import storage
 from expotion_cli.evaluation.notes import statistics
 from expotion_cli.music.adapter import JointEmbeddingAdapter
-from expotion_cli.music.checkpoint import CONFIG_FILE, WEIGHTS_FILE, save_adapter
+from expotion_cli.music.checkpoint import CONFIG_FILE, WEIGHTS_FILE, save_adapter, transformers_name
 from expotion_cli.music.decoder import MusicDecoder
 from expotion_cli.music.text import TextEncoder
 from expotion_cli.timing import STEPS_PER_BEAT
@@ -58,13 +58,7 @@ def export_mini(
             "model_type": "musicgen",
             "codec": "notes",
             "window_steps": trainer.window,
-            "text_encoder": {
-                "model_type": "t5",
-                **trainer.settings.text,
-                "dropout_rate": 0.0,
-                "pad_token_id": 0,
-                "eos_token_id": 1,
-            },
+            "text_encoder": {"model_type": "t5", **trainer.text_settings},
             "decoder": {
                 "model_type": "musicgen_decoder",
                 "hidden_size": config.dim,
@@ -90,14 +84,7 @@ def model_tensors(decoder: MusicDecoder, text: TextEncoder) -> dict[str, Tensor]
     """All weights under the names of the transformers format."""
     tensors = {}
     for name, tensor in decoder.state_dict().items():
-        prefix = (
-            "decoder."
-            if name.startswith("lm_heads")
-            else ""
-            if name.startswith("enc_to_dec")
-            else "decoder.model.decoder."
-        )
-        tensors[prefix + name] = tensor
+        tensors[transformers_name(name)] = tensor
     for name, tensor in text.model.state_dict().items():
         if name != "encoder.embed_tokens.weight":  # the same table as shared.weight
             tensors["text_encoder." + name] = tensor

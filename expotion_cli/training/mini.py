@@ -111,6 +111,11 @@ class MiniTrainer:
                     parameter.data /= (3 * config.num_layers) ** 0.5
         return decoder.to(self.device)
 
+    @property
+    def text_settings(self) -> dict:
+        """The text encoder's config: the recipe's sizes, and the tokenizer's special tokens."""
+        return {**self.settings.text, "dropout_rate": 0.0, "pad_token_id": 0, "eos_token_id": 1}
+
     def build_text_encoder(self, corpus: Corpus) -> TextEncoder:
         """A small T5 encoder with a tokenizer made from captions of the training pieces."""
         from transformers import T5Config, T5EncoderModel
@@ -121,7 +126,7 @@ class MiniTrainer:
             rng = np.random.default_rng(0)
             captions = [caption(piece.attributes, rng) for piece in pieces(corpus, corpus.train) for _ in range(2)]
             train_tokenizer(captions, folder / "tokenizer.json", self.settings.text["vocab_size"])
-        config = T5Config(**self.settings.text, dropout_rate=0.0, pad_token_id=0, eos_token_id=1)
+        config = T5Config(**self.text_settings)
         return TextEncoder(T5EncoderModel(config), load_tokenizer(folder)).to(self.device)
 
     def pretrain(self, corpus: Corpus) -> tuple[MusicDecoder, TextEncoder]:

@@ -7,13 +7,10 @@ Where no face is ever seen all values are zero.
 
 from __future__ import annotations
 
-from fractions import Fraction
-
 import numpy as np
 
-from expotion_cli.timing import exact, num_rows
 from expotion_cli.vision import landmarks, signals
-from expotion_cli.vision.encoder import RATE_HZ, Dim, Picture
+from expotion_cli.vision.encoder import RATE_HZ, Dim
 from expotion_cli.vision.worker import FACE_COLUMNS, NUM_BLENDSHAPES
 
 FACE_SIZE_CM = 16.0
@@ -53,51 +50,16 @@ DIMS: tuple[Dim, ...] = (
 )
 
 
-class FaceEncoder:
+class FaceEncoder(landmarks.LandmarkEncoder):
     """Encodes a clip's face; see `DIMS`."""
 
     name = "face"
     version = "1"
-    rate_hz = RATE_HZ
     dims = tuple(dim.name for dim in DIMS)
 
-    def __init__(self) -> None:
-        self._worker: landmarks.LandmarkWorker | None = None
-        self._times: list[float] = []
-
-    @staticmethod
-    def unavailable() -> str | None:
-        """Why this encoder can't run on this machine, or None."""
-        return landmarks.missing_reason()
-
-    def identity(self) -> dict:
-        """See `encoder.Encoder`."""
-        return {"name": self.name, "version": self.version, "rate_hz": self.rate_hz,
-                "weights": landmarks.task_file("face")[1]}  # fmt: skip
-
-    def begin(self) -> None:
-        """See `encoder.Encoder`."""
-        self.close()
-        self._times = []
-        self._worker = landmarks.acquire("face")
-        self._worker.begin()
-
-    def feed(self, picture: Picture) -> None:
-        """See `encoder.Encoder`."""
-        self._worker.feed(picture)
-        self._times.append(picture.time_s)
-
-    def finish(self, duration: Fraction) -> tuple[np.ndarray, np.ndarray]:
-        """See `encoder.Encoder`."""
-        raw = self._worker.finish()
-        self.close()
-        return face_features(np.array(self._times), raw, num_rows(duration, exact(self.rate_hz)))
-
-    def close(self) -> None:
-        """See `encoder.Encoder`."""
-        if self._worker is not None:
-            landmarks.release(self._worker)
-            self._worker = None
+    def read(self, times: np.ndarray, raw: np.ndarray, rows: int) -> tuple[np.ndarray, np.ndarray]:
+        """See `landmarks.LandmarkEncoder`."""
+        return face_features(times, raw, rows)
 
 
 def face_features(times_s: np.ndarray, raw: np.ndarray, rows: int) -> tuple[np.ndarray, np.ndarray]:

@@ -12,13 +12,15 @@ import subprocess
 import sys
 import tempfile
 import threading
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 
 from expotion_cli.errors import DecodeError, MissingLibraryError
+from expotion_cli.timing import exact, num_rows
 from expotion_cli.vision import worker as protocol
-from expotion_cli.vision.encoder import Picture
+from expotion_cli.vision.encoder import RATE_HZ, Picture
 from expotion_cli.weights import find_manifest
 
 SYSTEM_LIBRARIES = {
@@ -223,6 +225,59 @@ def release(worker: LandmarkWorker) -> None:
         return
     with _idle_lock:
         _idle.setdefault(worker.kind, []).append(worker)
+
+
+class LandmarkEncoder:
+    """What the encoders on MediaPipe's landmarks have in common; each adds its names and reads the landmarks."""
+
+    name: str
+    version: str
+    rate_hz = RATE_HZ
+
+    def __init__(self) -> None:
+        self._worker: LandmarkWorker | None = None
+        self._times: list[float] = []
+        self._aspect = 1.0
+
+    @staticmethod
+    def unavailable() -> str | None:
+        """Why this encoder can't run on this machine, or None."""
+        return missing_reason()
+
+    def identity(self) -> dict:
+        """See `encoder.Encoder`."""
+        weights = task_file(self.name)[1]
+        return {"name": self.name, "version": self.version, "rate_hz": self.rate_hz, "weights": weights}
+
+    def begin(self) -> None:
+        """See `encoder.Encoder`."""
+        self.close()
+        self._times = []
+        self._worker = acquire(self.name)
+        self._worker.begin()
+
+    def feed(self, picture: Picture) -> None:
+        """See `encoder.Encoder`."""
+        height, width = picture.rgb.shape[:2]
+        self._aspect = width / height
+        self._worker.feed(picture)
+        self._times.append(picture.time_s)
+
+    def finish(self, duration: Fraction) -> tuple[np.ndarray, np.ndarray]:
+        """See `encoder.Encoder`."""
+        raw = self._worker.finish()
+        self.close()
+        return self.read(np.array(self._times), raw, num_rows(duration, exact(self.rate_hz)))
+
+    def close(self) -> None:
+        """See `encoder.Encoder`."""
+        if self._worker is not None:
+            release(self._worker)
+            self._worker = None
+
+    def read(self, times: np.ndarray, raw: np.ndarray, rows: int) -> tuple[np.ndarray, np.ndarray]:
+        """Values and mask from the worker's columns at the pictures' times."""
+        raise NotImplementedError
 
 
 @atexit.register

@@ -10,13 +10,10 @@ Gaps up to 0.4 s are interpolated, longer ones hold the last values with all spe
 
 from __future__ import annotations
 
-from fractions import Fraction
-
 import numpy as np
 
-from expotion_cli.timing import exact, num_rows
 from expotion_cli.vision import landmarks, signals
-from expotion_cli.vision.encoder import RATE_HZ, Dim, Picture
+from expotion_cli.vision.encoder import RATE_HZ, Dim
 from expotion_cli.vision.worker import NUM_LANDMARKS, POSE_COLUMNS
 
 # Joint -> its place among MediaPipe's 33 landmarks.
@@ -63,54 +60,16 @@ DIMS: tuple[Dim, ...] = (
 )  # fmt: skip
 
 
-class PoseEncoder:
+class PoseEncoder(landmarks.LandmarkEncoder):
     """Encodes a clip's upper-body motion; see `DIMS`."""
 
     name = "pose"
     version = "1"
-    rate_hz = RATE_HZ
     dims = tuple(dim.name for dim in DIMS)
 
-    def __init__(self) -> None:
-        self._worker: landmarks.LandmarkWorker | None = None
-        self._times: list[float] = []
-        self._aspect = 1.0
-
-    @staticmethod
-    def unavailable() -> str | None:
-        """Why this encoder can't run on this machine, or None."""
-        return landmarks.missing_reason()
-
-    def identity(self) -> dict:
-        """See `encoder.Encoder`."""
-        return {"name": self.name, "version": self.version, "rate_hz": self.rate_hz,
-                "weights": landmarks.task_file("pose")[1]}  # fmt: skip
-
-    def begin(self) -> None:
-        """See `encoder.Encoder`."""
-        self.close()
-        self._times = []
-        self._worker = landmarks.acquire("pose")
-        self._worker.begin()
-
-    def feed(self, picture: Picture) -> None:
-        """See `encoder.Encoder`."""
-        height, width = picture.rgb.shape[:2]
-        self._aspect = width / height
-        self._worker.feed(picture)
-        self._times.append(picture.time_s)
-
-    def finish(self, duration: Fraction) -> tuple[np.ndarray, np.ndarray]:
-        """See `encoder.Encoder`."""
-        raw = self._worker.finish()
-        self.close()
-        return pose_features(np.array(self._times), raw, num_rows(duration, exact(self.rate_hz)), self._aspect)
-
-    def close(self) -> None:
-        """See `encoder.Encoder`."""
-        if self._worker is not None:
-            landmarks.release(self._worker)
-            self._worker = None
+    def read(self, times: np.ndarray, raw: np.ndarray, rows: int) -> tuple[np.ndarray, np.ndarray]:
+        """See `landmarks.LandmarkEncoder`."""
+        return pose_features(times, raw, rows, self._aspect)
 
 
 def pose_features(times_s: np.ndarray, raw: np.ndarray, rows: int, aspect: float) -> tuple[np.ndarray, np.ndarray]:
