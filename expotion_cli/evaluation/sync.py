@@ -53,7 +53,7 @@ def onset_strength(audio: np.ndarray, sample_rate: int, rate_hz: float = RATE_HZ
     num_rows = max(1, math.ceil(len(mono) * rate_hz / sample_rate))
     size = max(16, round(_WINDOW_ROWS * sample_rate / rate_hz))
     spectrum_size = 1 << (size - 1).bit_length()
-    bands = _mel_bands(spectrum_size, sample_rate)
+    bands = mel_bands(spectrum_size, sample_rate)
     shape = np.hanning(size + 2)[1:-1].astype(np.float32)
     centres = np.rint(np.arange(num_rows) * sample_rate / rate_hz).astype(int)
     padded = np.pad(mono, (size // 2 + round(_LEAD_ROWS * sample_rate / rate_hz), size))
@@ -71,7 +71,7 @@ def onset_strength(audio: np.ndarray, sample_rate: int, rate_hz: float = RATE_HZ
     return np.maximum(loudness - highest, 0).mean(axis=1)
 
 
-def _mel_bands(spectrum_size: int, sample_rate: int) -> np.ndarray:
+def mel_bands(spectrum_size: int, sample_rate: int) -> np.ndarray:
     """[bands, bins] float32 triangles, evenly spaced on the mel scale, each of sum 1; empty ones are left out."""
     top = min(_HIGHEST_HZ, sample_rate / 2)
     ends = 2595 * np.log10(1 + np.array([_LOWEST_HZ, top]) / 700)
