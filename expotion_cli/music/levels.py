@@ -20,6 +20,10 @@ _TEST_PITCHES = {"bass": (31, 36, 43), "figure": (55, 62, 69), "melody": (62, 69
 _TEST_CHORD = (55, 60, 64, 67)
 _LARGEST_CORRECTION_DB = 18.0
 _BLOCK_S, _HOP_S = 0.4, 0.1
+_ABSOLUTE_GATE_LUFS, _RELATIVE_GATE_LU = -70.0, 10.0
+_GAIN_HOP = 64  # samples between two values of a peak gain
+_LOOK_S = 0.0045  # it begins to fall so long before a peak and rises no sooner after it
+_RATIO, _KNEE_DB, _RELEASE_DB_S = 4.0, 6.0, 150.0
 
 
 def k_weighted(audio: np.ndarray, sample_rate: int) -> np.ndarray:
@@ -61,6 +65,53 @@ def momentary_lufs(audio: np.ndarray, sample_rate: int) -> np.ndarray:
     mean = np.maximum(total[starts + block] - total[starts], 0) / block
     with np.errstate(divide="ignore"):
         return -0.691 + 10 * np.log10(mean)
+
+
+def integrated_lufs(audio: np.ndarray, sample_rate: int) -> float:
+    """Loudness of the whole with BS.1770's two gates, in LUFS; silence is -inf.
+
+    Args:
+        audio: [channels, n] float32.
+    """
+    blocks = momentary_lufs(audio, sample_rate)
+    power = 10 ** (blocks[blocks > _ABSOLUTE_GATE_LUFS] / 10)
+    if not len(power):
+        return -math.inf
+    loud = power[power > power.mean() * 10 ** (-_RELATIVE_GATE_LU / 10)]
+    return float(10 * np.log10(loud.mean()))
+
+
+def peak_gain(audio: np.ndarray, sample_rate: int, threshold_dbfs: float) -> np.ndarray:
+    """Gain that holds peaks near a threshold: of what a peak exceeds it by, a quarter stays (soft knee).
+
+    The gain sees peaks coming, so no attack slips through; it is 1 wherever nothing near exceeds the threshold.
+
+    Args:
+        audio: [channels, n] float32; all channels get the same gain.
+        sample_rate: in Hz.
+        threshold_dbfs: highest peak that is left nearly alone.
+
+    Returns:
+        [n] float32, 0..1.
+    """
+    num_samples = audio.shape[1]
+    hops = -(-num_samples // _GAIN_HOP)
+    peaks = np.zeros(hops * _GAIN_HOP, np.float32)
+    peaks[:num_samples] = np.abs(audio).max(axis=0)
+    level_db = 20 * np.log10(np.maximum(peaks.reshape(hops, _GAIN_HOP).max(axis=1), 1e-6))
+    look = max(1, round(_LOOK_S * sample_rate / _GAIN_HOP))
+    nearby = np.lib.stride_tricks.sliding_window_view(np.pad(level_db, 2 * look, mode="edge"), 4 * look + 1)
+    # A fall by so many decibels a second is a running maximum once the fall has been added.
+    fall_db = _RELEASE_DB_S * _GAIN_HOP / sample_rate * np.arange(hops)
+    held_db = np.maximum.accumulate(nearby.max(axis=1) + fall_db) - fall_db
+    over_db = held_db - threshold_dbfs
+    bend_db = np.clip(over_db + _KNEE_DB / 2, 0, _KNEE_DB) ** 2 / (2 * _KNEE_DB) + np.maximum(over_db - _KNEE_DB / 2, 0)
+    # Smoothed over less than what `nearby` looks at, so that the full reduction still stands at the peak itself.
+    window = np.hanning(2 * look + 3)[1:-1]
+    smooth_db = np.convolve(np.pad(bend_db, look, mode="edge"), window / window.sum(), mode="valid")
+    centres = (np.arange(hops) + 0.5) * _GAIN_HOP
+    gain_db = np.interp(np.arange(num_samples), centres, (1 / _RATIO - 1) * smooth_db)
+    return (10 ** (gain_db / 20)).astype(np.float32)
 
 
 class Balance:

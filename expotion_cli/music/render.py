@@ -9,7 +9,7 @@ import numpy as np
 from expotion_cli.music.arrange import Arrangement
 from expotion_cli.music.codec import Rendering
 from expotion_cli.music.filters import apply_sections, high_pass, high_shelf
-from expotion_cli.music.levels import Balance
+from expotion_cli.music.levels import Balance, integrated_lufs, peak_gain
 from expotion_cli.music.notes import VOICE_INDEX, VOICES
 from expotion_cli.music.reverb import reverberate, tail_samples
 from expotion_cli.music.soundfont import SoundFont
@@ -24,6 +24,9 @@ _RING_S = 1.0
 _RUMBLE_HZ = 24.0  # some recordings stand off zero
 _AIR_HZ, _AIR_DB = 3200.0, 3.5  # small soundfonts are dull
 _TONE_RING_S = 0.15
+_STRUCK_PEAKS_DB = 10.0
+"""How far peaks of drums and percussion may freely stand above the cue's loudness (dBFS against LUFS). A hit lasts some
+0.05 s: balanced by loudness alone it towers above a quiet cue, and all music would have to be held down under it."""
 
 
 class Renderer:
@@ -58,16 +61,27 @@ class Renderer:
         mix, send = np.zeros((2, num_samples), np.float32), np.zeros((2, num_samples), np.float32)
         swell = self._swell(arrangement.control, timeline, num_samples)
         stems: dict[str, np.ndarray] = {}
-        for name in arrangement.notes:
-            sound = voicing.sounds[name]
-            stem = self._voice(name, arrangement, timeline, voicing)
-            stem *= swell
-            stem = place(stem, sound.pan)
+
+        def add(name: str, stem: np.ndarray) -> None:
+            nonlocal mix, send
             mix += stem
-            if sound.reverb:
-                send += stem * np.float32(sound.reverb)
+            if voicing.sounds[name].reverb:
+                send += stem * np.float32(voicing.sounds[name].reverb)
             if keep_stems:
                 stems[name] = self._tone(stem)
+
+        struck: dict[str, np.ndarray] = {}
+        for name in arrangement.notes:
+            stem = self._voice(name, arrangement, timeline, voicing)
+            stem *= swell
+            stem = place(stem, voicing.sounds[name].pan)
+            if VOICES[VOICE_INDEX[name]].kind == "drums":
+                struck[name] = stem
+            else:
+                add(name, stem)
+        self._hold_peaks(struck, mix)
+        for name, stem in struck.items():
+            add(name, stem)
         self._add_room(mix, send, voicing.reverb_s)
         mix = self._tone(mix)
         peak = float(np.abs(mix).max(initial=0.0))
@@ -90,6 +104,17 @@ class Renderer:
             gain = level * self._balance.gain(name, program, note.pitch if drums else 0)
             played.append(PlayedNote(time_s, max(0.02, end_s - time_s), note.pitch, note.velocity, gain))
         return self._synth.play(played, program, timeline.samples(self.sample_rate), drums)
+
+    def _hold_peaks(self, struck: dict[str, np.ndarray], others: np.ndarray) -> None:
+        """Hold the peaks of drums and percussion together, in place, against the loudness of the whole cue."""
+        if not struck:
+            return
+        together = np.sum(list(struck.values()), axis=0)
+        loudness = integrated_lufs(others + together, self.sample_rate)
+        if math.isfinite(loudness):
+            gain = peak_gain(together, self.sample_rate, loudness + _STRUCK_PEAKS_DB)
+            for stem in struck.values():
+                stem *= gain
 
     def _tone(self, audio: np.ndarray) -> np.ndarray:
         """The bus's equaliser; linear, so it may as well be put on each voice."""

@@ -8,10 +8,11 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
+from expotion_cli.media.loudness import measure
 from expotion_cli.music.filters import apply_sections
-from expotion_cli.music.levels import Balance, k_weighted, momentary_lufs
+from expotion_cli.music.levels import Balance, integrated_lufs, k_weighted, momentary_lufs, peak_gain
 from expotion_cli.music.note_codec import NoteCodec
-from expotion_cli.music.notes import Event, events_to_tokens
+from expotion_cli.music.notes import Event, chord_value, events_to_tokens
 from expotion_cli.music.render import place
 from expotion_cli.music.reverb import reverberate, room
 from expotion_cli.music.soundfont import load_soundfont
@@ -263,3 +264,56 @@ def test_a_cue_of_ten_seconds_with_all_voices_renders_quickly(piece_tokens) -> N
     begun = time.process_time()
     NoteCodec().decode(tokens, timeline, seed=0)
     assert time.process_time() - begun < 1.5
+
+
+def cue_with_a_hit(level: int, hit: bool = True) -> np.ndarray:
+    """Eight seconds of soft strings, and one stroke of kick and crash in the middle."""
+    events = {
+        "dynamics": [Event(0, 192, level)],
+        "harmony": [Event(48 * bar, 48 * bar + 48, chord_value(0, "maj"), 1) for bar in range(4)],
+        "drums": [Event(96, 108, 1 | 16, 2)] if hit else [],
+    }
+    return events_to_tokens(events, 192)
+
+
+@pytest.mark.parametrize("level", [0, 7])
+def test_a_lone_stroke_stands_out_of_a_cue_but_does_not_tower_above_it(level: int) -> None:
+    timeline = line(8)
+    audio, alone = (NoteCodec().decode(cue_with_a_hit(level, hit), timeline, settings()).audio for hit in (True, False))
+    stroke = slice(int(4.0 * RATE), int(4.05 * RATE))
+    before = slice(int(3.8 * RATE), int(3.95 * RATE))
+    assert level_db(audio[:, stroke]) > level_db(audio[:, before]) + 6
+    assert 20 * np.log10(np.abs(audio).max()) < integrated_lufs(audio, RATE) + 15.5
+    # All but the stroke and its decay sounds as it does without it.
+    late = slice(int(7.0 * RATE), int(7.9 * RATE))
+    assert np.allclose(audio[:, : int(3.9 * RATE)], alone[:, : int(3.9 * RATE)], atol=1e-6)
+    assert level_db(audio[:, late]) == pytest.approx(level_db(alone[:, late]), abs=0.5)
+
+
+def test_peaks_are_held_before_they_come_by_their_excess_and_nothing_else_is_touched() -> None:
+    sound = np.full((2, RATE), 0.01, np.float32)
+    sound[0, RATE // 2 : RATE // 2 + 40] = 1.0  # 20 dB above a threshold of -20 dBFS
+    gain = peak_gain(sound, RATE, -20.0)
+    assert gain.shape == (RATE,) and gain.max() == 1.0
+    assert np.all(gain[: RATE // 2 - RATE // 50] == 1.0)
+    at_peak = 20 * np.log10(gain[RATE // 2 : RATE // 2 + 40])
+    assert np.allclose(at_peak, -15.0, atol=0.3), "a quarter of the excess stays"
+    assert np.all(gain[RATE // 2 + RATE // 5 :] == 1.0) and np.all(np.diff(gain[RATE // 2 + RATE // 50 :]) >= 0)
+    assert np.abs(np.diff(gain)).max() < 0.02, "no step that could click"
+
+
+def test_peaks_below_the_threshold_and_very_short_sound_pass_unaltered() -> None:
+    noise = 0.05 * np.random.default_rng(0).standard_normal((2, RATE)).astype(np.float32)
+    assert np.all(peak_gain(noise, RATE, 0.0) == 1.0)
+    for length in (1, 63, 64, 65, 500):
+        assert peak_gain(noise[:, :length], RATE, -60.0).shape == (length,)
+
+
+def test_integrated_loudness_agrees_with_the_meter_used_for_results(piece_tokens) -> None:
+    timeline = line(8)
+    for level in (None, 3):
+        audio = NoteCodec().decode(piece_tokens(timeline.num_steps, level=level), timeline, settings()).audio
+        assert integrated_lufs(audio, RATE) == pytest.approx(measure(audio, RATE).integrated_lufs, abs=0.15)
+    gap = np.concatenate([audio, np.zeros_like(audio)], axis=1)
+    assert integrated_lufs(gap, RATE) == pytest.approx(integrated_lufs(audio, RATE), abs=0.5)
+    assert integrated_lufs(np.zeros((2, RATE), np.float32), RATE) == -np.inf
