@@ -244,6 +244,18 @@ def test_the_wheel_states_its_commands_and_requirements(wheel):
     assert re.search(r"Requires-Dist: torch>=2\.11$", text["METADATA"], re.MULTILINE)
 
 
+def test_the_published_requirements_are_the_projects_own_and_no_groups(wheel):
+    (name,) = (name for name in wheel.namelist() if name.endswith(".dist-info/METADATA"))
+    published = re.findall(r"^Requires-Dist: ([\w.-]+)", wheel.read(name).decode(), re.MULTILINE)
+    settings = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())
+    project = settings["project"]
+    stated = sum(project["optional-dependencies"].values(), project["dependencies"])
+    assert sorted(published) == sorted(re.match(r"[\w.-]+", line)[0] for line in stated)
+    (stand_in,) = settings["tool"]["uv"]["dependency-metadata"]
+    assert settings["dependency-groups"]["audiocraft"] == [f"{stand_in['name']}=={stand_in['version']}"]
+    assert not {"audiocraft", "torchaudio", "xformers"} & set(published)
+
+
 def test_an_unpacked_wheel_finds_its_models_and_recipes(wheel, tmp_path):
     wheel.extractall(tmp_path)
     code = (
