@@ -366,7 +366,7 @@ def describe(
         "notes": [*cue_notes["notes"], *report.notes],
         "stages_s": {**cue_notes["stages_s"], **stages_s},
         "composed_together": cue_notes["composed_together"],
-        "versions": _versions(),
+        "versions": versions(),
     }
 
 
@@ -375,7 +375,8 @@ def _finite(value: float) -> float | None:
 
 
 @lru_cache(maxsize=1)
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
+    """Versions of Python, of this program and of the libraries that a result may depend on."""
     found = {"python": platform.python_version()}
     for name in ("expotion", "torch", "transformers", "mediapipe", "av", "symusic", "numpy"):
         try:
