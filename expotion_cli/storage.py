@@ -56,13 +56,18 @@ def atomic_path(final: str | Path) -> Iterator[Path]:
     temporary = Path(name)
     try:
         yield temporary
-        with open(temporary, "rb+") as file:
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, final)
-        _sync_folder(final.parent)
+        put_in_place(temporary, final)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def put_in_place(temporary: Path, final: Path) -> None:
+    """Give a finished file of the same folder its final name, so that it is there whole or not at all."""
+    with open(temporary, "rb+") as file:
+        os.fsync(file.fileno())
+    os.chmod(temporary, 0o644)
+    os.replace(temporary, final)
+    _sync_folder(final.parent)
 
 
 def write_bytes(final: str | Path, content: bytes) -> None:

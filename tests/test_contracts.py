@@ -19,14 +19,14 @@ from expotion_cli import errors
 from expotion_cli.assets import shipped_folder
 from expotion_cli.recipe import load_recipe, recipe_names
 from expotion_cli.storage import digest_file
-from expotion_cli.weights import read_manifests
+from expotion_cli.weights import is_commit, read_manifests, weights_folder
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 PACKAGE = REPOSITORY / "expotion_cli"
 
 FLOORS = {
     0: {"errors", "timing", "storage", "assets"},
-    1: {"recipe", "weights", "discovery", "artefact", "ledger", "media"},
+    1: {"recipe", "weights", "fetching", "discovery", "artefact", "ledger", "media"},
     2: {"vision", "music", "demo"},
     3: {"scoring", "training", "evaluation"},
     4: {"planning", "batch"},
@@ -34,6 +34,7 @@ FLOORS = {
 }
 FLOOR_OF = {room: floor for floor, rooms in FLOORS.items() for room in rooms}
 SAME_FLOOR = {("assets", "errors"), ("storage", "errors"), ("training", "evaluation"), ("batch", "planning")}
+SAME_FLOOR |= {("fetching", "weights")}
 HEAVY = {"torch", "torchvision", "transformers", "mediapipe", "cv2", "av", "symusic", "facenet_pytorch"}
 
 
@@ -117,13 +118,29 @@ def test_exported_names_are_there_and_documented(module, names):
         assert name == "UNSET" or getattr(loaded, name).__doc__, f"{name} has no docstring"
 
 
-def test_every_manifest_loads_and_its_files_are_whole_with_a_licence():
+def test_every_manifest_loads_with_a_licence_and_the_files_that_ship_are_whole():
     manifests = read_manifests()
     assert {manifest.kind for manifest in manifests.values()} == {"music", "encoder"}
     for manifest in manifests.values():
-        assert manifest.licence and manifest.title
-        for file in manifest.files:
+        assert manifest.licence and manifest.title and manifest.files
+        if manifest.kind == "music":
+            assert (shipped_folder("models") / f"{manifest.name}.md").is_file(), f"{manifest.name} has no card"
+        for file in () if manifest.repo else manifest.files:
             assert file.path.stat().st_size == file.num_bytes and digest_file(file.path) == file.sha256
+
+
+def test_every_model_on_the_hub_states_where_it_is_and_what_it_needs():
+    fetched = [manifest for manifest in read_manifests().values() if manifest.repo]
+    sizes = ("small", "medium", "large", "stereo-small", "stereo-medium", "stereo-large")
+    assert {manifest.repo for manifest in fetched} >= {f"facebook/musicgen-{size}" for size in sizes}
+    for manifest in fetched:
+        names = {file.name for file in manifest.files}
+        assert names >= {"config.json", "tokenizer.json"} and manifest.revision and manifest.about_bytes > 1e9
+        assert {Path(name).suffix for name in names} == {".json", ".safetensors"}, "no pickle is ever fetched"
+        assert manifest.folder == weights_folder() / manifest.name and manifest.restricted
+        pinned = [file.sha256 for file in manifest.files if file.sha256]
+        assert all(re.fullmatch("[0-9a-f]{64}", digest) for digest in pinned)
+        assert is_commit(manifest.revision) or not pinned, "a digest without a commit will stop fitting"
 
 
 def test_recipes_and_models_hold_data_never_code():

@@ -9,6 +9,7 @@ import typer
 from expotion_cli import __version__
 from expotion_cli.cli.cache import cache_app
 from expotion_cli.cli.demo import demo
+from expotion_cli.cli.fetch import fetch
 from expotion_cli.cli.library import models, recipes
 from expotion_cli.cli.say import LOOKS
 from expotion_cli.cli.score import score
@@ -18,6 +19,7 @@ app = typer.Typer(no_args_is_help=True, **LOOKS)
 app.command()(score)
 app.command()(demo)
 app.command()(models)
+app.command()(fetch)
 app.command()(recipes)
 app.add_typer(cache_app, name="cache")
 app.add_typer(train_app, name="train")

@@ -45,7 +45,10 @@ def models(
                 for row in rows
             ],
         )
-    return 4 if any(row["state"] != "here" for row in rows) and (verify or name) else 0
+    bad = {row["state"] for row in rows} - {"here"}
+    if not (verify and name):
+        bad.discard("not fetched")  # no model has to be fetched; only who asks for this very one wants it here
+    return 4 if bad and (verify or name) else 0
 
 
 @honest
@@ -71,10 +74,9 @@ def recipes(
 
 
 def _model_row(manifest: Manifest, verify: bool) -> dict[str, Any]:
-    root = shipped_folder("models")
     files = [
         {
-            "path": file.path.relative_to(root).as_posix(),
+            "path": file.name,
             "bytes": file.num_bytes,
             "sha256": file.sha256,
             "state": file.state(thorough=verify),
@@ -82,14 +84,18 @@ def _model_row(manifest: Manifest, verify: bool) -> dict[str, Any]:
         for file in manifest.files
     ]
     states = {file["state"] for file in files}
+    state = next((state for state in ("damaged", "missing", "unchecked") if state in states), "here")
     return {
         "name": manifest.name,
         "kind": manifest.kind,
         "title": manifest.title,
         "licence": manifest.licence,
         "source": manifest.source,
-        "bytes": sum(file["bytes"] for file in files),
-        "state": next((state for state in ("damaged", "missing") if state in states), "here"),
+        "bytes": manifest.about_bytes,
+        "state": "not fetched" if state == "missing" and manifest.repo else state,
+        "folder": str(manifest.folder) if manifest.folder else None,
+        "repo": manifest.repo or None,
+        "revision": manifest.revision or None,
         "files": files,
     }
 
@@ -98,8 +104,12 @@ def _show_model(row: dict[str, Any]) -> None:
     print(f"{row['name']}: {row['title']}\nkind {row['kind']}, licence {row['licence']}, {_size(row['bytes'])}")
     if row["source"]:
         print(f"source: {row['source']}")
+    if row["repo"]:
+        print(f"revision: {row['revision']}\nfolder: {row['folder']}")
     for record in row["files"]:
-        print(f"  {record['state']:<8} {record['path']}  {_size(record['bytes'])}")
+        print(f"  {record['state']:<9} {record['path']}  {_size(record['bytes']) if record['bytes'] else ''}".rstrip())
+    if row["state"] == "not fetched":
+        print(f"To fetch it, run: expotion fetch {row['name']}")
     card = shipped_folder("models") / f"{row['name']}.md"
     if card.is_file():
         print("\n" + card.read_text(encoding="utf-8"), end="")
@@ -111,7 +121,7 @@ def _short(licence: str) -> str:
 
 
 def _size(num_bytes: int) -> str:
-    return f"{num_bytes / 1e6:.1f} MB"
+    return f"{num_bytes / 1e6:.1f} MB" if num_bytes < 1e9 else f"{num_bytes / 1e9:.1f} GB"
 
 
 def _table(titles: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:

@@ -35,7 +35,7 @@ def say_error(error: ExpotionError, label: str = "error") -> None:
 def say_aside(text: str, label: str = "note") -> None:
     """One line on standard error; the label is coloured on a terminal."""
     if sys.stderr.isatty() and "NO_COLOR" not in os.environ:
-        colour = {"note": "36", "interrupted": "33"}.get(label, "31")
+        colour = {"note": "36", "licence": "36", "interrupted": "33"}.get(label, "31")
         label = f"\x1b[1;{colour}m{label}\x1b[0m"
     print(f"{label}: {text}", file=sys.stderr, flush=True)
 

@@ -196,8 +196,12 @@ def _carry_out(
         def load() -> Any:
             listener.waiting_for = f"loading {composer['name']}"
             from expotion_cli.music.model import load_model
+            from expotion_cli.weights import licence_notice
 
-            model = load_model(composer.pop("name"), **composer)
+            name = composer.pop("name")
+            model = load_model(name, **composer)
+            if notice := licence_notice(name):
+                say_aside(notice, "licence")
             listener.waiting_for = ""
             return model
 

@@ -19,7 +19,17 @@ def test_models_lists_every_manifest_with_size_licence_and_presence(expotion):
     assert {row["name"] for row in rows} >= {"mediapipe-face", "mediapipe-pose"}
     for row in rows:
         (line,) = (line for line in done.stdout.splitlines() if line.startswith(row["name"] + " "))
-        assert f"{row['bytes'] / 1e6:.1f} MB" in line and row["state"] == "here" and row["licence"].split()[0] in line
+        size = f"{row['bytes'] / 1e6:.1f} MB" if row["bytes"] < 1e9 else f"{row['bytes'] / 1e9:.1f} GB"
+        assert size in line and row["licence"].split()[0] in line
+        assert row["state"] == ("not fetched" if row["repo"] else "here") and row["state"] in line
+
+
+def test_a_model_that_was_not_fetched_is_no_alarm_unless_it_is_asked_for(expotion):
+    assert expotion("models", "--verify").exit_code == 0
+    shown = expotion("models", "musicgen-small")
+    assert shown.exit_code == 0 and "run: expotion fetch musicgen-small" in shown.stdout
+    assert "facebook/musicgen-small" in shown.stdout and "CC-BY-NC" in shown.stdout
+    assert expotion("models", "musicgen-small", "--verify").exit_code == 4
 
 
 def test_one_model_is_shown_with_its_files_and_verified(expotion):

@@ -1,0 +1,71 @@
+"""`expotion fetch`: bring a model that does not ship."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from expotion_cli.cli.say import honest, say_aside
+
+if TYPE_CHECKING:
+    from expotion_cli.fetching import Progress
+
+
+@honest
+def fetch(
+    name: Annotated[str, typer.Argument(help="A name from `expotion models`, or its hub id.", show_default=False)],
+) -> None:
+    """Download a model's weights, check them and pin their revision.
+
+    Only the files its manifest lists are fetched, nothing of them is executed, and each is compared with the sha256
+    the manifest or the hub states. Run it again after an interruption and it goes on where it stopped; run it on a
+    model that is there and it only checks.
+    """
+    from expotion_cli.fetching import fetch as bring
+    from expotion_cli.weights import find_manifest
+
+    manifest = find_manifest(name, "music")
+    if not manifest.repo:
+        manifest.require()
+        print(f"{manifest.name} comes with the package: {manifest.folder}")
+        return
+    say_aside(f"{manifest.name} is under {manifest.licence}", "licence")
+    with _Progress() as tell:
+        lock = bring(manifest, on_progress=tell)
+    size = sum(pin.num_bytes for pin in lock.pins.values())
+    print(f"{manifest.name} → {manifest.folder} · {size / 1e6:.1f} MB · {lock.repo} at {lock.revision[:12]}")
+
+
+class _Progress:
+    """Bars on a terminal, a line a finished file elsewhere; on standard error."""
+
+    def __enter__(self) -> Progress:
+        self._tasks: dict[str, Any] = {}
+        if not sys.stderr.isatty():
+            self._bars = None
+            return self._line
+        from rich.console import Console
+        from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
+
+        columns = ("{task.description}", BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+        self._bars = Progress(*columns, console=Console(stderr=True))
+        self._bars.start()
+        return self._bar
+
+    def __exit__(self, *_: object) -> None:
+        if self._bars is not None:
+            self._bars.stop()
+
+    def _bar(self, name: str, done: int, total: int) -> None:
+        assert self._bars is not None
+        if name not in self._tasks:
+            # What an earlier run brought is no speed of this one.
+            self._tasks[name] = self._bars.add_task(name, total=total, completed=done)
+        self._bars.update(self._tasks[name], completed=done)
+
+    def _line(self, name: str, done: int, total: int) -> None:
+        if done == total and name not in self._tasks:
+            self._tasks[name] = True
+            print(f"here     {name} · {total / 1e6:.1f} MB", file=sys.stderr, flush=True)

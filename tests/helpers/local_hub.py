@@ -1,0 +1,141 @@
+"""A model hub on this machine: the part of the hub's API that a fetch uses, with the troubles a network has."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import unquote, urlsplit
+
+SMALL = 300
+"""Files up to this size are git's own; larger ones are stated by their sha256 and served from another address."""
+
+
+class LocalHub:
+    """Serves one repository; a context manager.
+
+    Attributes:
+        revisions: reference or commit → {file name: content}.
+        head: reference → commit.
+        served: (file name, first byte, bytes sent) of every download, in order.
+        asked: number of questions to the API.
+        break_after: file name → after how many bytes its downloads break off, one after the other.
+        damage: names of files whose content arrives altered.
+        ignore_range: serve every download from its beginning.
+        status: answer everything with this code, or None.
+    """
+
+    def __init__(self, repo: str, files: dict[str, bytes]):
+        self.repo = repo
+        self.revisions: dict[str, dict[str, bytes]] = {}
+        self.head: dict[str, str] = {}
+        self.served: list[tuple[str, int, int]] = []
+        self.asked = 0
+        self.break_after: dict[str, list[int]] = {}
+        self.damage: set[str] = set()
+        self.ignore_range = False
+        self.status: int | None = None
+        self.commit("main", files)
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"hub": self}))
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
+
+    @property
+    def address(self) -> str:
+        """To give as HF_ENDPOINT."""
+        return f"http://127.0.0.1:{self._server.server_port}"
+
+    def commit(self, reference: str, files: dict[str, bytes]) -> str:
+        """Move a reference to new content; earlier commits stay."""
+        commit = hashlib.sha1(repr(sorted(files.items())).encode()).hexdigest()
+        self.revisions[commit], self.head[reference] = files, commit
+        return commit
+
+    def files(self, revision: str) -> tuple[str, dict[str, bytes]] | None:
+        """(commit, content) of a reference or commit."""
+        commit = self.head.get(revision, revision)
+        return (commit, self.revisions[commit]) if commit in self.revisions else None
+
+    def sent(self, name: str) -> int:
+        """Bytes of a file that went out so far."""
+        return sum(count for served, _, count in self.served if served == name)
+
+    def __enter__(self) -> LocalHub:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+
+class _Handler(BaseHTTPRequestHandler):
+    hub: LocalHub
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+    def do_GET(self) -> None:
+        hub, path = self.hub, urlsplit(self.path).path
+        if hub.status is not None:
+            return self._answer(hub.status, b"no")
+        if found := re.fullmatch(f"/api/models/{re.escape(hub.repo)}/revision/(.+)", path):
+            hub.asked += 1
+            return self._api(hub.files(unquote(found[1])))
+        if found := re.fullmatch(f"/{re.escape(hub.repo)}/resolve/([^/]+)/(.+)", path):
+            state = hub.files(unquote(found[1]))
+            if state is None or found[2] not in state[1]:
+                return self._answer(404, b"Entry not found")
+            if len(state[1][found[2]]) > SMALL:
+                return self._answer(302, b"", {"Location": f"{hub.address}/cdn/{state[0]}/{found[2]}"})
+            return self._content(found[2], state[1][found[2]])
+        if found := re.fullmatch("/cdn/([0-9a-f]+)/(.+)", path):
+            return self._content(found[2], hub.revisions[found[1]][found[2]])
+        return self._answer(401, b"Repository not found")
+
+    def _api(self, state: tuple[str, dict[str, bytes]] | None) -> None:
+        if state is None:
+            return self._answer(404, b"Revision not found")
+        siblings = []
+        for name, content in {".gitattributes": b"", **state[1]}.items():
+            git = hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
+            entry: dict = {"rfilename": name, "size": len(content), "blobId": git}
+            if len(content) > SMALL:
+                entry |= {
+                    "blobId": "0" * 40,  # of the pointer
+                    "lfs": {"sha256": hashlib.sha256(content).hexdigest(), "size": len(content), "pointerSize": 134},
+                }
+            siblings.append(entry)
+        body = json.dumps({"id": self.hub.repo, "sha": state[0], "siblings": siblings}).encode()
+        return self._answer(200, body, {"Content-Type": "application/json"})
+
+    def _content(self, name: str, content: bytes) -> None:
+        hub = self.hub
+        if name in hub.damage:
+            content = content[:-1] + bytes([content[-1] ^ 1])
+        asked = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
+        start = int(asked[1]) if asked and not hub.ignore_range else 0
+        body = content[start:]
+        breaks = hub.break_after.get(name)
+        stop = breaks.pop(0) if breaks else len(body)
+        self.send_response(206 if start else 200)
+        if start:
+            self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        hub.served.append((name, start, len(body[:stop])))  # first, or the client is done before it is counted
+        self.wfile.write(body[:stop])
+        self.wfile.flush()
+        if stop < len(body):
+            self.close_connection = True
+
+    def _answer(self, code: int, body: bytes, headers: dict[str, str] | None = None) -> None:
+        self.send_response(code)
+        for key, value in (headers or {}).items():
+            self.send_header(key, value)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)

@@ -1,0 +1,90 @@
+"""A model from the hub, from the manifest to tokens."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+from local_hub import LocalHub
+
+from expotion_cli import weights
+from expotion_cli.errors import UnknownNameError, WeightsError
+from expotion_cli.fetching import fetch
+from expotion_cli.music.engine import CueRequest
+from expotion_cli.music.model import load_model
+from expotion_cli.music.sampling import Sampling
+from expotion_cli.weights import find_manifest
+
+FILES = ("config.json", "model.safetensors", "tokenizer.json")
+MANIFEST = """
+kind = "music"
+title = "Tiny"
+licence = "CC-BY-NC-4.0 (of somebody)"
+restricted = true
+repo = "someone/tiny"
+revision = "main"
+about_bytes = 500_000
+""" + "".join(f'\n[[files]]\npath = "{name}"\n' for name in FILES)
+
+
+@pytest.fixture
+def shelf(tmp_path, monkeypatch) -> Path:
+    (tmp_path / "tiny.toml").write_text(MANIFEST)
+    monkeypatch.setattr(weights, "shipped_folder", lambda name: tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def fetched(shelf, tiny_folder, monkeypatch) -> Path:
+    """The tiny MusicGen in its folder in the cache, fetched."""
+    monkeypatch.delenv("http_proxy", raising=False)
+    with LocalHub("someone/tiny", {path.name: path.read_bytes() for path in tiny_folder.iterdir()}) as hub:
+        monkeypatch.setenv("HF_ENDPOINT", hub.address)
+        fetch(find_manifest("tiny", "music"))
+    return find_manifest("tiny", "music").folder
+
+
+def tokens(model) -> np.ndarray:
+    timeline = model.codec.timeline(Fraction(1, 2), None)
+    ((_, found),) = model.generate([CueRequest("slow sad piano", timeline, None, 1, Sampling())])
+    return found
+
+
+@pytest.mark.parametrize("name", ["tiny", "someone/tiny"])
+def test_a_fetched_model_composes_what_the_original_folder_composes(fetched, tiny_folder, name):
+    model = load_model(name, device="cpu")
+    assert model.licence == "CC-BY-NC-4.0 (of somebody)", "it goes into every sidecar"
+    assert np.array_equal(tokens(model), tokens(load_model(str(tiny_folder), device="cpu")))
+
+
+def test_an_altered_file_is_found_before_anything_is_loaded(fetched):
+    path = fetched / "model.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(WeightsError, match=r"model\.safetensors.*damaged.*expotion fetch tiny"):
+        load_model("tiny", device="cpu")
+
+
+def test_a_model_that_was_not_fetched_names_file_and_command(shelf):
+    for name in ("tiny", "someone/tiny"):
+        with pytest.raises(WeightsError, match=r"config\.json.*not been fetched.*expotion fetch tiny") as caught:
+            load_model(name, device="cpu")
+        assert caught.value.exit_code == 4
+
+
+def test_a_hub_id_without_a_manifest_says_what_can_be_done(shelf):
+    with pytest.raises(UnknownNameError, match="neither a folder .*hf download someone/else") as caught:
+        load_model("someone/else", device="cpu")
+    assert caught.value.exit_code == 2
+
+
+def test_a_folder_named_like_a_hub_id_is_the_folder(fetched, tiny_folder, tmp_path, monkeypatch):
+    place = tmp_path / "someone"
+    place.mkdir()
+    (place / "tiny").symlink_to(tiny_folder)
+    monkeypatch.chdir(tmp_path)
+    assert load_model("someone/tiny", device="cpu").licence != "CC-BY-NC-4.0 (of somebody)"
+    assert weights.licence_notice("someone/tiny") == "" and "CC-BY-NC" in weights.licence_notice("tiny")
