@@ -349,7 +349,7 @@ def describe(
         "recipe": {"name": recipe.name, "digest": recipe.digest, **recipe.fields()},
         "prompt": prompt,
         "seed": seed,
-        "model": {"name": model.name, "digest": model.digest, "licence": model.licence},
+        "model": {"name": model.name, "digest": model.digest, "licence": model.licence, "backbone": model.backbone},
         "adapter": model.adapter_name,
         "device": str(model.device),
         "dtype": str(model.dtype).removeprefix("torch."),
@@ -378,7 +378,7 @@ def _finite(value: float) -> float | None:
 def versions() -> dict[str, str]:
     """Versions of Python, of this program and of the libraries that a result may depend on."""
     found = {"python": platform.python_version()}
-    for name in ("expotion", "torch", "transformers", "mediapipe", "av", "symusic", "numpy"):
+    for name in ("expotion", "torch", "transformers", "audiocraft", "mediapipe", "av", "symusic", "numpy"):
         try:
             found[name] = metadata.version(name)
         except metadata.PackageNotFoundError:

@@ -44,6 +44,8 @@ class Model:
         adapter_digest: hash of the adapter's files.
     """
 
+    backbone = "expotion"
+
     def __init__(
         self,
         name: str,
@@ -135,7 +137,7 @@ def load_model(
         UsageError: no such device or number type.
         WeightsError: weights are missing, damaged or do not fit.
     """
-    place = _device(device)
+    place = choose_device(device)
     folder, licence, default_adapter = Path(name), "as its source states", None
     if name in read_manifests() or not folder.is_dir():  # a folder that happens to lie here hides no shipped model
         manifest = find_manifest(name, "music")
@@ -172,7 +174,12 @@ def _codec(checkpoint: Checkpoint, soundfont: Path | None, folder: Path) -> Code
     raise WeightsError("The config names no codec: it has neither an audio_encoder nor codec = notes.", path=folder)
 
 
-def _device(name: str) -> torch.device:
+def choose_device(name: str) -> torch.device:
+    """The device of this name; "auto" is CUDA where there is one.
+
+    Raises:
+        UsageError: there is no such device here.
+    """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:

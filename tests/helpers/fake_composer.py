@@ -31,7 +31,7 @@ class FakeCodec:
 class FakeComposer:
     """What `batch` needs of a model, and a count of what it was asked for."""
 
-    name, digest, licence = "fake", "model-1", "CC0-1.0"
+    name, digest, licence, backbone = "fake", "model-1", "CC0-1.0", "fake"
     adapter_name = None
     device, dtype = "cpu", "float32"
     streams = ()
