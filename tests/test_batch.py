@@ -67,7 +67,7 @@ def test_every_clip_gets_a_video_and_a_sidecar_that_tells_the_truth(clips, tmp_p
         assert abs(measured.integrated_lufs + 14) <= 0.5 and measured.true_peak_dbtp <= -1
         assert sidecar["seed"] == recipe.seed_for(sidecar["clip"]["sha256"])
         assert (sidecar["prompt"], sidecar["recipe"]["digest"]) == (recipe.prompt, recipe.digest)
-        assert sidecar["model"] == {"name": "fake", "digest": "model-1", "licence": "CC0-1.0"}
+        assert sidecar["model"] == {"name": "fake", "digest": "model-1", "licence": "CC0-1.0", "backbone": "fake"}
         assert {"compose", "render", "encode"} <= set(sidecar["stages_s"])
     events = [entry["event"] for entry in read_ledger(tmp_path / "out" / "ledger.jsonl")]
     assert sorted(events) == ["begin"] * 3 + ["scored"] * 3
