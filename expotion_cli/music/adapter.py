@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from expotion_cli.music.decoder import MusicDecoder, VisualMemory, positions
+from expotion_cli.music.attending import VisualMemory, positions
+from expotion_cli.music.decoder import MusicDecoder
 
 
 @dataclass(frozen=True)
@@ -126,8 +127,8 @@ class JointEmbeddingAdapter(nn.Module):
         for i, layer in enumerate(decoder.layers[first:]):
             attention = layer.self_attn
             normed = layer.self_attn_layer_norm(side) + self.merge_linear[i](projected) + self.pos_emb[i + 1]
-            q, k, v = (attention.split(p(normed)) for p in (attention.q_proj, attention.k_proj, attention.v_proj))
-            queries.append(q)
+            q, k, v = attention.project(normed)
+            queries.append(q.contiguous())
             keys.append(k.contiguous())
             values.append(v.contiguous())
             own = F.scaled_dot_product_attention(q, k, v, is_causal=True)

@@ -4,18 +4,22 @@ Written for reading: pre-norm layers, sinusoidal positions, no biases in attenti
 embeddings, K output heads. Parameter names follow the transformers format, so that its checkpoints load by name and
 PEFT's LoRA finds `q_proj`, `k_proj`, `v_proj` and `out_proj`.
 
+The decoder is weights and one way through them; where its rows stand and what they attend to is kept in an
+`attending.Attended`.
+
 Source: "Simple and Controllable Music Generation" (arXiv 2306.05284); the joint-embedding attention is EXPOTION's
-(arXiv 2507.04955) and lives in `adapter.py`.
+(arXiv 2507.04955), in `adapter.py` and `attending.py`.
 """
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from expotion_cli.music.attending import Attended, Memory, StepCache
 
 
 @dataclass(frozen=True)
@@ -46,64 +50,6 @@ class DecoderConfig:
         return self.vocab_size
 
 
-@dataclass(frozen=True)
-class Memory:
-    """Keys and values that do not change while a window is decoded.
-
-    Attributes:
-        keys: per layer [R, H, M, d/H].
-        values: per layer [R, H, M, d/H].
-        mask: [R, 1, 1, M] bool, True where a row may be attended; None for all.
-    """
-
-    keys: list[Tensor]
-    values: list[Tensor]
-    mask: Tensor | None = None
-
-
-@dataclass(frozen=True)
-class VisualMemory:
-    """The adapter's side stream for one window, computed once (`JointEmbeddingAdapter.remember`).
-
-    Attributes:
-        queries: per adapted layer [R, H, T_c, d/H], read at the music's own position.
-        keys: per adapted layer [R, H, T_c, d/H].
-        values: per adapted layer [R, H, T_c, d/H].
-        gates: [N], one scalar an adapted layer.
-        first_layer: index of the first adapted decoder layer, L - N.
-    """
-
-    queries: list[Tensor]
-    keys: list[Tensor]
-    values: list[Tensor]
-    gates: Tensor
-    first_layer: int
-
-
-class StepCache:
-    """Self-attention keys and values of the positions decoded so far, in buffers of fixed size.
-
-    Args:
-        config: the decoder's sizes.
-        rows: rows R of the batch.
-        max_positions: positions the buffers hold.
-        device: where the buffers live.
-        dtype: their type.
-    """
-
-    def __init__(self, config: DecoderConfig, rows: int, max_positions: int, device: torch.device, dtype: torch.dtype):
-        shape = (config.num_layers, 2, rows, config.num_heads, max_positions, config.dim // config.num_heads)
-        self.buffer = torch.zeros(shape, device=device, dtype=dtype)
-        self.length = 0
-
-    def extend(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Store keys and values [R, H, T, d/H] behind those already there; return all up to the newest."""
-        end = self.length + keys.shape[2]
-        self.buffer[layer, 0, :, :, self.length : end] = keys
-        self.buffer[layer, 1, :, :, self.length : end] = values
-        return self.buffer[layer, 0, :, :, :end], self.buffer[layer, 1, :, :, :end]
-
-
 class Attention(nn.Module):
     """Multi-head attention without biases; projections are kept apart so that adapters can reach them."""
 
@@ -115,9 +61,16 @@ class Attention(nn.Module):
         self.v_proj = nn.Linear(dim, dim, bias=False)
         self.out_proj = nn.Linear(dim, dim, bias=False)
 
+    def project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values. [R, T, d] → 3 × [R, H, T, d/H]."""
+        fused = getattr(self, "qkv_proj", None)  # after `packing.pack`
+        parts = fused(x).chunk(3, dim=-1) if fused is not None else (self.q_proj(x), self.k_proj(x), self.v_proj(x))
+        query, keys, values = (self.split(part) for part in parts)
+        return query, keys, values
+
     def split(self, x: Tensor) -> Tensor:
         """[R, T, d] → [R, H, T, d/H]."""
-        return x.view(*x.shape[:2], self.num_heads, -1).transpose(1, 2)
+        return x.unflatten(2, (self.num_heads, -1)).transpose(1, 2)
 
     def join(self, x: Tensor) -> Tensor:
         """[R, H, T, d/H] → [R, T, d]."""
@@ -198,116 +151,36 @@ class MusicDecoder(nn.Module):
         visible = mask | ~mask.any(dim=1, keepdim=True)
         return Memory(keys, values, visible[:, None, None, :])
 
-    def forward(
-        self,
-        tokens: Tensor,
-        text: Memory,
-        *,
-        cache: StepCache | None = None,
-        visual: VisualMemory | None = None,
-        last_only: bool = False,
-    ) -> Tensor:
+    def forward(self, tokens: Tensor, attended: Attended, *, last_only: bool = False) -> Tensor:
         """Logits of the next token of every stream.
 
-        Without a cache the tokens are a whole sequence from position 0 (training); with one they follow what the
-        cache holds, and it grows by them.
-
         Args:
-            tokens: [R, K, T] int64, in the delay pattern.
-            text: from `remember_text`.
-            cache: from `new_cache`.
-            visual: from `JointEmbeddingAdapter.remember`, or None for plain MusicGen.
+            tokens: [R, K, T] int64, in the delay pattern, behind what `attended` already holds.
+            attended: grows by T places.
             last_only: compute logits for the last position alone.
 
         Returns:
             [R, K, T, V] (T = 1 with `last_only`), in the weights' type.
         """
-        start = cache.length if cache is not None else 0
         length = tokens.shape[2]
         x = sum(table(tokens[:, k]) for k, table in enumerate(self.embed_tokens))
-        x = x + positions(start, length, self.config.dim, x.device).to(x.dtype)
+        x = x + attended.positions(length, self.config.dim).to(x.dtype)
         for index, layer in enumerate(self.layers):
-            x = x + self._self_attention(index, layer, layer.self_attn_layer_norm(x), start, cache, visual)
+            attention = layer.self_attn
+            own = attended.attend_music(index, *attention.project(layer.self_attn_layer_norm(x)))
+            x = x + attention.out_proj(attention.join(own))
             attention = layer.encoder_attn
             query = attention.split(attention.q_proj(layer.encoder_attn_layer_norm(x)))
-            heard = attend(query, text.keys[index], text.values[index], text.mask)
-            x = x + attention.out_proj(attention.join(heard))
+            x = x + attention.out_proj(attention.join(attended.attend_text(index, query)))
             x = x + layer.feed_forward(x)
-        if cache is not None:
-            cache.length += length
+        attended.advance(length)
         if last_only:
             x = x[:, -1:]
-        x = self.layer_norm(x)
+        return self.predict(self.layer_norm(x))
+
+    def predict(self, x: Tensor) -> Tensor:
+        """The output heads. [R, T, d] → [R, K, T, V]."""
+        fused = getattr(self, "heads", None)  # after `packing.pack`
+        if fused is not None:
+            return fused(x).unflatten(2, (self.config.num_codebooks, -1)).transpose(1, 2)
         return torch.stack([head(x) for head in self.lm_heads], dim=1)
-
-    def _self_attention(
-        self,
-        index: int,
-        layer: DecoderLayer,
-        x: Tensor,
-        start: int,
-        cache: StepCache | None,
-        visual: VisualMemory | None,
-    ) -> Tensor:
-        attention = layer.self_attn
-        query, keys, values = (attention.split(p(x)) for p in (attention.q_proj, attention.k_proj, attention.v_proj))
-        length = x.shape[1]
-        if cache is not None:
-            keys, values = cache.extend(index, keys, values)
-        if start and length > 1:
-            seen = torch.ones(length, start + length, dtype=torch.bool, device=x.device).tril(start)
-            own = attend(query, keys, values, seen)
-        elif length > 1:
-            own = F.scaled_dot_product_attention(query, keys, values, is_causal=True)
-        else:
-            own = attend(query, keys, values)
-        adapted = index - visual.first_layer if visual is not None else -1
-        if adapted >= 0:
-            own = own + visual.gates[adapted] * joint_attention(query, visual, adapted, start)
-        return attention.out_proj(attention.join(own))
-
-
-def joint_attention(query: Tensor, visual: VisualMemory, adapted: int, start: int) -> Tensor:
-    """The gated term of the adapter: Attn(q + q'_t, k', v') over all steps of the condition, past and future.
-
-    Positions past the condition's end (the delay pattern's tail) take its last row.
-
-    Args:
-        query: [R, H, T, d/H], the music's queries at positions start .. start + T - 1.
-        visual: the condition.
-        adapted: index among the adapted layers.
-        start: first position.
-
-    Returns:
-        [R, H, T, d/H], before the gate.
-    """
-    side = visual.queries[adapted]
-    last = side.shape[2] - 1
-    if start + query.shape[2] - 1 <= last:
-        side = side[:, :, start : start + query.shape[2]]
-    else:
-        rows = torch.arange(start, start + query.shape[2], device=query.device).clamp(max=last)
-        side = side[:, :, rows]
-    return attend(query + side, visual.keys[adapted], visual.values[adapted])
-
-
-def attend(query: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None = None) -> Tensor:
-    """Attention, not causal. [R, H, T, d/H] over [R, H, M, d/H] → [R, H, T, d/H].
-
-    A single query on a CPU goes through plain products: the library's blocked kernel packs all keys anew for it and
-    takes several times as long.
-    """
-    if query.shape[2] > 1 or query.device.type != "cpu":
-        return F.scaled_dot_product_attention(query, keys, values, attn_mask=mask)
-    scores = torch.matmul(query * query.shape[-1] ** -0.5, keys.transpose(2, 3))
-    if mask is not None:
-        scores = scores.masked_fill(~mask, -torch.inf)
-    return torch.matmul(torch.softmax(scores, dim=-1), values)
-
-
-def positions(start: int, length: int, dim: int, device: torch.device) -> Tensor:
-    """Sinusoidal positions: the cosine half, then the sine half. [length, dim] float32."""
-    half = dim // 2
-    scale = torch.exp(torch.arange(half, device=device, dtype=torch.float32) * (-math.log(10_000) / (half - 1)))
-    angle = torch.arange(start, start + length, device=device, dtype=torch.float32)[:, None] * scale
-    return torch.cat([angle.cos(), angle.sin()], dim=1)

@@ -53,13 +53,12 @@ class Sampling:
         return ((False, False), (True, False), (True, True))
 
 
-def guide(logits: Tensor, sampling: Sampling, is_seeing: bool) -> Tensor:
+def guide(logits: Tensor, sampling: Sampling) -> Tensor:
     """Combine a cue's rows: each step from less to more condition is amplified by its weight.
 
     Args:
         logits: [n, ...], in the order of `Sampling.rows`.
         sampling: gives the weights.
-        is_seeing: as for `rows`.
 
     Returns:
         [...].

@@ -19,6 +19,7 @@ from torch.nn import init
 from expotion_cli import assets, storage
 from expotion_cli.errors import RecipeError
 from expotion_cli.music.adapter import AdapterConfig, JointEmbeddingAdapter
+from expotion_cli.music.attending import Passage
 from expotion_cli.music.conditioning import EMBEDDED_STREAMS, FORM, StepStream
 from expotion_cli.music.decoder import DecoderConfig, MusicDecoder
 from expotion_cli.music.notes import NUM_VOICES, VOCAB_SIZE
@@ -208,7 +209,7 @@ class MiniTrainer:
             visual = None
             if adapter is not None:
                 visual = adapter.remember(decoder, self.condition_batch(adapter, streams))
-            logits = decoder(batch.inputs, memory, visual=visual)
+            logits = decoder(batch.inputs, Passage(memory, visual=visual))
         return logits, batch.targets
 
     def condition_batch(self, adapter: JointEmbeddingAdapter, streams: Sequence[dict[str, StepStream]]) -> Tensor:

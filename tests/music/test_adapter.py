@@ -12,6 +12,7 @@ import torch
 
 from expotion_cli.errors import WeightsError
 from expotion_cli.music.adapter import AdapterConfig, JointEmbeddingAdapter, StreamSpec
+from expotion_cli.music.attending import Passage
 from expotion_cli.music.checkpoint import load_adapter, save_adapter
 from expotion_cli.music.decoder import DecoderConfig, MusicDecoder
 
@@ -137,10 +138,10 @@ def test_with_all_gates_shut_the_logits_are_bit_identical_to_no_adapter(decoder,
     tokens, text, *_ = heard
     adapter = make_adapter()
     condition = adapter.join_streams(*make_streams(2, LENGTH + 1))
-    plain = decoder(tokens, text)
-    opened = decoder(tokens, text, visual=adapter.remember(decoder, condition))
+    plain = decoder(tokens, Passage(text))
+    opened = decoder(tokens, Passage(text, visual=adapter.remember(decoder, condition)))
     adapter.gates.zero_()
-    shut = decoder(tokens, text, visual=adapter.remember(decoder, condition))
+    shut = decoder(tokens, Passage(text, visual=adapter.remember(decoder, condition)))
     assert torch.equal(shut, plain)
     assert (opened - plain).abs().max() > 0.1
 
@@ -156,7 +157,7 @@ def test_logits_equal_a_direct_restatement_of_the_formulas(decoder, heard, num_a
     tokens, text, states, mask = heard
     adapter = make_adapter(num_adapted)
     condition = adapter.join_streams(*make_streams(2, LENGTH + 1))
-    ours = decoder(tokens, text, visual=adapter.remember(decoder, condition)).numpy()
+    ours = decoder(tokens, Passage(text, visual=adapter.remember(decoder, condition))).numpy()
     for row in range(2):
         direct = restated_logits(decoder, adapter, tokens[row], states[row], mask[row], condition[row].numpy())
         assert np.abs(ours[row] - direct).max() < 1e-6
@@ -167,12 +168,12 @@ def test_positions_past_the_conditions_end_take_its_last_row(decoder, heard):
     adapter = make_adapter(window_steps=6)
     condition = adapter.join_streams(*make_streams(2, 7))
     visual = adapter.remember(decoder, condition)
-    ours = decoder(tokens, text, visual=visual).numpy()
+    ours = decoder(tokens, Passage(text, visual=visual)).numpy()
     arguments = (decoder, adapter, tokens[0], states[0], mask[0], condition[0].numpy())
     assert np.abs(ours[0] - restated_logits(*arguments)).max() < 1e-6
     assert np.abs(ours[0] - restated_logits(*arguments, is_tail_last=False)).max() > 1e-3
-    cache = decoder.new_cache(2, LENGTH)
-    steps = [decoder(tokens[:, :, t : t + 1], text, cache=cache, visual=visual) for t in range(LENGTH)]
+    passage = Passage(text, cache=decoder.new_cache(2, LENGTH), visual=visual)
+    steps = [decoder(tokens[:, :, t : t + 1], passage) for t in range(LENGTH)]
     assert np.abs(torch.cat(steps, dim=2).numpy() - ours).max() < 1e-6
 
 
@@ -181,10 +182,10 @@ def test_cached_steps_with_the_adapter_equal_the_whole_sequence(decoder, heard, 
     tokens, text, *_ = heard
     adapter = make_adapter(2)
     visual = adapter.remember(decoder, adapter.join_streams(*make_streams(2, LENGTH + 1)))
-    whole = decoder(tokens, text, visual=visual)
-    cache, parts, start = decoder.new_cache(2, LENGTH), [], 0
+    whole = decoder(tokens, Passage(text, visual=visual))
+    passage, parts, start = Passage(text, cache=decoder.new_cache(2, LENGTH), visual=visual), [], 0
     for size in sizes:
-        parts.append(decoder(tokens[:, :, start : start + size], text, cache=cache, visual=visual))
+        parts.append(decoder(tokens[:, :, start : start + size], passage))
         start += size
     assert (torch.cat(parts, dim=2) - whole).abs().max() < 1e-6
 
@@ -193,13 +194,13 @@ def test_the_picture_is_seen_ahead_but_the_music_is_not(decoder, heard):
     tokens, text, *_ = heard
     adapter = make_adapter()
     values, masks = make_streams(2, LENGTH + 1)
-    before = decoder(tokens, text, visual=adapter.remember(decoder, adapter.join_streams(values, masks)))
+    before = decoder(tokens, Passage(text, visual=adapter.remember(decoder, adapter.join_streams(values, masks))))
     values["pose"][:, -1] += 1.0
-    later_seen = decoder(tokens, text, visual=adapter.remember(decoder, adapter.join_streams(values, masks)))
+    later_seen = decoder(tokens, Passage(text, visual=adapter.remember(decoder, adapter.join_streams(values, masks))))
     assert (later_seen[:, :, 0] - before[:, :, 0]).abs().max() > 1e-6
     changed = tokens.clone()
     changed[:, :, 6:] = (changed[:, :, 6:] + 1) % CONFIG.vocab_size
-    later_heard = decoder(changed, text, visual=adapter.remember(decoder, adapter.join_streams(values, masks)))
+    later_heard = decoder(changed, Passage(text, visual=adapter.remember(decoder, adapter.join_streams(values, masks))))
     assert (later_heard[:, :, :6] - later_seen[:, :, :6]).abs().max() < 1e-12
     assert (later_heard[:, :, 6] - later_seen[:, :, 6]).abs().max() > 1e-6
 

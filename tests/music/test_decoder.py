@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from expotion_cli.errors import WeightsError
+from expotion_cli.music.attending import Passage
 from expotion_cli.music.checkpoint import load_checkpoint
 from expotion_cli.music.delay import apply_delay, remove_delay
 
@@ -34,7 +35,7 @@ def test_logits_equal_transformers_over_a_whole_sequence(tiny, loaded, prompt):
     tokens = start_tokens(2, 4, 30, 64)
     with torch.no_grad():
         theirs = tiny(input_ids=ids, attention_mask=mask.long(), decoder_input_ids=tokens.reshape(8, 30)).logits
-        ours = loaded.decoder(tokens, loaded.decoder.remember_text(loaded.text(ids, mask), mask))
+        ours = loaded.decoder(tokens, Passage(loaded.decoder.remember_text(loaded.text(ids, mask), mask)))
     assert (ours.reshape(8, 30, 64) - theirs).abs().max() <= 1e-4
     assert theirs.std() > 0.1  # the comparison is about numbers that matter
 
@@ -45,10 +46,10 @@ def test_cached_steps_equal_the_whole_sequence(loaded, prompt):
     decoder = loaded.decoder
     with torch.no_grad():
         text = decoder.remember_text(loaded.text(ids, mask), mask)
-        whole = decoder(tokens, text)
-        cache = decoder.new_cache(2, 30)
-        parts = [decoder(tokens[:, :, :9], text, cache=cache), decoder(tokens[:, :, 9:16], text, cache=cache)]
-        parts += [decoder(tokens[:, :, i : i + 1], text, cache=cache) for i in range(16, 30)]
+        whole = decoder(tokens, Passage(text))
+        passage = Passage(text, cache=decoder.new_cache(2, 30))
+        parts = [decoder(tokens[:, :, :9], passage), decoder(tokens[:, :, 9:16], passage)]
+        parts += [decoder(tokens[:, :, i : i + 1], passage) for i in range(16, 30)]
     assert (torch.cat(parts, dim=2) - whole).abs().max() <= 1e-4
 
 
@@ -64,7 +65,7 @@ def test_unconditional_rows_equal_transformers_zeroed_text(tiny, loaded, prompt)
             attention_mask=torch.zeros_like(mask).long(),
             decoder_input_ids=tokens.reshape(8, 12),
         ).logits
-        ours = loaded.decoder(tokens, loaded.decoder.remember_text(states, torch.zeros_like(mask)))
+        ours = loaded.decoder(tokens, Passage(loaded.decoder.remember_text(states, torch.zeros_like(mask))))
     assert (ours.reshape(8, 12, 64) - theirs).abs().max() <= 1e-4
 
 
@@ -100,7 +101,10 @@ def transformers_greedy(model, ids, mask, num_steps: int, guidance: float) -> to
     model.audio_encoder.decode = catch
     try:
         model.generate(
-            input_ids=ids, attention_mask=mask.long(), do_sample=False, guidance_scale=guidance,
+            input_ids=ids,
+            attention_mask=mask.long(),
+            do_sample=False,
+            guidance_scale=guidance,
             max_new_tokens=num_steps + model.config.decoder.num_codebooks - 1,
         )
     finally:

@@ -10,13 +10,16 @@ import numpy as np
 import pytest
 import torch
 
-from expotion_cli.errors import UsageError
+from expotion_cli.errors import EnvironmentProblem, UsageError
 from expotion_cli.music.adapter import AdapterConfig, JointEmbeddingAdapter, StreamSpec
+from expotion_cli.music.attending import Passage
 from expotion_cli.music.checkpoint import load_checkpoint
+from expotion_cli.music.cohorts import Cohorts
 from expotion_cli.music.conditioning import FORM, FORM_DIMS, StepStream, form_stream
 from expotion_cli.music.decoder import DecoderConfig, MusicDecoder
 from expotion_cli.music.engine import CueRequest, Engine
 from expotion_cli.music.sampling import Sampling, cue_noise
+from expotion_cli.music.takes import Take
 from expotion_cli.timing import Timeline
 
 WINDOW, BAR = 16, 4
@@ -55,7 +58,12 @@ def blind(checkpoint) -> Engine:
 def wide(checkpoint) -> Engine:
     """As wide as the embedded model: there, library kernels for different numbers of rows do round differently."""
     config = DecoderConfig(
-        dim=192, num_layers=2, num_heads=6, ffn_dim=768, num_codebooks=8, vocab_size=194,
+        dim=192,
+        num_layers=2,
+        num_heads=6,
+        ffn_dim=768,
+        num_codebooks=8,
+        vocab_size=194,
         text_dim=checkpoint.decoder.config.text_dim,
     )
     torch.manual_seed(9)
@@ -64,6 +72,13 @@ def wide(checkpoint) -> Engine:
         if parameter.ndim == 2:
             parameter.normal_(std=2.0 * parameter.shape[1] ** -0.5)
     return Engine(decoder, checkpoint.text, random_adapter(decoder), WINDOW, BAR)
+
+
+@pytest.fixture(scope="module")
+def half(tiny_folder) -> Engine:
+    """In bf16."""
+    checkpoint = load_checkpoint(tiny_folder, device=torch.device("cpu"), dtype=torch.bfloat16)
+    return Engine(checkpoint.decoder, checkpoint.text, random_adapter(checkpoint.decoder), WINDOW, BAR)
 
 
 def cue(
@@ -177,7 +192,7 @@ def guided_logits(engine, request, tokens, start, length, position) -> np.ndarra
         if engine.adapter is not None and request.conditioning is not None:
             visual = engine.adapter.remember(decoder, condition_rows(engine, request, start, has_picture))
         with torch.no_grad():
-            return decoder(torch.from_numpy(laid)[None], text, visual=visual)[0, :, -1].double().numpy()
+            return decoder(torch.from_numpy(laid)[None], Passage(text, visual=visual))[0, :, -1].double().numpy()
 
     g, v = request.sampling.guidance, request.sampling.visual_guidance
     if not request.is_seeing or v == 1:
@@ -279,23 +294,98 @@ def test_no_cues_give_no_tokens(engine):
     assert list(engine.generate([])) == []
 
 
-def test_bf16_cues_too_are_the_same_alone_and_in_company(tiny_folder):
-    half = load_checkpoint(tiny_folder, device=torch.device("cpu"), dtype=torch.bfloat16)
-    engine = Engine(half.decoder, half.text, random_adapter(half.decoder), WINDOW, BAR)
-    mine = cue(18, seed=5)
-    (alone,) = tokens_of(engine, [mine])
-    assert np.array_equal(tokens_of(engine, [COMPANY[1], COMPANY[2], mine])[2], alone)
-
-
 def test_the_decoders_memory_does_not_grow_with_the_cues_length(engine, monkeypatch):
     sizes = []
     new_cache = MusicDecoder.new_cache
 
     def watched(decoder: MusicDecoder, rows: int, places: int):
-        sizes.append(rows * places)
+        sizes.append(places)
         return new_cache(decoder, rows, places)
 
     monkeypatch.setattr(MusicDecoder, "new_cache", watched)
     tokens_of(engine, [cue(6)])
-    tokens_of(engine, [cue(5 * WINDOW)])
-    assert len(sizes) == 1 + math.ceil(4 * WINDOW / (WINDOW // 2)) + 1 and len(set(sizes)) == 1
+    assert sizes == [6 + 4 - 1]
+    sizes.clear()
+    tokens_of(engine, [cue(9 * WINDOW)])
+    full = WINDOW + 4 - 1
+    assert sizes.count(full) == 1 + math.ceil(8 * WINDOW / (WINDOW // 2)) and max(sizes) == full
+
+
+def many(count: int) -> list[CueRequest]:
+    """Cues of all lengths and prompts, most of them of one kind."""
+    words = ("slow sad piano", "upbeat electronic dance", "fast epic strings with drums", "")
+    return [cue(5 + (7 * i) % 29, words[i % 4], seed=i) for i in range(count)]
+
+
+@pytest.mark.parametrize("kind", ["engine", "wide", "half"])
+def test_a_cue_is_the_same_alone_at_batch_7_and_at_batch_32_with_other_neighbours(request, kind):
+    engine, mine = request.getfixturevalue(kind), cue(19, "slow sad piano", seed=123)
+    (alone,) = tokens_of(engine, [mine])
+    for size, company in ((7, many(13)), (32, many(41)[5:])):
+        place = len(company) // 2
+        batch = [*company[:place], mine, *company[place:]]
+        assert np.array_equal(tokens_of(engine, batch, batch_size=size)[place], alone)
+
+
+def test_no_row_idles_while_a_cue_waits(engine, monkeypatch):
+    busy = []
+    step = Cohorts.step
+
+    def watched(cohorts: Cohorts):
+        busy.append(cohorts.num_takes)
+        return step(cohorts)
+
+    monkeypatch.setattr(Cohorts, "step", watched)
+    batch = many(12)
+    tokens_of(engine, batch, batch_size=5)
+    last_full = max(i for i, count in enumerate(busy) if count == 5)
+    assert set(busy[: last_full + 1]) == {5}
+    windows = sum(math.ceil(max(0, c.num_steps - WINDOW) / (WINDOW - engine.overlap)) + 1 for c in batch)
+    lengths = sum(c.num_steps for c in batch) + windows * (4 - 1)  # the delay pattern takes three more places a window
+    assert sum(busy) == lengths
+
+
+def test_when_memory_runs_out_the_batch_is_halved_and_finished_work_is_kept(engine, monkeypatch):
+    batch = many(9)
+    expected = tokens_of(engine, batch)
+    sizes, step = [], Cohorts.step
+
+    def tight(cohorts: Cohorts):
+        sizes.append(cohorts.num_takes)
+        if cohorts.num_takes > 3 and len(sizes) > 12:
+            raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate much")
+        return step(cohorts)
+
+    monkeypatch.setattr(Cohorts, "step", tight)
+    found = list(engine.generate(batch, batch_size=8))
+    assert sorted(number for number, _ in found) == list(range(9))
+    for number, tokens in found:
+        assert np.array_equal(tokens, expected[number])
+    assert 8 in sizes[:13] and max(sizes[14:]) <= 4 and set(sizes[16:]) <= {1, 2, 3}
+
+
+def test_memory_too_small_for_one_cue_is_an_error_that_says_so(engine, monkeypatch):
+    def never(cohorts: Cohorts):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(Cohorts, "step", never)
+    with pytest.raises(EnvironmentProblem, match="single cue"):
+        list(engine.generate(many(3)))
+
+
+def test_any_other_error_of_the_library_is_not_mistaken_for_one(engine, monkeypatch):
+    def broken(cohorts: Cohorts):
+        raise RuntimeError("shapes do not match")
+
+    monkeypatch.setattr(Cohorts, "step", broken)
+    with pytest.raises(RuntimeError, match="shapes"):
+        list(engine.generate(many(3)))
+
+
+def test_the_automatic_batch_shrinks_with_the_free_memory(engine, monkeypatch):
+    takes = [Take(i, c, 4, 64, WINDOW, WINDOW // 2, 64) for i, c in enumerate(many(60))]
+    assert engine.auto_batch(takes) == 64 // 3
+    monkeypatch.setattr("expotion_cli.music.engine._free_bytes", lambda device: 2_000_000)
+    assert 1 <= engine.auto_batch(takes) < 10
+    monkeypatch.setattr("expotion_cli.music.engine._free_bytes", lambda device: 0)
+    assert engine.auto_batch(takes) == 1

@@ -134,7 +134,7 @@ def test_fewer_rows_give_what_all_three_would():
 
     def guided(guidance: float, visual: float) -> torch.Tensor:
         sampling = Sampling(guidance=guidance, visual_guidance=visual)
-        return guide(torch.stack([rows[kind] for kind in sampling.rows(True)]), sampling, True)
+        return guide(torch.stack([rows[kind] for kind in sampling.rows(True)]), sampling)
 
     def in_full(guidance: float, visual: float) -> torch.Tensor:
         return nothing + guidance * (text - nothing) + visual * (both - text)
@@ -147,8 +147,15 @@ def test_fewer_rows_give_what_all_three_would():
 @pytest.mark.parametrize(
     "setting",
     [
-        {"guidance": -0.1}, {"guidance": 21}, {"guidance": float("nan")}, {"visual_guidance": 20.5},
-        {"temperature": -1}, {"temperature": 11}, {"top_p": 1.1}, {"top_p": -0.1}, {"top_k": -1},
+        {"guidance": -0.1},
+        {"guidance": 21},
+        {"guidance": float("nan")},
+        {"visual_guidance": 20.5},
+        {"temperature": -1},
+        {"temperature": 11},
+        {"top_p": 1.1},
+        {"top_p": -0.1},
+        {"top_k": -1},
     ],
 )
 def test_a_setting_out_of_range_is_a_usage_error_that_names_it(setting):

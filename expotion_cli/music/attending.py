@@ -1,0 +1,263 @@
+"""What the decoder's rows attend to: the music so far, the text, and (with an adapter) the picture.
+
+The decoder itself only turns rows into queries, keys and values; where a row stands and what it may look at is kept
+here. A `Passage` holds rows in step; `cohorts.Cohorts` holds several passages at positions of their own.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+if TYPE_CHECKING:
+    from expotion_cli.music.decoder import DecoderConfig
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Text as keys and values, which do not change while a cue is decoded.
+
+    Attributes:
+        keys: per layer [C, H, M, d/H].
+        values: per layer [C, H, M, d/H].
+        mask: [C, 1, 1, M] bool, True where a text may be attended; None for all.
+    """
+
+    keys: list[Tensor]
+    values: list[Tensor]
+    mask: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class VisualMemory:
+    """The adapter's side stream for one window, computed once (`JointEmbeddingAdapter.remember`).
+
+    Attributes:
+        queries: per adapted layer [C, H, T_c, d/H], read at the music's own position.
+        keys: per adapted layer [C, H, T_c, d/H].
+        values: per adapted layer [C, H, T_c, d/H].
+        gates: [N], one scalar an adapted layer.
+        first_layer: index of the first adapted decoder layer, L - N.
+    """
+
+    queries: list[Tensor]
+    keys: list[Tensor]
+    values: list[Tensor]
+    gates: Tensor
+    first_layer: int
+
+    def first(self, count: int) -> VisualMemory:
+        """That of the first `count` cues."""
+        columns = ([layer[:count] for layer in column] for column in (self.queries, self.keys, self.values))
+        return VisualMemory(*columns, self.gates, self.first_layer)
+
+
+@dataclass(frozen=True)
+class CueRows:
+    """The rows a cue takes in a batch, from less to more condition; they stand next to each other.
+
+    Attributes:
+        count: rows n of each cue, so that R = C * n.
+        deaf: leading rows that hear no text.
+        blind: leading rows that see the unseen picture.
+    """
+
+    count: int = 1
+    deaf: int = 0
+    blind: int = 0
+
+
+class Attended(Protocol):
+    """What a batch of R rows attends to."""
+
+    def positions(self, length: int, dim: int) -> Tensor:
+        """Sinusoidal positions of the next `length` places. [1 or R, T, d] float32."""
+        ...
+
+    def attend_music(self, index: int, query: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+        """Layer `index`'s self-attention with the adapter's term, all [R, H, T, d/H]."""
+        ...
+
+    def attend_text(self, index: int, query: Tensor) -> Tensor:
+        """Layer `index`'s cross-attention. [R, H, T, d/H] → [R, H, T, d/H]."""
+        ...
+
+    def advance(self, length: int) -> None:
+        """All layers have seen the next `length` places."""
+        ...
+
+
+class StepCache:
+    """Self-attention keys and values of the positions decoded so far, in buffers of fixed size.
+
+    Args:
+        config: the decoder's sizes.
+        rows: rows R of the batch.
+        max_positions: positions the buffers hold.
+        device: where the buffers live.
+        dtype: their type.
+    """
+
+    def __init__(self, config: DecoderConfig, rows: int, max_positions: int, device: torch.device, dtype: torch.dtype):
+        shape = (config.num_layers, 2, rows, config.num_heads, max_positions, config.dim // config.num_heads)
+        self.buffer = torch.empty(shape, device=device, dtype=dtype)
+        self.length = 0
+
+    def extend(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Store keys and values [R, H, T, d/H] behind those already there; return all up to the newest.
+
+        A batch may have shrunk to its first R rows.
+        """
+        rows, end = keys.shape[0], self.length + keys.shape[2]
+        self.buffer[layer, 0, :rows, :, self.length : end] = keys
+        self.buffer[layer, 1, :rows, :, self.length : end] = values
+        return self.buffer[layer, 0, :rows, :, :end], self.buffer[layer, 1, :rows, :, :end]
+
+
+class Passage:
+    """Rows in step: all stand at the same position.
+
+    Args:
+        text: from `MusicDecoder.remember_text`, one entry a cue.
+        cache: from `MusicDecoder.new_cache`; without one the batch is a whole sequence from position 0 (training).
+        visual: from `JointEmbeddingAdapter.remember`, one entry a cue; None for plain MusicGen.
+        unseen: what blind rows attend to instead of `visual`.
+        rows: the rows of each cue.
+    """
+
+    def __init__(
+        self,
+        text: Memory,
+        *,
+        cache: StepCache | None = None,
+        visual: VisualMemory | None = None,
+        unseen: VisualMemory | None = None,
+        rows: CueRows = CueRows(),
+    ):
+        self.text, self.cache, self.rows = text, cache, rows
+        self.pictures = [
+            (memory, first, last)
+            for memory, first, last in ((unseen, 0, rows.blind), (visual, rows.blind, rows.count))
+            if memory is not None and first < last
+        ]
+
+    def keep(self, count: int) -> None:
+        """Go on with the first `count` cues alone."""
+        mask = self.text.mask[:count] if self.text.mask is not None else None
+        self.text = Memory([k[:count] for k in self.text.keys], [v[:count] for v in self.text.values], mask)
+        self.pictures = [(memory.first(count), first, last) for memory, first, last in self.pictures]
+
+    @property
+    def start(self) -> int:
+        """The position of the next place."""
+        return self.cache.length if self.cache is not None else 0
+
+    def positions(self, length: int, dim: int) -> Tensor:
+        """See `Attended`."""
+        return positions(self.start, length, dim, self.text.keys[0].device)[None]
+
+    def attend_music(self, index: int, query: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+        """See `Attended`."""
+        length, start = query.shape[2], self.start
+        if self.cache is not None:
+            keys, values = self.cache.extend(index, keys, values)
+        if length == 1:
+            own = attend(query, keys, values)
+        elif start:
+            seen = torch.ones(length, start + length, dtype=torch.bool, device=query.device).tril(start)
+            own = F.scaled_dot_product_attention(query, keys, values, attn_mask=seen)
+        else:
+            own = F.scaled_dot_product_attention(query, keys, values, is_causal=True)
+        seen_too = [
+            joint_attention(query, memory, index - memory.first_layer, start, self.rows.count, first, last)
+            for memory, first, last in self.pictures
+            if index >= memory.first_layer
+        ]
+        if not seen_too:
+            return own
+        seen_term = seen_too[0] if len(seen_too) == 1 else torch.cat(seen_too, dim=1)
+        return own + seen_term.reshape(own.shape)
+
+    def attend_text(self, index: int, query: Tensor) -> Tensor:
+        """See `Attended`. A deaf row would attend to zeros: what it hears is 0."""
+        deaf, count = self.rows.deaf, self.rows.count
+        heard = attend(fold(query, count, deaf, count), self.text.keys[index], self.text.values[index], self.text.mask)
+        return unfold(heard, count - deaf, silent=deaf).reshape(query.shape)
+
+    def advance(self, length: int) -> None:
+        """See `Attended`."""
+        if self.cache is not None:
+            self.cache.length += length
+
+
+def fold(query: Tensor, count: int, first: int, last: int) -> Tensor:
+    """Rows first .. last - 1 of each cue side by side. [C * n, H, T, d/H] → [C, H, n' * T, d/H]."""
+    return query.unflatten(0, (-1, count))[:, first:last].transpose(1, 2).flatten(2, 3)
+
+
+def unfold(heard: Tensor, count: int, silent: int = 0) -> Tensor:
+    """`fold`'s inverse, `silent` rows of zeros in front of each cue's. [C, H, n' * T, d/H] → [C, n, H, T, d/H]."""
+    rows = heard.unflatten(2, (count, -1)).transpose(1, 2)
+    return F.pad(rows, (0, 0, 0, 0, 0, 0, silent, 0)) if silent else rows
+
+
+def joint_attention(
+    query: Tensor, visual: VisualMemory, adapted: int, start: int, count: int, first: int, last: int
+) -> Tensor:
+    """The adapter's term: g · Attn(q + q'_t, k', v') over all steps of the condition, past and future.
+
+    Positions past the condition's end (the delay pattern's tail) take its last row.
+
+    Args:
+        query: [C * n, H, T, d/H], the music's queries at positions start .. start + T - 1.
+        visual: the condition, one entry a cue.
+        adapted: index among the adapted layers.
+        start: first position.
+        count: rows n of a cue.
+        first, last: the rows of each cue that see this condition.
+
+    Returns:
+        [C, last - first, H, T, d/H].
+    """
+    side = visual.queries[adapted]
+    bound = side.shape[2] - 1
+    if start + query.shape[2] - 1 <= bound:
+        side = side[:, :, start : start + query.shape[2]]
+    else:
+        places = torch.arange(start, start + query.shape[2], device=query.device).clamp(max=bound)
+        side = side[:, :, places]
+    moved = query.unflatten(0, (-1, count))[:, first:last] + side[:, None]
+    folded = moved.transpose(1, 2).flatten(2, 3)
+    heard = attend(folded, visual.keys[adapted], visual.values[adapted])
+    return visual.gates[adapted] * unfold(heard, last - first)
+
+
+FEW_QUERIES = 8
+
+
+def attend(query: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Attention, not causal. [R, H, T, d/H] over [R, H, M, d/H] → [R, H, T, d/H].
+
+    Few queries on a CPU go through plain products: the library's blocked kernel packs all keys anew for them and
+    takes several times as long. Keys stand on the left there, which bf16 products of one column do faster.
+    """
+    if query.shape[2] > FEW_QUERIES or query.device.type != "cpu":
+        return F.scaled_dot_product_attention(query, keys, values, attn_mask=mask)
+    scores = torch.matmul(keys, (query * query.shape[-1] ** -0.5).transpose(2, 3)).transpose(2, 3)
+    if mask is not None:
+        scores = scores.masked_fill(~mask, -torch.inf)
+    weights = torch.softmax(scores, dim=-1, dtype=torch.promote_types(scores.dtype, torch.float32)).to(scores.dtype)
+    return torch.matmul(weights, values)
+
+
+def positions(start: int, length: int, dim: int, device: torch.device) -> Tensor:
+    """Sinusoidal positions: the cosine half, then the sine half. [length, dim] float32."""
+    half = dim // 2
+    scale = torch.exp(torch.arange(half, device=device, dtype=torch.float32) * (-math.log(10_000) / (half - 1)))
+    angle = torch.arange(start, start + length, device=device, dtype=torch.float32)[:, None] * scale
+    return torch.cat([angle.cos(), angle.sin()], dim=1)
