@@ -249,7 +249,7 @@ def main() -> None:
     options = parser.parse_args()
     use_cores(options.cores)
     facts = machine()
-    from expotion_cli.music.model import load_model
+    from expotion_cli.music.loading import load_model
 
     default = Path(__file__).resolve().parents[2] / "shared" / "clips"
     real = Path(os.environ.get("EXPOTION_REAL_CLIPS") or default)

@@ -265,7 +265,7 @@ def score_clip(
     Args:
         path: the clip.
         destination: the video to write; its suffix should be `media.remux.output_suffix`'s.
-        model: from `music.model.load_model`.
+        model: from `music.loading.load_model`.
         recipe: from `recipe.load_recipe`.
         prompt: instead of the recipe's.
         seed: of this take.

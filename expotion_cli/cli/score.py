@@ -195,7 +195,7 @@ def _carry_out(
 
         def load() -> Any:
             listener.waiting_for = f"loading {composer['name']}"
-            from expotion_cli.music.model import load_model
+            from expotion_cli.music.loading import load_model
             from expotion_cli.weights import licence_notice
 
             name = composer.pop("name")

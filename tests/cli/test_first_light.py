@@ -32,7 +32,7 @@ def short_clip(tmp_path_factory, ffmpeg):
 
 
 def test_a_person_goes_in_and_a_scored_video_comes_out(expotion, short_clip, tmp_path):
-    from expotion_cli.music.model import load_model
+    from expotion_cli.music.loading import load_model
     from expotion_cli.recipe import load_recipe
     from expotion_cli.scoring import score_clip
 

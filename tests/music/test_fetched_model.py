@@ -13,7 +13,7 @@ from expotion_cli import weights
 from expotion_cli.errors import UnknownNameError, WeightsError
 from expotion_cli.fetching import fetch
 from expotion_cli.music.engine import CueRequest
-from expotion_cli.music.model import load_model
+from expotion_cli.music.loading import load_model
 from expotion_cli.music.sampling import Sampling
 from expotion_cli.weights import find_manifest
 

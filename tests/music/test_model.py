@@ -18,7 +18,7 @@ from expotion_cli.music.adapter import AdapterConfig, JointEmbeddingAdapter, Str
 from expotion_cli.music.checkpoint import save_adapter
 from expotion_cli.music.codec import Codec
 from expotion_cli.music.engine import CueRequest
-from expotion_cli.music.model import load_model
+from expotion_cli.music.loading import load_model
 from expotion_cli.music.sampling import Sampling
 
 MINI = "expotion-mini"
@@ -166,7 +166,7 @@ def test_a_damaged_file_of_the_shipped_model_is_found_before_anything_is_loaded(
     shutil.copytree(shipped / MINI, models / MINI)
     shutil.copy(shipped / f"{MINI}.toml", models)
     monkeypatch.setattr(weights, "shipped_folder", lambda name: models)
-    monkeypatch.setattr("expotion_cli.music.model.load_checkpoint", lambda *a, **k: pytest.fail("it was loaded"))
+    monkeypatch.setattr("expotion_cli.music.loading.load_checkpoint", lambda *a, **k: pytest.fail("it was loaded"))
     path = models / MINI / "adapter" / "adapter_model.safetensors"
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 0xFF

@@ -15,7 +15,7 @@ import torch
 from expotion_cli import weights
 from expotion_cli.music.conditioning import FORM, StepStream, form_stream
 from expotion_cli.music.engine import CueRequest
-from expotion_cli.music.model import load_model
+from expotion_cli.music.loading import load_model
 from expotion_cli.training.loop import read_log
 from expotion_cli.training.mini import MiniSettings, MiniTrainer, drop_streams, held_out_crops
 
