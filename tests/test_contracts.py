@@ -29,11 +29,17 @@ FLOORS = {
     1: {"recipe", "weights", "fetching", "discovery", "artefact", "ledger", "media"},
     2: {"vision", "music", "demo"},
     3: {"scoring", "training", "evaluation"},
-    4: {"planning", "batch"},
+    4: {"planning", "batch", "regression"},
     5: {"cli"},
 }
 FLOOR_OF = {room: floor for floor, rooms in FLOORS.items() for room in rooms}
-SAME_FLOOR = {("assets", "errors"), ("storage", "errors"), ("training", "evaluation"), ("batch", "planning")}
+SAME_FLOOR = {
+    ("assets", "errors"),
+    ("storage", "errors"),
+    ("training", "evaluation"),
+    ("batch", "planning"),
+    ("regression", "planning"),
+}
 SAME_FLOOR |= {("fetching", "weights")}
 HEAVY = {"torch", "torchvision", "transformers", "mediapipe", "cv2", "av", "symusic", "facenet_pytorch"}
 

@@ -11,6 +11,7 @@ from expotion_cli.cli.cache import cache_app
 from expotion_cli.cli.demo import demo
 from expotion_cli.cli.fetch import fetch
 from expotion_cli.cli.library import models, recipes
+from expotion_cli.cli.regress import regress_app
 from expotion_cli.cli.say import LOOKS
 from expotion_cli.cli.score import score
 from expotion_cli.cli.train import train_app
@@ -22,6 +23,7 @@ app.command()(models)
 app.command()(fetch)
 app.command()(recipes)
 app.add_typer(cache_app, name="cache")
+app.add_typer(regress_app, name="regress")
 app.add_typer(train_app, name="train")
 
 

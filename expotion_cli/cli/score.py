@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from expotion_cli.cli.flags import given
+from expotion_cli.cli.flags import seed as read_seed
+from expotion_cli.cli.flags import streams as read_streams
 from expotion_cli.cli.say import error_record, honest, say_aside, say_error, say_json
 from expotion_cli.errors import UsageError
 
@@ -19,6 +22,8 @@ if TYPE_CHECKING:
     from expotion_cli.recipe import Recipe
 
 INPUT, MUSIC, SOUND, OUTPUT, MACHINE = "Input", "Music", "Sound", "Output", "Machine"
+OWN_BACKBONE, AUDIOCRAFT = "expotion", "audiocraft"
+OWN_MODEL = "expotion-mini"
 
 
 @honest
@@ -72,10 +77,16 @@ def score(
     ] = None,
     model: Annotated[
         str, typer.Option(help="What composes: a name from `expotion models`, or a folder.", rich_help_panel=MUSIC)
-    ] = "expotion-mini",
+    ] = OWN_MODEL,
     adapter: Annotated[
         str | None, typer.Option(help="What it sees with: a folder, or none.", rich_help_panel=MUSIC)
     ] = None,
+    backbone: Annotated[
+        str,
+        typer.Option(
+            help="What runs MusicGen: expotion, or audiocraft (words alone, --model FOLDER).", rich_help_panel=MUSIC
+        ),
+    ] = OWN_BACKBONE,
     lufs: Annotated[
         float | None, typer.Option(help="Integrated loudness of the result.", rich_help_panel=SOUND)
     ] = None,
@@ -134,20 +145,20 @@ def score(
     if not inputs:
         raise UsageError("no clips were given.", remedy="Name files or folders, or pass --input-list.")
     flags = {
-        "--prompt": {"prompt": _given(prompt)},
-        "--seed": {"generate.seed": _seed(seed)},
+        "--prompt": {"prompt": given(prompt)},
+        "--seed": {"generate.seed": read_seed(seed)},
         "--tempo": _tempo(tempo),
-        "--streams": {"streams.use": _streams(streams)},
-        "--guidance": {"generate.guidance": _given(guidance)},
-        "--visual-guidance": {"generate.visual_guidance": _given(visual_guidance)},
-        "--temperature": {"generate.temperature": _given(temperature)},
-        "--top-k": {"generate.top_k": _given(top_k)},
-        "--lufs": {"loudness.lufs": _given(lufs)},
-        "--peak": {"loudness.peak_dbtp": _given(peak)},
-        "--mix": {"mix.mode": _given(mix)},
-        "--fade-in": {"mix.fade_in_s": _given(fade_in)},
-        "--fade-out": {"mix.fade_out_s": _given(fade_out)},
-        "--audio-codec": {"mix.audio_codec": _given(audio_codec)},
+        "--streams": {"streams.use": read_streams(streams)},
+        "--guidance": {"generate.guidance": given(guidance)},
+        "--visual-guidance": {"generate.visual_guidance": given(visual_guidance)},
+        "--temperature": {"generate.temperature": given(temperature)},
+        "--top-k": {"generate.top_k": given(top_k)},
+        "--lufs": {"loudness.lufs": given(lufs)},
+        "--peak": {"loudness.peak_dbtp": given(peak)},
+        "--mix": {"mix.mode": given(mix)},
+        "--fade-in": {"mix.fade_in_s": given(fade_in)},
+        "--fade-out": {"mix.fade_out_s": given(fade_out)},
+        "--audio-codec": {"mix.audio_codec": given(audio_codec)},
     }
     chosen = load_recipe(recipe)
     for flag, values in flags.items():
@@ -161,6 +172,11 @@ def score(
         prompts=_prompts(prompts),
     )
     composer = {"name": model, "device": device, "dtype": dtype, "adapter": adapter, "soundfont": soundfont}
+    if backbone != OWN_BACKBONE:
+        _check_backbone(backbone, model, {"--adapter": adapter, "--soundfont": soundfont, "--streams": streams})
+        chosen = chosen.override({"streams.use": ()}, source="--backbone")
+        say_aside("audiocraft composes from the words alone; it does not look at the picture")
+        composer = {"name": model, "device": device, "dtype": dtype, "backbone": backbone}
     return _carry_out(inputs, chosen, settings, composer, as_json=as_json, quiet=quiet, dry_run=dry_run)
 
 
@@ -195,11 +211,10 @@ def _carry_out(
 
         def load() -> Any:
             listener.waiting_for = f"loading {composer['name']}"
-            from expotion_cli.music.loading import load_model
             from expotion_cli.weights import licence_notice
 
             name = composer.pop("name")
-            model = load_model(name, **composer)
+            model = _load(name, **composer)
             if notice := licence_notice(name):
                 say_aside(notice, "licence")
             listener.waiting_for = ""
@@ -213,14 +228,27 @@ def _carry_out(
     return summary.exit_code
 
 
-def _given(value: Any) -> Any:
-    from expotion_cli.recipe import UNSET
+def _load(name: str, *, backbone: str = OWN_BACKBONE, **options: Any) -> Any:
+    if backbone == AUDIOCRAFT:
+        from expotion_cli.music.audiocraft_backbone import load_audiocraft
 
-    return UNSET if value is None else value
+        return load_audiocraft(name, **options)
+    from expotion_cli.music.loading import load_model
+
+    return load_model(name, **options)
 
 
-def _seed(text: str | None) -> Any:
-    return int(text) if text is not None and text.lstrip("-").isdecimal() else _given(text)
+def _check_backbone(backbone: str, model: str, flags: dict[str, Any]) -> None:
+    """Refuse what audiocraft has no use for."""
+    if backbone != AUDIOCRAFT:
+        raise UsageError(f"--backbone {backbone!r} is unknown.", remedy=f"Use {OWN_BACKBONE} or {AUDIOCRAFT}.")
+    for flag, value in flags.items():
+        if value not in (None, "none"):
+            raise UsageError(f"audiocraft has no use for {flag}.", remedy=f"Leave {flag} or --backbone out.")
+    if model == OWN_MODEL:
+        raise UsageError(
+            f"audiocraft does not run {model}.", remedy="Give --model FOLDER, a folder with audiocraft's files."
+        )
 
 
 def _tempo(text: str | None) -> dict[str, Any]:
@@ -233,13 +261,6 @@ def _tempo(text: str | None) -> dict[str, Any]:
     except ValueError:
         remedy = "Give a number like 96, or a range like 80-120."
         raise UsageError(f"--tempo {text!r} is no tempo.", remedy=remedy) from None
-
-
-def _streams(text: str | None) -> Any:
-    if text is None:
-        return _given(None)
-    names = [name.strip() for name in text.split(",") if name.strip()]
-    return () if names == ["none"] else names
 
 
 def _batch_size(text: str) -> int | str:

@@ -16,6 +16,7 @@ from expotion_cli.media.probe import demuxer_of, open_container
 
 BLOCK_S = 0.4  # R128 measures in blocks of this length; shorter sound has no integrated loudness
 ABSOLUTE_GATE_LUFS = -70.0
+METER_FLOOR_LUFS = -120.0
 RESOLUTION_DB = 0.1  # ffmpeg's report is rounded to this
 
 
@@ -57,8 +58,24 @@ def measure(sound: np.ndarray | str | Path, sample_rate: int | None = None) -> L
     return _parse(_run(tool.clip_input(sound, demuxer)["a:0"], path=sound), sound)
 
 
-def _run(stream: Any, **options: Any) -> str:
-    meter = stream.filter("ebur128", peak="true", framelog="quiet")
+def loudness_over_time(sound: np.ndarray, sample_rate: int) -> np.ndarray:
+    """Momentary loudness: that of the last 0.4 s, ten times a second.
+
+    Args:
+        sound: [2, n] float32.
+        sample_rate: in Hz.
+
+    Returns:
+        [T] float64 LUFS, row i for the 0.4 s from i / 10 s on; -inf for silence; empty for less than 0.4 s.
+    """
+    log = _run(tool.pcm_input(sample_rate, len(sound)), framelog="info", peak="none", samples=sound)
+    values = np.array([float(text) for text in re.findall(r"^\[.*\] t:.* M: *(\S+) S:", log, re.MULTILINE)])
+    values = values[3:]  # until a window is full the meter has nothing to say
+    return np.where(values > METER_FLOOR_LUFS, values, -math.inf)
+
+
+def _run(stream: Any, framelog: str = "quiet", peak: str = "true", **options: Any) -> str:
+    meter = stream.filter("ebur128", peak=peak, framelog=framelog)
     return tool.run(meter.output("pipe:1", f="null"), error=DecodeError, **options).log
 
 

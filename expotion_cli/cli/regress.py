@@ -1,0 +1,180 @@
+"""`expotion regress`: hold renders to recorded ones, on one's own machine and in CI."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from expotion_cli.cli import flags
+from expotion_cli.cli.say import honest, say_aside, say_json
+from expotion_cli.errors import OutputError, UsageError
+
+regress_app = typer.Typer(no_args_is_help=True, help="Hold renders to recorded ones: tokens and sound, also in CI.")
+
+_DEVICE = typer.Option(help="auto, cpu, cuda or cuda:N.")
+_DTYPE = typer.Option(help="auto, fp32, bf16 or fp16.")
+
+
+@regress_app.command("record")
+@honest
+def record(
+    clips: Annotated[
+        list[str], typer.Argument(help="Video files, folders or glob patterns.", metavar="CLIPS", show_default=False)
+    ],
+    to: Annotated[Path, typer.Option(help="Folder for the reference; what it holds is replaced.")],
+    recipe: Annotated[str, typer.Option(help="A shipped recipe's name, or the path of a .toml file.")] = "cinematic",
+    prompt: Annotated[str | None, typer.Option(help="Instead of the recipe's words.")] = None,
+    seed: Annotated[str | None, typer.Option(help="One number for all clips, 'per-clip' or 'per-clip:N'.")] = None,
+    streams: Annotated[
+        str | None, typer.Option(help="What the music follows: face,pose,flow in any choice, or none.")
+    ] = None,
+    model: Annotated[str, typer.Option(help="A name from `expotion models`, or a folder.")] = "expotion-mini",
+    adapter: Annotated[str | None, typer.Option(help="What it sees with: a folder, or none.")] = None,
+    soundfont: Annotated[Path | None, typer.Option(help="A General-MIDI .sf2 file.")] = None,
+    device: Annotated[str, _DEVICE] = "auto",
+    dtype: Annotated[str, _DTYPE] = "auto",
+    as_json: Annotated[bool, typer.Option("--json", help="A summary for programs on standard output.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but what went wrong.")] = False,
+) -> int:
+    """Render clips and keep tokens and sound as the reference of later checks. Commit the folder with the clips.
+
+    Recording the same again writes the same bytes.
+    """
+    _prepare()
+    from expotion_cli.recipe import UNSET
+    from expotion_cli.regression import recording
+
+    given = {"prompt": flags.given(prompt), "generate.seed": flags.seed(seed), "streams.use": flags.streams(streams)}
+    overlaid = {key: value for key, value in given.items() if value is not UNSET}
+    options = {"name": model, "adapter": adapter, "soundfont": soundfont, "device": device, "dtype": dtype}
+    wanted = recording.Wanted(recipe, overlaid, options)
+    made = recording.record(clips, to, wanted, lambda: _load(**options), on_stage=_teller(quiet))
+    files = [each for clip in made.clips for each in (clip.tokens, clip.sound)]
+    num_bytes = sum((to / record.file).stat().st_size for record in files)
+    if as_json:
+        rows = [{"clip": clip.name, "seed": clip.seed, **clip.measured} for clip in made.clips]
+        say_json({"exit_code": 0, "reference": str(to), "bytes": num_bytes, "clips": rows})
+    elif not quiet:
+        for clip in made.clips:
+            tempo = f"{clip.tempo['bpm']:.0f} bpm, " if clip.tempo else ""
+            lufs = clip.measured["integrated_lufs"]
+            level = "silent" if lufs is None else f"{lufs:.1f} LUFS"
+            print(f"recorded {clip.name} · {clip.duration_s:.1f} s, {tempo}{level}, seed {clip.seed}")
+        print(f"{len(made.clips)} recorded, {num_bytes / 1e6:.1f} MB → {to}")
+    return 0
+
+
+@regress_app.command("check")
+@honest
+def check(
+    folder: Annotated[Path, typer.Argument(help="The reference folder.", metavar="DIR", show_default=False)],
+    clips: Annotated[
+        list[str] | None,
+        typer.Argument(help="Where the clips are now, if they moved.", metavar="CLIPS", show_default=False),
+    ] = None,
+    exact: Annotated[
+        bool | None,
+        typer.Option(
+            "--exact/--perceptual",
+            help="Tokens must be equal, or the sound decides. By default exact on the machine of the recording.",
+            show_default=False,
+        ),
+    ] = None,
+    tolerance: Annotated[
+        list[str] | None, typer.Option(help="MEASURE=LIMIT, e.g. loudness=0.2; can be repeated.", show_default=False)
+    ] = None,
+    update: Annotated[bool, typer.Option("--update", help="Accept the new renders as the reference.")] = False,
+    junit: Annotated[Path | None, typer.Option(help="Write JUnit XML to this file.")] = None,
+    html: Annotated[
+        Path | None, typer.Option(help="Write a page with both sounds and their pictures into this folder.")
+    ] = None,
+    time_limit: Annotated[
+        float | None, typer.Option(min=0, help="Seconds; clips not through by then are errors.")
+    ] = None,
+    device: Annotated[str | None, _DEVICE] = None,
+    dtype: Annotated[str | None, _DTYPE] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="The result for programs on standard output.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but what drifted or went wrong.")] = False,
+) -> int:
+    """Render a reference's clips again and compare. Exit code 0: the same; 1: drift, or a clip could not be checked.
+
+    Nothing is taken from caches, nothing is downloaded.
+    """
+    _prepare()
+    from expotion_cli.regression import checking, report
+    from expotion_cli.regression.reference import read_reference
+
+    limits = _limits(tolerance or [])
+    mode = {None: checking.AUTO, True: checking.EXACT, False: checking.PERCEPTUAL}[exact]
+    result = checking.check(
+        read_reference(folder),
+        _load,
+        where=clips or (),
+        mode=mode,
+        tolerances=limits,
+        options={"device": device, "dtype": dtype},
+        limit_s=time_limit,
+        update=update,
+        on_stage=_teller(quiet),
+    )
+    for note in (*report.machine_lines(result), *result.notes):
+        if not quiet:
+            say_aside(note)
+    if junit is not None:
+        try:
+            report.write_junit(junit, result)
+        except OSError as error:
+            raise OutputError(f"the report can't be written ({error.strerror}).", path=junit) from error
+    if html is not None:
+        from expotion_cli.regression.page import write_page
+
+        page = write_page(html, result)
+        if not quiet and not as_json:
+            say_aside(f"listen and look: {page}")
+    if as_json:
+        say_json(report.as_record(result))
+    elif not quiet or result.count("same") < len(result.clips):
+        print(report.table(result))
+        print(f"\n{report.summary(result)}")
+    return result.exit_code
+
+
+def _prepare() -> None:
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    # Must be set before torch is imported, as in `score`.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+
+def _load(**options: Any) -> Any:
+    from expotion_cli.music.loading import load_model
+
+    return load_model(options.pop("name"), **options)
+
+
+def _teller(quiet: bool) -> Callable[[str, str], None] | None:
+    """Says what is being done, where someone watches."""
+    if quiet or not sys.stderr.isatty():
+        return None
+
+    def tell(name: str, stage: str) -> None:
+        print(f"\r\x1b[K{stage:<8} {name}", end="" if stage != "render" else "\r\x1b[K", file=sys.stderr, flush=True)
+
+    return tell
+
+
+def _limits(texts: list[str]) -> dict[str, float]:
+    found = {}
+    for text in texts:
+        name, _, value = text.partition("=")
+        try:
+            found[name.strip()] = float(value)
+        except ValueError:
+            raise UsageError(
+                f"--tolerance {text!r} is no limit.", remedy="Write MEASURE=NUMBER, e.g. loudness=0.2."
+            ) from None
+    return found

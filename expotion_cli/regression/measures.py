@@ -1,0 +1,268 @@
+"""How far apart two renderings sound: spectrum, loudness, timing, onsets, character, each with its tolerance.
+
+Every measure is a distance: 0 for equal sound, larger for a larger difference. All are made of numpy and the ebur128
+meter; nothing has to be downloaded.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from expotion_cli.errors import UsageError
+from expotion_cli.evaluation.sync import RATE_HZ, mel_bands, onset_strength, onset_times
+from expotion_cli.media.flac import FULL_SCALE
+from expotion_cli.media.loudness import ABSOLUTE_GATE_LUFS, loudness_over_time, measure
+from expotion_cli.recipe import nearest_hint
+
+MEL_RATE_HZ = 50
+FLOOR_DB = 60.0
+"""What lies farther than this below the loudest cell of a spectrogram is not heard beside it, and not compared."""
+CELL_LIMIT_DB = 24.0
+"""A single cell counts as no more apart than this: sound against silence is no worse than sound against other sound."""
+LAG_RATE_HZ = 200.0
+MAX_LAG_S = 0.25
+MIN_CORRELATION = 0.5
+ONSET_SLACK_S = 0.03
+QUIET_LUFS = -50.0
+NUM_CEPSTRA = 20
+_WINDOW_S = 0.046
+_CHROMA_WINDOW_S = 0.19
+_BLOCK_ROWS = 512
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """How much of a difference is let pass.
+
+    Attributes:
+        name: of the measure.
+        unit: of its values.
+        limit: the largest value that passes.
+        title: in words.
+    """
+
+    name: str
+    unit: str
+    limit: float
+    title: str
+
+
+# Measured by benchmarks/regress.py with the embedded model (docs/regression-renders.md has the whole table): the same
+# render again gives 0 everywhere. Each limit stands clear of what another encoder alone does and well below what the
+# smallest fault does that must be seen.
+TOLERANCES: tuple[Tolerance, ...] = (
+    Tolerance("spectrum", "dB", 1.5, "mean difference of the mel spectrograms, level aside"),
+    Tolerance("loudness", "LU", 0.4, "difference of the integrated loudness"),
+    Tolerance("swell", "LU", 1.0, "difference of the momentary loudness, level aside, for 95 % of the time"),
+    Tolerance("lag", "ms", 10.0, "shift in time, by cross-correlation of the onset curves"),
+    Tolerance("onsets", "", 0.25, "share of onsets without a partner within 30 ms (1 - F1)"),
+    Tolerance("character", "", 0.25, "distance of the embeddings; unrelated takes lie about 1 apart"),
+)
+
+
+def tolerances(*overrides: Mapping[str, float]) -> dict[str, Tolerance]:
+    """The table above by name, with some limits replaced; later ones win.
+
+    Raises:
+        UsageError: an unknown measure, or a limit that is no number of at least 0.
+    """
+    found = {tolerance.name: tolerance for tolerance in TOLERANCES}
+    for values in overrides:
+        for name, limit in values.items():
+            if name not in found:
+                raise UsageError(
+                    f"No measure is called {name!r}{nearest_hint(name, found)}.",
+                    remedy=f"Measures: {', '.join(found)}.",
+                )
+            is_number = isinstance(limit, (int, float)) and not isinstance(limit, bool)
+            if not is_number or not 0 <= limit < math.inf:
+                raise UsageError(f"{limit!r} is no tolerance for {name}.", remedy="Give a number of at least 0.")
+            old = found[name]
+            found[name] = Tolerance(old.name, old.unit, float(limit), old.title)
+    return found
+
+
+class Sound:
+    """A rendering and what is measured of it, each measured once.
+
+    Args:
+        samples: [2, n] int16.
+        sample_rate: in Hz.
+    """
+
+    def __init__(self, samples: np.ndarray, sample_rate: int):
+        self.samples, self.sample_rate = samples, sample_rate
+
+    @property
+    def duration_s(self) -> float:
+        """Its length."""
+        return self.samples.shape[1] / self.sample_rate
+
+    @property
+    def audio(self) -> np.ndarray:
+        """[2, n] float32, full scale 1."""
+        return self.samples.astype(np.float32) / FULL_SCALE
+
+    @cached_property
+    def mel_db(self) -> np.ndarray:
+        """[T, bands] float32: mel spectrogram in dB at `MEL_RATE_HZ`, never more than `FLOOR_DB` below its loudest."""
+        power = _spectrogram(self.audio.mean(axis=0), self.sample_rate, _WINDOW_S)
+        size = 2 * (power.shape[1] - 1)
+        # Bands are summed as power over the window's own gain, so that the sample rate does not matter.
+        levels = power @ mel_bands(size, self.sample_rate).T
+        top = float(levels.max(initial=0.0))
+        return 10 * np.log10(np.maximum(levels, max(top, 1e-12) * 10 ** (-FLOOR_DB / 10))).astype(np.float32)
+
+    @cached_property
+    def integrated_lufs(self) -> float:
+        """EBU R128, at least -70."""
+        return max(measure(self.audio, self.sample_rate).integrated_lufs, ABSOLUTE_GATE_LUFS)
+
+    @cached_property
+    def momentary_lufs(self) -> np.ndarray:
+        """[T] float: loudness of the last 0.4 s, ten times a second; empty for shorter sound."""
+        return np.maximum(loudness_over_time(self.audio, self.sample_rate), ABSOLUTE_GATE_LUFS)
+
+    @cached_property
+    def onset_curve(self) -> np.ndarray:
+        """[T] onset strength at `LAG_RATE_HZ`."""
+        return onset_strength(self.audio, self.sample_rate, LAG_RATE_HZ)
+
+    @cached_property
+    def onset_times_s(self) -> np.ndarray:
+        """[n] seconds: moments of clear onsets."""
+        return onset_times(onset_strength(self.audio, self.sample_rate, RATE_HZ), RATE_HZ)
+
+    @cached_property
+    def embedding(self) -> np.ndarray:
+        """[E] float: what it is like on the whole, in units in which unrelated takes lie about 1 apart (`distance`).
+
+        Mean and deviation over time of 19 mel cepstra (timbre; the level is left out), mean chroma in 12 pitch classes
+        (harmony), mean and deviation of the onset strength and the number of onsets a second (rhythm).
+        """
+        heard = self.mel_db.max(axis=1) > self.mel_db.max() - FLOOR_DB / 2
+        rows = self.mel_db[heard] if heard.any() else self.mel_db
+        bands = np.arange(rows.shape[1])
+        basis = np.cos(np.pi / len(bands) * (bands + 0.5)[:, None] * np.arange(1, NUM_CEPSTRA)) * np.sqrt(
+            2 / len(bands)
+        )
+        cepstra = rows @ basis
+        strength = onset_strength(self.audio, self.sample_rate, RATE_HZ)
+        rhythm = np.array([strength.mean(), strength.std()])
+        density = np.array([len(self.onset_times_s) / max(self.duration_s, 1e-9)])
+        parts = (cepstra.mean(axis=0), cepstra.std(axis=0), self._chroma(), rhythm, density)
+        # Each part weighs the same: it is divided by its root mean square distance between unrelated takes.
+        return np.concatenate([p / (s * math.sqrt(len(parts))) for p, s in zip(parts, EMBEDDING_SCALES, strict=True)])
+
+    def _chroma(self) -> np.ndarray:
+        """[12] share of each pitch class, 1 in all; equal shares for silence."""
+        power = _spectrogram(self.audio.mean(axis=0), self.sample_rate, _CHROMA_WINDOW_S)
+        size = 2 * (power.shape[1] - 1)
+        bins_hz = np.fft.rfftfreq(size, 1 / self.sample_rate)
+        kept = (bins_hz >= 60) & (bins_hz <= 4000)
+        classes = np.rint(12 * np.log2(bins_hz[kept] / 440)).astype(int) % 12
+        # Roots of the power, so that the loudest moments don't decide alone.
+        weights = np.sqrt(power[:, kept]).sum(axis=0)
+        shares = np.bincount(classes, weights, minlength=12)
+        total = shares.sum()
+        return shares / total if total > 0 else np.full(12, 1 / 12)
+
+
+EMBEDDING_SCALES = (38.0, 13.0, 0.28, 0.12, 1.5)
+"""Of timbre, its movement, harmony, onset strength, onset density; measured over shipped recipes, clips and seeds."""
+
+
+def compare(reference: Sound, new: Sound) -> dict[str, float | None]:
+    """All measures of one rendering against another; both begin at the same moment.
+
+    Returns:
+        Name → distance, as in `TOLERANCES`; None where it can't be told (the lag of sounds that don't resemble).
+    """
+    level = abs(new.integrated_lufs - reference.integrated_lufs)
+    return {
+        "spectrum": _spectral_distance(reference.mel_db, new.mel_db),
+        "loudness": level,
+        "swell": _swell_distance(reference.momentary_lufs, new.momentary_lufs),
+        "lag": _lag_ms(reference.onset_curve, new.onset_curve),
+        "onsets": 1 - onset_f1(reference.onset_times_s, new.onset_times_s),
+        "character": float(np.linalg.norm(reference.embedding - new.embedding)),
+    }
+
+
+def _spectral_distance(one: np.ndarray, two: np.ndarray) -> float:
+    rows = max(len(one), len(two))
+    low = min(one.min(), two.min())
+    one, two = (np.pad(m, ((0, rows - len(m)), (0, 0)), constant_values=low) for m in (one, two))
+    audible = (one > one.max() - FLOOR_DB + 1) | (two > two.max() - FLOOR_DB + 1)
+    if not audible.any():
+        return 0.0
+    apart = (two - one)[audible]
+    return float(np.minimum(np.abs(apart - np.median(apart)), CELL_LIMIT_DB).mean())
+
+
+def _swell_distance(one: np.ndarray, two: np.ndarray) -> float:
+    length = min(len(one), len(two))
+    one, two = one[:length], two[:length]
+    heard = (one > QUIET_LUFS) | (two > QUIET_LUFS)
+    if not heard.any():
+        return 0.0
+    apart = (np.maximum(two, QUIET_LUFS) - np.maximum(one, QUIET_LUFS))[heard]
+    return float(np.percentile(np.abs(apart - np.median(apart)), 95))
+
+
+def _lag_ms(one: np.ndarray, two: np.ndarray) -> float | None:
+    """|lag| of the best correlation, None where even that is poor."""
+    length = max(len(one), len(two))
+    one, two = (np.pad(c, (0, length - len(c))).astype(np.float64) for c in (one, two))
+    one, two = one - one.mean(), two - two.mean()
+    size = math.sqrt(float(one @ one) * float(two @ two))
+    if size < 1e-12:
+        return 0.0 if np.allclose(one, two) else None
+    reach = min(round(MAX_LAG_S * LAG_RATE_HZ), length - 1)
+    padded = 1 << (2 * length - 1).bit_length()
+    spectrum = np.conj(np.fft.rfft(one, padded)) * np.fft.rfft(two, padded)
+    around = np.fft.irfft(spectrum, padded)
+    values = np.concatenate([around[-reach:], around[: reach + 1]]) / size if reach else around[:1] / size
+    best = int(values.argmax())
+    if values[best] < MIN_CORRELATION:
+        return None
+    offset = 0.0
+    if 0 < best < len(values) - 1 and not np.array_equal(one, two):
+        before, at, after = values[best - 1 : best + 2]
+        bend = before - 2 * at + after
+        offset = (before - after) / (2 * bend) if bend < 0 else 0.0
+    return float(abs(best - reach + offset) / LAG_RATE_HZ * 1000)
+
+
+def onset_f1(one: np.ndarray, two: np.ndarray, slack_s: float = ONSET_SLACK_S) -> float:
+    """F1 of pairing onsets that lie within `slack_s` of each other, each used once; 1 if there are none at all."""
+    if not len(one) and not len(two):
+        return 1.0
+    i = j = pairs = 0
+    while i < len(one) and j < len(two):
+        if abs(one[i] - two[j]) <= slack_s:
+            i, j, pairs = i + 1, j + 1, pairs + 1
+        elif one[i] < two[j]:
+            i += 1
+        else:
+            j += 1
+    return 2 * pairs / (len(one) + len(two))
+
+
+def _spectrogram(mono: np.ndarray, sample_rate: int, window_s: float) -> np.ndarray:
+    """[T, bins] power at `MEL_RATE_HZ`, windows centred on their rows, full scale sine = 1."""
+    size = 1 << round(math.log2(window_s * sample_rate))
+    shape = np.hanning(size + 1)[:-1].astype(np.float32)
+    rows = max(1, math.ceil(len(mono) * MEL_RATE_HZ / sample_rate))
+    padded = np.pad(mono, (size // 2, size))
+    starts = np.rint(np.arange(rows) * sample_rate / MEL_RATE_HZ).astype(int)
+    power = np.empty((rows, size // 2 + 1), np.float32)
+    for first in range(0, rows, _BLOCK_ROWS):
+        places = starts[first : first + _BLOCK_ROWS, None] + np.arange(size)
+        power[first : first + len(places)] = np.abs(np.fft.rfft(padded[places] * shape)) ** 2
+    return power * (2 / shape.sum()) ** 2

@@ -1,0 +1,280 @@
+"""Records a reference folder: what renders of some clips are now, to hold later ones against."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from expotion_cli import scoring
+from expotion_cli.discovery import Found, Source, discover
+from expotion_cli.errors import ClipError, ExpotionError, UnknownNameError, UsageError
+from expotion_cli.planning import check_writable
+from expotion_cli.recipe import Recipe, load_recipe
+from expotion_cli.regression.measures import tolerances
+from expotion_cli.regression.reference import (
+    MANIFEST,
+    RecordedClip,
+    Reference,
+    read_reference,
+    relative_to,
+    write_clip,
+    write_manifest,
+)
+from expotion_cli.regression.rendering import (
+    Clip,
+    Rendered,
+    TimeLimit,
+    inspect,
+    machine_facts,
+    recipe_from,
+    refuse_equal_names,
+    render,
+    settings_of,
+)
+
+if TYPE_CHECKING:
+    from expotion_cli.music.model import Model
+
+MODEL_OPTIONS = ("name", "adapter", "soundfont", "device", "dtype")
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is to be recorded; written into the manifest so that a check can do the same.
+
+    Attributes:
+        recipe: a shipped recipe's name or a path, as `recipe.load_recipe` takes it.
+        flags: dotted recipe keys laid over it.
+        model: the arguments of `music.loading.load_model`, by name.
+    """
+
+    recipe: str
+    flags: Mapping[str, Any]
+    model: Mapping[str, Any]
+
+
+def find_clips(found: Found) -> tuple[list[Clip], list[ExpotionError]]:
+    """Probe what discovery found: (clips sorted by name, problems)."""
+    clips, problems = [], list(found.problems)
+    for source in found.sources:
+        try:
+            clips.append(inspect(source))
+        except ExpotionError as error:
+            problems.append(error)
+    return sorted(clips, key=lambda clip: clip.name), problems
+
+
+def record(
+    inputs: Sequence[str | Path],
+    folder: str | Path,
+    wanted: Wanted,
+    load: Callable[[], Model],
+    *,
+    on_stage: Callable[[str, str], None] | None = None,
+) -> Reference:
+    """Render clips and write them as the reference of later checks, replacing what was recorded there.
+
+    All or nothing: the manifest is written last, and only if every clip was rendered. Recording the same again writes
+    the same bytes. Tolerances that stand in the old manifest stay.
+
+    Args:
+        inputs: files, folders or glob patterns.
+        folder: the reference folder.
+        wanted: recipe, flags and model.
+        load: gives the model that `wanted` names; called once, after the clips were probed.
+        on_stage: told (clip name, stage) as each begins.
+
+    Raises:
+        ClipError: a clip can't be read or rendered.
+        UsageError: a setting is wrong, names collide, or the folder can't be written.
+        EnvironmentProblem: the weights are missing or damaged.
+    """
+    folder = Path(folder)
+    recipe = load_recipe(wanted.recipe).override(wanted.flags)
+    scoring.check_sound(recipe)
+    clips, problems = find_clips(discover(inputs, out=folder))
+    if problems:
+        raise problems[0]
+    refuse_equal_names(clips)
+    old = read_reference(folder) if (folder / MANIFEST).is_file() else None
+    model = load()
+    check_writable(folder)
+    made: list[Rendered] = []
+    for _, outcome in render(clips, recipe, model, limit=TimeLimit(None), on_stage=on_stage):
+        if isinstance(outcome, ExpotionError):
+            raise outcome
+        made.append(outcome)
+    return write(folder, recipe, wanted, model, made, old)
+
+
+def write(
+    folder: Path, recipe: Recipe, wanted: Wanted, model: Model, made: Sequence[Rendered], old: Reference | None
+) -> Reference:
+    """Write renders as the reference.
+
+    Args:
+        folder: the reference folder.
+        recipe: they were made with.
+        wanted: how that came about.
+        model: that composed them.
+        made: all clips of the reference.
+        old: what is replaced: its tolerances stay, files of clips that are gone are removed.
+
+    Raises:
+        OutputError: it can't be written.
+    """
+    clips = []
+    for each in sorted(made, key=lambda rendered: rendered.clip.name):
+        tokens, sound = write_clip(folder, each.clip.name, each.tokens, each.sound)
+        clips.append(
+            RecordedClip(
+                name=each.clip.name,
+                path=relative_to(folder, each.clip.info.path),
+                sha256=each.clip.sha256,
+                duration_s=round(float(each.clip.info.duration), 6),
+                prompt=each.prompt,
+                seed=each.seed,
+                tempo=each.tempo,
+                streams=each.streams,
+                conditioning=each.conditioning,
+                tokens=tokens,
+                sound=sound,
+                measured=each.measured,
+            )
+        )
+    reference = Reference(
+        folder=folder,
+        recipe={
+            "source": _place(wanted.recipe, folder, is_path=_is_own(wanted.recipe)),
+            "flags": dict(wanted.flags),
+            "fields": settings_of(recipe),
+        },
+        model={
+            **{key: _place_of_option(key, wanted.model.get(key), folder) for key in MODEL_OPTIONS},
+            "digest": model.digest,
+            "codec": model.codec.digest,
+            "licence": model.licence,
+        },
+        machine=machine_facts(model),
+        clips=tuple(clips),
+        tolerances=dict(old.tolerances) if old is not None else {},
+    )
+    write_manifest(reference, replaces=old.clips if old is not None else ())
+    return reference
+
+
+def recorded_model(reference: Reference) -> dict[str, Any]:
+    """The arguments of `music.loading.load_model` that the reference was recorded with."""
+    found = {key: _resolved(reference.model.get(key), reference.folder) for key in MODEL_OPTIONS}
+    if found["soundfont"] is not None:
+        found["soundfont"] = Path(found["soundfont"])
+    return found
+
+
+def recorded_recipe(reference: Reference) -> tuple[str, Recipe, tuple[str, ...]]:
+    """The recipe a reference was recorded with, as it reads today.
+
+    Returns:
+        Its name or path, the recipe with the recorded flags laid over it, and notes. Where the file is gone the
+        recorded settings take its place.
+
+    Raises:
+        RecipeError: the file is there, but wrong.
+    """
+    source = _resolved(reference.recipe["source"], reference.folder)
+    try:
+        if not _is_own(source) or Path(source).is_file():
+            return source, load_recipe(source).override(reference.recipe["flags"]), ()
+    except UnknownNameError:
+        pass  # it was shipped once
+    recipe = recipe_from(reference.recipe["fields"], Path(source).stem)
+    return source, recipe, (f"the recipe {source} is gone: its recorded settings are used",)
+
+
+def recorded_tolerances(reference: Reference, overrides: Mapping[str, float]) -> dict[str, Any]:
+    """The table of tolerances with the manifest's limits and then these laid over it.
+
+    Raises:
+        UsageError: an unknown measure or a wrong limit, in the manifest or in `overrides`.
+    """
+    try:
+        tolerances(reference.tolerances)
+    except UsageError as error:
+        raise UsageError(error.reason, path=reference.folder / MANIFEST, remedy=error.remedy) from None
+    return tolerances(reference.tolerances, overrides)
+
+
+def locate(
+    reference: Reference, where: Sequence[str | Path]
+) -> tuple[dict[str, Clip], dict[str, ClipError], list[str]]:
+    """Find the recorded clips by their content, at their recorded paths and among other files.
+
+    Args:
+        reference: names the clips.
+        where: files, folders or patterns in which to look first.
+
+    Returns:
+        The clips by recorded name, what went wrong by recorded name, and files that belong to no recorded clip.
+    """
+    elsewhere = discover(where, out=reference.folder) if where else Found((), ())
+    unfound = [str(problem) for problem in elsewhere.problems]
+    given, _ = find_clips(Found(elsewhere.sources, ()))
+    by_content = {clip.sha256: clip for clip in given}
+    clips: dict[str, Clip] = {}
+    problems: dict[str, ClipError] = {}
+    for recorded in reference.clips:
+        own = Path(os.path.normpath(reference.folder / recorded.path))
+        if recorded.sha256 in by_content:
+            found = by_content[recorded.sha256]
+        elif own.is_file():
+            try:
+                found = inspect(Source(own, Path(recorded.name)))
+            except ClipError as error:
+                problems[recorded.name] = error
+                continue
+        else:
+            problems[recorded.name] = ClipError(
+                "the clip is not where it was recorded from.",
+                path=own,
+                remedy=f"Put it back; if it moved, name its new place: expotion regress check {reference.folder} CLIPS",
+            )
+            continue
+        if found.sha256 != recorded.sha256:
+            problems[recorded.name] = ClipError(
+                f"the clip has changed since it was recorded (sha256 {recorded.sha256[:12]} → {found.sha256[:12]}).",
+                path=own,
+                remedy="Restore it, or record again: expotion regress record.",
+            )
+            continue
+        clips[recorded.name] = Clip(recorded.name, found.info, found.sha256)
+    known = {recorded.sha256 for recorded in reference.clips}
+    strangers = [str(clip.info.path) for clip in given if clip.sha256 not in known]
+    return clips, problems, [*unfound, *(f"{path}: no clip of the reference" for path in strangers)]
+
+
+def _is_own(recipe: str) -> bool:
+    return recipe.endswith(".toml") or "/" in recipe or "\\" in recipe
+
+
+def _place_of_option(key: str, value: Any, folder: Path) -> Any:
+    if value is None or key in ("device", "dtype"):
+        return value
+    from expotion_cli.weights import read_manifests
+
+    text = str(value)
+    is_name = key == "name" and text in read_manifests()
+    return _place(text, folder, is_path=not is_name and Path(text).expanduser().exists())
+
+
+def _place(text: str, folder: Path, *, is_path: bool) -> dict[str, str]:
+    """A name, or a path that holds wherever the reference folder and what it names are moved together."""
+    return {"path": relative_to(folder, Path(text).expanduser())} if is_path else {"name": text}
+
+
+def _resolved(place: Any, folder: Path) -> Any:
+    if not isinstance(place, Mapping):
+        return place
+    return str(folder / place["path"]) if "path" in place else place["name"]

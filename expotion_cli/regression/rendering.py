@@ -1,0 +1,320 @@
+"""Renders clips up the ordinary ladder, taking nothing from a cache, and keeps what a comparison needs."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import platform
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path, PurePath
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from expotion_cli import scoring
+from expotion_cli.discovery import Source, destination, refuse_collisions
+from expotion_cli.errors import ClipError, EnvironmentProblem, ExpotionError, OutputError, ProbeError
+from expotion_cli.recipe import Recipe
+from expotion_cli.regression.measures import Sound
+from expotion_cli.storage import digest_bytes, digest_file
+
+if TYPE_CHECKING:
+    from expotion_cli.media.probe import ClipInfo
+    from expotion_cli.music.engine import CueRequest
+    from expotion_cli.music.model import Model
+
+GROUP = 16
+"""Clips whose cues are generated together; it never changes a cue's tokens."""
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A clip to render.
+
+    Attributes:
+        name: path inside the input, with forward slashes.
+        info: what probing found.
+        sha256: of its bytes.
+    """
+
+    name: str
+    info: ClipInfo
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """A clip's music and all that decided it.
+
+    Attributes:
+        clip: what was rendered.
+        prompt, seed: of its cue.
+        tempo: `scoring.tempo_record`, or None.
+        streams: what was seen: name, digest and share found of each embedding stream.
+        conditioning: digest of what the decoder received.
+        tokens: [K, S] int64.
+        rate_hz, start_s: of the step grid.
+        sound: the finished video's sound track, decoded.
+        measured: loudness, true peak and the number of onsets, for people.
+        notes: in words, what is out of the ordinary.
+        duration_s: how long rendering took, the shared composing aside.
+    """
+
+    clip: Clip
+    prompt: str
+    seed: int
+    tempo: dict[str, Any] | None
+    streams: list[dict[str, Any]]
+    conditioning: str
+    tokens: np.ndarray
+    rate_hz: float
+    start_s: float
+    sound: Sound
+    measured: dict[str, Any]
+    notes: tuple[str, ...]
+    duration_s: float
+
+
+class TimeLimit:
+    """Seconds from now until nothing more is begun.
+
+    Args:
+        limit_s: None for no limit.
+    """
+
+    def __init__(self, limit_s: float | None):
+        self.limit_s, self._started = limit_s, time.monotonic()
+
+    def check(self, *_: object) -> None:
+        """Raise once the time is over; takes and ignores what progress callbacks are given.
+
+        Raises:
+            ClipError: it is over.
+        """
+        if self.limit_s is not None and time.monotonic() - self._started > self.limit_s:
+            raise ClipError(
+                f"the time limit of {self.limit_s:g} s was reached before this clip was through.",
+                remedy="Raise --time-limit, or check fewer or shorter clips.",
+            )
+
+
+def inspect(source: Source) -> Clip:
+    """Probe and hash one file.
+
+    Raises:
+        ProbeError: it can't be read.
+    """
+    from expotion_cli.media.probe import probe
+
+    try:
+        return Clip(source.relative.as_posix(), probe(source.path), digest_file(source.path))
+    except OSError as error:
+        raise ProbeError(f"it can't be read ({error.strerror}).", path=source.path, remedy="Check the file.") from error
+
+
+def render(
+    clips: Sequence[Clip],
+    recipe: Recipe,
+    model: Model,
+    *,
+    limit: TimeLimit | None = None,
+    on_stage: Callable[[str, str], None] | None = None,
+) -> Iterator[tuple[int, Rendered | ExpotionError]]:
+    """Render clips, many cues at a time.
+
+    Args:
+        clips: what to render.
+        recipe: with all flags laid over it; its seed policy gives each clip its seed.
+        model: from `music.loading.load_model`.
+        limit: when to stop.
+        on_stage: told (clip name, "look", "compose" or "render") as each begins.
+
+    Yields:
+        (index of the clip, what came of it), each clip once, in any order; a failure of one never ends the others.
+
+    Raises:
+        EnvironmentProblem: this machine lacks something that all clips need.
+    """
+    limit, tell = limit or TimeLimit(None), on_stage or (lambda name, stage: None)
+    names = scoring.choose_streams(recipe.streams.use)
+    for start in range(0, len(clips), GROUP):
+        waiting: list[tuple[int, scoring.Seen, CueRequest, Any]] = []
+        for index in range(start, min(start + GROUP, len(clips))):
+            clip = clips[index]
+            tell(clip.name, "look")
+            with _guard(clip) as failure:
+                limit.check()
+                # No cache: an entry would hide what changed in the code that made it.
+                seen = scoring.see(clip.info, names.names, cache=None, on_progress=limit.check)
+                request, tempo = scoring.compose_request(
+                    model, seen, clip.info.duration, recipe, prompt=recipe.prompt, seed=recipe.seed_for(clip.sha256)
+                )
+                waiting.append((index, seen, request, tempo))
+            if failure:
+                yield index, failure[0]
+        missing = [index for index, *_ in waiting]
+        made: list[tuple[int, np.ndarray]] = []
+        failure = []
+        for index in missing:
+            tell(clips[index].name, "compose")
+        if waiting:
+            with _guard(clips[missing[0]]) as failure:
+                for number, tokens in model.generate([row[2] for row in waiting], on_progress=limit.check):
+                    made.append((number, tokens))
+        for index in missing if failure else ():
+            if index not in {waiting[number][0] for number, _ in made}:
+                yield index, failure[0]
+        for number, tokens in made:
+            index, seen, request, tempo = waiting[number]
+            tell(clips[index].name, "render")
+            outcome: Rendered | ExpotionError
+            with _guard(clips[index]) as failure:
+                limit.check()
+                outcome = _finish(clips[index], recipe, model, seen, request, tempo, tokens, names.notes)
+            yield index, failure[0] if failure else outcome
+
+
+def _finish(
+    clip: Clip,
+    recipe: Recipe,
+    model: Model,
+    seen: scoring.Seen,
+    request: CueRequest,
+    tempo: Any,
+    tokens: np.ndarray,
+    left_out: Iterable[str],
+) -> Rendered:
+    from expotion_cli.media.decode import read_audio
+    from expotion_cli.media.flac import to_16_bit
+    from expotion_cli.media.remux import output_suffix
+
+    watch = time.monotonic()
+    score = scoring.render(model, tokens, request.timeline, recipe, seed=request.seed)
+    with tempfile.TemporaryDirectory(prefix="expotion-regress-") as scratch:
+        video = destination(scratch, PurePath(PurePath(clip.name).name), output_suffix(clip.info))
+        report = scoring.finish(clip.info, score, recipe, video)
+        # What is heard is compared: after the limiter and the encoder, on the picture's clock.
+        sound = Sound(to_16_bit(read_audio(video, report.sample_rate)), report.sample_rate)
+    measured = {
+        "integrated_lufs": _tenths(report.loudness.integrated_lufs),
+        "true_peak_dbtp": _tenths(report.loudness.true_peak_dbtp),
+        "onsets": len(sound.onset_times_s),
+        "audio_codec": report.audio_codec,
+    }
+    streams = [{key: record[key] for key in ("name", "digest", "found")} for record in seen.reports]
+    return Rendered(
+        clip=clip,
+        prompt=request.prompt,
+        seed=request.seed,
+        tempo=scoring.tempo_record(tempo),
+        streams=streams,
+        conditioning=conditioning_digest(request.conditioning),
+        tokens=np.asarray(tokens),
+        rate_hz=float(request.timeline.rate_hz),
+        start_s=float(request.timeline.start),
+        sound=sound,
+        measured=measured,
+        notes=(*left_out, *seen.notes, *report.notes),
+        duration_s=round(seen.duration_s + time.monotonic() - watch, 3),
+    )
+
+
+def conditioning_digest(conditioning: Mapping[str, Any] | None) -> str:
+    """sha256 (hex) over the streams the decoder receives, or of their absence."""
+    parts = [b"none" if conditioning is None else b"streams"]
+    for name, stream in sorted((conditioning or {}).items()):
+        values = np.ascontiguousarray(stream.values, np.float32)
+        parts += [name.encode(), repr(values.shape).encode(), values.tobytes(), np.asarray(stream.mask, bool).tobytes()]
+    return digest_bytes(*parts)
+
+
+def machine_facts(model: Model) -> dict[str, str]:
+    """What the exact tokens and samples of a render may depend on besides settings, weights and this program.
+
+    Library matrix products round by instruction set, number of threads and version; decoders and face models likewise.
+    """
+    import torch
+
+    device = torch.device(str(model.device))
+    facts = {
+        "system": platform.system(),
+        "processor": _processor(),
+        "instructions": torch.backends.cpu.get_cpu_capability(),
+        "threads": str(torch.get_num_threads()),
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        "number type": str(model.dtype).removeprefix("torch."),
+    }
+    return facts | scoring.versions() | {"ffmpeg": _ffmpeg_version()}
+
+
+NOT_OF_THE_MACHINE = ("python", "expotion")
+"""Facts that are told when they change, but leave exact equality to be expected."""
+
+
+@lru_cache(maxsize=1)
+def _processor() -> str:
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return " ".join(line.partition(":")[2].split())
+    return platform.processor() or platform.machine()
+
+
+@lru_cache(maxsize=1)
+def _ffmpeg_version() -> str:
+    import imageio_ffmpeg
+
+    from expotion_cli.media.ffmpeg import ffmpeg_exe
+
+    ffmpeg_exe()
+    return imageio_ffmpeg.get_ffmpeg_version()
+
+
+@contextlib.contextmanager
+def _guard(clip: Clip) -> Iterator[list[ExpotionError]]:
+    """One bad clip never hurts the others: what goes wrong inside is kept in the list that is given."""
+    failure: list[ExpotionError] = []
+    try:
+        yield failure
+    except EnvironmentProblem:
+        raise
+    except ExpotionError as error:
+        failure.append(error)
+    except OSError as error:
+        failure.append(OutputError(f"{error.strerror or error}.", path=error.filename or clip.info.path))
+    except Exception as error:
+        failure.append(ExpotionError(f"unexpected {type(error).__name__}: {error}.", path=clip.info.path))
+
+
+def _tenths(value: float) -> float | None:
+    return round(float(value), 1) if np.isfinite(value) else None
+
+
+def settings_of(recipe: Recipe) -> dict[str, Any]:
+    """All settings that shape a result, as plain JSON values."""
+    fields = {"prompt": recipe.prompt, "seed": recipe.generate.seed, **recipe.fields()}
+    return json.loads(json.dumps(fields))
+
+
+def recipe_from(settings: Mapping[str, Any], name: str) -> Recipe:
+    """The recipe that these settings (`settings_of`) were of."""
+    tables = dict(settings)
+    values = {"prompt": tables.pop("prompt"), "generate.seed": tables.pop("seed")}
+    values["streams.use"] = tables.pop("streams")
+    values |= {key: tables.pop(key) for key in ("sound", "voices")}
+    values |= {f"{table}.{key}": value for table, entries in tables.items() for key, value in entries.items()}
+    return dataclasses.replace(Recipe(), name=name).override(values, source="recorded settings")
+
+
+def refuse_equal_names(clips: Iterable[Clip]) -> None:
+    """Notice clips whose references would overwrite each other.
+
+    Raises:
+        UsageError: naming them.
+    """
+    refuse_collisions((clip.info.path, Path("reference") / clip.name) for clip in clips)
