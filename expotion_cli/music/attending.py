@@ -7,6 +7,7 @@ here. A `Passage` holds rows in step; `cohorts.Cohorts` holds several passages a
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -173,21 +174,14 @@ class Passage:
             own = F.scaled_dot_product_attention(query, keys, values, attn_mask=seen)
         else:
             own = F.scaled_dot_product_attention(query, keys, values, is_causal=True)
-        seen_too = [
-            joint_attention(query, memory, index - memory.first_layer, start, self.rows.count, first, last)
-            for memory, first, last in self.pictures
-            if index >= memory.first_layer
-        ]
-        if not seen_too:
-            return own
-        seen_term = seen_too[0] if len(seen_too) == 1 else torch.cat(seen_too, dim=1)
-        return own + seen_term.reshape(own.shape)
+        sides = (
+            (memory, side_queries(memory, index, start, length), first, last) for memory, first, last in self.pictures
+        )
+        return add_pictures(own, query, index, self.rows, sides)
 
     def attend_text(self, index: int, query: Tensor) -> Tensor:
-        """See `Attended`. A deaf row would attend to zeros: what it hears is 0."""
-        deaf, count = self.rows.deaf, self.rows.count
-        heard = attend(fold(query, count, deaf, count), self.text.keys[index], self.text.values[index], self.text.mask)
-        return unfold(heard, count - deaf, silent=deaf).reshape(query.shape)
+        """See `Attended`."""
+        return hear(index, query, self.text, self.rows)
 
     def advance(self, length: int) -> None:
         """See `Attended`."""
@@ -206,35 +200,59 @@ def unfold(heard: Tensor, count: int, silent: int = 0) -> Tensor:
     return F.pad(rows, (0, 0, 0, 0, 0, 0, silent, 0)) if silent else rows
 
 
-def joint_attention(
-    query: Tensor, visual: VisualMemory, adapted: int, start: int, count: int, first: int, last: int
-) -> Tensor:
-    """The adapter's term: g · Attn(q + q'_t, k', v') over all steps of the condition, past and future.
+def hear(index: int, query: Tensor, text: Memory, rows: CueRows) -> Tensor:
+    """Cross-attention. A deaf row would attend to zeros: what it hears is 0. [R, H, T, d/H] → [R, H, T, d/H]."""
+    folded = fold(query, rows.count, rows.deaf, rows.count)
+    heard = attend(folded, text.keys[index], text.values[index], text.mask)
+    return unfold(heard, rows.count - rows.deaf, silent=rows.deaf).reshape(query.shape)
 
-    Positions past the condition's end (the delay pattern's tail) take its last row.
+
+def side_queries(visual: VisualMemory, index: int, start: int, length: int) -> Tensor:
+    """The side stream's queries at positions start .. start + length - 1. [C, H, T, d/H].
+
+    Positions past the condition's end (the delay pattern's tail) take its last row; layers that are not adapted get
+    those of the first one, which nobody reads.
+    """
+    side = visual.queries[max(0, index - visual.first_layer)]
+    bound = side.shape[2] - 1
+    if start + length - 1 <= bound:
+        return side[:, :, start : start + length]
+    places = torch.arange(start, start + length, device=side.device).clamp(max=bound)
+    return side[:, :, places]
+
+
+def add_pictures(
+    own: Tensor,
+    query: Tensor,
+    index: int,
+    rows: CueRows,
+    pictures: Iterable[tuple[VisualMemory, Tensor, int, int]],
+) -> Tensor:
+    """The adapter's term on top of a layer's own attention: own + g · Attn(q + q'_t, k', v').
+
+    The second attention sees all steps of the condition, past and future.
 
     Args:
-        query: [C * n, H, T, d/H], the music's queries at positions start .. start + T - 1.
-        visual: the condition, one entry a cue.
-        adapted: index among the adapted layers.
-        start: first position.
-        count: rows n of a cue.
-        first, last: the rows of each cue that see this condition.
+        own: [C * n, H, T, d/H].
+        query: the music's queries, likewise.
+        index: of the layer.
+        rows: of each cue.
+        pictures: (condition, its queries at these positions [C, H, T, d/H], first row that sees it, last + 1).
 
     Returns:
-        [C, last - first, H, T, d/H].
+        [C * n, H, T, d/H].
     """
-    side = visual.queries[adapted]
-    bound = side.shape[2] - 1
-    if start + query.shape[2] - 1 <= bound:
-        side = side[:, :, start : start + query.shape[2]]
-    else:
-        places = torch.arange(start, start + query.shape[2], device=query.device).clamp(max=bound)
-        side = side[:, :, places]
-    moved = query.unflatten(0, (-1, count))[:, first:last] + side[:, None]
-    folded = moved.transpose(1, 2).flatten(2, 3)
-    heard = attend(folded, visual.keys[adapted], visual.values[adapted])
-    return visual.gates[adapted] * unfold(heard, last - first)
+    terms = []
+    for visual, side, first, last in pictures:
+        adapted = index - visual.first_layer
+        if adapted < 0:
+            return own
+        moved = (query.unflatten(0, (-1, rows.count))[:, first:last] + side[:, None]).transpose(1, 2).flatten(2, 3)
+        heard = attend(moved, visual.keys[adapted], visual.values[adapted])
+        terms.append(visual.gates[adapted] * unfold(heard, last - first))
+    if not terms:
+        return own
+    return own + (terms[0] if len(terms) == 1 else torch.cat(terms, dim=1)).reshape(own.shape)
 
 
 FEW_QUERIES = 8

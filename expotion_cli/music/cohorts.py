@@ -111,6 +111,10 @@ class Cohorts:
         """The takes at work."""
         return [take for cohort in self.cohorts for take in cohort.takes]
 
+    def accepts(self, take: Take) -> bool:
+        """Any take can join."""
+        return True
+
     def admit(self, takes: Sequence[Take], memories: Sequence[TakeMemory]) -> None:
         """Start a cohort."""
         self.cohorts.append(Cohort(self.decoder, takes, memories))

@@ -25,6 +25,7 @@ from expotion_cli.errors import EnvironmentProblem, UsageError
 from expotion_cli.music.adapter import JointEmbeddingAdapter
 from expotion_cli.music.cohorts import Cohorts
 from expotion_cli.music.decoder import MusicDecoder
+from expotion_cli.music.fixed import FixedBuffers
 from expotion_cli.music.packing import pack, row_quantum
 from expotion_cli.music.takes import CueRequest, Take, TakeMemory, remember
 from expotion_cli.music.text import TextEncoder
@@ -45,6 +46,10 @@ class Runner(Protocol):
     @property
     def takes(self) -> list[Take]:
         """The takes at work."""
+        ...
+
+    def accepts(self, take: Take) -> bool:
+        """Whether a take can join those at work."""
         ...
 
     def admit(self, takes: Sequence[Take], memories: Sequence[TakeMemory]) -> None:
@@ -115,7 +120,7 @@ class Engine:
         size = self.auto_batch(takes) if batch_size == "auto" else int(batch_size)
         waiting = deque(sorted(takes, key=lambda take: -take.cue.num_steps))
         total, finished, steps = sum(take.cue.num_steps for take in takes), 0, 0
-        runner = self._runner()
+        runner = self._runner(takes, size)
         while waiting or runner.takes:
             try:
                 with _calm_threads(self.decoder):
@@ -128,8 +133,9 @@ class Engine:
                     reason = f"There is not enough memory for a single cue ({error})."
                     raise EnvironmentProblem(reason, remedy="Use a smaller model, or --dtype bf16.") from error
                 size = max(1, min(size, len(runner.takes)) // 2)
-                waiting.extendleft(reversed(runner.takes))  # they begin their present window again
-                runner = self._runner()
+                # They begin their present window again.
+                waiting.extendleft(take for take in reversed(runner.takes) if take not in waiting)
+                runner = self._runner(takes, size)
                 _free_memory(self.decoder)
                 continue
             steps += 1
@@ -165,17 +171,16 @@ class Engine:
         with _calm_threads(self.decoder):
             return row_quantum(self.decoder)
 
-    def _runner(self) -> Runner:
+    def _runner(self, takes: Sequence[Take], size: int) -> Runner:
+        if self.decoder.device.type == "cuda":
+            places = max(take.num_positions for take in takes)
+            return FixedBuffers(self.decoder, size, places, max(t.text_length for t in takes), capture=True)
         return Cohorts(self.decoder, self._quantum)
 
     def _fill(self, runner: Runner, waiting: deque[Take], size: int) -> None:
         """Hand free rows to waiting takes, those of one kind together."""
-        while waiting and len(runner.takes) < size:
-            kind = waiting[0].kind
-            chosen: list[Take] = []
-            for take in list(waiting):
-                if len(runner.takes) + len(chosen) < size and take.kind == kind:
-                    chosen.append(take)
+        while len(runner.takes) < size and (fitting := [take for take in waiting if runner.accepts(take)]):
+            chosen = [take for take in fitting if take.kind == fitting[0].kind][: size - len(runner.takes)]
             runner.admit(chosen, [remember(take, self.decoder, self.text, self.adapter) for take in chosen])
             for take in chosen:
                 waiting.remove(take)

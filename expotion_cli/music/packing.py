@@ -15,7 +15,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from expotion_cli.music.decoder import Attention, MusicDecoder
+from expotion_cli.music.decoder import MusicDecoder
 
 PACKED_ROWS = 32
 """The layout suits about this many rows best."""
@@ -57,26 +57,30 @@ def can_pack(decoder: MusicDecoder) -> bool:
 def pack(decoder: MusicDecoder) -> None:
     """Replace the decoder's linear layers by packed ones, in place; those that share an input become one product.
 
-    The decoder computes the same function afterwards, but can't be trained or saved any more. Where nothing can be
-    packed (`can_pack`), or everything is already, it stays as it is.
+    The decoder computes the same function afterwards, but can't be trained or saved any more. Where the library packs
+    nothing (`can_pack`), layers are joined alone; a decoder that is packed already stays as it is.
     """
-    if getattr(decoder, "heads", None) is not None or not can_pack(decoder):
+    if hasattr(decoder, "heads"):
         return
+    join = PackedLinear if can_pack(decoder) else _joined
     for layer in decoder.layers:
-        for attention in (layer.self_attn, layer.encoder_attn):
-            _pack_attention(attention, fuse=attention is layer.self_attn)
-        layer.fc1, layer.fc2 = PackedLinear([layer.fc1]), PackedLinear([layer.fc2])
-    decoder.heads = PackedLinear(list(decoder.lm_heads))
+        own, text = layer.self_attn, layer.encoder_attn
+        own.qkv_proj = join([own.q_proj, own.k_proj, own.v_proj])
+        del own.q_proj, own.k_proj, own.v_proj
+        for attention, name in ((own, "out_proj"), (text, "q_proj"), (text, "out_proj")):
+            setattr(attention, name, join([getattr(attention, name)]))
+        layer.fc1, layer.fc2 = join([layer.fc1]), join([layer.fc2])
+    decoder.heads = join(list(decoder.lm_heads))
     del decoder.lm_heads
 
 
-def _pack_attention(attention: Attention, *, fuse: bool) -> None:
-    if fuse:
-        attention.qkv_proj = PackedLinear([attention.q_proj, attention.k_proj, attention.v_proj])
-        del attention.q_proj, attention.k_proj, attention.v_proj
-    else:
-        attention.q_proj = PackedLinear([attention.q_proj])
-    attention.out_proj = PackedLinear([attention.out_proj])
+def _joined(layers: Sequence[nn.Linear]) -> nn.Linear:
+    if len(layers) == 1:
+        return layers[0]
+    weight = torch.cat([layer.weight for layer in layers])
+    whole = nn.Linear(weight.shape[1], weight.shape[0], bias=False, device="meta")
+    whole.weight = nn.Parameter(weight, requires_grad=False)
+    return whole
 
 
 @torch.inference_mode()

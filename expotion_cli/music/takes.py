@@ -124,9 +124,14 @@ class Take:
         return self.start + min(self.window_steps, max(self.known, self.place))
 
     @property
+    def row_kind(self) -> tuple:
+        """Takes of one such kind have the same rows and are drawn alike."""
+        return (self.sampling, self.rows, self.cue.conditioning is None)
+
+    @property
     def kind(self) -> tuple:
-        """Takes of one kind can share a cohort: same rows and shapes, same drawing, same position to begin at."""
-        return (self.sampling, self.rows, self.known, self.cue.conditioning is None, self.text_length)
+        """Takes of one kind can share a cohort: also the same shapes and the same position to begin at."""
+        return (*self.row_kind, self.known, self.text_length)
 
     @cached_property
     def noise(self) -> np.ndarray:

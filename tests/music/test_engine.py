@@ -4,43 +4,28 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from fractions import Fraction
 
 import numpy as np
 import pytest
 import torch
+from cues import BAR, BOTH, WINDOW, cue, many, random_adapter, tokens_of
 
 from expotion_cli.errors import EnvironmentProblem, UsageError
-from expotion_cli.music.adapter import AdapterConfig, JointEmbeddingAdapter, StreamSpec
 from expotion_cli.music.attending import Passage
 from expotion_cli.music.checkpoint import load_checkpoint
 from expotion_cli.music.cohorts import Cohorts
-from expotion_cli.music.conditioning import FORM, FORM_DIMS, StepStream, form_stream
+from expotion_cli.music.conditioning import FORM
 from expotion_cli.music.decoder import DecoderConfig, MusicDecoder
 from expotion_cli.music.engine import CueRequest, Engine
 from expotion_cli.music.sampling import Sampling, cue_noise
 from expotion_cli.music.takes import Take
-from expotion_cli.timing import Timeline
 
-WINDOW, BAR = 16, 4
-STREAMS = (StreamSpec("pose", ("energy", "accent")), StreamSpec(FORM, FORM_DIMS))
-BOTH = Sampling(guidance=2.0, visual_guidance=1.5, top_k=40)
 LONG_PROMPT = "slow sad piano " * 40
 
 
 @pytest.fixture(scope="module")
 def checkpoint(tiny_folder):
     return load_checkpoint(tiny_folder, device=torch.device("cpu"), dtype=torch.float32)
-
-
-def random_adapter(decoder: MusicDecoder, window: int = WINDOW) -> JointEmbeddingAdapter:
-    torch.manual_seed(8)
-    layers = decoder.config.num_layers - 1
-    adapter = JointEmbeddingAdapter(AdapterConfig(decoder.config.dim, layers, 6, window, STREAMS))
-    with torch.no_grad():
-        for parameter in adapter.parameters():
-            parameter.normal_(std=0.7)
-    return adapter.to(decoder.dtype).eval().requires_grad_(False)
 
 
 @pytest.fixture(scope="module")
@@ -79,24 +64,6 @@ def half(tiny_folder) -> Engine:
     """In bf16."""
     checkpoint = load_checkpoint(tiny_folder, device=torch.device("cpu"), dtype=torch.bfloat16)
     return Engine(checkpoint.decoder, checkpoint.text, random_adapter(checkpoint.decoder), WINDOW, BAR)
-
-
-def cue(
-    num_steps: int, prompt: str = "slow sad piano", seed: int = 0, sampling: Sampling = BOTH, **options
-) -> CueRequest:
-    """A cue of this many steps that sees somebody move; `conditioning=None` for no picture."""
-    rng = np.random.default_rng(num_steps)
-    mask = np.ones(num_steps, dtype=bool)
-    mask[num_steps // 2 : num_steps // 2 + 2] = False
-    seen = {"pose": StepStream(rng.normal(size=(num_steps, 2)).astype(np.float32), mask), FORM: form_stream(num_steps)}
-    conditioning = options.get("conditioning", seen)
-    return CueRequest(prompt, Timeline(Fraction(num_steps, 50), Fraction(50)), conditioning, seed, sampling)
-
-
-def tokens_of(engine: Engine, requests: list[CueRequest], **options) -> list[np.ndarray]:
-    found = dict(engine.generate(requests, **options))
-    assert sorted(found) == list(range(len(requests)))
-    return [found[i] for i in range(len(requests))]
 
 
 COMPANY = [
@@ -309,12 +276,6 @@ def test_the_decoders_memory_does_not_grow_with_the_cues_length(engine, monkeypa
     tokens_of(engine, [cue(9 * WINDOW)])
     full = WINDOW + 4 - 1
     assert sizes.count(full) == 1 + math.ceil(8 * WINDOW / (WINDOW // 2)) and max(sizes) == full
-
-
-def many(count: int) -> list[CueRequest]:
-    """Cues of all lengths and prompts, most of them of one kind."""
-    words = ("slow sad piano", "upbeat electronic dance", "fast epic strings with drums", "")
-    return [cue(5 + (7 * i) % 29, words[i % 4], seed=i) for i in range(count)]
 
 
 @pytest.mark.parametrize("kind", ["engine", "wide", "half"])
