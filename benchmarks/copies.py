@@ -64,7 +64,7 @@ def copy_check(cues: Sequence[np.ndarray], folder: Path | None = None) -> dict[s
         steps = cue.shape[1]
         piece = corpus.piece(corpus.held_out[int(rng.integers(len(corpus.held_out)))])
         first = int(rng.integers(0, max(1, (piece.shape[1] - steps) // 48 + 1))) * 48
-        crops.append(piece[:, first : first + steps].astype(np.int64))
+        crops.append(notes.excerpt(piece, first, steps).astype(np.int64))
     result: dict[str, Any] = {
         "training_pieces": len(corpus.train),
         "training_melody_notes": int((haystack != SEPARATOR).sum()),

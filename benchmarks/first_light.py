@@ -121,26 +121,38 @@ def make_cues(
     return cues
 
 
-def note_table(cues: Sequence[Cue], ranges: dict[str, dict[str, float]]) -> dict[str, dict[str, Any]]:
-    """Note statistics of the cues beside the training music's 5-95 % range."""
-    found = [notes.statistics(cue.tokens) for cue in cues]
+def note_table(cues: Sequence[Cue], ranges: dict[str, dict[str, dict[str, float]]]) -> dict[str, dict[str, Any]]:
+    """Note statistics of the cues, each beside the 5-95 % range of the training music's excerpts of about its length.
+
+    Args:
+        cues: the cues.
+        ranges: from `training_ranges`.
+    """
+    found = [(nearest_range(cue, ranges), notes.statistics(cue.tokens)) for cue in cues]
     table = {}
     for key in STATISTICS:
-        values = np.array([row[key] for row in found])
-        values = values[np.isfinite(values)]
-        known = ranges.get(key, {})
-        low, high = known.get("p5", -np.inf), known.get("p95", np.inf)
-        if key == "scale_consistency":
-            low, high = LOWEST_SCALE_CONSISTENCY, 1.0
-        inside = (values >= low) & (values <= high)
+        values, limits = [], []
+        for known, row in found:
+            low, high = (known.get(key, {}).get(name, edge) for name, edge in (("p5", -np.inf), ("p95", np.inf)))
+            if np.isfinite(row[key]):
+                values.append(row[key])
+                limits.append((LOWEST_SCALE_CONSISTENCY, 1.0) if key == "scale_consistency" else (low, high))
+        lows, highs = np.array(limits, dtype=float).reshape(-1, 2).T
+        inside = (values >= lows) & (values <= highs)
         table[key] = {
-            "mean": round(float(values.mean()), 4) if len(values) else None,
-            "lowest": round(float(values.min()), 4) if len(values) else None,
-            "highest": round(float(values.max()), 4) if len(values) else None,
-            "range": [round(float(v), 4) if np.isfinite(v) else None for v in (low, high)],
+            "mean": round(float(np.mean(values)), 4) if values else None,
+            "lowest": round(float(min(values)), 4) if values else None,
+            "highest": round(float(max(values)), 4) if values else None,
+            "range": [round(float(v), 4) if np.isfinite(v) else None for v in (np.mean(lows), np.mean(highs))],
             "share_inside": round(float(inside.sum() / len(found)), 4),
         }
     return table
+
+
+def nearest_range(cue: Cue, ranges: dict[str, dict[str, dict[str, float]]]) -> dict[str, dict[str, float]]:
+    """The ranges of the excerpts whose length comes nearest to the cue's; nothing where there are none."""
+    steps = cue.tokens.shape[1]
+    return ranges[min(ranges, key=lambda length: abs(np.log(steps / int(length))))] if ranges else {}
 
 
 def differences(cues: Sequence[Cue]) -> dict[str, dict[str, float]]:
@@ -180,7 +192,7 @@ def measure(
     *,
     seeds: int = 1,
     conditions: Sequence[str] = CONDITIONS[:3],
-    ranges: dict[str, dict[str, float]] | None = None,
+    ranges: dict[str, dict[str, dict[str, float]]] | None = None,
     listening: bool = True,
 ) -> tuple[dict[str, Any], list[Cue]]:
     """All but the copy check for one setting. Returns (plain JSON values, the cues of the first condition)."""
@@ -212,7 +224,7 @@ def show(title: str, result: dict[str, Any]) -> None:
         (key, row["mean"], row["lowest"], row["highest"], *row["range"], f"{100 * row['share_inside']:.0f} %")
         for key, row in result["notes"].items()
     ]
-    print_table("Notes, with the picture", ("", "mean", "lowest", "highest", "aim from", "to", "inside"), rows)
+    print_table("Notes, with the picture", ("", "mean", "lowest", "highest", "aim, mean from", "to", "inside"), rows)
     rows = [(kind, d["tokens"], d["onsets"], d["most_onsets"]) for kind, d in result["differences"].items()]
     print_table("Equal in two cues", ("of an", "tokens", "onsets", "most onsets"), rows)
     if "heard" in result:
@@ -221,13 +233,13 @@ def show(title: str, result: dict[str, Any]) -> None:
         print_table("Heard, before mix and loudness", ("", "5 %", "median", "95 %", "max"), rows)
 
 
-def training_ranges(model_name: str) -> dict[str, dict[str, float]]:
-    """The training music's statistics, as the model's folder states them."""
+def training_ranges(model_name: str) -> dict[str, dict[str, dict[str, float]]]:
+    """The training music's statistics by the length of excerpts in steps, as the model's folder states them."""
     from expotion_cli.weights import find_manifest
 
     folder = Path(model_name) if Path(model_name).is_dir() else find_manifest(model_name, "music").folder
     facts = folder / "training.json" if folder is not None else Path()
-    return json.loads(facts.read_text()).get("statistics", {}) if facts.is_file() else {}
+    return json.loads(facts.read_text()).get("statistics_by_steps", {}) if facts.is_file() else {}
 
 
 def main() -> None:

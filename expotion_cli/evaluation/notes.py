@@ -91,6 +91,27 @@ def statistics(tokens: np.ndarray) -> dict[str, Any]:
     }
 
 
+def excerpt(tokens: np.ndarray, start: int, num_steps: int) -> np.ndarray:
+    """A stretch of a piece as a piece of its own: what already sounds where it begins is struck there.
+
+    Statistics of a whole piece and of a short cue can't be compared (the longer, the more pitches occur); those of an
+    excerpt and a cue of about the same length can.
+
+    Args:
+        tokens: [K, S] integers.
+        start: its first step.
+        num_steps: its length; less where the piece ends before.
+
+    Returns:
+        [K, <= num_steps], a copy.
+    """
+    found = np.array(tokens[:, start : start + num_steps])
+    for index, voice in enumerate(notes.VOICES):
+        if voice.kind in ("pitched", "chord"):
+            found[index, 0] = tokens[index, _last_change(tokens[index, : start + 1])[start]]
+    return found
+
+
 def scale_consistency(pitch_classes: np.ndarray) -> float:
     """Largest share of notes within one of the 24 natural major and minor scales.
 

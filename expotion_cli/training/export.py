@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,12 +14,12 @@ import torch
 from torch import Tensor
 
 from expotion_cli import storage
-from expotion_cli.evaluation.notes import statistics
+from expotion_cli.evaluation.notes import excerpt, statistics
 from expotion_cli.music.adapter import JointEmbeddingAdapter
 from expotion_cli.music.checkpoint import CONFIG_FILE, WEIGHTS_FILE, save_adapter, transformers_name
 from expotion_cli.music.decoder import MusicDecoder
 from expotion_cli.music.text import TextEncoder
-from expotion_cli.timing import STEPS_PER_BEAT
+from expotion_cli.timing import BEATS_PER_BAR, STEPS_PER_BEAT
 from expotion_cli.training.corpus.build import SOURCES_FILE, Corpus
 from expotion_cli.training.loop import read_log
 
@@ -28,7 +29,9 @@ if TYPE_CHECKING:
 NAME = "expotion-mini"
 STORED = torch.float16
 """Half the size, and closer to the trained weights than bf16 would be."""
-STATISTICS_PIECES = 400
+STATISTICS_PIECES, EXCERPTS_A_PIECE = 400, 4
+EXCERPT_STEPS = (96, 192, 384)
+"""Two, four and eight bars: about as long as cues of 5, 10 and 20 seconds."""
 
 
 def export_mini(
@@ -98,12 +101,6 @@ def training_facts(trainer: MiniTrainer, corpus: Corpus) -> dict:
     hours = sum(
         corpus.piece(n).shape[1] / STEPS_PER_BEAT / corpus.attributes[n]["tempo_bpm"] / 60 for n in corpus.train
     )
-    chosen = corpus.train[:: max(1, len(corpus.train) // STATISTICS_PIECES)]
-    figures: dict[str, list[float]] = {}
-    for number in chosen:
-        for key, value in statistics(corpus.piece(number)).items():
-            if isinstance(value, int | float) and np.isfinite(value):
-                figures.setdefault(key, []).append(value)
     return {
         "corpus": {
             "train_pieces": len(corpus.train),
@@ -112,13 +109,44 @@ def training_facts(trainer: MiniTrainer, corpus: Corpus) -> dict:
             "styles": dict(sorted(Counter(a["style"] for a in train).items())),
             "scores": [s for s in sources if s.get("used")],
         },
-        "statistics": {
-            key: dict(zip(("p5", "p50", "p95"), np.percentile(values, (5, 50, 95)).round(4).tolist(), strict=True))
-            for key, values in figures.items()
-        },
+        **music_statistics(corpus),
         "unigram": json.loads((trainer.work / "pretrain" / "unigram.json").read_text()),
         "pretrain": read_log(trainer.work / "pretrain" / "held_out.csv"),
         "adapt": read_log(trainer.work / "adapt" / "held_out.csv"),
+    }
+
+
+def music_statistics(corpus: Corpus) -> dict[str, dict]:
+    """How the training music spreads in the measures of `evaluation.notes`: 5th, 50th and 95th percentile.
+
+    Returns:
+        statistics: measure → percentiles over whole pieces. statistics_by_steps: the same over excerpts that begin on
+        bar lines, by their length in steps, for comparison with cues about as long.
+    """
+    chosen = [corpus.piece(number) for number in corpus.train[:: max(1, len(corpus.train) // STATISTICS_PIECES)]]
+    bar, rng = BEATS_PER_BAR * STEPS_PER_BEAT, np.random.default_rng(0)
+    by_steps = {}
+    for steps in EXCERPT_STEPS:
+        excerpts = [
+            excerpt(piece, bar * int(rng.integers((piece.shape[1] - steps) // bar + 1)), steps)
+            for piece in chosen
+            for _ in range(EXCERPTS_A_PIECE)
+            if piece.shape[1] >= steps
+        ]
+        if excerpts:
+            by_steps[str(steps)] = _percentiles(excerpts)
+    return {"statistics": _percentiles(chosen), "statistics_by_steps": by_steps}
+
+
+def _percentiles(pieces: Iterable[np.ndarray]) -> dict[str, dict[str, float]]:
+    figures: dict[str, list[float]] = {}
+    for piece in pieces:
+        for key, value in statistics(piece).items():
+            if isinstance(value, int | float) and np.isfinite(value):
+                figures.setdefault(key, []).append(value)
+    return {
+        key: dict(zip(("p5", "p50", "p95"), np.percentile(values, (5, 50, 95)).round(4).tolist(), strict=True))
+        for key, values in figures.items()
     }
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from expotion_cli.evaluation.notes import (
+    excerpt,
     index_runs,
     longest_shared_run,
     melody_line,
@@ -99,3 +100,29 @@ def test_the_longest_shared_run_equals_a_search_by_hand_on_random_tunes():
     )
     assert by_hand >= 4
     assert longest_shared_run(tunes[0], index) == by_hand
+
+
+def test_an_excerpt_strikes_what_sounds_where_it_begins_and_nothing_that_has_ended():
+    tokens = events_to_tokens(
+        {
+            "harmony": [Event(0, 96, chord_value(0, "maj"))],
+            "melody": [Event(0, 12, 60), Event(36, 72, 64)],
+            "bass": [Event(0, 40, 36)],
+            "drums": [Event(40, 41, 1), Event(50, 51, 2)],
+        },
+        96,
+    )
+    found = excerpt(tokens, 48, 24)
+    own = events_to_tokens(
+        {
+            "harmony": [Event(0, 24, chord_value(0, "maj"))],
+            "melody": [Event(0, 24, 64)],
+            "drums": [Event(2, 3, 2)],
+        },
+        24,
+    )
+    assert found.shape == (8, 24)
+    measured, wanted = statistics(found), statistics(own)
+    assert measured == wanted and measured["polyphony"] == 4 and measured["silence_rate"] == 0
+    assert np.array_equal(excerpt(tokens, 0, 96), tokens) and excerpt(tokens, 84, 48).shape == (8, 12)
+    assert tokens[1, 48] == 1, "the piece itself is left alone"

@@ -96,6 +96,12 @@ def test_the_facts_tell_of_corpus_losses_and_statistics(made):
     assert {"all", "onset", "shuffled_onset", "unseen_onset", "off_onset", "gate"} <= set(facts["adapt"][-1])
     density = facts["statistics"]["density"]
     assert 0 < density["p5"] < density["p50"] < density["p95"]
+    by_steps = facts["statistics_by_steps"]
+    assert list(by_steps) == ["96", "192", "384"]
+    assert all(set(row) == set(facts["statistics"]) for row in by_steps.values())
+    # The shorter the excerpt, the fewer pitches occur in it.
+    entropy = [row["pitch_class_entropy"]["p50"] for row in (*by_steps.values(), facts["statistics"])]
+    assert entropy == sorted(entropy) and entropy[-1] - entropy[0] > 0.1
 
 
 def test_a_second_run_trains_nothing_and_exports_the_same_files(made, tmp_path):
