@@ -25,7 +25,7 @@ from typing import Any, BinaryIO
 from urllib.parse import quote
 
 from expotion_cli import __version__, storage
-from expotion_cli.errors import WeightsError
+from expotion_cli.errors import UsageError, WeightsError
 from expotion_cli.weights import LOCK_FILE, Lock, Manifest, Pin, is_commit, read_lock, write_lock
 
 HUB = "https://huggingface.co"
@@ -43,8 +43,15 @@ Progress = Callable[[str, int, int], None]
 
 
 def hub_address() -> str:
-    """The hub asked: `HF_ENDPOINT` (a mirror) or the usual one."""
-    return os.environ.get("HF_ENDPOINT", HUB).rstrip("/")
+    """The hub asked: `HF_ENDPOINT` (a mirror) or the usual one.
+
+    Raises:
+        UsageError: `HF_ENDPOINT` is no web address.
+    """
+    address = (os.environ.get("HF_ENDPOINT") or HUB).rstrip("/")
+    if not address.startswith(("https://", "http://")):
+        raise UsageError(f"HF_ENDPOINT is {address!r}, which is no web address.", remedy=f"Unset it, or use {HUB}.")
+    return address
 
 
 def fetch(manifest: Manifest, *, on_progress: Progress | None = None) -> Lock:
@@ -61,6 +68,7 @@ def fetch(manifest: Manifest, *, on_progress: Progress | None = None) -> Lock:
 
     Raises:
         WeightsError: no network, the hub refuses, a file's content is not what was stated, or it can't be written.
+        UsageError: `HF_ENDPOINT` is no web address.
     """
     from filelock import FileLock, Timeout
 

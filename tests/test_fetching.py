@@ -12,7 +12,7 @@ import pytest
 from local_hub import LocalHub
 
 from expotion_cli import fetching, weights
-from expotion_cli.errors import WeightsError
+from expotion_cli.errors import UsageError, WeightsError
 from expotion_cli.fetching import fetch
 from expotion_cli.weights import LOCK_FILE, find_manifest
 
@@ -246,6 +246,13 @@ def test_a_hub_that_refuses_is_told_with_its_answer(hub, shelf, status, said):
     with pytest.raises(WeightsError, match=f"answers {status}") as caught:
         fetch(shelf())
     assert said in caught.value.remedy and not shelf().folder.exists()
+
+
+@pytest.mark.parametrize("address", ["nowhere", "file:///tmp"])
+def test_an_endpoint_that_is_no_web_address_is_a_usage_error(shelf, monkeypatch, address):
+    monkeypatch.setenv("HF_ENDPOINT", address)
+    with pytest.raises(UsageError, match=f"HF_ENDPOINT is '{address}'"):
+        fetch(shelf())
 
 
 def test_something_else_than_a_hub_is_an_error(hub, shelf, monkeypatch):

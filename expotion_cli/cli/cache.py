@@ -20,8 +20,10 @@ def info(as_json: Annotated[bool, _JSON] = False) -> None:
     from expotion_cli.artefact import CueStore
     from expotion_cli.storage import cache_root
     from expotion_cli.vision.cache import EmbeddingCache
+    from expotion_cli.weights import weights_folder
 
     seen = EmbeddingCache().info()
+    weights = [path.stat().st_size for path in weights_folder().rglob("*") if path.is_file()]
     entries, num_bytes = CueStore(cache_root() / "cues").size()
     if as_json:
         say_json(
@@ -29,6 +31,7 @@ def info(as_json: Annotated[bool, _JSON] = False) -> None:
                 "root": str(cache_root()),
                 "embeddings": {"entries": seen.entries, "bytes": seen.num_bytes, "by_encoder": seen.by_encoder},
                 "cues": {"entries": entries, "bytes": num_bytes},
+                "weights": {"folder": str(weights_folder()), "bytes": sum(weights)},
             }
         )
         return
@@ -36,6 +39,7 @@ def info(as_json: Annotated[bool, _JSON] = False) -> None:
     by_encoder = ", ".join(f"{name} {count}" for name, count in sorted(seen.by_encoder.items()))
     print(f"embeddings  {seen.entries} streams, {_size(seen.num_bytes)}" + (f" ({by_encoder})" if by_encoder else ""))
     print(f"cues        {entries} cues, {_size(num_bytes)}")
+    print(f"weights     {_size(sum(weights))} fetched, in {weights_folder()}; pruning leaves them")
 
 
 @cache_app.command("verify")

@@ -19,9 +19,8 @@ def fetch(
 ) -> None:
     """Download a model's weights, check them and pin their revision.
 
-    Only the files its manifest lists are fetched, nothing of them is executed, and each is compared with the sha256
-    the manifest or the hub states. Run it again after an interruption and it goes on where it stopped; run it on a
-    model that is there and it only checks.
+    Only the files its manifest lists come, nothing of them is executed, each is checked.
+    Run it again after an interruption and it goes on where it stopped.
     """
     from expotion_cli.fetching import fetch as bring
     from expotion_cli.weights import find_manifest

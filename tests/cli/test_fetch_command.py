@@ -69,6 +69,14 @@ def test_verifying_reads_the_fetched_files_and_finds_an_altered_one(hub, expotio
     assert done.exit_code == 4 and "damaged" in done.stdout
 
 
+def test_the_cache_tells_of_fetched_weights_and_pruning_leaves_them(hub, expotion, own_cache):
+    expotion("fetch", "tiny")
+    told = json.loads(expotion("cache", "info", "--json").stdout)["weights"]
+    assert told["bytes"] > sum(map(len, FILES.values())) and told["folder"] in expotion("cache", "info").stdout
+    assert expotion("cache", "prune", "--max-mb", "0").exit_code == 0
+    assert expotion("models", "tiny", "--verify").exit_code == 0
+
+
 def test_without_a_network_fetch_exits_with_4_and_says_what_to_do(hub, expotion, monkeypatch, own_cache):
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     done = expotion("fetch", "tiny")
