@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from expotion_cli.cli import flags
-from expotion_cli.cli.say import honest, say_aside, say_json
+from expotion_cli.cli.say import error_record, honest, say_aside, say_error, say_json
 from expotion_cli.errors import OutputError, UsageError
 
 regress_app = typer.Typer(no_args_is_help=True, help="Hold renders to recorded ones: tokens and sound, also in CI.")
@@ -53,7 +53,15 @@ def record(
     overlaid = {key: value for key, value in given.items() if value is not UNSET}
     options = {"name": model, "adapter": adapter, "soundfont": soundfont, "device": device, "dtype": dtype}
     wanted = recording.Wanted(recipe, overlaid, options)
-    made = recording.record(clips, to, wanted, lambda: _load(**options), on_stage=_teller(quiet))
+    found, problems = recording.find_clips(clips, to)
+    for problem in problems:
+        say_error(problem, "failed")
+    if problems:  # a reference that lacks a clip would let everything about it pass
+        code = 1 if found else 3
+        if as_json:
+            say_json({"exit_code": code, "failed": [error_record(problem) for problem in problems]})
+        return code
+    made = recording.record(found, to, wanted, lambda: _load(**options), on_stage=_teller(quiet))
     files = [each for clip in made.clips for each in (clip.tokens, clip.sound)]
     num_bytes = sum((to / record.file).stat().st_size for record in files)
     if as_json:
@@ -146,14 +154,20 @@ def check(
 
 def _prepare() -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")  # `expotion fetch` is the only command that reaches out
     # Must be set before torch is imported, as in `score`.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 def _load(**options: Any) -> Any:
     from expotion_cli.music.loading import load_model
+    from expotion_cli.weights import licence_notice
 
-    return load_model(options.pop("name"), **options)
+    name = options.pop("name")
+    model = load_model(name, **options)
+    if notice := licence_notice(name):
+        say_aside(notice, "licence")
+    return model
 
 
 def _teller(quiet: bool) -> Callable[[str, str], None] | None:

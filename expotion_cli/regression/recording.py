@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from expotion_cli import scoring
-from expotion_cli.discovery import Found, Source, discover
+from expotion_cli.discovery import Source, discover
 from expotion_cli.errors import ClipError, ExpotionError, UnknownNameError, UsageError
 from expotion_cli.planning import check_writable
 from expotion_cli.recipe import Recipe, load_recipe
@@ -56,8 +56,20 @@ class Wanted:
     model: Mapping[str, Any]
 
 
-def find_clips(found: Found) -> tuple[list[Clip], list[ExpotionError]]:
-    """Probe what discovery found: (clips sorted by name, problems)."""
+def find_clips(inputs: Sequence[str | Path], folder: str | Path) -> tuple[list[Clip], list[ExpotionError]]:
+    """Find and probe clips.
+
+    Args:
+        inputs: files, folders or glob patterns.
+        folder: the reference folder, which is never searched.
+
+    Returns:
+        Clips sorted by name, and what led nowhere or can't be read.
+
+    Raises:
+        UsageError: the reference folder is itself an input.
+    """
+    found = discover(inputs, out=folder)
     clips, problems = [], list(found.problems)
     for source in found.sources:
         try:
@@ -68,7 +80,7 @@ def find_clips(found: Found) -> tuple[list[Clip], list[ExpotionError]]:
 
 
 def record(
-    inputs: Sequence[str | Path],
+    clips: Sequence[Clip],
     folder: str | Path,
     wanted: Wanted,
     load: Callable[[], Model],
@@ -81,23 +93,20 @@ def record(
     the same bytes. Tolerances that stand in the old manifest stay.
 
     Args:
-        inputs: files, folders or glob patterns.
+        clips: from `find_clips`.
         folder: the reference folder.
         wanted: recipe, flags and model.
-        load: gives the model that `wanted` names; called once, after the clips were probed.
+        load: gives the model that `wanted` names; called once.
         on_stage: told (clip name, stage) as each begins.
 
     Raises:
-        ClipError: a clip can't be read or rendered.
+        ClipError: a clip can't be rendered.
         UsageError: a setting is wrong, names collide, or the folder can't be written.
         EnvironmentProblem: the weights are missing or damaged.
     """
     folder = Path(folder)
     recipe = load_recipe(wanted.recipe).override(wanted.flags)
     scoring.check_sound(recipe)
-    clips, problems = find_clips(discover(inputs, out=folder))
-    if problems:
-        raise problems[0]
     refuse_equal_names(clips)
     old = read_reference(folder) if (folder / MANIFEST).is_file() else None
     model = load()
@@ -219,9 +228,7 @@ def locate(
     Returns:
         The clips by recorded name, what went wrong by recorded name, and files that belong to no recorded clip.
     """
-    elsewhere = discover(where, out=reference.folder) if where else Found((), ())
-    unfound = [str(problem) for problem in elsewhere.problems]
-    given, _ = find_clips(Found(elsewhere.sources, ()))
+    given, unfound = find_clips(where, reference.folder) if where else ([], [])
     by_content = {clip.sha256: clip for clip in given}
     clips: dict[str, Clip] = {}
     problems: dict[str, ClipError] = {}
@@ -252,7 +259,7 @@ def locate(
         clips[recorded.name] = Clip(recorded.name, found.info, found.sha256)
     known = {recorded.sha256 for recorded in reference.clips}
     strangers = [str(clip.info.path) for clip in given if clip.sha256 not in known]
-    return clips, problems, [*unfound, *(f"{path}: no clip of the reference" for path in strangers)]
+    return clips, problems, [*map(str, unfound), *(f"{path}: no clip of the reference" for path in strangers)]
 
 
 def _is_own(recipe: str) -> bool:

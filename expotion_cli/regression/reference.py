@@ -173,7 +173,9 @@ def read_reference(folder: str | Path) -> Reference:
             for entry in values["clips"]
         )
         parts = {key: dict(values[key]) for key in ("recipe", "model", "machine", "tolerances")}
-        parts["recipe"]["fields"], parts["model"]["digest"]  # noqa: B018  read_reference promises that they are there
+        for part, keys in (("recipe", ("source", "flags", "fields")), ("model", ("digest", "codec"))):
+            if missing := [key for key in keys if key not in parts[part]]:
+                raise KeyError(f"{part}.{missing[0]}")
         return Reference(folder=folder, clips=clips, **parts)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UsageError(

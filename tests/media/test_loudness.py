@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from expotion_cli.errors import DecodeError
-from expotion_cli.media.loudness import measure
+from expotion_cli.media.loudness import loudness_over_time, measure
 
 
 def sine(level_dbfs, seconds=4.0, frequency=997.0, sample_rate=48_000):
@@ -45,3 +45,14 @@ def test_a_files_sound_track_is_measured(clip):
     assert measure(clip("ntsc.mp4")).integrated_lufs == pytest.approx(-21.7, abs=1.0)  # sine of amplitude 1/8, mono
     with pytest.raises(DecodeError, match="no sound"):
         measure(clip("silent.mov"))
+
+
+def test_momentary_loudness_follows_the_sound_and_is_empty_below_a_window():
+    rate = 48_000
+    tone = np.tile(np.sin(2 * np.pi * 1000 * np.arange(2 * rate) / rate) * 0.1, (2, 1)).astype(np.float32)
+    quiet = np.concatenate([tone, tone * 0.1, np.zeros_like(tone)], axis=1)
+    curve = loudness_over_time(quiet, rate)
+    assert len(curve) == 57
+    assert abs(curve[5] - measure(tone, rate).integrated_lufs) < 0.15
+    assert abs(curve[5] - curve[28] - 20) < 0.15 and curve[-1] == -np.inf
+    assert len(loudness_over_time(tone[:, : rate // 3], rate)) == 0
