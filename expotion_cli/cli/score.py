@@ -79,7 +79,8 @@ def score(
         str, typer.Option(help="What composes: a name from `expotion models`, or a folder.", rich_help_panel=MUSIC)
     ] = OWN_MODEL,
     adapter: Annotated[
-        str | None, typer.Option(help="What it sees with: a folder, or none.", rich_help_panel=MUSIC)
+        list[str] | None,
+        typer.Option(help="What it sees with: a folder, a .pth file or none; and LoRA folders.", rich_help_panel=MUSIC),
     ] = None,
     backbone: Annotated[
         str,
@@ -175,7 +176,8 @@ def score(
     if backbone != OWN_BACKBONE:
         _check_backbone(backbone, model, {"--adapter": adapter, "--soundfont": soundfont, "--streams": streams})
         chosen = chosen.override({"streams.use": ()}, source="--backbone")
-        say_aside("audiocraft composes from the words alone; it does not look at the picture")
+        if not quiet:
+            say_aside("audiocraft composes from the words alone; it does not look at the picture")
         composer = {"name": model, "device": device, "dtype": dtype, "backbone": backbone}
     return _carry_out(inputs, chosen, settings, composer, as_json=as_json, quiet=quiet, dry_run=dry_run)
 
@@ -243,7 +245,7 @@ def _check_backbone(backbone: str, model: str, flags: dict[str, Any]) -> None:
     if backbone != AUDIOCRAFT:
         raise UsageError(f"--backbone {backbone!r} is unknown.", remedy=f"Use {OWN_BACKBONE} or {AUDIOCRAFT}.")
     for flag, value in flags.items():
-        if value not in (None, "none"):
+        if value not in (None, "none", ["none"]):
             raise UsageError(f"audiocraft has no use for {flag}.", remedy=f"Leave {flag} or --backbone out.")
     if model == OWN_MODEL:
         raise UsageError(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import sys
 
 import pytest
 
@@ -43,12 +44,39 @@ def test_flags_override_the_recipe_and_the_sidecar_shows_it(score, clip_folder, 
 
 
 def test_model_flags_reach_the_model(score, composer, clip_folder, tmp_path):
-    flags = "--model other --adapter none --device cpu --dtype float32 --soundfont font.sf2"
+    flags = "--model other --adapter none --adapter lora --device cpu --dtype float32 --soundfont font.sf2"
     assert score(clip_folder / "one.mp4", "--out", tmp_path, *flags.split()).exit_code == 0
     (asked,) = composer.asked
     assert [str(asked[key]) for key in ("name", "adapter", "device", "dtype", "soundfont")] == [
-        "other", "none", "cpu", "float32", "font.sf2"
+        "other", "['none', 'lora']", "cpu", "float32", "font.sf2"
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("flags", "wanted"),
+    [
+        ("--backbone audiocarft --model folder", "Use expotion or audiocraft"),
+        ("--backbone audiocraft", "--model FOLDER"),
+        ("--backbone audiocraft --model folder --adapter other", "no use for --adapter"),
+        ("--backbone audiocraft --model folder --soundfont font.sf2", "no use for --soundfont"),
+        ("--backbone audiocraft --model folder --streams face", "no use for --streams"),
+    ],
+)
+def test_flags_that_the_other_backbone_has_no_use_for_exit_with_2(expotion, clip_folder, tmp_path, flags, wanted):
+    done = expotion("score", clip_folder, "--out", tmp_path / "out", *flags.split())
+    assert done.exit_code == 2 and wanted in done.stderr and not (tmp_path / "out").exists()
+
+
+def test_the_other_backbone_missing_exits_with_4_before_anything_is_written(
+    expotion, clip_folder, tmp_path, monkeypatch
+):
+    for name in [name for name in sys.modules if name.partition(".")[0] == "audiocraft"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "audiocraft", None)
+    flags = ("--backbone", "audiocraft", "--model", tmp_path, "--adapter", "none", "--streams", "none")
+    done = expotion("score", clip_folder, "--out", tmp_path / "out", *flags)
+    assert done.exit_code == 4 and "uv run --group audiocraft" in done.stderr and not (tmp_path / "out").exists()
+    assert done.stderr.count("from the words alone") == 1
 
 
 def test_a_recipe_of_ones_own_is_given_by_path(score, clip_folder, tmp_path):
@@ -169,8 +197,6 @@ def test_an_unwritable_output_folder_exits_with_2(score, clip_folder, tmp_path):
 
 
 def test_missing_weights_exit_with_4(score, composer, monkeypatch, clip_folder, tmp_path):
-    import sys
-
     def load_model(name, **options):
         raise WeightsError("the weights are missing.", path="model.safetensors", remedy="Install again.")
 

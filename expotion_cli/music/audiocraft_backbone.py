@@ -1,0 +1,338 @@
+"""Meta's audiocraft as a second way to run MusicGen, from words alone, for those who have it installed.
+
+It stands where `model.Model` stands: audiocraft's own language model, EnCodec and `generate` do the work, on
+audiocraft's own files (`state_dict.bin`, `compression_state_dict.bin`). Use it to hear the reference, or for a
+checkpoint that only audiocraft can run. Cues are generated one at a time, each with torch's random numbers seeded from
+the cue, so that a cue does not depend on its neighbours here either; it is slow for that.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from expotion_cli import storage
+from expotion_cli.errors import EnvironmentProblem, UsageError, WeightsError
+from expotion_cli.music.codec import Rendering
+from expotion_cli.music.loading import DTYPES, choose_device
+from expotion_cli.timing import Timeline
+
+if TYPE_CHECKING:
+    from expotion_cli.music.conditioning import SeenStream, StepStream
+    from expotion_cli.music.engine import CueRequest
+
+LM_FILE, CODEC_FILE = "state_dict.bin", "compression_state_dict.bin"
+STRIDE_SHARE = 0.6
+"""A long cue moves on by this share of a window, and keeps the rest as context: audiocraft's 18 of 30 seconds."""
+_HALF = Fraction(1, 2)
+_T5_FILES = ("config.json", "model.safetensors", "spiece.model", "tokenizer.json")
+
+
+class AudiocraftCodec:
+    """A `Codec` over audiocraft's compression model.
+
+    Args:
+        model: audiocraft's, stereo interleaving included.
+        num_streams: codebooks K the language model speaks.
+        digest: hash of its weights and of audiocraft's version.
+    """
+
+    name = "encodec"
+    bar_steps = 1
+    follows_tempo = False
+
+    def __init__(self, model: Any, num_streams: int, digest: str):
+        self.model, self.num_streams, self.digest = model, num_streams, digest
+        self.sample_rate, self.vocab_size = model.sample_rate, model.cardinality
+        self.rate_hz = Fraction(model.frame_rate).limit_denominator(10_000)
+        self.device = next(model.parameters()).device
+
+    def timeline(self, duration: Fraction, tempo: Any) -> Timeline:
+        """A grid from 0 at the codec's own rate; the tempo plays no part."""
+        return Timeline(duration, self.rate_hz)
+
+    @torch.no_grad()
+    def decode(self, tokens: np.ndarray, timeline: Timeline, voicing: Any = None, *, seed: int = 0) -> Rendering:
+        """Tokens [K, S] as audio [2, n]; mono is heard on both sides."""
+        codes = torch.from_numpy(np.ascontiguousarray(tokens))[None].to(self.device)
+        audio = self.model.decode(codes, None)[0].float().cpu().numpy()
+        audio = np.repeat(audio, 2, axis=0) if len(audio) == 1 else audio
+        wanted = timeline.samples(self.sample_rate)
+        audio = np.pad(audio, ((0, 0), (0, max(0, wanted - audio.shape[1]))))
+        return Rendering(np.ascontiguousarray(audio[:, :wanted]), self.sample_rate)
+
+
+class AudiocraftModel:
+    """What composes, in the place of a `Model`; it has no eyes.
+
+    Args:
+        name: as the user called it.
+        generator: audiocraft's `MusicGen`.
+        dtype: of the language model's weights.
+        digest: hash of everything that decides the tokens.
+        codec: what its tokens mean.
+    """
+
+    backbone = "audiocraft"
+    licence = "as its source states"
+    adapter_name = None
+    streams: tuple[str, ...] = ()
+
+    def __init__(self, name: str, generator: Any, dtype: torch.dtype, digest: str, codec: AudiocraftCodec):
+        self.name, self.generator, self.dtype, self.digest, self.codec = name, generator, dtype, digest, codec
+
+    @property
+    def device(self) -> torch.device:
+        """Where it runs."""
+        return self.generator.device
+
+    def tempo(
+        self, streams: Mapping[str, SeenStream], duration: Fraction, bpm_range: Any, fixed_bpm: Any = None
+    ) -> None:
+        """No tempo: the codec has no beat."""
+
+    def condition(self, streams: Mapping[str, SeenStream], timeline: Timeline) -> dict[str, StepStream] | None:
+        """Nothing: it follows words alone."""
+        return None
+
+    def generate(
+        self,
+        requests: Sequence[CueRequest],
+        *,
+        batch_size: int | str = "auto",
+        on_progress: Callable[[int, int], None] | None = None,
+    ) -> Iterator[tuple[int, np.ndarray]]:
+        """Generate cues one at a time, whatever the batch size.
+
+        Yields:
+            (index of the request, tokens [K, S] int64).
+        """
+        for index, request in enumerate(requests):
+            yield index, self._compose(request, on_progress)
+
+    def _compose(self, request: CueRequest, on_progress: Callable[[int, int], None] | None) -> np.ndarray:
+        sampling, steps, generator = request.sampling, request.num_steps, self.generator
+        generator.set_generation_params(
+            use_sampling=sampling.temperature > 0,
+            top_k=min(sampling.top_k, self.codec.vocab_size),
+            top_p=sampling.top_p,
+            temperature=sampling.temperature,
+            cfg_coef=sampling.guidance,
+            # It cuts duration × rate down to whole steps: half a step more is safe from rounding, and adds none.
+            duration=float((steps + _HALF) / self.codec.rate_hz),
+            extend_stride=STRIDE_SHARE * generator.max_duration,
+        )
+        if on_progress is not None:
+            generator.set_custom_progress_callback(lambda done, _: on_progress(min(done, steps), steps))
+        # audiocraft draws from torch's own generators, which are put back as they were.
+        cuda = [self.device] if self.device.type == "cuda" else []
+        with torch.random.fork_rng(devices=cuda), torch.no_grad():
+            torch.manual_seed(int(request.digest[:15], 16))
+            # Not `generate`, which would decode the audio as well; that is the codec's part, later.
+            attributes, _ = generator._prepare_tokens_and_attributes([request.prompt], None)
+            tokens = generator._generate_tokens(attributes, None, progress=on_progress is not None)
+        assert tokens.shape[-1] == steps
+        return tokens[0].cpu().numpy().astype(np.int64)
+
+
+def load_audiocraft(folder: str | Path, *, device: str = "auto", dtype: str = "auto") -> AudiocraftModel:
+    """Load MusicGen from a folder of audiocraft's files. Nothing in them is executed, nothing is downloaded.
+
+    The text encoder is not part of audiocraft's files: it is taken from a folder of its name inside the model's
+    (`t5-base/`), or from the hub's local cache. So is a codec that the files only name.
+
+    Args:
+        folder: holds `state_dict.bin` and `compression_state_dict.bin`.
+        device: "auto" (CUDA where there is one), "cpu", "cuda", "cuda:1" ...
+        dtype: "auto" (fp16 on CUDA, else fp32), "fp32", and on CUDA "bf16" or "fp16".
+
+    Raises:
+        EnvironmentProblem: audiocraft is not installed.
+        UsageError: no such device, or a number type that audiocraft does not run there.
+        WeightsError: files are missing, damaged, or not those of a MusicGen that follows words alone.
+    """
+    place = choose_device(device)
+    kind = _dtype(dtype, place)
+    folder = Path(folder)
+    version = f"audiocraft {_import_audiocraft().__version__}"
+    if place.index is not None:
+        torch.cuda.set_device(place)  # audiocraft compares devices by name, and knows no numbers in them
+    lm, text_digest = _language_model(folder, place.type, kind)
+    generator, codec_source = _generator(folder, lm, place, kind)
+    digest = storage.digest_of([version, storage.digest_file(folder / LM_FILE), text_digest, str(kind)])
+    codec = AudiocraftCodec(generator.compression_model, lm.n_q, storage.digest_of([version, codec_source]))
+    return AudiocraftModel(str(folder), generator, kind, digest, codec)
+
+
+def _import_audiocraft() -> Any:
+    # xformers' compiled parts are for other versions of torch; audiocraft gets along without them.
+    logging.getLogger("xformers").setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            import audiocraft
+            import audiocraft.models
+    except ImportError as error:
+        is_absent = isinstance(error, ModuleNotFoundError) and error.name == "audiocraft"
+        raise EnvironmentProblem(
+            "audiocraft is not installed." if is_absent else f"audiocraft can't be imported ({error}).",
+            remedy="In a checkout of expotion's source, run: uv sync --group audiocraft, and then: "
+            "uv run --group audiocraft expotion-score ... (`pip install uv` brings uv). "
+            "Or leave --backbone out: expotion's own decoder reads audiocraft's files too.",
+        ) from error
+    return audiocraft
+
+
+def _dtype(name: str, device: torch.device) -> torch.dtype:
+    if name == "auto":
+        return torch.float16 if device.type == "cuda" else torch.float32
+    known = DTYPES if device.type == "cuda" else {"fp32": torch.float32}
+    if name not in known:
+        raise UsageError(
+            f"audiocraft does not run in {name!r} on {device.type}.", remedy=f"Use auto, {', '.join(known)}."
+        )
+    return known[name]
+
+
+def _language_model(folder: Path, device: str, dtype: torch.dtype) -> tuple[Any, str]:
+    """audiocraft's `LMModel`, and the digest of its text encoder."""
+    from audiocraft.models import builders
+    from audiocraft.modules.conditioners import T5Conditioner
+    from omegaconf import OmegaConf
+
+    path = folder / LM_FILE
+    package = _read_package(path)
+    with _blaming(path):
+        cfg = OmegaConf.create(package["xp.cfg"])
+        OmegaConf.set_struct(cfg, False)
+        cfg.device, cfg.dtype = device, str(dtype).removeprefix("torch.")
+        conditioners = {name: part for name, part in cfg.conditioners.items() if name != "args"}
+    if [part.model for part in conditioners.values()] != ["t5"]:
+        raise WeightsError("This model needs more than words (a melody, a style).", path=path)
+    (words,) = conditioners.values()
+    text = _local_copy(str(words.t5.name), folder, _T5_FILES)
+    with _blaming(text):
+        # audiocraft takes only the names in these tables, which may as well be paths.
+        T5Conditioner.MODELS_DIMS[str(text)] = json.loads((text / "config.json").read_text())["d_model"]
+        T5Conditioner.MODELS.append(str(text))
+        words.t5.name = str(text)
+    with _blaming(path):
+        lm = builders.get_lm_model(cfg)
+        _fill(lm, package["best_state"], path)
+    lm.cfg = cfg
+    return lm.eval(), _digest_of_files(text, _T5_FILES)
+
+
+def _generator(folder: Path, lm: Any, device: torch.device, dtype: torch.dtype) -> tuple[Any, str]:
+    """audiocraft's `MusicGen`, and the digest of the codec's files."""
+    from audiocraft.models import MusicGen, builders
+    from audiocraft.models.encodec import HFEncodecCompressionModel
+    from audiocraft.utils.autocast import TorchAutocast
+    from omegaconf import OmegaConf
+    from transformers import EncodecModel
+
+    path = folder / CODEC_FILE
+    package = _read_package(path)
+    if "pretrained" in package:
+        files = ("config.json", "model.safetensors")
+        copy = _local_copy(str(package["pretrained"]), folder, files)
+        with _blaming(copy):
+            codec = HFEncodecCompressionModel(EncodecModel.from_pretrained(copy, local_files_only=True))
+        digest = _digest_of_files(copy, files)
+    else:
+        with _blaming(path):
+            cfg = OmegaConf.create(package["xp.cfg"])
+            OmegaConf.set_struct(cfg, False)
+            cfg.device = "cpu"
+            codec = builders.get_compression_model(cfg)
+            _fill(codec, package["best_state"], path)
+        digest = storage.digest_file(path)
+    with _blaming(folder / LM_FILE):
+        window_s = float(lm.cfg.dataset.segment_duration)
+        # Its constructor presets a stride of 18 s, which must be shorter than the window.
+        generator = MusicGen(str(folder), codec.to(device), lm, max_duration=max(window_s, 30.0))
+        generator.max_duration = window_s
+    if device.type == "cuda":
+        is_half = dtype != torch.float32
+        generator.autocast = TorchAutocast(enabled=is_half, device_type="cuda", dtype=dtype if is_half else None)
+    if generator.compression_model.num_codebooks != lm.n_q:
+        raise WeightsError(
+            f"The codec speaks {generator.compression_model.num_codebooks} codebooks, the language model {lm.n_q}.",
+            path=path,
+        )
+    return generator, digest
+
+
+def _local_copy(name: str, folder: Path, files: Sequence[str]) -> Path:
+    """The folder of a model that audiocraft's files only name: inside `folder`, or in the hub's local cache."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    inside = folder / Path(name).name
+    if inside.is_dir():
+        return inside
+    repository = name if "/" in name else f"google-t5/{name}"
+    for known in (repository, name):
+        with contextlib.suppress(LocalEntryNotFoundError):
+            return Path(snapshot_download(known, allow_patterns=list(files), local_files_only=True))
+    raise WeightsError(
+        f"audiocraft's files name {name!r} and don't hold it; it is not here.",
+        path=inside,
+        remedy=f"Run: hf download {repository} {' '.join(files)} --local-dir {inside}",
+    )
+
+
+def _read_package(path: Path) -> dict[str, Any]:
+    """One of audiocraft's files: a dictionary of tensors and plain values. Its pickle is read, not executed."""
+    if not path.is_file():
+        raise WeightsError(
+            "The file is not there.",
+            path=path,
+            remedy=f"Give a folder with audiocraft's own files. Meta's: hf download facebook/musicgen-small {LM_FILE} "
+            f"{CODEC_FILE} --local-dir {path.parent}",
+        )
+    try:
+        package = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch has many kinds of complaint about a damaged or foreign file
+        raise WeightsError(
+            f"It can't be read as tensors and plain values ({str(error).splitlines()[0]}).",
+            path=path,
+            remedy="Fetch it again, or export it with audiocraft.utils.export.",
+        ) from error
+    if not isinstance(package, dict) or not ("pretrained" in package or {"xp.cfg", "best_state"} <= set(package)):
+        raise WeightsError("It is not a file exported by audiocraft: xp.cfg or best_state is missing.", path=path)
+    return package
+
+
+def _fill(module: torch.nn.Module, state: Mapping[str, torch.Tensor], path: Path) -> None:
+    for name, tensor in state.items():
+        if tensor.isnan().any():
+            raise WeightsError(f"The tensor {name!r} holds NaN.", path=path, remedy="Fetch the file again.")
+    module.load_state_dict(state)
+
+
+def _digest_of_files(folder: Path, names: Sequence[str]) -> str:
+    return storage.digest_of([storage.digest_file(folder / name) for name in names if (folder / name).is_file()])
+
+
+@contextlib.contextmanager
+def _blaming(path: Path) -> Iterator[None]:
+    """Whatever audiocraft or transformers says against a file's content becomes an error that names the file."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    except WeightsError:
+        raise
+    except Exception as error:
+        reason = " ".join(str(error).split()) or "an assertion failed"
+        raise WeightsError(f"audiocraft can't use it ({type(error).__name__}: {reason[:500]}).", path=path) from error
