@@ -30,6 +30,16 @@ class StreamSpec:
     name: str
     dims: tuple[str, ...]
 
+    @staticmethod
+    def numbered(name: str, width: int) -> StreamSpec:
+        """A stream whose dimensions have no meaning of their own: all of a network's embedding, as it comes."""
+        return StreamSpec(name, tuple(map(str, range(width))))
+
+    @property
+    def is_numbered(self) -> bool:
+        """Its dimensions are numbers: it is read by position, as it comes."""
+        return self == StreamSpec.numbered(self.name, len(self.dims))
+
 
 @dataclass(frozen=True)
 class AdapterConfig:
@@ -55,13 +65,20 @@ class AdapterConfig:
         return sum(len(stream.dims) for stream in self.streams)
 
     def to_dict(self) -> dict:
-        """A JSON-like dict; `from_dict` reads it back."""
-        return asdict(self)
+        """A JSON-like dict; `from_dict` reads it back. Numbered streams are told by their width."""
+        streams = [
+            {"name": s.name, "width": len(s.dims)} if s.is_numbered else {"name": s.name, "dims": list(s.dims)}
+            for s in self.streams
+        ]
+        return {**asdict(self), "streams": streams}
 
     @staticmethod
     def from_dict(values: Mapping) -> AdapterConfig:
         """Read `to_dict`'s form; other keys are ignored."""
-        streams = tuple(StreamSpec(s["name"], tuple(s["dims"])) for s in values["streams"])
+        streams = tuple(
+            StreamSpec.numbered(s["name"], int(s["width"])) if "width" in s else StreamSpec(s["name"], tuple(s["dims"]))
+            for s in values["streams"]
+        )
         numbers = {name: int(values[name]) for name in ("dim", "num_layers", "rank", "window_steps")}
         return AdapterConfig(**numbers, streams=streams)
 

@@ -160,21 +160,37 @@ def condition(
 
 
 def _on_grid(spec: StreamSpec, stream: SeenStream, times: np.ndarray) -> StepStream:
+    if not len(stream.values):
+        raise EmptyStreamError(f"The {spec.name} stream has no rows.")
+    chosen = _embedding(spec, stream) if spec.is_numbered else _named_dims(spec, stream)
+    values = resample_rows(chosen, stream.rate_hz, times)
+    nearest = np.clip(np.rint(times * stream.rate_hz).astype(int), 0, len(stream.mask) - 1)
+    return StepStream(values, np.asarray(stream.mask, dtype=bool)[nearest])
+
+
+def _embedding(spec: StreamSpec, stream: SeenStream) -> np.ndarray:
+    """A network's embedding as it comes: adapters on such streams were trained on the raw numbers. [T_e, D]."""
+    if stream.values.shape[1] != len(spec.dims):
+        raise UnknownNameError(
+            f"The adapter reads {len(spec.dims)} numbers of {spec.name}, this stream has {stream.values.shape[1]}.",
+            remedy="Use the encoder that the adapter was trained with.",
+        )
+    return np.asarray(stream.values, dtype=np.float32)
+
+
+def _named_dims(spec: StreamSpec, stream: SeenStream) -> np.ndarray:
+    """The dimensions an adapter names, each brought to standard units. [T_e, D_s]."""
     absent = [dim for dim in spec.dims if dim not in stream.dims]
     if absent:
         raise UnknownNameError(
             f"The adapter reads {spec.name}.{absent[0]}, which this {spec.name} stream does not have.",
             remedy=f"It has: {', '.join(stream.dims[:12])} ...",
         )
-    if not len(stream.values):
-        raise EmptyStreamError(f"The {spec.name} stream has no rows.")
     columns = [
         standardise(spec.name, dim, normalise(spec.name, dim, stream.values[:, stream.dims.index(dim)], stream.mask))
         for dim in spec.dims
     ]
-    values = resample_rows(np.stack(columns, axis=1), stream.rate_hz, times)
-    nearest = np.clip(np.rint(times * stream.rate_hz).astype(int), 0, len(stream.mask) - 1)
-    return StepStream(values, np.asarray(stream.mask, dtype=bool)[nearest])
+    return np.stack(columns, axis=1)
 
 
 def _ending_step(timeline: Timeline) -> float:

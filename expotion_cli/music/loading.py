@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 
+from expotion_cli import storage
 from expotion_cli.errors import UsageError, WeightsError
-from expotion_cli.music.checkpoint import CONFIG_FILE, Checkpoint, load_adapter, load_checkpoint
+from expotion_cli.music.adapter_files import ADAPTER_TYPE, adapter_type, load_adapter
+from expotion_cli.music.checkpoint import Checkpoint, decoder_config, load_checkpoint, open_checkpoint
 from expotion_cli.music.codec import Codec
+from expotion_cli.music.lora import LORA_TYPE, merge_lora
 from expotion_cli.music.model import Model
+from expotion_cli.music.tensors import Source
 from expotion_cli.weights import find_manifest, read_manifests
 
 NO_ADAPTER = "none"
@@ -23,42 +27,65 @@ def load_model(
     *,
     device: str = "auto",
     dtype: str = "auto",
-    adapter: str | Path | None = None,
+    adapter: str | Path | Sequence[str | Path] | None = None,
     soundfont: Path | None = None,
 ) -> Model:
-    """Load a model by its manifest's name or from a folder in the transformers format.
+    """Load a model by its manifest's name or from its files.
 
     Args:
-        name: a manifest in `models/`, or a folder.
+        name: a manifest in `models/`, a hub id that one names, a folder in the transformers format, or audiocraft's
+            folder or `state_dict.bin`.
         device: "auto" (CUDA where there is one), "cpu", "cuda", "cuda:1" ...
         dtype: "auto", "fp32", "bf16" or "fp16".
-        adapter: an adapter's folder; None for the model's own, "none" for none.
+        adapter: one or more of: a joint-embedding adapter's folder or `.pth` file (at most one; it takes the place of
+            the model's own), LoRA folders (merged into the weights), "none" for no joint-embedding adapter.
         soundfont: for models that compose notes.
 
     Raises:
         UnknownNameError: no such model.
-        UsageError: no such device or number type.
+        UsageError: no such device or number type, or adapters that exclude each other.
         WeightsError: weights are missing, damaged or do not fit.
     """
     place = choose_device(device)
-    folder, licence, default_adapter = Path(name), "as its source states", None
-    if name in read_manifests() or not folder.is_dir():  # a folder that happens to lie here hides no shipped model
+    path, licence, default_adapter = Path(name), "as its source states", None
+    if name in read_manifests() or not path.exists():  # what happens to lie here hides no shipped model
         manifest = find_manifest(name, "music")
         manifest.require()
         assert manifest.folder is not None
-        folder, licence, default_adapter = manifest.folder, manifest.licence, manifest.adapter
-    checkpoint = load_checkpoint(folder, device=place, dtype=_dtype(dtype, place, folder))
-    codec = _codec(checkpoint, soundfont, folder)
-    if adapter is None:
-        chosen, adapter_name = default_adapter, f"{name} (its own)" if default_adapter else None
-    elif str(adapter) == NO_ADAPTER:
-        chosen, adapter_name = None, None
-    else:
-        chosen, adapter_name = Path(adapter), str(adapter)
-    if chosen is None:
-        return Model(name, licence, checkpoint, codec, None, None)
-    loaded, digest = load_adapter(chosen, checkpoint.decoder)
-    return Model(name, licence, checkpoint, codec, loaded, adapter_name, digest)
+        path, licence, default_adapter = manifest.folder, manifest.licence, manifest.adapter
+    eyes, loras = _sort_adapters([adapter] if isinstance(adapter, str | Path) else adapter or [], default_adapter)
+    source = open_checkpoint(path)
+    checkpoint = load_checkpoint(source, device=place, dtype=_dtype(dtype, place, source))
+    codec = _codec(checkpoint, soundfont, path)
+    # Before anything reads the weights: side streams and packed matrices are made from the merged ones.
+    digests, names = [merge_lora(lora, checkpoint.decoder) for lora in loras], [str(lora) for lora in loras]
+    seeing = None
+    if eyes is not None:
+        seeing, digest = load_adapter(eyes, checkpoint.decoder)
+        digests.insert(0, digest)
+        names.insert(0, f"{name} (its own)" if eyes is default_adapter else str(eyes))
+    digest = digests[0] if len(digests) == 1 else storage.digest_of(digests) if digests else ""
+    return Model(name, licence, checkpoint, codec, seeing, " + ".join(names) or None, digest)
+
+
+def _sort_adapters(given: Sequence[str | Path], own: Path | None) -> tuple[Path | None, list[Path]]:
+    """(the joint-embedding adapter, if any; the LoRAs)."""
+    eyes: list[Path | None] = []
+    loras: list[Path] = []
+    for path in map(Path, given):
+        kind = None if str(path) == NO_ADAPTER else adapter_type(path)
+        if kind not in (None, ADAPTER_TYPE, LORA_TYPE):
+            raise WeightsError(f"This adapter is of type {kind!r}, not {ADAPTER_TYPE} or {LORA_TYPE}.", path=path)
+        if kind == LORA_TYPE:
+            loras.append(path)
+        else:
+            eyes.append(path if kind else None)
+    if len(eyes) > 1:
+        raise UsageError(
+            f"The adapters {' and '.join(str(path or NO_ADAPTER) for path in eyes[:2])} exclude each other.",
+            remedy="Give at most one joint-embedding adapter or none, and any number of LoRAs.",
+        )
+    return (eyes[0] if eyes else own), loras
 
 
 def _codec(checkpoint: Checkpoint, soundfont: Path | None, folder: Path) -> Codec:
@@ -93,23 +120,17 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
-def _dtype(name: str, device: torch.device, folder: Path) -> torch.dtype:
+def _dtype(name: str, device: torch.device, source: Source) -> torch.dtype:
     if name in DTYPES:
         return DTYPES[name]
     if name != "auto":
         raise UsageError(f"There is no number type {name!r}.", remedy=f"Use auto, {', '.join(DTYPES)}.")
-    if device.type == "cpu" and (_num_parameters(folder) < SMALL_MODEL_PARAMETERS or not _has_bf16()):
-        return torch.float32
+    if device.type == "cpu":
+        sizes = decoder_config(source.config, source.path)
+        about = sizes.num_layers * sizes.dim * (8 * sizes.dim + 2 * sizes.ffn_dim)
+        if about < SMALL_MODEL_PARAMETERS or not _has_bf16():
+            return torch.float32
     return torch.bfloat16
-
-
-def _num_parameters(folder: Path) -> int:
-    """The decoder's size, near enough, from its config."""
-    try:
-        part = json.loads((folder / CONFIG_FILE).read_text())["decoder"]
-        return part["num_hidden_layers"] * part["hidden_size"] * (8 * part["hidden_size"] + 2 * part["ffn_dim"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return 0  # loading will say what is wrong
 
 
 def _has_bf16() -> bool:

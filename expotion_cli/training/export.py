@@ -16,7 +16,8 @@ from torch import Tensor
 from expotion_cli import storage
 from expotion_cli.evaluation.notes import excerpt, statistics
 from expotion_cli.music.adapter import JointEmbeddingAdapter
-from expotion_cli.music.checkpoint import CONFIG_FILE, WEIGHTS_FILE, save_adapter, transformers_name
+from expotion_cli.music.adapter_files import save_adapter
+from expotion_cli.music.checkpoint import CONFIG_FILE, transformers_name
 from expotion_cli.music.decoder import MusicDecoder
 from expotion_cli.music.text import TextEncoder
 from expotion_cli.timing import BEATS_PER_BAR, STEPS_PER_BEAT

@@ -12,8 +12,8 @@ import torch
 
 from expotion_cli.errors import WeightsError
 from expotion_cli.music.adapter import AdapterConfig, JointEmbeddingAdapter, StreamSpec
+from expotion_cli.music.adapter_files import load_adapter, save_adapter
 from expotion_cli.music.attending import Passage
-from expotion_cli.music.checkpoint import load_adapter, save_adapter
 from expotion_cli.music.decoder import DecoderConfig, MusicDecoder
 
 CONFIG = DecoderConfig(dim=16, num_layers=3, num_heads=2, ffn_dim=24, num_codebooks=2, vocab_size=11, text_dim=6)

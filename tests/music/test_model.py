@@ -15,7 +15,7 @@ from expotion_cli import weights
 from expotion_cli.assets import shipped_folder
 from expotion_cli.errors import UnknownNameError, UsageError, WeightsError
 from expotion_cli.music.adapter import AdapterConfig, JointEmbeddingAdapter, StreamSpec
-from expotion_cli.music.checkpoint import save_adapter
+from expotion_cli.music.adapter_files import save_adapter
 from expotion_cli.music.codec import Codec
 from expotion_cli.music.engine import CueRequest
 from expotion_cli.music.loading import load_model

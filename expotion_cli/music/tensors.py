@@ -1,0 +1,166 @@
+"""Reads weight files strictly: a module gets all of its tensors or none, and nothing in a file is executed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from expotion_cli.errors import WeightsError
+
+WEIGHTS_FILE, INDEX_FILE = "model.safetensors", "model.safetensors.index.json"
+FETCH_AGAIN = "Fetch the file again."
+
+
+@dataclass(frozen=True)
+class Part:
+    """One module's tensors, as its file holds them.
+
+    Attributes:
+        tensors: by the module's own names; nothing else may be among them.
+        path: their file, for errors.
+        written: a module's name → what the file calls it, for errors.
+    """
+
+    tensors: Mapping[str, Tensor]
+    path: Path
+    written: Callable[[str], str] = str
+
+
+@dataclass(frozen=True)
+class Source:
+    """A checkpoint's files, looked into: what was written where, under this project's names.
+
+    Attributes:
+        config: settings in the form of a transformers `config.json`.
+        path: the file they are from, for errors.
+        decoder: tensors of the decoder.
+        text: tensors of the T5 encoder, under transformers' names.
+        audio: tensors of the EnCodec model, under transformers' names; None where the codec is another.
+        tokenizer: folder with the tokenizer.
+        files: all files that decide the result.
+    """
+
+    config: dict[str, Any]
+    path: Path
+    decoder: Part
+    text: Part
+    audio: Part | None
+    tokenizer: Path
+    files: tuple[Path, ...]
+
+
+def fill(
+    module: nn.Module, part: Part, *, device: torch.device | None = None, dtype: torch.dtype = torch.float32
+) -> None:
+    """Give a module its weights, all of them or none.
+
+    The module takes new tensors instead of copying into its own, so it may stand on the `meta` device, where it costs
+    neither memory nor random numbers; files are mapped into memory, so at no time is more than the result held.
+
+    Args:
+        module: keeps its values if an error is raised.
+        part: what it gets.
+        device: where the tensors go; the CPU by default.
+        dtype: what numbers with a point become.
+
+    Raises:
+        WeightsError: a tensor is missing, foreign, of another shape or kind, or holds NaN or infinity.
+    """
+    expected = module.state_dict()
+    for name, own in expected.items():
+        called = part.written(name)
+        if name not in part.tensors:
+            raise WeightsError(
+                f"The tensor {called!r} is missing; its shape would be {list(own.shape)}.", path=part.path
+            )
+        found = part.tensors[name]
+        if found.shape != own.shape:
+            raise WeightsError(
+                f"The tensor {called!r} has shape {list(found.shape)}, expected {list(own.shape)}.", path=part.path
+            )
+        if found.is_floating_point() != own.is_floating_point() or found.layout != torch.strided:
+            raise WeightsError(f"The tensor {called!r} holds {found.dtype}, expected {own.dtype}.", path=part.path)
+    if foreign := [name for name in part.tensors if name not in expected]:
+        raise WeightsError(f"The tensor {part.written(foreign[0])!r} is not part of this model.", path=part.path)
+    taken: dict[int, Tensor] = {}  # tied tensors stay one
+    for name in expected:
+        found = part.tensors[name]
+        if id(found) not in taken:
+            taken[id(found)] = _own_copy(found, part.written(name), part.path, device, dtype)
+    module.load_state_dict({name: taken[id(part.tensors[name])] for name in expected}, assign=True)
+
+
+def _own_copy(found: Tensor, called: str, path: Path, device: torch.device | None, dtype: torch.dtype) -> Tensor:
+    kind = dtype if found.is_floating_point() else found.dtype
+    own = torch.empty(found.shape, dtype=kind, device=device or torch.device("cpu")).copy_(found.detach())
+    # One pass and no mask: a sum is finite only if all its terms are. Sums in double can't overflow by themselves.
+    if own.is_floating_point() and not bool(own.sum(dtype=torch.float64).isfinite()):
+        raise WeightsError(f"The tensor {called!r} holds NaN or infinity in {kind}.", path=path, remedy=FETCH_AGAIN)
+    return own
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The safetensors files of a folder: one, or the shards its index names.
+
+    Raises:
+        WeightsError: there are none.
+    """
+    if (folder / WEIGHTS_FILE).is_file():
+        return [folder / WEIGHTS_FILE]
+    if (folder / INDEX_FILE).is_file():
+        shards = read_json(folder / INDEX_FILE).get("weight_map")
+        names = sorted({str(name) for name in shards.values()}) if isinstance(shards, dict) else []
+        if any(Path(name).name != name for name in names):
+            raise WeightsError("The index names files outside its folder.", path=folder / INDEX_FILE)
+        if names:
+            return [folder / name for name in names]
+    raise WeightsError(
+        f"The folder has no {WEIGHTS_FILE}.", path=folder, remedy="Give a model folder in the transformers format."
+    )
+
+
+def read_tensors(files: Iterable[Path]) -> dict[str, Tensor]:
+    """All tensors of safetensors files, mapped into memory.
+
+    Raises:
+        WeightsError: a file is missing, truncated or not safetensors, or two hold the same tensor.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    tensors: dict[str, Tensor] = {}
+    for path in files:
+        try:
+            found = load_file(path)
+        except (OSError, SafetensorError) as error:
+            raise WeightsError(f"The weights can't be read ({error}).", path=path, remedy=FETCH_AGAIN) from error
+        if twice := tensors.keys() & found.keys():
+            raise WeightsError(f"The tensor {min(twice)!r} stands in another shard as well.", path=path)
+        tensors |= found
+    return tensors
+
+
+def without_prefix(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """The tensors whose names begin with `prefix`, by the rest of their names."""
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON file that holds an object.
+
+    Raises:
+        WeightsError: it is missing, damaged or holds something else.
+    """
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise WeightsError(f"The file can't be read ({error}).", path=path) from error
+    if not isinstance(values, dict):
+        raise WeightsError("The file holds no settings.", path=path)
+    return values
