@@ -90,6 +90,12 @@ def piece_events(bars: int, level: int | None = 5) -> dict[str, list[Event]]:
             events["figure"].append(Event(step, step + 6, 60 + low + chord[half % 3], 1))
     return events
 
+@pytest.fixture(scope="session")
+def make_tiny() -> Callable:
+    """Makes other tiny MusicGens, stereo ones for instance."""
+    return tiny_musicgen
+
+
 
 @pytest.fixture(scope="session")
 def piece() -> Callable[..., dict[str, list[Event]]]:
