@@ -1,0 +1,213 @@
+"""`--backbone audiocraft`: audiocraft's own MusicGen composes, and everything else is as always."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from fractions import Fraction
+
+import numpy as np
+import pytest
+import torch
+
+from expotion_cli.errors import UsageError, WeightsError
+from expotion_cli.music.engine import CueRequest
+from expotion_cli.music.sampling import Sampling
+from expotion_cli.timing import Timeline
+
+SHORT = Sampling(top_k=20)
+
+
+def cue(prompt: str, num_steps: int, seed: int = 1, sampling: Sampling = SHORT) -> CueRequest:
+    return CueRequest(prompt, Timeline(Fraction(num_steps, 50), Fraction(50)), None, seed, sampling)
+
+
+@pytest.fixture(scope="module")
+def model(mono):
+    from expotion_cli.music.audiocraft_backbone import load_audiocraft
+
+    return load_audiocraft(mono.folder, device="cpu")
+
+
+def test_it_is_audiocrafts_own_music(model, mono):
+    from audiocraft.models import MusicGen
+
+    request = cue("slow sad piano", 40, sampling=replace(SHORT, temperature=0))
+    ((index, tokens),) = model.generate([request])
+    reference = MusicGen("reference", mono.codec, mono.lm, max_duration=30)
+    reference.set_generation_params(use_sampling=False, duration=0.8, cfg_coef=3.0)
+    audio, theirs = reference.generate([request.prompt], return_tokens=True)
+    assert index == 0 and tokens.dtype == np.int64 and tokens.tolist() == theirs[0].tolist()
+    rendering = model.codec.decode(tokens, request.timeline)
+    assert rendering.audio.shape == (2, 25_600) and np.abs(rendering.audio).max() > 1e-3
+    assert np.abs(rendering.audio[0] - audio[0, 0, :25_600].numpy()).max() <= 1e-6
+
+
+def test_a_cue_is_the_same_alone_and_among_others(model):
+    cues = [cue("slow sad piano", 30), cue("epic drums", 47), cue("slow sad piano", 30, seed=2)]
+    together = dict(model.generate(cues, batch_size=8))
+    torch.manual_seed(1234)
+    for index, request in reversed(list(enumerate(cues))):
+        ((_, alone),) = model.generate([request])
+        assert alone.shape == (4, request.num_steps) and np.array_equal(alone, together[index])
+    assert not np.array_equal(together[0], together[2])
+
+
+def test_torchs_random_numbers_are_left_as_they_were(model):
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    list(model.generate([cue("calm", 10)]))
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_sampling_settings_reach_audiocraft(model):
+    base = next(model.generate([cue("calm strings", 30)]))[1]
+    for change in ({"top_k": 0}, {"temperature": 0.2}, {"guidance": 1.0}, {"top_p": 0.3}):
+        other = next(model.generate([cue("calm strings", 30, sampling=replace(SHORT, **change))]))[1]
+        assert not np.array_equal(base, other), change
+    assert next(model.generate([cue("calm", 5, sampling=replace(SHORT, top_k=5000))]))[1].shape == (4, 5)
+
+
+def test_progress_ends_with_the_cue(model):
+    heard = []
+    list(model.generate([cue("calm", 20)], on_progress=lambda done, total: heard.append((done, total))))
+    assert heard[-1] == (20, 20) and heard == sorted(heard)
+
+
+@pytest.mark.parametrize("num_steps", [51, 81, 133])
+def test_a_cue_longer_than_a_window_goes_on_and_ends_exactly_with_the_picture(short, num_steps):
+    from expotion_cli.music.audiocraft_backbone import load_audiocraft
+
+    model = load_audiocraft(short.folder, device="cpu")
+    heard = []
+    request = cue("warm strings", num_steps)
+    ((_, tokens),) = model.generate([request], on_progress=lambda done, total: heard.append(done))
+    assert tokens.shape == (4, num_steps) and 0 <= tokens.min() and tokens.max() < 64
+    assert max(heard) <= num_steps
+    assert model.codec.decode(tokens, request.timeline).audio.shape == (2, num_steps * 640)
+    strict = Sampling(temperature=0)
+    longer, window = (next(model.generate([cue("calm", n, sampling=strict)]))[1] for n in (num_steps, 50))
+    assert np.array_equal(longer[:, :50], window)
+
+
+def test_stereo_has_two_sides(stereo):
+    from expotion_cli.music.audiocraft_backbone import load_audiocraft
+
+    model = load_audiocraft(stereo.folder, device="cpu")
+    request = cue("warm strings", 25)
+    ((_, tokens),) = model.generate([request])
+    audio = model.codec.decode(tokens, request.timeline).audio
+    assert tokens.shape == (8, 25) and audio.shape == (2, 16_000) and np.abs(audio[0] - audio[1]).max() > 1e-3
+
+
+def test_what_decides_the_music_is_in_the_digest(model, mono, tmp_path):
+    from shutil import copytree
+
+    from expotion_cli.music.audiocraft_backbone import load_audiocraft
+
+    assert load_audiocraft(mono.folder, device="cpu").digest == model.digest
+    for file in ("state_dict.bin", "compression_state_dict.bin"):
+        folder = copytree(mono.folder, tmp_path / file)
+        package = torch.load(folder / file, weights_only=True)
+        name = next(n for n, t in package["best_state"].items() if t.dtype == torch.float32)
+        package["best_state"][name] += 0.01
+        torch.save(package, folder / file)
+        other = load_audiocraft(folder, device="cpu")
+        changed = [other.digest != model.digest, other.codec.digest != model.codec.digest]
+        assert changed == [file == "state_dict.bin", file != "state_dict.bin"]
+
+
+def damaged(package: dict, how: str) -> dict:
+    state = package["best_state"]
+    name = "transformer.layers.1.linear1.weight"
+    if how == "missing":
+        del state[name]
+    elif how == "foreign":
+        state["surprise"] = torch.zeros(1)
+    elif how == "shape":
+        state[name] = state[name][:-1]
+    elif how == "nan":
+        state[name] = torch.full_like(state[name], torch.nan)
+    elif how == "no state":
+        del package["best_state"]
+    elif how == "melody":
+        package["xp.cfg"] = package["xp.cfg"].replace("model: t5", "model: chroma_stem")
+    return package
+
+
+@pytest.mark.parametrize(
+    ("how", "word"),
+    [
+        ("missing", "linear1.weight"),
+        ("foreign", "surprise"),
+        ("shape", "linear1.weight"),
+        ("nan", "NaN"),
+        ("no state", "best_state"),
+        ("melody", "melody"),
+        ("cut", "can't be read"),
+        ("code", "can't be read"),
+        ("no codec", "compression_state_dict.bin"),
+        ("no text encoder", "hf download google-t5/t5-base"),
+    ],
+)
+def test_bad_files_are_named(mono, tmp_path, how, word, monkeypatch):
+    from shutil import copytree, rmtree
+
+    from expotion_cli.music.audiocraft_backbone import load_audiocraft
+
+    folder = copytree(mono.folder, tmp_path / "bad")
+    path = folder / "state_dict.bin"
+    if how == "cut":
+        path.write_bytes(path.read_bytes()[:5000])
+    elif how == "code":
+        torch.save({"xp.cfg": Bomb(tmp_path / "gone off"), "best_state": {}}, path)
+    elif how == "no codec":
+        (folder / "compression_state_dict.bin").unlink()
+    elif how == "no text encoder":
+        rmtree(folder / "t5-base")
+    else:
+        torch.save(damaged(torch.load(path, weights_only=True), how), path)
+    with pytest.raises(WeightsError, match=word):
+        load_audiocraft(folder, device="cpu")
+    assert not (tmp_path / "gone off").exists()
+
+
+class Bomb:
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return (open, (str(self.path), "w"))
+
+
+def test_numbers_that_audiocraft_does_not_run_in_are_refused(mono):
+    from expotion_cli.music.audiocraft_backbone import load_audiocraft
+
+    with pytest.raises(UsageError, match="bf16"):
+        load_audiocraft(mono.folder, device="cpu", dtype="bf16")
+
+
+def test_a_clip_is_scored_and_the_sidecar_tells_the_truth(mono, make_video, tmp_path):
+    from typer.testing import CliRunner
+
+    from expotion_cli.cli.app import app
+    from expotion_cli.media.loudness import measure
+
+    clips = [make_video(tmp_path / "in" / f"{name}.mp4", duration_s=length) for name, length in (("a", 1.3), ("b", 2))]
+    command = ["score", *map(str, clips), "--backbone", "audiocraft", "--model", str(mono.folder), "--device", "cpu"]
+    # Random weights make clicks, which leave no room for the usual loudness below the usual peak.
+    command += ["--prompt", "slow sad piano", "--seed", "7", "--lufs", "-24", "--out", str(tmp_path / "out")]
+    done = CliRunner().invoke(app, command)
+    assert done.exit_code == 0, done.stderr
+    assert done.stderr.count("from the words alone") == 1
+    for clip in clips:
+        video = tmp_path / "out" / clip.name
+        said = json.loads(video.with_suffix(".score.json").read_text())
+        assert said["model"]["backbone"] == "audiocraft" and said["model"]["name"] == str(mono.folder)
+        assert (said["prompt"], said["seed"], said["adapter"], said["streams"]) == ("slow sad piano", 7, None, [])
+        assert (said["device"], said["dtype"], said["tempo"]) == ("cpu", "float32", None)
+        assert said["versions"]["audiocraft"] == "1.3.0"
+        assert abs(measure(video).integrated_lufs + 24) <= 0.5
+    again = CliRunner().invoke(app, command)
+    assert again.exit_code == 0 and again.stdout.count("already there") == 3
