@@ -123,10 +123,10 @@ def open_audiocraft(path: Path) -> Source:
     """
     lm_file = path / LM_FILE if path.is_dir() else path
     folder = lm_file.parent
-    settings, state = _read(lm_file)
+    settings, state = read_exported(lm_file)
     settings.require(_LM_DOES)
     decoder = _decoder_settings(settings)
-    text_folder = _beside(folder, str(settings.get("conditioners.description.t5.name")), lm_file, "text encoder")
+    text_folder = named_beside(folder, str(settings.get("conditioners.description.t5.name")), lm_file, "text encoder")
     text = _text_part(text_folder, state, lm_file)
     audio_config, audio, audio_files = _open_codec(folder)
     config = {
@@ -160,7 +160,12 @@ def audiocraft_name(name: str) -> str:
     return ".".join(back.get(part, part) for part in name.split("."))
 
 
-def _read(path: Path) -> tuple[AudiocraftSettings, Mapping[str, Tensor]]:
+def read_exported(path: Path) -> tuple[AudiocraftSettings, Mapping[str, Tensor]]:
+    """The settings and the tensors in one of audiocraft's files.
+
+    Raises:
+        WeightsError: it is missing, damaged, would run code, or holds something else.
+    """
     package = read_torch_file(path)
     if not {"best_state", "xp.cfg"} <= package.keys():
         raise WeightsError(
@@ -242,13 +247,13 @@ def _open_codec(folder: Path) -> tuple[dict[str, Any], Part, list[Path]]:
     path = folder / CODEC_FILE
     package = read_torch_file(path)
     if "pretrained" in package:
-        copy = _beside(folder, str(package["pretrained"]), path, "codec")
+        copy = named_beside(folder, str(package["pretrained"]), path, "codec")
         files = weight_files(copy)
         config = read_json(copy / CONFIG_FILE)
         if config.get("model_type") != "encodec":
             raise WeightsError(f"This is no EnCodec, but {config.get('model_type')!r}.", path=copy / CONFIG_FILE)
         return config, Part(read_tensors(files), files[0]), [copy / CONFIG_FILE, *files]
-    settings, state = _read(path)
+    settings, state = read_exported(path)
     settings.require(_CODEC_DOES)
     tensors, written = {}, {}
     for theirs, tensor in state.items():
@@ -310,14 +315,25 @@ def _codec_config(settings: AudiocraftSettings) -> dict[str, Any]:
     }
 
 
-def _beside(folder: Path, name: str, path: Path, role: str) -> Path:
+def named_beside(folder: Path, name: str, path: Path, role: str) -> Path:
+    """The folder of a model that one of audiocraft's files only names, beside that file.
+
+    Args:
+        folder: the file's.
+        name: as the file has it.
+        path: the file, for errors.
+        role: "text encoder" or "codec".
+
+    Raises:
+        WeightsError: it is not there.
+    """
     found = folder / Path(name).name
     if not (found / CONFIG_FILE).is_file():
         repository = name.removeprefix("//pretrained/")
         raise WeightsError(
             f"The file only names its {role}, {repository!r}, which is not beside it.",
             path=path,
-            remedy=f"Put {repository} in the transformers format (config.json, model.safetensors"
-            f"{', tokenizer.json' if role == 'text encoder' else ''}) into {found}.",
+            remedy=f"Run: hf download {repository} config.json model.safetensors"
+            f"{' tokenizer.json' if role == 'text encoder' else ''} --local-dir {found}",
         )
     return found

@@ -22,15 +22,16 @@ import torch
 
 from expotion_cli import storage
 from expotion_cli.errors import EnvironmentProblem, UsageError, WeightsError
+from expotion_cli.music.audiocraft import CODEC_FILE, LM_FILE, named_beside, read_exported
 from expotion_cli.music.codec import Rendering
 from expotion_cli.music.loading import DTYPES, choose_device
+from expotion_cli.music.torchfile import read_torch_file
 from expotion_cli.timing import Timeline
 
 if TYPE_CHECKING:
     from expotion_cli.music.conditioning import SeenStream, StepStream
     from expotion_cli.music.engine import CueRequest
 
-LM_FILE, CODEC_FILE = "state_dict.bin", "compression_state_dict.bin"
 STRIDE_SHARE = 0.6
 """A long cue moves on by this share of a window, and keeps the rest as context: audiocraft's 18 of 30 seconds."""
 _HALF = Fraction(1, 2)
@@ -147,11 +148,8 @@ class AudiocraftModel:
 def load_audiocraft(folder: str | Path, *, device: str = "auto", dtype: str = "auto") -> AudiocraftModel:
     """Load MusicGen from a folder of audiocraft's files. Nothing in them is executed, nothing is downloaded.
 
-    The text encoder is not part of audiocraft's files: it is taken from a folder of its name inside the model's
-    (`t5-base/`), or from the hub's local cache. So is a codec that the files only name.
-
     Args:
-        folder: holds `state_dict.bin` and `compression_state_dict.bin`.
+        folder: holds `state_dict.bin`, `compression_state_dict.bin` and what they only name, as `audiocraft.py` says.
         device: "auto" (CUDA where there is one), "cpu", "cuda", "cuda:1" ...
         dtype: "auto" (fp16 on CUDA, else fp32), "fp32", and on CUDA "bf16" or "fp16".
 
@@ -163,6 +161,8 @@ def load_audiocraft(folder: str | Path, *, device: str = "auto", dtype: str = "a
     place = choose_device(device)
     kind = _dtype(dtype, place)
     folder = Path(folder)
+    if folder.name == LM_FILE:
+        folder = folder.parent
     version = f"audiocraft {_import_audiocraft().__version__}"
     if place.index is not None:
         torch.cuda.set_device(place)  # audiocraft compares devices by name, and knows no numbers in them
@@ -210,16 +210,16 @@ def _language_model(folder: Path, device: str, dtype: torch.dtype) -> tuple[Any,
     from omegaconf import OmegaConf
 
     path = folder / LM_FILE
-    package = _read_package(path)
+    settings, state = read_exported(path)
     with _blaming(path):
-        cfg = OmegaConf.create(package["xp.cfg"])
+        cfg = OmegaConf.create(settings.values)
         OmegaConf.set_struct(cfg, False)
         cfg.device, cfg.dtype = device, str(dtype).removeprefix("torch.")
         conditioners = {name: part for name, part in cfg.conditioners.items() if name != "args"}
     if [part.model for part in conditioners.values()] != ["t5"]:
         raise WeightsError("This model needs more than words (a melody, a style).", path=path)
     (words,) = conditioners.values()
-    text = _local_copy(str(words.t5.name), folder, _T5_FILES)
+    text = named_beside(folder, str(words.t5.name), path, "text encoder")
     with _blaming(text):
         # audiocraft takes only the names in these tables, which may as well be paths.
         T5Conditioner.MODELS_DIMS[str(text)] = json.loads((text / "config.json").read_text())["d_model"]
@@ -227,7 +227,7 @@ def _language_model(folder: Path, device: str, dtype: torch.dtype) -> tuple[Any,
         words.t5.name = str(text)
     with _blaming(path):
         lm = builders.get_lm_model(cfg)
-        _fill(lm, package["best_state"], path)
+        _fill(lm, state, path)
     lm.cfg = cfg
     return lm.eval(), _digest_of_files(text, _T5_FILES)
 
@@ -241,20 +241,20 @@ def _generator(folder: Path, lm: Any, device: torch.device, dtype: torch.dtype) 
     from transformers import EncodecModel
 
     path = folder / CODEC_FILE
-    package = _read_package(path)
-    if "pretrained" in package:
+    if named := read_torch_file(path).get("pretrained"):
         files = ("config.json", "model.safetensors")
-        copy = _local_copy(str(package["pretrained"]), folder, files)
+        copy = named_beside(folder, str(named), path, "codec")
         with _blaming(copy):
             codec = HFEncodecCompressionModel(EncodecModel.from_pretrained(copy, local_files_only=True))
         digest = _digest_of_files(copy, files)
     else:
+        settings, state = read_exported(path)
         with _blaming(path):
-            cfg = OmegaConf.create(package["xp.cfg"])
+            cfg = OmegaConf.create(settings.values)
             OmegaConf.set_struct(cfg, False)
             cfg.device = "cpu"
             codec = builders.get_compression_model(cfg)
-            _fill(codec, package["best_state"], path)
+            _fill(codec, state, path)
         digest = storage.digest_file(path)
     with _blaming(folder / LM_FILE):
         window_s = float(lm.cfg.dataset.segment_duration)
@@ -270,47 +270,6 @@ def _generator(folder: Path, lm: Any, device: torch.device, dtype: torch.dtype) 
             path=path,
         )
     return generator, digest
-
-
-def _local_copy(name: str, folder: Path, files: Sequence[str]) -> Path:
-    """The folder of a model that audiocraft's files only name: inside `folder`, or in the hub's local cache."""
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import LocalEntryNotFoundError
-
-    inside = folder / Path(name).name
-    if inside.is_dir():
-        return inside
-    repository = name if "/" in name else f"google-t5/{name}"
-    for known in (repository, name):
-        with contextlib.suppress(LocalEntryNotFoundError):
-            return Path(snapshot_download(known, allow_patterns=list(files), local_files_only=True))
-    raise WeightsError(
-        f"audiocraft's files name {name!r} and don't hold it; it is not here.",
-        path=inside,
-        remedy=f"Run: hf download {repository} {' '.join(files)} --local-dir {inside}",
-    )
-
-
-def _read_package(path: Path) -> dict[str, Any]:
-    """One of audiocraft's files: a dictionary of tensors and plain values. Its pickle is read, not executed."""
-    if not path.is_file():
-        raise WeightsError(
-            "The file is not there.",
-            path=path,
-            remedy=f"Give a folder with audiocraft's own files. Meta's: hf download facebook/musicgen-small {LM_FILE} "
-            f"{CODEC_FILE} --local-dir {path.parent}",
-        )
-    try:
-        package = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch has many kinds of complaint about a damaged or foreign file
-        raise WeightsError(
-            f"It can't be read as tensors and plain values ({str(error).splitlines()[0]}).",
-            path=path,
-            remedy="Fetch it again, or export it with audiocraft.utils.export.",
-        ) from error
-    if not isinstance(package, dict) or not ("pretrained" in package or {"xp.cfg", "best_state"} <= set(package)):
-        raise WeightsError("It is not a file exported by audiocraft: xp.cfg or best_state is missing.", path=path)
-    return package
 
 
 def _fill(module: torch.nn.Module, state: Mapping[str, torch.Tensor], path: Path) -> None:

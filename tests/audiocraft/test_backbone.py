@@ -145,10 +145,10 @@ def damaged(package: dict, how: str) -> dict:
         ("nan", "NaN"),
         ("no state", "best_state"),
         ("melody", "melody"),
-        ("cut", "can't be read"),
-        ("code", "can't be read"),
+        ("cut", "damaged"),
+        ("code", "would run"),
         ("no codec", "compression_state_dict.bin"),
-        ("no text encoder", "hf download google-t5/t5-base"),
+        ("no text encoder", "hf download t5-base"),
     ],
 )
 def test_bad_files_are_named(mono, tmp_path, how, word, monkeypatch):
