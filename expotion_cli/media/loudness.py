@@ -58,24 +58,26 @@ def measure(sound: np.ndarray | str | Path, sample_rate: int | None = None) -> L
     return _parse(_run(tool.clip_input(sound, demuxer)["a:0"], path=sound), sound)
 
 
-def loudness_over_time(sound: np.ndarray, sample_rate: int) -> np.ndarray:
-    """Momentary loudness: that of the last 0.4 s, ten times a second.
+def measure_over_time(sound: np.ndarray, sample_rate: int) -> tuple[Loudness, np.ndarray]:
+    """Measure samples as a whole and moment by moment, in one run.
 
     Args:
         sound: [2, n] float32.
         sample_rate: in Hz.
 
     Returns:
-        [T] float64 LUFS, row i for the 0.4 s from i / 10 s on; -inf for silence; empty for less than 0.4 s.
+        What `measure` gives, and the momentary loudness: [T] float64 LUFS, row i for the 0.4 s from i / 10 s on; -inf
+        for silence; empty for less than 0.4 s.
     """
-    log = _run(tool.pcm_input(sample_rate, len(sound)), framelog="info", peak="none", samples=sound)
+    log = _run(tool.pcm_input(sample_rate, len(sound)), framelog="info", samples=sound)
     values = np.array([float(text) for text in re.findall(r"^\[.*\] t:.* M: *(\S+) S:", log, re.MULTILINE)])
     values = values[3:]  # until a window is full the meter has nothing to say
-    return np.where(values > METER_FLOOR_LUFS, values, -math.inf)
+    curve = np.where(values > METER_FLOOR_LUFS, values, -math.inf)
+    return (_parse(log, None) if np.any(sound) else Loudness(-math.inf, -math.inf, 0.0)), curve
 
 
-def _run(stream: Any, framelog: str = "quiet", peak: str = "true", **options: Any) -> str:
-    meter = stream.filter("ebur128", peak=peak, framelog=framelog)
+def _run(stream: Any, framelog: str = "quiet", **options: Any) -> str:
+    meter = stream.filter("ebur128", peak="true", framelog=framelog)
     return tool.run(meter.output("pipe:1", f="null"), error=DecodeError, **options).log
 
 

@@ -78,7 +78,7 @@ def write_page(folder: str | Path, result: CheckResult) -> Path:
     try:
         cards = [_card(folder, number, clip, result) for number, clip in enumerate(result.clips, 1)]
         path = folder / INDEX
-        write_bytes(path, _page(result, cards).encode())
+        write_bytes(path, _page(result, cards).encode("utf-8", "replace"))
     except OSError as error:
         raise OutputError(f"the page can't be written ({error.strerror}).", path=folder) from error
     return path

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from expotion_cli.errors import DecodeError
-from expotion_cli.media.loudness import loudness_over_time, measure
+from expotion_cli.media.loudness import measure, measure_over_time
 
 
 def sine(level_dbfs, seconds=4.0, frequency=997.0, sample_rate=48_000):
@@ -51,8 +51,11 @@ def test_momentary_loudness_follows_the_sound_and_is_empty_below_a_window():
     rate = 48_000
     tone = np.tile(np.sin(2 * np.pi * 1000 * np.arange(2 * rate) / rate) * 0.1, (2, 1)).astype(np.float32)
     quiet = np.concatenate([tone, tone * 0.1, np.zeros_like(tone)], axis=1)
-    curve = loudness_over_time(quiet, rate)
+    whole, curve = measure_over_time(quiet, rate)
+    assert whole == measure(quiet, rate)
     assert len(curve) == 57
     assert abs(curve[5] - measure(tone, rate).integrated_lufs) < 0.15
     assert abs(curve[5] - curve[28] - 20) < 0.15 and curve[-1] == -np.inf
-    assert len(loudness_over_time(tone[:, : rate // 3], rate)) == 0
+    assert len(measure_over_time(tone[:, : rate // 3], rate)[1]) == 0
+    silence = np.zeros((2, rate), np.float32)
+    assert measure_over_time(silence, rate)[0] == measure(silence, rate)

@@ -39,6 +39,8 @@ def beyond(distances: dict) -> set[str]:
 def test_equal_sounds_are_at_no_distance_by_any_measure():
     distances = compare(sound(tune(1)), sound(tune(1)))
     assert set(distances) == {tolerance.name for tolerance in TOLERANCES} and set(distances.values()) == {0.0}
+    longer = sound(np.pad(tune(1), ((0, 0), (0, 1))))  # by one sample, so that all measures are taken
+    assert all(value < 0.01 for value in compare(sound(tune(1)), longer).values())
 
 
 @pytest.mark.parametrize("gain_db", [-1.0, 1.0])
@@ -120,8 +122,14 @@ def test_tolerances_can_be_replaced_and_later_ones_win():
 
 @pytest.mark.parametrize(
     ("values", "wanted"),
-    [({"spectrom": 1}, "did you mean 'spectrum'"), ({"lag": -1}, "-1"), ({"lag": float("nan")}, "nan"), ({"lag": "2"}, "2"), ({"lag": True}, "True")],
-)  # fmt: skip
+    [
+        ({"spectrom": 1}, "did you mean 'spectrum'"),
+        ({"lag": -1}, "-1"),
+        ({"lag": float("nan")}, "nan"),
+        ({"lag": "2"}, "2"),
+        ({"lag": True}, "True"),
+    ],
+)
 def test_a_wrong_tolerance_is_named(values, wanted):
     with pytest.raises(UsageError, match=wanted):
         tolerances(values)
