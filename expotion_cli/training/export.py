@@ -19,6 +19,7 @@ from expotion_cli.music.adapter import JointEmbeddingAdapter
 from expotion_cli.music.adapter_files import save_adapter
 from expotion_cli.music.checkpoint import CONFIG_FILE, transformers_name
 from expotion_cli.music.decoder import MusicDecoder
+from expotion_cli.music.tensors import WEIGHTS_FILE
 from expotion_cli.music.text import TextEncoder
 from expotion_cli.timing import BEATS_PER_BAR, STEPS_PER_BEAT
 from expotion_cli.training.corpus.build import SOURCES_FILE, Corpus
