@@ -149,7 +149,8 @@ def load_audiocraft(folder: str | Path, *, device: str = "auto", dtype: str = "a
     """Load MusicGen from a folder of audiocraft's files. Nothing in them is executed, nothing is downloaded.
 
     Args:
-        folder: holds `state_dict.bin`, `compression_state_dict.bin` and what they only name, as `audiocraft.py` says.
+        folder: holds `state_dict.bin`, `compression_state_dict.bin` and what they only name, as `audiocraft.py` says;
+            or the path of that `state_dict.bin`.
         device: "auto" (CUDA where there is one), "cpu", "cuda", "cuda:1" ...
         dtype: "auto" (fp16 on CUDA, else fp32), "fp32", and on CUDA "bf16" or "fp16".
 
@@ -161,7 +162,7 @@ def load_audiocraft(folder: str | Path, *, device: str = "auto", dtype: str = "a
     place = choose_device(device)
     kind = _dtype(dtype, place)
     folder = Path(folder)
-    if folder.name == LM_FILE:
+    if folder.is_file():
         folder = folder.parent
     version = f"audiocraft {_import_audiocraft().__version__}"
     if place.index is not None:

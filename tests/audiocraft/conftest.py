@@ -51,7 +51,7 @@ transformer_lm:
   past_context: null
   causal: true
   custom: false
-  memory_efficient: true
+  memory_efficient: {efficient}
   attention_as_float32: false
   layer_scale: null
   positional_embedding: sin
@@ -188,18 +188,24 @@ def enlarged(module):
     return module.eval()
 
 
-def export(folder: Path, *, stereo: bool = False, window_s: float = 30, seed: int = 0) -> Exported:
+def export(folder: Path, *, stereo: bool = False, window_s: float = 30, efficient: bool = True) -> Exported:
     """Make a model by audiocraft's builders and write it as `audiocraft.utils.export` does."""
     from audiocraft.models import builders
     from audiocraft.modules.conditioners import T5Conditioner
     from omegaconf import OmegaConf
 
-    torch.manual_seed(seed)
+    torch.manual_seed(0)
     folder.mkdir(parents=True)
     text = folder / "t5-base"
     write_text_encoder(text)
     streams, delays = (8, [0, 0, 1, 1, 2, 2, 3, 3]) if stereo else (4, [0, 1, 2, 3])
-    settings = SETTINGS.format(stereo=str(stereo).lower(), delays=delays, streams=streams, window_s=window_s)
+    settings = SETTINGS.format(
+        stereo=str(stereo).lower(),
+        efficient=str(efficient).lower(),
+        delays=delays,
+        streams=streams,
+        window_s=window_s,
+    )
     cfg = OmegaConf.create(settings)
     cfg.device = "cpu"
     cfg.conditioners.description.t5.name = str(text)
@@ -222,6 +228,12 @@ def export(folder: Path, *, stereo: bool = False, window_s: float = 30, seed: in
 @pytest.fixture(scope="session")
 def mono(audiocraft, tmp_path_factory) -> Exported:
     return export(tmp_path_factory.mktemp("mono") / "musicgen")
+
+
+@pytest.fixture(scope="session")
+def plain(audiocraft, tmp_path_factory) -> Exported:
+    """With torch's own attention inside, which changes the tensors' names."""
+    return export(tmp_path_factory.mktemp("plain") / "musicgen", efficient=False)
 
 
 @pytest.fixture(scope="session")
