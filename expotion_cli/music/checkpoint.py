@@ -186,6 +186,7 @@ def _load_text(config: Mapping[str, Any], source: Source, device: torch.device) 
         tensors |= dict.fromkeys(_TIED, table)
     kept = {name: tensor for name, tensor in tensors.items() if name in own or name not in _TIED}
     fill(model, Part(kept, part.path, part.written), device=device)
+    model.tie_weights()  # one parameter again, not two over the same numbers
     return model
 
 
