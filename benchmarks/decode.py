@@ -1,142 +1,203 @@
-"""Tokens a second of this project's engine against transformers' `generate`, on the same random weights.
+"""How fast the decoder is: beside transformers' `generate`, beside the machine's own limit, with and without adapter.
 
-Both draw with guidance 3 and top-k 250, text encoding included; transformers' time holds a tiny EnCodec as well, which
-takes next to nothing. The engine always decodes blocks of four cues, so that a cue's tokens do not depend on its
-company; with one cue it pays for that. Ratios are of the same run, best of `--repeats` each, in turns.
+Real layer sizes, random weights, guidance 3, top-k 250, text encoding included (transformers' time also holds a tiny
+EnCodec, which takes next to nothing). Rivals run in turns in one process; the best of `--repeats` each counts.
 
-    python benchmarks/decode.py --size mini --seconds 4
-    python benchmarks/decode.py --size small --device cuda --dtype bf16
+    python benchmarks/decode.py                    # the CPU table, about ten minutes on two cores
+    python benchmarks/decode.py --device cuda      # small and large at 1 to 64 clips
+    python benchmarks/decode.py --rows 512x8,limit --seconds 1
 """
 
 from __future__ import annotations
 
 import argparse
+import gc
 import tempfile
 import time
 from collections.abc import Callable
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import torch
 from bench import machine, print_table, use_cores, write_results
+from random_models import RATE_HZ, Place, bare_products, cues, library_run, ours, text_encoder, theirs
 
-RATE_HZ = 50
-GUIDANCE, TOP_K = 3.0, 250
-PROMPTS = ("slow sad piano", "fast epic strings with drums", "dreamy ambient pads", "upbeat electronic dance")
-SIZES = {
-    "mini": {"hidden_size": 192, "num_hidden_layers": 6, "num_attention_heads": 6, "ffn_dim": 768},
-    "small": {"hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16, "ffn_dim": 4096},
-}
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
-
-
-def random_musicgen(size: str) -> Any:
-    """transformers' MusicGen with random weights: the decoder of that size, small text and audio models."""
-    from transformers import MusicgenConfig, MusicgenForConditionalGeneration
-    from transformers.utils import logging
-
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    torch.manual_seed(0)
-    config = MusicgenConfig(
-        text_encoder={"model_type": "t5", "vocab_size": 400, "d_model": 128, "d_kv": 32, "d_ff": 256, "num_layers": 2,
-                      "num_heads": 4, "dropout_rate": 0.0},
-        audio_encoder={"model_type": "encodec", "sampling_rate": 32_000, "upsampling_ratios": [8, 5, 4, 4],
-                       "num_filters": 2, "hidden_size": 8, "codebook_dim": 8, "codebook_size": 2048,
-                       "num_lstm_layers": 1, "audio_channels": 1,
-                       "target_bandwidths": [2.2], "norm_type": "weight_norm", "normalize": False,
-                       "use_causal_conv": False},
-        decoder={"model_type": "musicgen_decoder", "vocab_size": 2048, "num_codebooks": 4, "audio_channels": 1,
-                 "dropout": 0.0, "pad_token_id": 2048, "bos_token_id": 2048, **SIZES[size]},
-    )  # fmt: skip
-    model = MusicgenForConditionalGeneration(config).eval()
-    model.generation_config.decoder_start_token_id = model.generation_config.pad_token_id = 2048
-    return model
-
-
-def timed(work: Callable[[], int], device: torch.device) -> tuple[float, int]:
-    """(seconds, token steps made), with the device's queue empty before and after."""
-    for action in ("start", "stop"):
-        if device.type == "cuda":
-            torch.cuda.synchronize()
-        if action == "start":
-            started = time.perf_counter()
-            steps = work()
-    return time.perf_counter() - started, steps
+FOLDER_CLIPS = 16
+AIMS = {"512x8": 2.0, "small": 1.2, "folder": 15.0, "limit": 0.70, "adapter": 1.35}
+CUDA_CLIPS = (1, 8, 32, 64)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--size", choices=SIZES, default="mini")
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--dtype", default="fp32", help="one or more of fp32, bf16, with commas")
-    parser.add_argument("--batch", default="1,4", help="cues at once, with commas")
-    parser.add_argument("--seconds", type=float, default=4.0, help="length of a cue at 50 steps a second")
-    parser.add_argument("--repeats", type=int, default=2)
+    parser.add_argument("--rows", default="", help="only these rows of the table, with commas")
+    parser.add_argument("--sizes", default="small,large", help="on CUDA: sizes, with commas")
+    parser.add_argument("--seconds", type=float, default=3.0, help="length of a cue at 50 steps a second")
+    parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--cores", type=int, default=0, help="use only so many processors; 0 for all")
+    parser.add_argument("--no-transformers", action="store_true", help="on CUDA: leave the library's figures out")
     options = parser.parse_args()
     use_cores(options.cores)
     facts = machine()
-    from expotion_cli.music.checkpoint import load_checkpoint
-    from expotion_cli.music.engine import CueRequest, Engine
-    from expotion_cli.music.sampling import Sampling
-    from expotion_cli.music.text import train_tokenizer
-    from expotion_cli.timing import Timeline
-
     device = torch.device(options.device)
-    if device.type == "cuda":
-        facts["device"] = torch.cuda.get_device_name(device)
-    timeline = Timeline(Fraction(options.seconds), Fraction(RATE_HZ))
-    theirs = random_musicgen(options.size)
-    rows, results = [], []
-    with tempfile.TemporaryDirectory(prefix="expotion-bench-") as name:
-        theirs.save_pretrained(name)
-        train_tokenizer(PROMPTS, Path(name) / "tokenizer.json", 400)
-        for dtype in options.dtype.split(","):
-            checkpoint = load_checkpoint(Path(name), device=device, dtype=DTYPES[dtype])
-            engine = Engine(checkpoint.decoder, checkpoint.text, None, 30 * RATE_HZ)
-            theirs.to(device=device, dtype=DTYPES[dtype])
-            for batch in (int(text) for text in options.batch.split(",")):
-                prompts = [PROMPTS[i % len(PROMPTS)] for i in range(batch)]
-                sampling = Sampling(guidance=GUIDANCE, top_k=TOP_K)
-                requests = [CueRequest(p, timeline, None, seed, sampling) for seed, p in enumerate(prompts)]
-                sequences = [checkpoint.text.tokenize(prompt) for prompt in prompts]
-                ids, mask = checkpoint.text.pad(sequences, max(len(s) for s in sequences))
+    steps = int(options.seconds * RATE_HZ)
+    with tempfile.TemporaryDirectory(prefix="expotion-bench-") as folder:
+        text = text_encoder(Path(folder), device)
+        if device.type == "cuda":
+            facts["device"] = torch.cuda.get_device_name(device)
+            results = cuda_table(text, device, steps, options)
+        else:
+            results = cpu_table(text, device, steps, options)
+    name = "decode" if device.type == "cpu" else f"decode_{device.type}"
+    settings = {"seconds": options.seconds, "repeats": options.repeats, "guidance": 3.0, "top_k": 250, "codebooks": 4}
+    write_results(name, {"machine": facts, "settings": settings, "results": results})
 
-                def ours(requests: list = requests, engine: Any = engine) -> int:
-                    return sum(tokens.shape[1] for _, tokens in engine.generate(requests, batch_size=len(requests)))
 
-                def library(ids: Any = ids, mask: Any = mask, batch: int = batch) -> int:
-                    with torch.inference_mode():
-                        theirs.generate(
-                            input_ids=ids,
-                            attention_mask=mask.long(),
-                            do_sample=True,
-                            top_k=TOP_K,
-                            guidance_scale=GUIDANCE,
-                            max_new_tokens=timeline.num_steps + 3,  # the delay pattern takes three more
-                        )
-                    return batch * timeline.num_steps
+def cpu_table(text: Any, device: torch.device, steps: int, options: argparse.Namespace) -> list[dict[str, Any]]:
+    """The rows that a table of aims asks for."""
+    wanted = options.rows.split(",") if options.rows else list(AIMS)
+    fp32, bf16 = Place(device, torch.float32), Place(device, torch.bfloat16)
+    results: list[dict[str, Any]] = []
 
-                best = {"ours": 0.0, "transformers": 0.0}
-                for _ in range(options.repeats):
-                    for who, work in (("ours", ours), ("transformers", library)):
-                        seconds, steps = timed(work, device)
-                        best[who] = max(best[who], steps / seconds)
-                ratio = best["ours"] / best["transformers"]
-                rows.append((f"{options.size} {dtype}, {batch} at once", *best.values(), ratio))
-                speeds = {who: round(speed, 2) for who, speed in best.items()}
-                results.append({"dtype": dtype, "batch": batch, "steps_per_s": speeds, "ratio": round(ratio, 3)})
-    print_table(f"Steps a second on {device.type}, guidance {GUIDANCE:g}", ("", "ours", "transformers", "ratio"), rows)
-    settings = {
-        "size": options.size,
-        "device": device.type,
-        "seconds": options.seconds,
-        "guidance": GUIDANCE,
-        "top_k": TOP_K,
-    }
-    write_results("decode", {"machine": facts, "settings": settings, "codebooks": 4, "results": results})
+    def add(row: str, what: str, ours_rate: float, theirs_rate: float, unit: str, better: str, aim: float) -> None:
+        ratio = ours_rate / theirs_rate
+        met = ratio >= aim if better == "at least" else ratio <= aim
+        results.append({"row": row, "what": what, "ours": round(ours_rate, 3), "beside": round(theirs_rate, 3),
+                        "unit": unit, "ratio": round(ratio, 3), "aim": f"{better} {aim}", "met": met})  # fmt: skip
+        print_table("", tuple(results[-1]), [tuple(results[-1].values())])
+
+    for row, size, clips, places in (("512x8", "512x8", 4, (bf16, fp32)), ("small", "small", 2, (bf16,))):
+        for place in places if row in wanted else ():
+            engine, library = ours(size, place, text), theirs(size, place)
+            best = in_turns(
+                options.repeats,
+                ours=lambda e=engine, n=clips: run(e, cues(n, steps)),
+                theirs=lambda m=library, n=clips: library_run(m, text, n, steps),
+            )
+            what = f"{size} {name_of(place)}, {clips} clips, beside transformers in {name_of(place)}"
+            rates = {who: clips * steps / seconds for who, seconds in best.items()}
+            add(row, what, rates["ours"], rates["theirs"], "clip-steps/s", "at least", AIMS[row])
+            del engine, library
+            gc.collect()
+    if "folder" in wanted:
+        engine, library = ours("small", bf16, text), theirs("small", fp32)
+        sampled = 2  # clip by clip, one is as slow as the next
+        best = in_turns(
+            max(1, options.repeats - 1),
+            ours=lambda: run(engine, cues(FOLDER_CLIPS, steps)),
+            theirs=lambda: library_run(library, text, sampled, steps, one_by_one=True),
+        )
+        what = f"small, a folder of {FOLDER_CLIPS} clips by default, beside transformers in fp32, clip by clip"
+        add("folder", what, FOLDER_CLIPS * steps / best["ours"], sampled * steps / best["theirs"], "clip-steps/s",
+            "at least", AIMS["folder"])  # fmt: skip
+        del engine, library
+        gc.collect()
+    if "limit" in wanted:
+        engine = ours("small", bf16, text)
+        rows = 2  # one clip with guidance
+        bare, num_bytes = bare_products("small", bf16, rows)
+        best = in_turns(
+            options.repeats,
+            ours=lambda: run(engine, cues(1, steps)),
+            theirs=lambda: [bare() for _ in range(steps)],
+        )
+        what = f"small bf16, 1 clip: share of bare `linear` calls over the same weights ({rows} rows)"
+        add("limit", what, steps / best["ours"], steps / best["theirs"], "steps/s", "at least", AIMS["limit"])
+        results[-1]["weights_gb_per_s"] = round(num_bytes * steps / best["ours"] / 1e9, 2)
+        del engine, bare
+        gc.collect()
+    if "adapter" in wanted:
+        plain, seeing = ours("small", bf16, text), ours("small", bf16, text, adapter=True)
+        best = in_turns(
+            options.repeats,
+            ours=lambda: run(seeing, cues(2, steps, seeing=True)),
+            theirs=lambda: run(plain, cues(2, steps)),
+        )
+        what = "small bf16, 2 clips: time with an adapter on all layers (10 s of condition) over time without"
+        add("adapter", what, best["ours"] / steps * 1e3, best["theirs"] / steps * 1e3, "ms a step", "at most",
+            AIMS["adapter"])  # fmt: skip
+    print_table(
+        "Decoding on the CPU",
+        ("", "ours", "beside", "unit", "ratio", "aim", "met"),
+        [(r["what"], r["ours"], r["beside"], r["unit"], r["ratio"], r["aim"], r["met"]) for r in results],
+    )
+    return results
+
+
+def cuda_table(text: Any, device: torch.device, steps: int, options: argparse.Namespace) -> list[dict[str, Any]]:
+    """Milliseconds a step, seconds of music a second and share of bandwidth, sizes by clips."""
+    place = Place(device, torch.bfloat16)
+    bandwidth = copy_bandwidth(device)
+    results: list[dict[str, Any]] = []
+    for size in options.sizes.split(","):
+        for adapter in (False, True):
+            engine = ours(size, place, text, adapter=adapter)
+            num_bytes = sum(p.numel() * p.element_size() for p in engine.decoder.parameters())
+            for clips in CUDA_CLIPS:
+                try:
+                    batch = cues(clips, steps, seeing=adapter)
+                    seconds = in_turns(options.repeats, ours=lambda e=engine, b=batch, n=clips: run(e, b, n))["ours"]
+                except Exception as error:  # a size that does not fit is a result, too
+                    results.append({"size": size, "adapter": adapter, "clips": clips, "error": str(error)[:200]})
+                    continue
+                share = num_bytes * steps / seconds / bandwidth
+                results.append({"size": size, "adapter": adapter, "clips": clips, "who": "ours",
+                                "ms_a_step": round(seconds / steps * 1e3, 3),
+                                "music_s_per_s": round(clips * steps / RATE_HZ / seconds, 2),
+                                "share_of_copy_bandwidth": round(share, 3),
+                                "peak_gb": round(torch.cuda.max_memory_allocated() / 1e9, 2)})  # fmt: skip
+                torch.cuda.reset_peak_memory_stats()
+            del engine
+            gc.collect()
+            torch.cuda.empty_cache()
+        if options.no_transformers:
+            continue
+        library = theirs(size, place)
+        for clips in CUDA_CLIPS:
+            seconds = in_turns(1, theirs=lambda m=library, n=clips: library_run(m, text, n, steps))["theirs"]
+            results.append({"size": size, "adapter": False, "clips": clips, "who": "transformers",
+                            "ms_a_step": round(seconds / steps * 1e3, 3),
+                            "music_s_per_s": round(clips * steps / RATE_HZ / seconds, 2)})  # fmt: skip
+        del library
+        gc.collect()
+        torch.cuda.empty_cache()
+    head = ("size", "adapter", "clips", "who", "ms_a_step", "music_s_per_s", "share_of_copy_bandwidth", "error")
+    print_table(f"Decoding on {torch.cuda.get_device_name(device)}, copies {bandwidth / 1e9:.0f} GB/s", head,
+                [tuple(row.get(key) for key in head) for row in results])  # fmt: skip
+    return [{"copy_bandwidth_gb_per_s": round(bandwidth / 1e9, 1)}, *results]
+
+
+def run(engine: Any, batch: list, size: int | str = "auto") -> None:
+    for _ in engine.generate(batch, batch_size=size):
+        pass
+
+
+def in_turns(repeats: int, **rivals: Callable[[], Any]) -> dict[str, float]:
+    """Best seconds of each, after one short unmeasured round; the rivals take turns."""
+    best = dict.fromkeys(rivals, float("inf"))
+    for attempt in range(repeats + (1 if torch.cuda.is_available() else 0)):
+        for name, work in rivals.items():
+            if torch.cuda.is_available():
+                torch.cuda.synchronize()
+            started = time.perf_counter()
+            work()
+            if torch.cuda.is_available():
+                torch.cuda.synchronize()
+            if attempt or not torch.cuda.is_available():  # the first round on a GPU also captures and compiles
+                best[name] = min(best[name], time.perf_counter() - started)
+    return best
+
+
+def copy_bandwidth(device: torch.device) -> float:
+    """Bytes read and written a second when a large buffer is copied."""
+    source = torch.empty(1 << 30, dtype=torch.uint8, device=device)
+    target = torch.empty_like(source)
+    seconds = in_turns(5, copy=lambda: target.copy_(source))["copy"]
+    return 2 * source.numel() / seconds
+
+
+def name_of(place: Place) -> str:
+    return {torch.float32: "fp32", torch.bfloat16: "bf16"}[place.dtype]
 
 
 if __name__ == "__main__":

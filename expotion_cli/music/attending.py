@@ -107,7 +107,7 @@ class StepCache:
     def __init__(self, config: DecoderConfig, rows: int, max_positions: int, device: torch.device, dtype: torch.dtype):
         shape = (config.num_layers, 2, rows, config.num_heads, max_positions, config.dim // config.num_heads)
         self.buffer = torch.empty(shape, device=device, dtype=dtype)
-        self.length = 0
+        self.length, self.max_positions = 0, max_positions
 
     def extend(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """Store keys and values [R, H, T, d/H] behind those already there; return all up to the newest.
@@ -115,9 +115,11 @@ class StepCache:
         A batch may have shrunk to its first R rows.
         """
         rows, end = keys.shape[0], self.length + keys.shape[2]
-        self.buffer[layer, 0, :rows, :, self.length : end] = keys
-        self.buffer[layer, 1, :rows, :, self.length : end] = values
-        return self.buffer[layer, 0, :rows, :, :end], self.buffer[layer, 1, :rows, :, :end]
+        whole = self.buffer[layer, :, :rows, :, :end]
+        old_keys, old_values = whole.unbind()
+        old_keys[:, :, self.length :].copy_(keys)
+        old_values[:, :, self.length :].copy_(values)
+        return old_keys, old_values
 
 
 class Passage:
@@ -141,6 +143,7 @@ class Passage:
         rows: CueRows = CueRows(),
     ):
         self.text, self.cache, self.rows = text, cache, rows
+        self.table: Tensor | None = None
         self.pictures = [
             (memory, first, last)
             for memory, first, last in ((unseen, 0, rows.blind), (visual, rows.blind, rows.count))
@@ -160,7 +163,11 @@ class Passage:
 
     def positions(self, length: int, dim: int) -> Tensor:
         """See `Attended`."""
-        return positions(self.start, length, dim, self.text.keys[0].device)[None]
+        if self.cache is None:
+            return positions(0, length, dim, self.text.keys[0].device)[None]
+        if self.table is None:
+            self.table = positions(0, self.cache.max_positions, dim, self.text.keys[0].device)[None]
+        return self.table[:, self.start : self.start + length]
 
     def attend_music(self, index: int, query: Tensor, keys: Tensor, values: Tensor) -> Tensor:
         """See `Attended`."""
@@ -171,9 +178,9 @@ class Passage:
             own = attend(query, keys, values)
         elif start:
             seen = torch.ones(length, start + length, dtype=torch.bool, device=query.device).tril(start)
-            own = F.scaled_dot_product_attention(query, keys, values, attn_mask=seen)
+            own = F.scaled_dot_product_attention(query.to(keys.dtype), keys, values, attn_mask=seen).to(query.dtype)
         else:
-            own = F.scaled_dot_product_attention(query, keys, values, is_causal=True)
+            own = F.scaled_dot_product_attention(query.to(keys.dtype), keys, values, is_causal=True).to(query.dtype)
         sides = (
             (memory, side_queries(memory, index, start, length), first, last) for memory, first, last in self.pictures
         )
@@ -191,20 +198,23 @@ class Passage:
 
 def fold(query: Tensor, count: int, first: int, last: int) -> Tensor:
     """Rows first .. last - 1 of each cue side by side. [C * n, H, T, d/H] → [C, H, n' * T, d/H]."""
-    return query.unflatten(0, (-1, count))[:, first:last].transpose(1, 2).flatten(2, 3)
+    if count == 1:
+        return query
+    return query.view(-1, count, *query.shape[1:])[:, first:last].transpose(1, 2).flatten(2, 3)
 
 
-def unfold(heard: Tensor, count: int, silent: int = 0) -> Tensor:
-    """`fold`'s inverse, `silent` rows of zeros in front of each cue's. [C, H, n' * T, d/H] → [C, n, H, T, d/H]."""
-    rows = heard.unflatten(2, (count, -1)).transpose(1, 2)
-    return F.pad(rows, (0, 0, 0, 0, 0, 0, silent, 0)) if silent else rows
+def unfold(heard: Tensor, count: int) -> Tensor:
+    """`fold`'s inverse. [C, H, n' * T, d/H] → [C, n', H, T, d/H]."""
+    return heard.view(*heard.shape[:2], count, -1, heard.shape[3]).transpose(1, 2)
 
 
 def hear(index: int, query: Tensor, text: Memory, rows: CueRows) -> Tensor:
-    """Cross-attention. A deaf row would attend to zeros: what it hears is 0. [R, H, T, d/H] → [R, H, T, d/H]."""
-    folded = fold(query, rows.count, rows.deaf, rows.count)
-    heard = attend(folded, text.keys[index], text.values[index], text.mask)
-    return unfold(heard, rows.count - rows.deaf, silent=rows.deaf).reshape(query.shape)
+    """Cross-attention; deaf rows would attend to zeros, so they hear 0. [R, H, T, d/H] → [R, H, T, d/H]."""
+    heard = attend(fold(query, rows.count, 0, rows.count), text.keys[index], text.values[index], text.mask)
+    heard = unfold(heard, rows.count).reshape(query.shape)
+    if rows.deaf:
+        heard.view(-1, rows.count, *heard.shape[1:])[:, : rows.deaf] = 0
+    return heard
 
 
 def side_queries(visual: VisualMemory, index: int, start: int, length: int) -> Tensor:
@@ -259,18 +269,18 @@ FEW_QUERIES = 8
 
 
 def attend(query: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None = None) -> Tensor:
-    """Attention, not causal. [R, H, T, d/H] over [R, H, M, d/H] → [R, H, T, d/H].
+    """Attention, not causal. [R, H, T, d/H] over [R, H, M, d/H] → [R, H, T, d/H], computed in the keys' type.
 
     Few queries on a CPU go through plain products: the library's blocked kernel packs all keys anew for them and
-    takes several times as long. Keys stand on the left there, which bf16 products of one column do faster.
+    takes longer.
     """
+    dtype, query = query.dtype, query.to(keys.dtype)
     if query.shape[2] > FEW_QUERIES or query.device.type != "cpu":
-        return F.scaled_dot_product_attention(query, keys, values, attn_mask=mask)
-    scores = torch.matmul(keys, (query * query.shape[-1] ** -0.5).transpose(2, 3)).transpose(2, 3)
+        return F.scaled_dot_product_attention(query, keys, values, attn_mask=mask).to(dtype)
+    scores = torch.matmul(query * query.shape[-1] ** -0.5, keys.transpose(2, 3))
     if mask is not None:
         scores = scores.masked_fill(~mask, -torch.inf)
-    weights = torch.softmax(scores, dim=-1, dtype=torch.promote_types(scores.dtype, torch.float32)).to(scores.dtype)
-    return torch.matmul(weights, values)
+    return torch.matmul(torch.softmax(scores, dim=-1), values).to(dtype)
 
 
 def positions(start: int, length: int, dim: int, device: torch.device) -> Tensor:

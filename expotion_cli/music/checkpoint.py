@@ -51,12 +51,6 @@ class Checkpoint:
     audio: EncodecModel | None
     digest: str
 
-    @property
-    def delays(self) -> tuple[int, ...]:
-        """Steps that each codebook runs behind the first: its number; in stereo left and right go together."""
-        sides = 2 if self.config["decoder"].get("audio_channels") == 2 else 1
-        return tuple(k // sides for k in range(self.decoder.config.num_codebooks))
-
 
 def open_checkpoint(path: str | Path) -> Source:
     """Look into a checkpoint: its settings are read and judged, its tensors mapped but not read.
@@ -119,6 +113,7 @@ def decoder_config(config: Mapping[str, Any], path: Path) -> DecoderConfig:
             "num_codebooks": part["num_codebooks"],
             "vocab_size": part["vocab_size"],
             "text_dim": text["d_model"],
+            "channels": part.get("audio_channels", 1),
         }
         audio_size = config["audio_encoder"]["codebook_size"] if "audio_encoder" in config else None
     except KeyError as error:
@@ -130,6 +125,10 @@ def decoder_config(config: Mapping[str, Any], path: Path) -> DecoderConfig:
             raise WeightsError(f"The config gives {size!r} as {name}, expected a whole number.", path=path)
     if sizes["dim"] % sizes["num_heads"] or sizes["dim"] % 2:
         raise WeightsError(f"{sizes['num_heads']} heads don't share a width of {sizes['dim']} evenly.", path=path)
+    if sizes["channels"] > 2 or sizes["num_codebooks"] % sizes["channels"]:
+        raise WeightsError(
+            f"{sizes['num_codebooks']} codebooks for {sizes['channels']} channels are not MusicGen's.", path=path
+        )
     if audio_size is not None and audio_size != sizes["vocab_size"]:
         raise WeightsError(
             f"The decoder speaks {sizes['vocab_size']} tokens a codebook, its EnCodec has {audio_size}.", path=path

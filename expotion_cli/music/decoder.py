@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from expotion_cli.music.attending import Attended, Memory, StepCache
+from expotion_cli.music.delay import stream_delays
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,7 @@ class DecoderConfig:
         num_codebooks: parallel streams K.
         vocab_size: tokens V a stream; index V is the start token.
         text_dim: width of the text encoder's states.
+        channels: 2 where the streams of left and right alternate.
     """
 
     dim: int
@@ -43,6 +45,12 @@ class DecoderConfig:
     num_codebooks: int
     vocab_size: int
     text_dim: int
+    channels: int = 1
+
+    @property
+    def delays(self) -> tuple[int, ...]:
+        """Steps that each stream runs behind the first."""
+        return stream_delays(self.num_codebooks, self.channels)
 
     @property
     def start_token(self) -> int:
@@ -70,7 +78,7 @@ class Attention(nn.Module):
 
     def split(self, x: Tensor) -> Tensor:
         """[R, T, d] → [R, H, T, d/H]."""
-        return x.unflatten(2, (self.num_heads, -1)).transpose(1, 2)
+        return x.view(*x.shape[:2], self.num_heads, -1).transpose(1, 2)
 
     def join(self, x: Tensor) -> Tensor:
         """[R, H, T, d/H] → [R, T, d]."""
@@ -92,7 +100,8 @@ class DecoderLayer(nn.Module):
 
     def feed_forward(self, x: Tensor) -> Tensor:
         """The feed-forward branch, norm included. [R, T, d] → [R, T, d]."""
-        return self.fc2(F.gelu(self.fc1(self.final_layer_norm(x))))
+        x = self.final_layer_norm(x)
+        return self.fc2(self.fc1.gelu(x) if hasattr(self.fc1, "gelu") else F.gelu(self.fc1(x)))
 
 
 class MusicDecoder(nn.Module):
@@ -129,7 +138,12 @@ class MusicDecoder(nn.Module):
 
     def new_cache(self, rows: int, max_positions: int) -> StepCache:
         """An empty cache for `rows` rows and up to `max_positions` positions."""
-        return StepCache(self.config, rows, max_positions, self.device, self.dtype)
+        return StepCache(self.config, rows, max_positions, self.device, self.cache_dtype)
+
+    @property
+    def cache_dtype(self) -> torch.dtype:
+        """Type of cached keys and values: a CPU multiplies single rows faster in fp32 than in bf16."""
+        return torch.float32 if self.device.type == "cpu" and self.dtype == torch.bfloat16 else self.dtype
 
     def remember_text(self, states: Tensor, mask: Tensor) -> Memory:
         """Cross-attention keys and values of the text, once a cue.
@@ -145,8 +159,8 @@ class MusicDecoder(nn.Module):
         keys, values = [], []
         for layer in self.layers:
             attention = layer.encoder_attn
-            keys.append(attention.split(attention.k_proj(states)).contiguous())
-            values.append(attention.split(attention.v_proj(states)).contiguous())
+            keys.append(attention.split(attention.k_proj(states)).to(self.cache_dtype).contiguous())
+            values.append(attention.split(attention.v_proj(states)).to(self.cache_dtype).contiguous())
         # A fully masked row would divide by zero; its states are zeros, so letting it see them changes nothing.
         visible = mask | ~mask.any(dim=1, keepdim=True)
         return Memory(keys, values, visible[:, None, None, :])

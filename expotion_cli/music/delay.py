@@ -1,31 +1,40 @@
-"""The delay pattern: stream k runs k steps behind stream 0, so that at one position the decoder predicts all streams.
+"""The delay pattern: some streams run steps behind others, so that at one position the decoder predicts all of them.
 
-Position 0 holds the start token everywhere; token t of stream k stands at position t + k + 1. What no token reaches
-is filled with the start token.
+Position 0 holds the start token everywhere; token t of a stream with delay d stands at position t + d + 1. What no
+token reaches is filled with the start token. In mono stream k is delayed by k steps; in stereo the streams of left and
+right alternate and go in pairs.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 
-def num_positions(num_steps: int, num_streams: int) -> int:
-    """Positions that hold `num_steps` steps: one for the start, K - 1 for the delay."""
-    return num_steps + num_streams
+def stream_delays(num_streams: int, channels: int = 1) -> tuple[int, ...]:
+    """Steps that each stream runs behind the first."""
+    return tuple(k // channels for k in range(num_streams))
 
 
-def apply_delay(tokens: Tensor, start_token: int) -> Tensor:
-    """Lay tokens out in the delay pattern. [..., K, S] → [..., K, S + K]."""
-    num_streams, num_steps = tokens.shape[-2:]
-    delayed = tokens.new_full((*tokens.shape[:-1], num_positions(num_steps, num_streams)), start_token)
-    for k in range(num_streams):
-        delayed[..., k, k + 1 : k + 1 + num_steps] = tokens[..., k, :]
+def num_positions(num_steps: int, delays: Sequence[int]) -> int:
+    """Positions that hold `num_steps` steps: one for the start, and the longest delay."""
+    return num_steps + 1 + max(delays)
+
+
+def apply_delay(tokens: Tensor, start_token: int, delays: Sequence[int] | None = None) -> Tensor:
+    """Lay tokens out in the delay pattern, mono's by default. [..., K, S] → [..., K, P]."""
+    delays = stream_delays(tokens.shape[-2]) if delays is None else delays
+    num_steps = tokens.shape[-1]
+    delayed = tokens.new_full((*tokens.shape[:-1], num_positions(num_steps, delays)), start_token)
+    for k, delay in enumerate(delays):
+        delayed[..., k, delay + 1 : delay + 1 + num_steps] = tokens[..., k, :]
     return delayed
 
 
-def remove_delay(delayed: Tensor, num_steps: int) -> Tensor:
+def remove_delay(delayed: Tensor, num_steps: int, delays: Sequence[int] | None = None) -> Tensor:
     """The inverse of `apply_delay`. [..., K, P] → [..., K, S]."""
-    num_streams = delayed.shape[-2]
-    rows = [delayed[..., k, k + 1 : k + 1 + num_steps] for k in range(num_streams)]
+    delays = stream_delays(delayed.shape[-2]) if delays is None else delays
+    rows = [delayed[..., k, delay + 1 : delay + 1 + num_steps] for k, delay in enumerate(delays)]
     return torch.stack(rows, dim=-2)

@@ -110,9 +110,9 @@ class Engine:
         """
         if batch_size != "auto" and (not isinstance(batch_size, int) or batch_size < 1):
             raise UsageError(f"Batch size {batch_size} is out of range.", remedy="Use auto, or 1 or more.")
-        streams, start_token = self.decoder.config.num_codebooks, self.decoder.config.start_token
+        delays, start_token = self.decoder.config.delays, self.decoder.config.start_token
         takes = [
-            Take(i, cue, streams, start_token, self.window, self.overlap, self.text.bucket(cue.prompt))
+            Take(i, cue, delays, start_token, self.window, self.overlap, self.text.bucket(cue.prompt))
             for i, cue in enumerate(requests)
         ]
         if not takes:
@@ -152,7 +152,7 @@ class Engine:
     def auto_batch(self, takes: Sequence[Take]) -> int:
         """How many of these cues are decoded together by default."""
         device, config = self.decoder.device, self.decoder.config
-        item = self.decoder.layer_norm.weight.element_size()
+        item, music_item = self.decoder.dtype.itemsize, self.decoder.cache_dtype.itemsize
         needs = []
         for take in takes:
             music = take.rows.count * config.num_layers * take.num_positions
@@ -162,7 +162,7 @@ class Engine:
                 sizes = self.adapter.config
                 views = (take.rows.blind > 0) + (take.rows.blind < take.rows.count)
                 picture = views * sizes.num_layers * (sizes.window_steps + 1) * 3 // 2
-            needs.append((music + text + picture) * 2 * config.dim * item)
+            needs.append(2 * config.dim * ((music + text) * music_item + picture * item))
         useful = AUTO_ROWS.get(device.type, 64) // max(take.rows.count for take in takes)
         return max(1, min(useful, int(_free_bytes(device) * MEMORY_SHARE / max(needs)), len(takes)))
 

@@ -38,10 +38,15 @@ class PackedLinear(nn.Module):
         self.packed = torch.ops.mkldnn._reorder_linear_weight(weight.detach().contiguous(), PACKED_ROWS)
         self.bias = layers[0].bias
         self.in_features, self.out_features = weight.shape[1], weight.shape[0]
+        self.product = torch.ops.mkldnn._linear_pointwise.default
 
     def forward(self, x: Tensor) -> Tensor:
         """[..., D] → [..., sum of the layers' outputs]."""
-        return torch.ops.mkldnn._linear_pointwise(x, self.packed, self.bias, "none", [], "")
+        return self.product(x, self.packed, self.bias, "none", [], "")
+
+    def gelu(self, x: Tensor) -> Tensor:
+        """The product and GELU behind it in one go."""
+        return self.product(x, self.packed, self.bias, "gelu", [], "none")
 
 
 def can_pack(decoder: MusicDecoder) -> bool:

@@ -14,7 +14,7 @@ from expotion_cli.music.adapter import JointEmbeddingAdapter
 from expotion_cli.music.attending import CueRows, Memory, VisualMemory
 from expotion_cli.music.conditioning import FORM, StepStream
 from expotion_cli.music.decoder import MusicDecoder
-from expotion_cli.music.delay import num_positions
+from expotion_cli.music.delay import num_positions, remove_delay
 from expotion_cli.music.sampling import Sampling, cue_noise, draw, guide
 from expotion_cli.music.text import TextEncoder
 from expotion_cli.storage import digest_bytes, digest_of
@@ -73,7 +73,7 @@ class Take:
     Args:
         number: see above.
         cue: what to generate.
-        num_streams: K.
+        delays: steps that each of the K streams runs behind the first.
         start_token: of the decoder.
         window: steps a window holds at most.
         overlap: steps that a window hands to the next.
@@ -84,15 +84,15 @@ class Take:
         self,
         number: int,
         cue: CueRequest,
-        num_streams: int,
+        delays: Sequence[int],
         start_token: int,
         window: int,
         overlap: int,
         text_length: int,
     ):
         self.number, self.cue, self.sampling, self.text_length = number, cue, cue.sampling, text_length
-        self.window, self.overlap, self.start_token = window, overlap, start_token
-        self.tokens = torch.full((num_streams, cue.num_steps), start_token)
+        self.window, self.overlap, self.start_token, self.delays = window, overlap, start_token, delays
+        self.tokens = torch.full((len(delays), cue.num_steps), start_token)
         self.start = self.known = self.place = 0
         kinds = cue.sampling.rows(cue.is_seeing)
         blind = sum(not has_picture for _, has_picture in kinds) if cue.is_seeing else 0
@@ -111,7 +111,7 @@ class Take:
     @property
     def num_positions(self) -> int:
         """Positions of the present window in the delay pattern."""
-        return num_positions(self.window_steps, self.num_streams)
+        return num_positions(self.window_steps, self.delays)
 
     @property
     def is_done(self) -> bool:
@@ -141,16 +141,16 @@ class Take:
     def laid_out(self, places: int) -> Tensor:
         """The window in the delay pattern, only what is known filled in. [K, places] int64."""
         delayed = torch.full((self.num_streams, places), self.start_token)
-        for k in range(self.num_streams):
-            delayed[k, k + 1 : k + 1 + self.known] = self.tokens[k, self.start : self.start + self.known]
+        for k, delay in enumerate(self.delays):
+            delayed[k, delay + 1 : delay + 1 + self.known] = self.tokens[k, self.start : self.start + self.known]
         return delayed
 
     def noise_rows(self, places: int) -> Tensor:
         """The window's noise in the delay pattern, 0 where nothing is drawn. [K, places] float64."""
         delayed = torch.zeros(self.num_streams, places, dtype=torch.float64)
         part = torch.from_numpy(self.noise[self.start : self.start + self.window_steps])
-        for k in range(self.num_streams):
-            delayed[k, k + 1 : k + 1 + len(part)] = part[:, k]
+        for k, delay in enumerate(self.delays):
+            delayed[k, delay + 1 : delay + 1 + len(part)] = part[:, k]
         return delayed
 
     def open_places(self, places: int) -> Tensor:
@@ -159,14 +159,14 @@ class Take:
         Elsewhere stands what was given, or a start token: in front of the first step and behind the window's last,
         though the cue may go on there.
         """
-        steps = torch.arange(places)[None] - 1 - torch.arange(self.num_streams)[:, None]
+        steps = torch.arange(places)[None] - 1 - torch.tensor(self.delays)[:, None]
         return (steps >= self.known) & (steps < self.window_steps)
 
     def keep(self, delayed: Tensor) -> None:
         """Take over a complete window, in the delay pattern [K, places], and go on to the next one."""
         length, self.place = self.window_steps, 0
-        for k in range(self.num_streams):
-            self.tokens[k, self.start : self.start + length] = delayed[k, k + 1 : k + 1 + length].cpu()
+        window = remove_delay(delayed, length, self.delays)
+        self.tokens[:, self.start : self.start + length] = window.cpu()
         if self.start + length >= self.cue.num_steps:
             self.known = length
         else:

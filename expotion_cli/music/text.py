@@ -18,7 +18,7 @@ from expotion_cli.errors import WeightsError
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast, T5EncoderModel
 
-LENGTH_BUCKETS = (64, 128, 256, 512)
+LENGTH_BUCKETS = (16, 32, 64, 128, 256, 512)
 """Prompts are padded up to the next of these and cut at the last."""
 
 

@@ -84,7 +84,7 @@ def test_the_codecs_sound_equals_audiocrafts(exported):
 
 def test_stereo_files_delay_their_codebooks_in_pairs(stereo):
     checkpoint = load_checkpoint(stereo.folder, device=CPU, dtype=torch.float32)
-    assert list(checkpoint.delays) == list(stereo.lm.pattern_provider.delays)
+    assert list(checkpoint.decoder.config.delays) == list(stereo.lm.pattern_provider.delays)
 
 
 def test_settings_as_omegaconfs_own_objects_load_the_same_model(mono, tmp_path):

@@ -76,7 +76,6 @@ def test_a_file_with_torchs_own_attention_inside_gives_the_same_logits(plain):
     assert theirs.std() > 0.1
 
 
-@pytest.mark.xfail(reason="the engine delays each codebook by its number, in stereo too", strict=True)
 @pytest.mark.parametrize("guidance", [1.0, 3.0])
 def test_greedy_tokens_in_stereo_are_audiocrafts_for_250_steps(stereo, guidance):
     from audiocraft.modules.conditioners import ConditioningAttributes

@@ -22,19 +22,47 @@ def tiny_musicgen(num_codebooks: int = 4, audio_channels: int = 1, text_dim: int
     torch.manual_seed(seed)
     config = MusicgenConfig(
         text_encoder={
-            "model_type": "t5", "vocab_size": 300, "d_model": text_dim, "d_kv": 8, "d_ff": 32, "num_layers": 2,
-            "num_heads": 3, "dropout_rate": 0.0,
+            "model_type": "t5",
+            "vocab_size": 300,
+            "d_model": text_dim,
+            "d_kv": 8,
+            "d_ff": 32,
+            "num_layers": 2,
+            "num_heads": 3,
+            "dropout_rate": 0.0,
         },
         audio_encoder={
-            "model_type": "encodec", "sampling_rate": 800, "upsampling_ratios": [4, 4], "num_filters": 4,
-            "hidden_size": 8, "codebook_dim": 8, "codebook_size": 64, "num_lstm_layers": 1, "audio_channels": 1,
-            "target_bandwidths": [2.0], "norm_type": "weight_norm", "normalize": False,
-            "use_causal_conv": False, "num_residual_layers": 1, "compress": 2, "kernel_size": 3, "last_kernel_size": 3,
+            "model_type": "encodec",
+            "sampling_rate": 800,
+            "upsampling_ratios": [4, 4],
+            "num_filters": 4,
+            "hidden_size": 8,
+            "codebook_dim": 8,
+            "codebook_size": 64,
+            "num_lstm_layers": 1,
+            "audio_channels": 1,
+            "target_bandwidths": [2.0],
+            "norm_type": "weight_norm",
+            "normalize": False,
+            "use_causal_conv": False,
+            "num_residual_layers": 1,
+            "compress": 2,
+            "kernel_size": 3,
+            "last_kernel_size": 3,
         },
         decoder={
-            "model_type": "musicgen_decoder", "vocab_size": 64, "hidden_size": 32, "num_hidden_layers": 3,
-            "num_attention_heads": 4, "ffn_dim": 64, "num_codebooks": num_codebooks, "audio_channels": audio_channels,
-            "dropout": 0.0, "pad_token_id": 64, "bos_token_id": 64, "max_position_embeddings": 512,
+            "model_type": "musicgen_decoder",
+            "vocab_size": 64,
+            "hidden_size": 32,
+            "num_hidden_layers": 3,
+            "num_attention_heads": 4,
+            "ffn_dim": 64,
+            "num_codebooks": num_codebooks,
+            "audio_channels": audio_channels,
+            "dropout": 0.0,
+            "pad_token_id": 64,
+            "bos_token_id": 64,
+            "max_position_embeddings": 512,
         },
     )
     model = MusicgenForConditionalGeneration(config).eval()
@@ -60,6 +88,17 @@ def save_folder(model, folder: Path) -> Path:
 @pytest.fixture(scope="session")
 def tiny():
     return tiny_musicgen()
+
+
+@pytest.fixture(scope="session")
+def make_tiny() -> Callable:
+    """Makes other tiny MusicGens, stereo ones for instance."""
+    return tiny_musicgen
+
+
+@pytest.fixture(scope="session")
+def save() -> Callable[..., Path]:
+    return save_folder
 
 
 @pytest.fixture(scope="session")
@@ -89,12 +128,6 @@ def piece_events(bars: int, level: int | None = 5) -> dict[str, list[Event]]:
             events["percussion"].append(Event(step, step + 6, 1, 1 + (half % 2 == 0)))
             events["figure"].append(Event(step, step + 6, 60 + low + chord[half % 3], 1))
     return events
-
-@pytest.fixture(scope="session")
-def make_tiny() -> Callable:
-    """Makes other tiny MusicGens, stereo ones for instance."""
-    return tiny_musicgen
-
 
 
 @pytest.fixture(scope="session")

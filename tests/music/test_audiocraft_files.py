@@ -109,13 +109,13 @@ def test_stereo_files_say_so_and_their_pairs_of_codebooks_run_together(make_tiny
     folder = save_audiocraft(stereo, tiny_folder / "tokenizer.json", tmp_path / "stereo")
     checkpoint = load(folder)
     assert checkpoint.config["decoder"]["audio_channels"] == 2
-    assert checkpoint.delays == (0, 0, 1, 1, 2, 2, 3, 3)
+    assert checkpoint.decoder.config.delays == (0, 0, 1, 1, 2, 2, 3, 3)
     model = load_model(str(folder), device="cpu")
     assert model.codec.is_stereo and model.codec.num_streams == 8
 
 
 def test_mono_codebooks_run_one_after_the_other(folder, tiny_folder):
-    assert load(folder).delays == load(tiny_folder).delays == (0, 1, 2, 3)
+    assert load(folder).decoder.config.delays == load(tiny_folder).decoder.config.delays == (0, 1, 2, 3)
 
 
 def test_a_model_that_projects_text_of_its_own_width_keeps_the_projection(make_tiny, tiny_folder, tmp_path):

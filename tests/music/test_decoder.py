@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+
+import numpy as np
 import pytest
 import torch
 
@@ -9,6 +12,9 @@ from expotion_cli.errors import WeightsError
 from expotion_cli.music.attending import Passage
 from expotion_cli.music.checkpoint import load_checkpoint
 from expotion_cli.music.delay import apply_delay, remove_delay
+from expotion_cli.music.engine import CueRequest, Engine
+from expotion_cli.music.sampling import Sampling
+from expotion_cli.timing import Timeline
 
 CPU = torch.device("cpu")
 
@@ -69,33 +75,34 @@ def test_unconditional_rows_equal_transformers_zeroed_text(tiny, loaded, prompt)
     assert (ours.reshape(8, 12, 64) - theirs).abs().max() <= 1e-4
 
 
+@pytest.fixture(scope="module")
+def stereo(make_tiny):
+    return make_tiny(num_codebooks=8, audio_channels=2, seed=5)
+
+
 @pytest.mark.parametrize("guidance", [1.0, 3.0])
-def test_greedy_tokens_are_identical_to_transformers_generate(tiny, loaded, guidance):
-    from fractions import Fraction
-
-    from expotion_cli.music.engine import CueRequest, Engine
-    from expotion_cli.music.sampling import Sampling
-    from expotion_cli.timing import Timeline
-
-    num_steps = 60
-    prompt = "upbeat electronic dance with drums"
+@pytest.mark.parametrize("kind", ["tiny", "stereo"])
+def test_greedy_tokens_are_identical_to_transformers_generate_for_250_steps(request, save, tmp_path, kind, guidance):
+    model = request.getfixturevalue(kind)
+    loaded = load_checkpoint(save(model, tmp_path / kind), device=CPU, dtype=torch.float32)
+    num_steps, prompt = 250, "upbeat electronic dance with drums"
     ids, mask = loaded.text.pad([loaded.text.tokenize(prompt)], 64)
     engine = Engine(loaded.decoder, loaded.text, None, num_steps)
-    request = CueRequest(
-        prompt, Timeline(Fraction(num_steps, 50), Fraction(50)), None, 0, Sampling(guidance=guidance, temperature=0)
-    )
-    ((_, ours),) = engine.generate([request])
-    theirs = transformers_greedy(tiny, ids, mask, num_steps, guidance)
+    timeline = Timeline(Fraction(num_steps, 50), Fraction(50))
+    cue = CueRequest(prompt, timeline, None, 0, Sampling(guidance=guidance, temperature=0))
+    ((_, ours),) = engine.generate([cue])
+    theirs = transformers_greedy(model, ids, mask, num_steps, guidance)
+    assert len(np.unique(ours)) > 10
     assert ours.tolist() == theirs.tolist()
 
 
 def transformers_greedy(model, ids, mask, num_steps: int, guidance: float) -> torch.Tensor:
-    """The tokens transformers' own `generate` hands to its audio decoder."""
-    caught = {}
+    """The tokens [K, S] that transformers' own `generate` hands to its audio decoder, side by side in stereo."""
+    caught = []
     decode = model.audio_encoder.decode
 
     def catch(codes, *args, **kwargs):
-        caught["codes"] = codes
+        caught.append(codes)
         return decode(codes, *args, **kwargs)
 
     model.audio_encoder.decode = catch
@@ -105,11 +112,12 @@ def transformers_greedy(model, ids, mask, num_steps: int, guidance: float) -> to
             attention_mask=mask.long(),
             do_sample=False,
             guidance_scale=guidance,
-            max_new_tokens=num_steps + model.config.decoder.num_codebooks - 1,
+            max_new_tokens=num_steps + 3,  # the longest delay, in mono and in stereo
         )
     finally:
         model.audio_encoder.decode = decode
-    return caught["codes"][0, 0]
+    sides = [codes[0, 0] for codes in caught]
+    return torch.stack(sides, dim=1).flatten(0, 1)[:, :num_steps]
 
 
 def test_delay_pattern_round_trips():
