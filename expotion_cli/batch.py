@@ -25,8 +25,8 @@ from expotion_cli.storage import cache_root, write_bytes
 if TYPE_CHECKING:
     from expotion_cli.music.model import Model
 
-AUTO_GROUP = 16
-"""Clips looked at before their cues are generated together; the engine chooses its own batches within."""
+GROUP, GPU_GROUP = 16, 64
+"""Clips looked at before their cues are generated together; the engine makes its own batches of them."""
 STAGES = ("look", "compose", "render", "encode")
 
 
@@ -135,7 +135,7 @@ class _Run:
             pending = [job for job in self.plan.jobs if not self._already(job)]
             looks |= {job.name: looking.submit(self._look, job) for job in pending if job.name not in looks}
             finished: list[Future] = []
-            for group in _groups(pending, self.plan.settings.batch_size):
+            for group in _groups(pending, self.plan.settings.batch_size, self.model):
                 for job, cue in self._compose(group, looks):
                     finished.append(finishing.submit(self._finish, job, cue))
             for future in finished:
@@ -317,6 +317,8 @@ def _tags(job: Job, recipe: Recipe, model: Model) -> dict[str, str]:
     return {"comment": f"Music: expotion, recipe {recipe.name}, model {model.name}, seed {job.seed}"}
 
 
-def _groups(jobs: Sequence[Job], batch_size: int | str) -> Iterable[Sequence[Job]]:
-    size = AUTO_GROUP if batch_size == "auto" else int(batch_size)
+def _groups(jobs: Sequence[Job], batch_size: int | str, model: Model) -> Iterable[Sequence[Job]]:
+    size = GPU_GROUP if str(model.device).startswith("cuda") else GROUP
+    if batch_size != "auto":
+        size = max(size, int(batch_size))
     return (jobs[start : start + size] for start in range(0, len(jobs), size))

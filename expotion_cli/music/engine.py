@@ -32,6 +32,8 @@ from expotion_cli.music.text import TextEncoder
 
 __all__ = ["CueRequest", "Engine"]
 
+VERSION = 2
+"""Raised whenever the same cue would give other tokens."""
 SMALL_DIM = 512
 AUTO_ROWS = {"cpu": 64, "cuda": 192}
 """More rows at once hardly raise the speed any more."""

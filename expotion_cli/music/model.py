@@ -14,7 +14,7 @@ from expotion_cli.music.adapter import JointEmbeddingAdapter
 from expotion_cli.music.checkpoint import Checkpoint
 from expotion_cli.music.codec import Codec
 from expotion_cli.music.conditioning import FORM, SeenStream, StepStream, condition, motion_signal
-from expotion_cli.music.engine import CueRequest, Engine
+from expotion_cli.music.engine import VERSION, CueRequest, Engine
 from expotion_cli.timing import Timeline
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class Model:
     ):
         self.name, self.licence, self.codec = name, licence, codec
         self.decoder, self.adapter, self.adapter_name = checkpoint.decoder, adapter, adapter_name
-        self.digest = storage.digest_of([checkpoint.digest, adapter_digest, str(self.dtype)])
+        self.digest = storage.digest_of([checkpoint.digest, adapter_digest, str(self.dtype), VERSION])
         window = checkpoint.config.get("window_steps")
         if adapter is not None:
             window = adapter.config.window_steps
