@@ -21,6 +21,7 @@ from expotion_cli.ledger import Ledger
 from expotion_cli.planning import Job, Plan, Result, check_writable
 from expotion_cli.recipe import Recipe
 from expotion_cli.storage import cache_root, write_bytes
+from expotion_cli.watching import unheard_streams, unseen_in_clip
 
 if TYPE_CHECKING:
     from expotion_cli.music.model import Model
@@ -69,9 +70,7 @@ class Listener:
         """A clip is through."""
 
 
-def run(
-    plan: Plan, load: Callable[[], Model], *, listener: Listener | None = None, cache: Any = None
-) -> Summary:
+def run(plan: Plan, load: Callable[[], Model], *, listener: Listener | None = None, cache: Any = None) -> Summary:
     """Carry a plan out. The plan's problems are counted and noted in the ledger, but not told to the listener again.
 
     Args:
@@ -112,6 +111,7 @@ class _Run:
     model: Model
     ledger: Ledger
     digests: dict[str, tuple[str, str]]
+    notes: tuple[str, ...]
 
     def __init__(self, plan: Plan, listener: Listener, cache: Any):
         self.plan, self.listener, self.cache = plan, listener, cache
@@ -159,6 +159,9 @@ class _Run:
         """The first moment the output folder is touched: now it is known that everything needed is here."""
         check_writable(self.plan.settings.out)
         self.model = model
+        self.notes = unheard_streams(model, self.plan.streams, self.plan.recipe)
+        for note in self.notes:
+            self.listener.note(note)
         self.ledger = Ledger(self.plan.settings.out / "ledger.jsonl")
         self.digests = {job.name: artefact_digests(job, self.plan, model) for job in self.plan.jobs}
         for problem in self.plan.problems:
@@ -201,9 +204,7 @@ class _Run:
         self.listener.stage(job, "look", 1.0)
         return seen
 
-    def _compose(
-        self, group: Sequence[Job], looks: Mapping[str, Future]
-    ) -> Iterator[tuple[Job, artefact.StoredCue]]:
+    def _compose(self, group: Sequence[Job], looks: Mapping[str, Future]) -> Iterator[tuple[Job, artefact.StoredCue]]:
         """Cues of a group as they get ready: stored ones first, then those generated together."""
         waiting: list[tuple[Job, Any, dict[str, Any]]] = []
         for job in group:
@@ -221,7 +222,7 @@ class _Run:
                     "tempo": scoring.tempo_record(tempo),
                     "streams": list(seen.reports),
                     "left_out": list(self.plan.streams.notes),
-                    "notes": list(seen.notes),
+                    "notes": [*seen.notes, *unseen_in_clip(self.model, self.plan.streams, seen.streams)],
                     "stages_s": {"look": seen.duration_s},
                 }
                 waiting.append((job, request, notes))
@@ -272,7 +273,15 @@ class _Run:
             report = scoring.finish(job.clip, score, recipe, job.destination, tags=_tags(job, recipe, self.model))
             watch.lap("encode")
             sidecar = scoring.describe(
-                self.model, recipe, job.clip, cue.notes, report, prompt=job.prompt, seed=job.seed, stages_s=watch.stages
+                self.model,
+                recipe,
+                job.clip,
+                cue.notes,
+                report,
+                prompt=job.prompt,
+                seed=job.seed,
+                stages_s=watch.stages,
+                run_notes=self.notes,
             )
             sidecar |= {
                 "artefact": digest,

@@ -12,6 +12,7 @@ from expotion_cli import scoring
 from expotion_cli.discovery import Source, destination, discover, refuse_collisions
 from expotion_cli.errors import ExpotionError, ProbeError, UsageError
 from expotion_cli.recipe import Recipe
+from expotion_cli.watching import FALLBACK_STREAM, StreamChoice, choose_streams
 
 if TYPE_CHECKING:
     from expotion_cli.media.probe import ClipInfo
@@ -77,7 +78,7 @@ class Plan:
     problems: tuple[Result, ...]
     recipe: Recipe
     settings: Settings
-    streams: scoring.StreamChoice
+    streams: StreamChoice
     notes: tuple[str, ...] = ()
 
 
@@ -109,11 +110,11 @@ def plan(inputs: Sequence[str | Path], recipe: Recipe, settings: Settings) -> Pl
     from expotion_cli.media.remux import output_suffix
 
     scoring.check_sound(recipe)
-    streams = scoring.choose_streams(recipe.streams.use)
+    streams = choose_streams(recipe.streams.use)
     found = discover(inputs, out=settings.out, recursive=settings.recursive)
     problems = [Result(str(error.path), "failed", error=error) for error in found.problems]
     jobs = []
-    watched = tuple(dict.fromkeys((*streams.names, scoring.FALLBACK_STREAM))) if streams.names else ()
+    watched = tuple(dict.fromkeys((*streams.names, FALLBACK_STREAM))) if streams.names else ()
     with ThreadPoolExecutor(PROBE_THREADS) as pool:
         inspected = pool.map(lambda source: _inspect(source, watched), found.sources)
         for source, outcome in zip(found.sources, inspected, strict=True):

@@ -19,9 +19,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from expotion_cli import __version__
-from expotion_cli.errors import RecipeError, UnknownNameError, UsageError
-from expotion_cli.recipe import Recipe, nearest_hint
+from expotion_cli.errors import RecipeError, UsageError
+from expotion_cli.recipe import Recipe
 from expotion_cli.timing import Timeline, num_samples
+from expotion_cli.watching import FALLBACK_STREAM, choose_streams, unheard_streams, unseen_in_clip
 
 if TYPE_CHECKING:
     from expotion_cli.media.probe import ClipInfo
@@ -31,24 +32,8 @@ if TYPE_CHECKING:
     from expotion_cli.vision.cache import EmbeddingCache
     from expotion_cli.vision.encoder import EmbeddingStream
 
-FALLBACK_STREAM = "flow"
-"""Needs nobody in the picture, and no system library."""
-
 Progress = Callable[[float], None]
 """Called with the share that is done, 0..1."""
-
-
-@dataclass(frozen=True)
-class StreamChoice:
-    """Which encoders will look at the clips.
-
-    Attributes:
-        names: streams to encode.
-        notes: said once: what is missing and how to get it.
-    """
-
-    names: tuple[str, ...]
-    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -97,36 +82,6 @@ class ScoredClip:
     tempo: Any
     score: Score
     report: RemuxReport
-
-
-def choose_streams(names: Iterable[str]) -> StreamChoice:
-    """Which of the wanted encoders work on this machine; `flow` stands in when none of them does.
-
-    Raises:
-        UnknownNameError: no encoder of that name.
-    """
-    names = tuple(names)
-    if not names:
-        return StreamChoice(())
-    from expotion_cli.vision.streams import available_encoders
-
-    available = available_encoders()
-    for name in names:
-        if name not in available:
-            known = ", ".join(available)
-            raise UnknownNameError(
-                f"No embedding stream is called {name!r}{nearest_hint(name, available)}.", remedy=f"Streams: {known}."
-            )
-    chosen = tuple(name for name in names if available[name] is None)
-    # Several encoders often miss the same library: say each reason once.
-    reasons: dict[str, list[str]] = {}
-    for name in names:
-        if available[name] is not None:
-            reasons.setdefault(str(available[name]), []).append(name)
-    notes = [f"{' and '.join(missing)} left out: {reason}" for reason, missing in reasons.items()]
-    if not chosen:
-        chosen = (FALLBACK_STREAM,)
-    return StreamChoice(chosen, tuple(notes))
 
 
 def see(
@@ -278,7 +233,10 @@ def score_clip(
     from expotion_cli.media.probe import probe
 
     clip = probe(path)
-    seen = see(clip, choose_streams(recipe.streams.use).names, cache=cache)
+    choice = choose_streams(recipe.streams.use)
+    seen = see(clip, choice.names, cache=cache)
+    remarks = (*unheard_streams(model, choice, recipe), *unseen_in_clip(model, choice, seen.streams))
+    seen = dataclasses.replace(seen, notes=(*seen.notes, *choice.notes, *remarks))
     words = recipe.prompt if prompt is None else prompt
     request, tempo = compose_request(model, seen, clip.duration, recipe, prompt=words, seed=seed)
     ((_, tokens),) = model.generate([request])
@@ -333,8 +291,18 @@ def describe(
     prompt: str,
     seed: int,
     stages_s: Mapping[str, float],
+    run_notes: Iterable[str] = (),
 ) -> dict[str, Any]:
-    """What the sidecar says about a result, in plain JSON values; a silent result's loudness is null."""
+    """What the sidecar says about a result, in plain JSON values; a silent result's loudness is null.
+
+    Args:
+        model, recipe, clip: what came together.
+        cue_notes: what was noted when the cue was composed.
+        report: of the finished video.
+        prompt, seed: of the cue.
+        stages_s: how long the stages took.
+        run_notes: what holds for all results of the run.
+    """
     tempo = cue_notes["tempo"]
     return {
         "format": 1,
@@ -363,7 +331,7 @@ def describe(
             "gain_db": _finite(report.gain_db),
             "limited_db": _finite(report.limited_db),
         },
-        "notes": [*cue_notes["notes"], *report.notes],
+        "notes": [*run_notes, *cue_notes["notes"], *report.notes],
         "stages_s": {**cue_notes["stages_s"], **stages_s},
         "composed_together": cue_notes["composed_together"],
         "versions": versions(),

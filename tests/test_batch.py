@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import multiprocessing
 import os
@@ -18,6 +19,7 @@ from expotion_cli.ledger import read_ledger
 from expotion_cli.media.loudness import measure
 from expotion_cli.planning import Settings, plan
 from expotion_cli.recipe import load_recipe
+from expotion_cli.watching import StreamChoice
 
 BLIND = {"streams.use": ()}
 
@@ -98,6 +100,46 @@ def test_a_damaged_result_is_made_again_and_comes_out_the_same(clips, tmp_path, 
     summary = score(clips, tmp_path)
     assert (summary.count("scored"), summary.count("already")) == (1, 2)
     assert contents(tmp_path) == whole
+
+
+class Heard(batch.Listener):
+    """Keeps the notes."""
+
+    def __init__(self):
+        self.notes = []
+
+    def note(self, text):
+        self.notes.append(text)
+
+
+def test_streams_that_cannot_reach_the_music_are_said_once_a_run_and_in_every_sidecar(clips, tmp_path):
+    composer = FakeComposer()
+    composer.streams = ("facenet", "synchformer")
+    planned = plan([clips], load_recipe("cinematic", {"streams.use": ("flow",)}), Settings(out=tmp_path))
+    for status in ("scored", "already"):
+        listener = Heard()
+        summary = batch.run(planned, lambda: composer, listener=listener)
+        assert summary.count(status) == 3
+        (note,) = listener.notes
+        assert "facenet and synchformer (no such encoder here yet)" in note and "picture plays no part" in note
+        assert all(result.sidecar["notes"].count(note) == 1 for result in summary.results)
+
+
+def test_a_clip_without_anybody_is_told_from_one_that_is_followed(clips, tmp_path, monkeypatch):
+    see = scoring.see
+
+    def nobody_in_b(clip, names, **options):
+        seen = see(clip, ("flow",), **options)
+        return scoring.Seen({} if clip.path.name == "b.mov" else {"pose": seen.streams["flow"]})
+
+    monkeypatch.setattr(scoring, "see", nobody_in_b)
+    composer = FakeComposer()
+    composer.streams = ("pose",)
+    planned = plan([clips], load_recipe("cinematic"), Settings(out=tmp_path))
+    planned = dataclasses.replace(planned, streams=StreamChoice(("pose",)))
+    summary = batch.run(planned, lambda: composer, listener=(listener := Heard()))
+    blind = {result.name for result in summary.results if "was seen" in " ".join(result.sidecar["notes"])}
+    assert (blind, listener.notes) == ({"b.mov"}, [])
 
 
 def test_another_loudness_encodes_again_without_composing_again(clips, tmp_path):

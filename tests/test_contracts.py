@@ -28,7 +28,7 @@ FLOORS = {
     0: {"errors", "timing", "storage", "assets"},
     1: {"recipe", "weights", "fetching", "discovery", "artefact", "ledger", "media"},
     2: {"vision", "music", "demo"},
-    3: {"scoring", "training", "evaluation"},
+    3: {"watching", "scoring", "training", "evaluation"},
     4: {"planning", "batch", "regression"},
     5: {"cli"},
 }
@@ -36,6 +36,7 @@ FLOOR_OF = {room: floor for floor, rooms in FLOORS.items() for room in rooms}
 SAME_FLOOR = {
     ("assets", "errors"),
     ("storage", "errors"),
+    ("scoring", "watching"),
     ("training", "evaluation"),
     ("batch", "planning"),
     ("regression", "planning"),

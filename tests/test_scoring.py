@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from expotion_cli import scoring
-from expotion_cli.errors import RecipeError, UnknownNameError, UsageError
+from expotion_cli.errors import RecipeError, UsageError
 from expotion_cli.media.decode import read_audio
 from expotion_cli.media.probe import probe
 from expotion_cli.recipe import load_recipe, recipe_names
@@ -24,16 +24,13 @@ def stream(name: str, found: bool):
 @pytest.fixture
 def eyes(monkeypatch):
     """Encoders that find what `found` says; `asked` lists what was encoded."""
-    state = SimpleNamespace(found={"face": True, "pose": True, "flow": True}, asked=[], missing={})
+    state = SimpleNamespace(found={"face": True, "pose": True, "flow": True}, asked=[])
 
     def encode_clip(clip, names, *, cache=None, on_progress=None):
         state.asked.append(tuple(names))
         return {name: stream(name, state.found[name]) for name in names}
 
     monkeypatch.setattr("expotion_cli.vision.streams.encode_clip", encode_clip)
-    monkeypatch.setattr(
-        "expotion_cli.vision.streams.available_encoders", lambda: {n: state.missing.get(n) for n in state.found}
-    )
     return state
 
 
@@ -54,20 +51,6 @@ def test_a_stream_that_found_nobody_is_set_aside(eyes):
 
 def test_without_streams_the_picture_is_not_looked_at(eyes):
     assert scoring.see(None, ()).streams == {} and eyes.asked == []
-
-
-def test_missing_libraries_are_said_once_and_flow_stands_in(eyes):
-    eyes.missing = {"face": "install libgl1", "pose": "install libgl1"}
-    choice = scoring.choose_streams(("face", "pose"))
-    assert choice.names == ("flow",)
-    (note,) = choice.notes
-    assert "face and pose" in note and note.count("libgl1") == 1
-    assert scoring.choose_streams(("face", "pose", "flow")).names == ("flow",)
-
-
-def test_an_unknown_stream_names_the_nearest(eyes):
-    with pytest.raises(UnknownNameError, match="did you mean 'pose'"):
-        scoring.choose_streams(("pos",))
 
 
 @pytest.mark.parametrize("name", recipe_names())

@@ -8,7 +8,7 @@ import time
 from typing import Any
 
 from expotion_cli.batch import STAGES, Listener, Summary
-from expotion_cli.cli.say import say_error
+from expotion_cli.cli.say import say_aside, say_error
 from expotion_cli.planning import Job, Plan, Result
 
 STAGE_WEIGHTS = {"look": 0.55, "compose": 0.25, "render": 0.05, "encode": 0.15}
@@ -25,11 +25,12 @@ def choose_listener(plan: Plan, *, quiet: bool, as_json: bool) -> Teller:
 
 
 class Teller(Listener):
-    """Tells failures only; the base of the others. A context manager around the run."""
+    """Tells notes and failures only; the base of the others. A context manager around the run."""
 
     def __init__(self, plan: Plan):
         self.plan = plan
         self.waiting_for = ""
+        self.said: set[str] = set()
 
     def __enter__(self) -> Teller:
         return self
@@ -37,9 +38,17 @@ class Teller(Listener):
     def __exit__(self, *_: object) -> None:
         pass
 
+    def note(self, text: str) -> None:
+        self.said.add(text)
+        say_aside(text)
+
     def result(self, result: Result) -> None:
         if result.error is not None:
             say_error(result.error, "failed")
+
+    def facts(self, result: Result) -> list[str]:
+        """What is worth a glance, less what was said for all clips."""
+        return [fact for fact in result_facts(result) if fact not in self.said]
 
     def close_with(self, summary: Summary) -> None:
         """Say how it all went."""
@@ -57,7 +66,7 @@ class Lines(Teller):
         super().result(result)
         if result.output is not None:
             with self._lock:
-                facts = " · ".join([f"{result.name} → {result.output}", *result_facts(result)])
+                facts = " · ".join([f"{result.name} → {result.output}", *self.facts(result)])
                 print(f"{result.status:<8} {facts}", file=self.stream, flush=True)
 
     def close_with(self, summary: Summary) -> None:
@@ -166,7 +175,7 @@ class LiveTable(Teller):
             marks.append(Text("…", style="cyan") if "render" in shares else _share(None))
             return [*cells, *marks, Text("")]
         mark = Text("–", style="red") if result.error else Text("✓", style="green")
-        facts = Text("failed", style="red") if result.error else Text(", ".join(result_facts(result)))
+        facts = Text("failed", style="red") if result.error else Text(", ".join(self.facts(result)))
         return [*cells, mark, mark, mark, facts]
 
     def _bar(self, done: float, eta: float | None, finished: int) -> Any:

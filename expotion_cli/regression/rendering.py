@@ -22,6 +22,7 @@ from expotion_cli.errors import ClipError, EnvironmentProblem, ExpotionError, Ou
 from expotion_cli.recipe import Recipe
 from expotion_cli.regression.measures import Sound
 from expotion_cli.storage import digest_bytes, digest_file
+from expotion_cli.watching import choose_streams, unheard_streams, unseen_in_clip
 
 if TYPE_CHECKING:
     from expotion_cli.media.probe import ClipInfo
@@ -141,7 +142,8 @@ def render(
         EnvironmentProblem: this machine lacks something that all clips need.
     """
     limit, tell = limit or TimeLimit(None), on_stage or (lambda name, stage: None)
-    names = scoring.choose_streams(recipe.streams.use)
+    choice = choose_streams(recipe.streams.use)
+    run_notes = (*choice.notes, *unheard_streams(model, choice, recipe))
     for start in range(0, len(clips), GROUP):
         waiting: list[tuple[int, scoring.Seen, CueRequest, Any]] = []
         for index in range(start, min(start + GROUP, len(clips))):
@@ -150,7 +152,7 @@ def render(
             with _guard(clip) as failure:
                 limit.check()
                 # No cache: an entry would hide what changed in the code that made it.
-                seen = scoring.see(clip.info, names.names, cache=None, on_progress=limit.check)
+                seen = scoring.see(clip.info, choice.names, cache=None, on_progress=limit.check)
                 request, tempo = scoring.compose_request(
                     model, seen, clip.info.duration, recipe, prompt=recipe.prompt, seed=recipe.seed_for(clip.sha256)
                 )
@@ -173,9 +175,10 @@ def render(
             index, seen, request, tempo = waiting[number]
             tell(clips[index].name, "render")
             outcome: Rendered | ExpotionError
+            notes = (*run_notes, *seen.notes, *unseen_in_clip(model, choice, seen.streams))
             with _guard(clips[index]) as failure:
                 limit.check()
-                outcome = _finish(clips[index], recipe, model, seen, request, tempo, tokens, names.notes)
+                outcome = _finish(clips[index], recipe, model, seen, request, tempo, tokens, notes)
             yield index, failure[0] if failure else outcome
 
 
@@ -187,7 +190,7 @@ def _finish(
     request: CueRequest,
     tempo: Any,
     tokens: np.ndarray,
-    left_out: Iterable[str],
+    notes: Iterable[str],
 ) -> Rendered:
     from expotion_cli.media.decode import read_audio
     from expotion_cli.media.flac import to_16_bit
@@ -219,7 +222,7 @@ def _finish(
         start_s=float(request.timeline.start),
         sound=sound,
         measured=measured,
-        notes=(*left_out, *seen.notes, *report.notes),
+        notes=(*notes, *report.notes),
         duration_s=round(seen.duration_s + time.monotonic() - watch, 3),
     )
 

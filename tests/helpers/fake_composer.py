@@ -16,6 +16,7 @@ class FakeCodec:
 
     digest = "codec-1"
     sample_rate = 32_000
+    follows_tempo = False
 
     def timeline(self, duration: Fraction, tempo: object) -> Timeline:
         return Timeline(duration, Fraction(10))
