@@ -86,8 +86,11 @@ class Manifest:
     restricted: bool = False
     about_bytes: int = 0
 
-    def require(self) -> None:
+    def require(self) -> dict[Path, str]:
         """Check that every file is there and whole.
+
+        Returns:
+            sha256 (hex) of each file's content, which was just read for it.
 
         Raises:
             WeightsError: one is missing or damaged, or nothing pins it yet.
@@ -104,6 +107,7 @@ class Manifest:
                     size = f" (about {self.about_bytes / 1e9:.1f} GB in all)" if state == "missing" else ""
                     remedy = f"Run: expotion fetch {self.name}{size}"
                 raise WeightsError(reason, path=file.path, remedy=remedy)
+        return {file.path: file.sha256 for file in self.files if file.sha256 is not None}
 
 
 @dataclass(frozen=True)

@@ -65,7 +65,9 @@ def open_checkpoint(path: str | Path) -> Source:
     return open_audiocraft(path) if is_audiocraft(path) else _open_transformers(path)
 
 
-def load_checkpoint(path: str | Path | Source, *, device: torch.device, dtype: torch.dtype) -> Checkpoint:
+def load_checkpoint(
+    path: str | Path | Source, *, device: torch.device, dtype: torch.dtype, known: Mapping[Path, str] | None = None
+) -> Checkpoint:
     """Load MusicGen from its files.
 
     The decoder takes `dtype`; text and audio models stay in float32.
@@ -74,6 +76,7 @@ def load_checkpoint(path: str | Path | Source, *, device: torch.device, dtype: t
         path: as in `open_checkpoint`, or what that returned.
         device: where all parts go.
         dtype: the decoder's number type.
+        known: sha256 (hex) of files that were read just now to check them; the others are read once more for it.
 
     Raises:
         WeightsError: a file or a tensor is missing, damaged, foreign or of another shape.
@@ -91,7 +94,8 @@ def load_checkpoint(path: str | Path | Source, *, device: torch.device, dtype: t
     for module in (decoder, text, audio):
         if module is not None:
             module.eval().requires_grad_(False)
-    digest = storage.digest_of([storage.digest_file(file) for file in source.files])
+    known = known or {}
+    digest = storage.digest_of([known.get(file) or storage.digest_file(file) for file in source.files])
     return Checkpoint(config, decoder, text, audio, digest)
 
 

@@ -48,14 +48,15 @@ def load_model(
     """
     place = choose_device(device)
     path, licence, default_adapter = Path(name), "as its source states", None
+    checked: dict[Path, str] = {}
     if name in read_manifests() or not path.exists():  # what happens to lie here hides no shipped model
         manifest = find_manifest(name, "music")
-        manifest.require()
+        checked = manifest.require()
         assert manifest.folder is not None
         path, licence, default_adapter = manifest.folder, manifest.licence, manifest.adapter
     eyes, loras = _sort_adapters([adapter] if isinstance(adapter, str | Path) else adapter or [], default_adapter)
     source = open_checkpoint(path)
-    checkpoint = load_checkpoint(source, device=place, dtype=_dtype(dtype, place, source))
+    checkpoint = load_checkpoint(source, device=place, dtype=_dtype(dtype, place, source), known=checked)
     codec = _codec(checkpoint, soundfont, path)
     # Before anything reads the weights: side streams and packed matrices are made from the merged ones.
     digests, names = [merge_lora(lora, checkpoint.decoder) for lora in loras], [str(lora) for lora in loras]

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from local_hub import LocalHub
 
-from expotion_cli import weights
+from expotion_cli import storage, weights
 from expotion_cli.errors import UnknownNameError, WeightsError
 from expotion_cli.fetching import fetch
 from expotion_cli.music.engine import CueRequest
@@ -57,6 +57,15 @@ def test_a_fetched_model_composes_what_the_original_folder_composes(fetched, tin
     model = load_model(name, device="cpu")
     assert model.licence == "CC-BY-NC-4.0 (of somebody)", "it goes into every sidecar"
     assert np.array_equal(tokens(model), tokens(load_model(str(tiny_folder), device="cpu")))
+
+
+def test_each_file_is_hashed_once_and_the_digest_is_that_of_the_same_files_anywhere(fetched, tiny_folder, monkeypatch):
+    read = []
+    digest_file = storage.digest_file
+    monkeypatch.setattr(storage, "digest_file", lambda path: read.append(path.name) or digest_file(path))
+    model = load_model("tiny", device="cpu")
+    assert sorted(read) == sorted(FILES)
+    assert model.digest == load_model(str(tiny_folder), device="cpu").digest
 
 
 def test_an_altered_file_is_found_before_anything_is_loaded(fetched):
