@@ -12,6 +12,7 @@ import typer
 
 from expotion_cli.cli import flags
 from expotion_cli.cli.say import error_record, honest, say_aside, say_error, say_json
+from expotion_cli.cli.threads import set_waiting
 from expotion_cli.errors import OutputError, UsageError
 
 regress_app = typer.Typer(no_args_is_help=True, help="Hold renders to recorded ones: tokens and sound, also in CI.")
@@ -155,8 +156,7 @@ def check(
 def _prepare() -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("HF_HUB_OFFLINE", "1")  # `expotion fetch` is the only command that reaches out
-    # Must be set before torch is imported, as in `score`.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    set_waiting()
 
 
 def _load(**options: Any) -> Any:

@@ -14,6 +14,7 @@ from expotion_cli.cli.flags import given
 from expotion_cli.cli.flags import seed as read_seed
 from expotion_cli.cli.flags import streams as read_streams
 from expotion_cli.cli.say import error_record, honest, say_aside, say_error, say_json
+from expotion_cli.cli.threads import set_waiting
 from expotion_cli.errors import UsageError
 
 if TYPE_CHECKING:
@@ -125,19 +126,14 @@ def score(
     batch_size: Annotated[
         str, typer.Option(help="Cues composed at a time: auto or a number.", rich_help_panel=MACHINE)
     ] = "auto",
-    device: Annotated[
-        str, typer.Option(help="auto, cpu, cuda or cuda:N.", rich_help_panel=MACHINE)
-    ] = "auto",
-    dtype: Annotated[
-        str, typer.Option(help="auto, fp32, bf16 or fp16.", rich_help_panel=MACHINE)
-    ] = "auto",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.", rich_help_panel=MACHINE)] = "auto",
+    dtype: Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16.", rich_help_panel=MACHINE)] = "auto",
 ) -> int:
     """Score clips: compose music for each from its picture and a recipe, and put it under the untouched picture."""
     # A polite kill (a closing terminal, a scheduler) ends the batch like Ctrl-C: resumable, with a word on how.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    # Must be set before torch is imported: idle threads that spin would slow down those that look and encode.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    set_waiting()
     from expotion_cli.discovery import read_input_list
     from expotion_cli.planning import Settings
     from expotion_cli.recipe import load_recipe
