@@ -35,7 +35,9 @@ def record(
         str | None, typer.Option(help="What the music follows: face,pose,flow in any choice, or none.")
     ] = None,
     model: Annotated[str, typer.Option(help="A name from `expotion models`, or a folder.")] = "expotion-mini",
-    adapter: Annotated[str | None, typer.Option(help="What it sees with: a folder, or none.")] = None,
+    adapter: Annotated[
+        list[str] | None, typer.Option(help="What it sees with: a folder, a .pth file or none; and LoRA folders.")
+    ] = None,
     soundfont: Annotated[Path | None, typer.Option(help="A General-MIDI .sf2 file.")] = None,
     device: Annotated[str, _DEVICE] = "auto",
     dtype: Annotated[str, _DTYPE] = "auto",

@@ -269,6 +269,8 @@ def _is_own(recipe: str) -> bool:
 def _place_of_option(key: str, value: Any, folder: Path) -> Any:
     if value is None or key in ("device", "dtype"):
         return value
+    if isinstance(value, list):
+        return [_place_of_option(key, each, folder) for each in value]
     from expotion_cli.weights import read_manifests
 
     text = str(value)
@@ -282,6 +284,8 @@ def _place(text: str, folder: Path, *, is_path: bool) -> dict[str, str]:
 
 
 def _resolved(place: Any, folder: Path) -> Any:
+    if isinstance(place, list):
+        return [_resolved(each, folder) for each in place]
     if not isinstance(place, Mapping):
         return place
     return str(folder / place["path"]) if "path" in place else place["name"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
@@ -32,6 +33,21 @@ def test_recorded_flags_and_model_are_used_again(expotion, composer, clip_folder
     assert composer.composed == ["rain"] * 4
     first, second = composer.asked
     assert first == second | {"dtype": "fp32"} and second["dtype"] == "bf16" and second["name"] == "other"
+
+
+def test_adapters_are_recorded_in_their_order_and_found_where_all_moved_together(
+    expotion, composer, clip_folder, tmp_path
+):
+    here = tmp_path / "here"
+    shutil.copytree(clip_folder, here / "clips")
+    (here / "lora").mkdir()
+    flags = ["--streams", "none", "--adapter", "none", "--adapter", here / "lora"]
+    assert expotion("regress", "record", here / "clips", "--to", here / "r", *flags).exit_code == 0
+    here.rename(tmp_path / "there")
+    assert expotion("regress", "check", tmp_path / "there" / "r").exit_code == 0
+    first, second = (asked["adapter"] for asked in composer.asked)
+    assert first == ["none", str(here / "lora")] and second[0] == "none"
+    assert Path(second[1]).samefile(tmp_path / "there" / "lora")
 
 
 def test_the_same_exits_with_0_and_writes_all_reports(expotion, composer, recorded, tmp_path):
