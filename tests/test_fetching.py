@@ -9,33 +9,15 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from local_hub import LocalHub
+from local_hub import REPO, only_model, serving
 
-from expotion_cli import fetching, weights
+from expotion_cli import fetching
 from expotion_cli.errors import UsageError, WeightsError
 from expotion_cli.fetching import fetch
 from expotion_cli.weights import LOCK_FILE, find_manifest
 
-REPO, BIG = "someone/tiny", "model.safetensors"
-MANIFEST = """
-kind = "music"
-title = "A test model"
-licence = "CC-BY-NC-4.0 (of somebody)"
-restricted = true
-repo = "someone/tiny"
-revision = "{revision}"
-about_bytes = 90_000
-
-[[files]]
-path = "config.json"
-
-[[files]]
-path = "model.safetensors"
-{more}
-
-[[files]]
-path = "tokenizer.json"
-"""
+BIG = "model.safetensors"
+NAMES = ("config.json", BIG, "tokenizer.json")
 FILES = {
     "config.json": b'{"a": 1}',
     "model.safetensors": bytes(range(256)) * 300,
@@ -44,27 +26,18 @@ FILES = {
 }
 
 
-@pytest.fixture(autouse=True)
-def no_waiting(monkeypatch):
-    monkeypatch.setattr(fetching, "PAUSE_S", 0.0)
-
-
 @pytest.fixture
 def hub(monkeypatch):
-    with LocalHub(REPO, dict(FILES)) as hub:
-        monkeypatch.setenv("HF_ENDPOINT", hub.address)
-        for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
-            monkeypatch.delenv(name, raising=False)
+    with serving(dict(FILES), monkeypatch) as hub:
         yield hub
 
 
 @pytest.fixture
 def shelf(tmp_path, monkeypatch):
     """Writes the manifest; returns it as it is read with what lies in the cache."""
-    monkeypatch.setattr(weights, "shipped_folder", lambda name: tmp_path)
 
-    def write(revision: str = "main", more: str = ""):
-        (tmp_path / "tiny.toml").write_text(MANIFEST.format(revision=revision, more=more))
+    def write(revision: str = "main", big: str = ""):
+        only_model(tmp_path, NAMES, monkeypatch, revision=revision, big=big)
         return find_manifest("tiny", "music")
 
     return write
@@ -193,8 +166,8 @@ def test_a_manifest_that_names_a_newer_commit_overrules_the_lock(hub, shelf):
 
 def test_what_the_manifest_states_rules_over_the_hub(hub, shelf):
     right = hashlib.sha256(FILES[BIG]).hexdigest()
-    fetch(shelf(more=f'sha256 = "{right}"'))
-    manifest = shelf(more=f'sha256 = "{"0" * 64}"')
+    fetch(shelf(big=f'sha256 = "{right}"'))
+    manifest = shelf(big=f'sha256 = "{"0" * 64}"')
     with pytest.raises(WeightsError, match="another content"):
         fetch(manifest)
     with pytest.raises(WeightsError, match="damaged"):

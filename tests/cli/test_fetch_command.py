@@ -5,40 +5,20 @@ from __future__ import annotations
 import json
 
 import pytest
-from local_hub import LocalHub
+from local_hub import only_model, serving
 
-from expotion_cli import fetching, weights
 from expotion_cli.cli import library
 
 FILES = {"config.json": b"{}", "model.safetensors": bytes(range(256)) * 40}
-MANIFEST = """
-kind = "music"
-title = "Tiny"
-licence = "CC-BY-NC-4.0 (of somebody)"
-restricted = true
-repo = "someone/tiny"
-revision = "main"
-about_bytes = 10_000
-
-[[files]]
-path = "config.json"
-
-[[files]]
-path = "model.safetensors"
-"""
 
 
 @pytest.fixture
 def hub(tmp_path, monkeypatch):
     """A hub with one model, and a shelf with its manifest."""
-    (tmp_path / "tiny.toml").write_text(MANIFEST)
+    only_model(tmp_path, FILES, monkeypatch)
+    monkeypatch.setattr(library, "shipped_folder", lambda name: tmp_path)
     (tmp_path / "tiny.md").write_text("# tiny\n")
-    for module in (weights, library):
-        monkeypatch.setattr(module, "shipped_folder", lambda name: tmp_path)
-    monkeypatch.setattr(fetching, "PAUSE_S", 0.0)
-    monkeypatch.delenv("http_proxy", raising=False)
-    with LocalHub("someone/tiny", FILES) as hub:
-        monkeypatch.setenv("HF_ENDPOINT", hub.address)
+    with serving(FILES, monkeypatch) as hub:
         yield hub
 
 

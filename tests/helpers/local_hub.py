@@ -6,9 +6,20 @@ import hashlib
 import json
 import re
 import threading
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+import pytest
+
+from expotion_cli import fetching, weights
+
+REPO = "someone/tiny"
+"""What the model of these tests is called on the hub; in its manifest it is `tiny`."""
+LICENCE = "CC-BY-NC-4.0 (of somebody)"
+ABOUT_BYTES = 10_000
 SMALL = 300
 """Files up to this size are git's own; larger ones are stated by their sha256 and served from another address."""
 
@@ -69,6 +80,29 @@ class LocalHub:
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
+
+
+@contextmanager
+def serving(files: dict[str, bytes], monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalHub]:
+    """A hub with `someone/tiny`; what is fetched comes from it, even when it is gone again."""
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(fetching, "PAUSE_S", 0.0)
+    with LocalHub(REPO, files) as hub:
+        monkeypatch.setenv("HF_ENDPOINT", hub.address)
+        yield hub
+
+
+def only_model(
+    folder: Path, names: Iterable[str], monkeypatch: pytest.MonkeyPatch, *, revision: str = "main", big: str = ""
+) -> None:
+    """Make `folder` the folder of manifests, with that of `someone/tiny` alone; `big`: a line about its weights."""
+    lines = ['kind = "music"', 'title = "Tiny"', f'licence = "{LICENCE}"', "restricted = true"]
+    lines += [f'repo = "{REPO}"', f'revision = "{revision}"', f"about_bytes = {ABOUT_BYTES}"]
+    for name in names:
+        lines += ["", "[[files]]", f'path = "{name}"', *([big] if name == "model.safetensors" else [])]
+    (folder / "tiny.toml").write_text("\n".join(lines) + "\n")
+    monkeypatch.setattr(weights, "shipped_folder", lambda name: folder)
 
 
 class _Handler(BaseHTTPRequestHandler):

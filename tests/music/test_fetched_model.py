@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from local_hub import LocalHub
+from local_hub import LICENCE, only_model, serving
 
 from expotion_cli import storage, weights
 from expotion_cli.errors import UnknownNameError, WeightsError
@@ -18,30 +18,18 @@ from expotion_cli.music.sampling import Sampling
 from expotion_cli.weights import find_manifest
 
 FILES = ("config.json", "model.safetensors", "tokenizer.json")
-MANIFEST = """
-kind = "music"
-title = "Tiny"
-licence = "CC-BY-NC-4.0 (of somebody)"
-restricted = true
-repo = "someone/tiny"
-revision = "main"
-about_bytes = 500_000
-""" + "".join(f'\n[[files]]\npath = "{name}"\n' for name in FILES)
 
 
 @pytest.fixture
 def shelf(tmp_path, monkeypatch) -> Path:
-    (tmp_path / "tiny.toml").write_text(MANIFEST)
-    monkeypatch.setattr(weights, "shipped_folder", lambda name: tmp_path)
+    only_model(tmp_path, FILES, monkeypatch)
     return tmp_path
 
 
 @pytest.fixture
 def fetched(shelf, tiny_folder, monkeypatch) -> Path:
     """The tiny MusicGen in its folder in the cache, fetched."""
-    monkeypatch.delenv("http_proxy", raising=False)
-    with LocalHub("someone/tiny", {path.name: path.read_bytes() for path in tiny_folder.iterdir()}) as hub:
-        monkeypatch.setenv("HF_ENDPOINT", hub.address)
+    with serving({path.name: path.read_bytes() for path in tiny_folder.iterdir()}, monkeypatch):
         fetch(find_manifest("tiny", "music"))
     return find_manifest("tiny", "music").folder
 
@@ -55,7 +43,7 @@ def tokens(model) -> np.ndarray:
 @pytest.mark.parametrize("name", ["tiny", "someone/tiny"])
 def test_a_fetched_model_composes_what_the_original_folder_composes(fetched, tiny_folder, name):
     model = load_model(name, device="cpu")
-    assert model.licence == "CC-BY-NC-4.0 (of somebody)", "it goes into every sidecar"
+    assert model.licence == LICENCE, "it goes into every sidecar"
     assert np.array_equal(tokens(model), tokens(load_model(str(tiny_folder), device="cpu")))
 
 
@@ -95,5 +83,5 @@ def test_a_folder_named_like_a_hub_id_is_the_folder(fetched, tiny_folder, tmp_pa
     place.mkdir()
     (place / "tiny").symlink_to(tiny_folder)
     monkeypatch.chdir(tmp_path)
-    assert load_model("someone/tiny", device="cpu").licence != "CC-BY-NC-4.0 (of somebody)"
+    assert load_model("someone/tiny", device="cpu").licence != LICENCE
     assert weights.licence_notice("someone/tiny") == "" and "CC-BY-NC" in weights.licence_notice("tiny")
