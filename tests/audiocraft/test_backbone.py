@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from fractions import Fraction
+from shutil import copytree, rmtree
 
 import numpy as np
 import pytest
 import torch
+from audiocraft_files import CODEC_FILE, LM_FILE, Runs, change_package
 
 from expotion_cli.errors import UsageError, WeightsError
 from expotion_cli.music.engine import CueRequest
@@ -102,83 +105,73 @@ def test_stereo_has_two_sides(stereo):
 
 
 def test_what_decides_the_music_is_in_the_digest(model, mono, tmp_path):
-    from shutil import copytree
-
     from expotion_cli.music.audiocraft_backbone import load_audiocraft
 
     assert load_audiocraft(mono.folder, device="cpu").digest == model.digest
-    for file in ("state_dict.bin", "compression_state_dict.bin"):
+
+    def nudge(package: dict) -> None:
+        next(tensor for tensor in package["best_state"].values() if tensor.dtype == torch.float32).add_(0.01)
+
+    for file in (LM_FILE, CODEC_FILE):
         folder = copytree(mono.folder, tmp_path / file)
-        package = torch.load(folder / file, weights_only=True)
-        name = next(n for n, t in package["best_state"].items() if t.dtype == torch.float32)
-        package["best_state"][name] += 0.01
-        torch.save(package, folder / file)
+        change_package(folder / file, nudge)
         other = load_audiocraft(folder, device="cpu")
         changed = [other.digest != model.digest, other.codec.digest != model.codec.digest]
-        assert changed == [file == "state_dict.bin", file != "state_dict.bin"]
+        assert changed == [file == LM_FILE, file == CODEC_FILE]
 
 
-def damaged(package: dict, how: str) -> dict:
-    state = package["best_state"]
-    name = "transformer.layers.1.linear1.weight"
-    if how == "missing":
-        del state[name]
-    elif how == "foreign":
-        state["surprise"] = torch.zeros(1)
-    elif how == "shape":
-        state[name] = state[name][:-1]
-    elif how == "nan":
-        state[name] = torch.full_like(state[name], torch.nan)
-    elif how == "no state":
-        del package["best_state"]
-    elif how == "melody":
-        package["xp.cfg"] = package["xp.cfg"].replace("model: t5", "model: chroma_stem")
-    return package
+LAYER = "transformer.layers.1.linear1.weight"
+EDITS: dict[str, tuple[Callable[[dict], object], str]] = {
+    "missing": (lambda package: package["best_state"].pop(LAYER), "linear1.weight"),
+    "foreign": (lambda package: package["best_state"].update(surprise=torch.zeros(1)), "surprise"),
+    "shape": (lambda package: package["best_state"].update({LAYER: torch.zeros(3, 32)}), "linear1.weight"),
+    "nan": (lambda package: package["best_state"][LAYER].fill_(torch.nan), "NaN"),
+    "no state": (lambda package: package.pop("best_state"), "best_state"),
+    "melody": (
+        lambda package: package.update({"xp.cfg": package["xp.cfg"].replace("model: t5", "model: chroma_stem")}),
+        "melody",
+    ),
+}
+
+
+@pytest.fixture
+def bad_folder(mono, tmp_path):
+    return copytree(mono.folder, tmp_path / "bad")
+
+
+def refused(folder, words: str) -> None:
+    from expotion_cli.music.audiocraft_backbone import load_audiocraft
+
+    with pytest.raises(WeightsError, match=words):
+        load_audiocraft(folder, device="cpu")
+
+
+@pytest.mark.parametrize("how", EDITS)
+def test_what_is_wrong_in_a_file_is_named(bad_folder, how):
+    edit, words = EDITS[how]
+    change_package(bad_folder / LM_FILE, edit)
+    refused(bad_folder, words)
 
 
 @pytest.mark.parametrize(
-    ("how", "word"),
+    ("damage", "words"),
     [
-        ("missing", "linear1.weight"),
-        ("foreign", "surprise"),
-        ("shape", "linear1.weight"),
-        ("nan", "NaN"),
-        ("no state", "best_state"),
-        ("melody", "melody"),
-        ("cut", "damaged"),
-        ("code", "would run"),
-        ("no codec", "compression_state_dict.bin"),
-        ("no text encoder", "hf download t5-base"),
+        (lambda folder: (folder / LM_FILE).write_bytes((folder / LM_FILE).read_bytes()[:5000]), "damaged"),
+        (lambda folder: (folder / CODEC_FILE).unlink(), CODEC_FILE),
+        (lambda folder: rmtree(folder / "t5-base"), "hf download t5-base"),
     ],
+    ids=["cut", "no codec", "no text encoder"],
 )
-def test_bad_files_are_named(mono, tmp_path, how, word, monkeypatch):
-    from shutil import copytree, rmtree
-
-    from expotion_cli.music.audiocraft_backbone import load_audiocraft
-
-    folder = copytree(mono.folder, tmp_path / "bad")
-    path = folder / "state_dict.bin"
-    if how == "cut":
-        path.write_bytes(path.read_bytes()[:5000])
-    elif how == "code":
-        torch.save({"xp.cfg": Bomb(tmp_path / "gone off"), "best_state": {}}, path)
-    elif how == "no codec":
-        (folder / "compression_state_dict.bin").unlink()
-    elif how == "no text encoder":
-        rmtree(folder / "t5-base")
-    else:
-        torch.save(damaged(torch.load(path, weights_only=True), how), path)
-    with pytest.raises(WeightsError, match=word):
-        load_audiocraft(folder, device="cpu")
-    assert not (tmp_path / "gone off").exists()
+def test_a_damaged_or_missing_file_is_named(bad_folder, damage, words):
+    damage(bad_folder)
+    refused(bad_folder, words)
 
 
-class Bomb:
-    def __init__(self, path):
-        self.path = path
-
-    def __reduce__(self):
-        return (open, (str(self.path), "w"))
+def test_a_pickle_that_would_run_code_is_refused_and_nothing_runs(bad_folder, tmp_path):
+    marker = tmp_path / "it-ran"
+    change_package(bad_folder / LM_FILE, lambda package: package.update({"xp.cfg": Runs(open, str(marker), "w")}))
+    refused(bad_folder, "would run")
+    assert not marker.exists()
 
 
 def test_numbers_that_audiocraft_does_not_run_in_are_refused(mono):

@@ -1,28 +1,23 @@
-"""What `test_checkpoint_files` leaves open: guided logits, audiocraft's own steps and delays, other tensor names."""
+"""This project's decoder and codec, loaded from audiocraft's files, are the same functions as audiocraft's own."""
 
 from __future__ import annotations
 
+import shutil
 from fractions import Fraction
 
 import numpy as np
 import pytest
 import torch
+from audiocraft_files import LM_FILE, change_package, load
 
 from expotion_cli.music.attending import Passage
-from expotion_cli.music.checkpoint import load_checkpoint
 from expotion_cli.music.delay import apply_delay, remove_delay
 from expotion_cli.music.engine import CueRequest
 from expotion_cli.music.loading import load_model
 from expotion_cli.music.sampling import Sampling, guide
-from expotion_cli.timing import Timeline
 
 PROMPTS = ("slow sad piano", "epic strings, drums and a very long tail of other words")
 START, STEPS = 64, 40
-
-
-def both(exported):
-    """(audiocraft's language model, our checkpoint read from its file)."""
-    return exported.lm, load_checkpoint(exported.folder, device=torch.device("cpu"), dtype=torch.float32)
 
 
 def conditions(lm, prompt: str) -> dict:
@@ -40,35 +35,41 @@ def memory(checkpoint, prompt: str):
     return checkpoint.decoder.remember_text(torch.stack([states, states]), torch.stack([mask, torch.zeros_like(mask)]))
 
 
+def laid_out(lm, codes: torch.Tensor) -> torch.Tensor:
+    """Codes [B, K, S] in audiocraft's own delay pattern. [B, K, P]"""
+    return lm.pattern_provider.get_pattern(codes.shape[-1]).build_pattern_sequence(codes, lm.special_token_id)[0]
+
+
 def sequence(lm) -> torch.Tensor:
-    """Random tokens in audiocraft's own delay pattern, the same for both rows. [2, K, T]"""
+    """Random tokens in the delay pattern, the same for both rows. [2, K, P]"""
     torch.manual_seed(1)
-    codes = torch.randint(0, START, (1, lm.n_q, STEPS))
-    laid_out, _, _ = lm.pattern_provider.get_pattern(STEPS).build_pattern_sequence(codes, lm.special_token_id)
-    return laid_out.expand(2, -1, -1)
+    return laid_out(lm, torch.randint(0, START, (1, lm.n_q, STEPS))).expand(2, -1, -1)
 
 
 @torch.no_grad()
 @pytest.mark.parametrize("prompt", PROMPTS)
-@pytest.mark.parametrize("kind", ["mono", "stereo"])
-def test_guided_logits_equal_audiocrafts_own_streaming_over_prefill_and_steps(kind, prompt, request):
-    lm, ours = both(request.getfixturevalue(kind))
-    tokens, given = sequence(lm), conditions(lm, prompt)
-    passage = Passage(memory(ours, prompt), cache=ours.decoder.new_cache(2, tokens.shape[2]))
+def test_guided_logits_equal_audiocrafts_whole_and_over_prefill_and_cached_steps(exported, prompt):
+    lm, ours = exported.lm, load(exported.folder)
+    tokens, given, text = sequence(lm), conditions(lm, prompt), memory(ours, prompt)
+    expected = lm(tokens, [], given)
+    assert (ours.decoder(tokens, Passage(text)) - expected).abs().max() <= 1e-4
+    assert expected.std() > 0.1
+    assert (expected[0] - expected[1]).abs().max() > 0.1, "the words matter"
+    passage = Passage(text, cache=ours.decoder.new_cache(2, tokens.shape[2]))
     edges = [0, *range(16, tokens.shape[2] + 1)]
     with lm.streaming():
         for first, last in zip(edges, edges[1:], strict=False):
             part = tokens[:, :, first:last]
             theirs, found = lm(part, [], given), ours.decoder(part, passage)
             assert (found - theirs).abs().max() <= 1e-4, (first, last)
+            assert (found - expected[:, :, first:last]).abs().max() <= 1e-4, (first, last)
             guided = theirs[1] + (theirs[0] - theirs[1]) * 3.0
             assert (guide(found.flip(0), Sampling(guidance=3.0)) - guided).abs().max() <= 1e-4, (first, last)
-            assert (theirs[0] - theirs[1]).abs().max() > 0.1  # the words matter
 
 
 @torch.no_grad()
 def test_a_file_with_torchs_own_attention_inside_gives_the_same_logits(plain):
-    lm, ours = both(plain)
+    lm, ours = plain.lm, load(plain.folder)
     tokens = sequence(lm)
     assert any(".mha." in name for name in lm.state_dict())
     theirs = lm(tokens, [], conditions(lm, PROMPTS[1]))
@@ -77,23 +78,42 @@ def test_a_file_with_torchs_own_attention_inside_gives_the_same_logits(plain):
 
 
 @pytest.mark.parametrize("guidance", [1.0, 3.0])
-def test_greedy_tokens_in_stereo_are_audiocrafts_for_250_steps(stereo, guidance):
-    from audiocraft.modules.conditioners import ConditioningAttributes
+def test_greedy_tokens_are_audiocrafts_for_250_steps(exported, guidance):
+    from audiocraft.models import MusicGen
 
-    model = load_model(str(stereo.folder), device="cpu", dtype="fp32")
-    sampling = Sampling(guidance=guidance, temperature=0)
-    ((_, ours),) = model.generate([CueRequest(PROMPTS[0], Timeline(Fraction(5), Fraction(50)), None, 0, sampling)])
-    attributes = [ConditioningAttributes(text={"description": PROMPTS[0]})]
-    theirs = stereo.lm.generate(None, attributes, max_gen_len=250, use_sampling=False, cfg_coef=guidance)
-    assert ours.shape == (8, 250) and len(np.unique(ours)) > 10
-    assert ours.tolist() == theirs[0].tolist()
+    reference = MusicGen("reference", exported.codec, exported.lm, max_duration=30)
+    reference.set_generation_params(use_sampling=False, duration=5, cfg_coef=guidance)
+    _, expected = reference.generate(PROMPTS[:1], return_tokens=True)
+    model = load_model(str(exported.folder), device="cpu", dtype="fp32")
+    timeline = model.codec.timeline(Fraction(5), None)
+    request = CueRequest(PROMPTS[0], timeline, None, 0, Sampling(guidance=guidance, temperature=0))
+    ((_, tokens),) = model.generate([request])
+    assert tokens.shape == (exported.lm.n_q, 250) and len(np.unique(tokens)) > 10
+    assert tokens.tolist() == expected[0].tolist()
 
 
-def test_the_delay_pattern_equals_audiocrafts():
-    from audiocraft.modules.codebooks_patterns import DelayedPatternProvider
+def test_the_codecs_sound_equals_audiocrafts(exported):
+    model = load_model(str(exported.folder), device="cpu")
+    tokens = np.random.default_rng(0).integers(0, START, (model.codec.num_streams, 50))
+    rendering = model.codec.decode(tokens, model.codec.timeline(Fraction(1), None))
+    sides = [tokens[0::2], tokens[1::2]] if model.codec.num_streams == 8 else [tokens, tokens]
+    with torch.no_grad():
+        expected = [exported.codec.decode(torch.from_numpy(side)[None])[0, 0].numpy() for side in sides]
+    assert rendering.audio.shape == (2, 32_000) and np.abs(np.stack(expected)).max() > 1e-3
+    assert np.abs(rendering.audio - np.stack(expected)).max() <= 1e-5
 
-    for num_steps in (4, 7, 50):
-        codes = torch.randint(0, START, (2, 4, num_steps))
-        theirs, _, _ = DelayedPatternProvider(4).get_pattern(num_steps).build_pattern_sequence(codes, START)
-        assert torch.equal(apply_delay(codes, START), theirs)
-        assert torch.equal(remove_delay(theirs, num_steps), codes)
+
+@pytest.mark.parametrize("num_steps", [4, 7, 50])
+def test_the_delay_pattern_equals_audiocrafts(exported, num_steps):
+    lm, delays = exported.lm, load(exported.folder).decoder.config.delays
+    assert list(delays) == list(lm.pattern_provider.delays)
+    codes = torch.randint(0, START, (2, lm.n_q, num_steps))
+    assert torch.equal(apply_delay(codes, START, delays), laid_out(lm, codes))
+    assert torch.equal(remove_delay(laid_out(lm, codes), num_steps, delays), codes)
+
+
+def test_settings_as_omegaconfs_own_objects_load_the_same_model(mono, tmp_path):
+    folder = shutil.copytree(mono.folder, tmp_path / "objects")
+    change_package(folder / LM_FILE, lambda package: package.update({"xp.cfg": mono.lm.cfg}))
+    found, expected = load(folder).decoder.state_dict(), load(mono.folder).decoder.state_dict()
+    assert found.keys() == expected.keys() and all(torch.equal(found[name], expected[name]) for name in expected)

@@ -1,39 +1,52 @@
-"""Writes a transformers MusicGen as audiocraft would have: names, fused matrices, settings in YAML, two torch files."""
+"""audiocraft's two torch files, written as its export writes them: the settings in YAML, the tensors' names, the rest.
+
+The settings have the keys and the nesting of the published models; only the sizes are small. Models come from
+audiocraft itself where it is installed, and otherwise from transformers, whose tensors get audiocraft's names here.
+"""
 
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 from torch import Tensor
 
+from expotion_cli.music.checkpoint import Checkpoint, load_checkpoint
+
+LM_FILE, CODEC_FILE = "state_dict.bin", "compression_state_dict.bin"
 LM_SETTINGS = """
 device: cuda
-sample_rate: 800
-channels: {sides}
-lm_model: transformer_lm
+dtype: float32
+autocast: true
+sample_rate: 32000
+channels: 1
+solver: musicgen
+compression_model_checkpoint: //sig/5091833e
 compression_model_n_q: 4
 interleave_stereo_codebooks:
-  use: {stereo}
+  use: false
   per_timestep: false
+lm_model: transformer_lm
 codebooks_pattern:
   modeling: delay
   delay:
-    delays: {delays}
+    delays: [0, 1, 2, 3]
     flatten_first: 0
     empty_initial: 0
   unroll:
     flattening: [0, 1, 2, 3]
 transformer_lm:
-  dim: {dim}
+  dim: 32
   num_heads: 4
   num_layers: 3
-  hidden_scale: 2
-  n_q: {codebooks}
+  hidden_scale: 4
+  n_q: 4
   card: 64
-  dropout: 0.0
+  dropout: 0.1
   emb_lr: null
   activation: gelu
   norm_first: true
@@ -49,12 +62,24 @@ transformer_lm:
   positional_embedding: sin
   xpos: false
   checkpointing: none
+  weight_init: gaussian
+  depthwise_init: current
+  zero_bias_init: true
   norm: layer_norm
-  cross_attention: false
+  cross_attention: true
   qk_layer_norm: false
   qk_layer_norm_cross: false
   attention_dropout: null
   kv_repeat: 1
+  two_step_cfg: false
+classifier_free_guidance:
+  training_dropout: 0.3
+  inference_coef: 3.0
+attribute_dropout:
+  args:
+    active_on_eval: false
+  text: {}
+  wav: {}
 fuser:
   cross_attention_pos_emb: false
   cross_attention_pos_emb_scale: 1
@@ -70,9 +95,12 @@ conditioners:
       finetune: false
       word_dropout: 0.3
       normalize_text: false
+dataset:
+  segment_duration: 30
 """
 CODEC_SETTINGS = """
-sample_rate: 800
+device: cuda
+sample_rate: 32000
 channels: 1
 compression_model: encodec
 encodec:
@@ -88,19 +116,19 @@ seanet:
   causal: ${encodec.causal}
   n_filters: 4
   n_residual_layers: 1
-  ratios: [4, 4]
+  ratios: [8, 5, 4, 4]
   activation: ELU
   activation_params: {alpha: 1.0}
   norm: weight_norm
   norm_params: {}
-  kernel_size: 3
+  kernel_size: 7
   residual_kernel_size: 3
-  last_kernel_size: 3
+  last_kernel_size: 7
   dilation_base: 2
-  pad_mode: reflect
-  true_skip: false
+  pad_mode: constant
+  true_skip: true
   compress: 2
-  lstm: 1
+  lstm: 2
   disable_norm_outer_blocks: 0
   decoder:
     trim_right_ratio: 1.0
@@ -108,10 +136,15 @@ seanet:
     final_activation_params: null
   encoder: {}
 rvq:
-  n_q: 6
+  n_q: 4
   q_dropout: false
   bins: 64
   decay: 0.99
+  kmeans_init: true
+  kmeans_iters: 50
+  threshold_ema_dead_code: 2
+  orthogonal_reg_weight: 0.0
+  orthogonal_reg_active_codes_only: false
 """
 _LAYER = {
     "self_attn.in_proj_weight": ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
@@ -162,38 +195,105 @@ def codec_state(encodec: Any) -> dict[str, Tensor]:
     return state
 
 
-def lm_settings(model: Any, extra: str = "") -> str:
-    """`xp.cfg` of the language model."""
+def edited(settings: str, changes: Mapping[str, Any]) -> str:
+    """Settings with other values; keys are dotted, and only the last part of one may be new."""
+    values = yaml.safe_load(settings)
+    for key, value in changes.items():
+        *owners, last = key.split(".")
+        owner = values
+        for name in owners:
+            owner = owner[name]
+        owner[last] = value
+    return yaml.safe_dump(values, sort_keys=False)
+
+
+def for_sides(sides: int) -> dict[str, Any]:
+    """What the language model's settings say of mono (1) or stereo (2)."""
+    return {
+        "channels": sides,
+        "interleave_stereo_codebooks.use": sides == 2,
+        "codebooks_pattern.delay.delays": [k // sides for k in range(4 * sides)],
+        "transformer_lm.n_q": 4 * sides,
+    }
+
+
+def lm_settings(model: Any, changes: Mapping[str, Any] | None = None) -> str:
+    """`xp.cfg` of a transformers MusicGen's language model."""
     config = model.config.decoder
-    sides = config.audio_channels
-    return extra + LM_SETTINGS.format(
-        sides=sides,
-        stereo=str(sides == 2).lower(),
-        delays=[k // sides for k in range(config.num_codebooks)],
-        codebooks=config.num_codebooks,
-        dim=config.hidden_size,
-    )
+    assert config.num_codebooks == 4 * config.audio_channels
+    sizes = {
+        "sample_rate": model.config.audio_encoder.sampling_rate,
+        "transformer_lm.dim": config.hidden_size,
+        "transformer_lm.num_heads": config.num_attention_heads,
+        "transformer_lm.num_layers": config.num_hidden_layers,
+        "transformer_lm.hidden_scale": config.ffn_dim // config.hidden_size,
+        "transformer_lm.card": config.vocab_size,
+    }
+    return edited(LM_SETTINGS, for_sides(config.audio_channels) | sizes | dict(changes or {}))
 
 
-def save_t5(model: Any, tokenizer: Path, folder: Path) -> Path:
+def codec_settings(encodec: Any, changes: Mapping[str, Any] | None = None) -> str:
+    """`xp.cfg` of a transformers EnCodec."""
+    config = encodec.config
+    sizes = {
+        "sample_rate": config.sampling_rate,
+        "seanet.dimension": config.hidden_size,
+        "seanet.n_filters": config.num_filters,
+        "seanet.ratios": list(config.upsampling_ratios),
+        "seanet.kernel_size": config.kernel_size,
+        "seanet.residual_kernel_size": config.residual_kernel_size,
+        "seanet.last_kernel_size": config.last_kernel_size,
+        "seanet.pad_mode": config.pad_mode,
+        "seanet.true_skip": not config.use_conv_shortcut,
+        "seanet.lstm": config.num_lstm_layers,
+        "rvq.n_q": len(encodec.quantizer.layers),
+        "rvq.bins": config.codebook_size,
+    }
+    return edited(CODEC_SETTINGS, sizes | dict(changes or {}))
+
+
+def save_package(path: Path, state: dict[str, Tensor], settings: str) -> None:
+    """One file as `audiocraft.utils.export` writes it."""
+    torch.save({"best_state": state, "xp.cfg": settings, "version": "1.3.0", "exported": True}, path)
+
+
+def change_package(path: Path, edit: Callable[[dict[str, Any]], Any]) -> None:
+    """Save a file again after an edit."""
+    package = torch.load(path, weights_only=True)
+    edit(package)
+    torch.save(package, path)
+
+
+def save_t5(encoder: Any, folder: Path) -> None:
     """The text encoder as a whole T5 is published: with a decoder, which MusicGen does not use."""
     from safetensors.torch import load_file, save_file
 
-    model.text_encoder.save_pretrained(folder)
+    encoder.save_pretrained(folder)
     tensors = load_file(folder / "model.safetensors")
     tensors["decoder.block.0.layer.0.SelfAttention.q.weight"] = torch.zeros(3, 3)
     save_file(tensors, folder / "model.safetensors", {"format": "pt"})
-    shutil.copy(tokenizer, folder / "tokenizer.json")
-    return folder
 
 
-def save_audiocraft(model: Any, tokenizer: Path, folder: Path, settings: Any = None) -> Path:
-    """The folder a user has: two files of audiocraft's, and T5 beside them."""
+def save_audiocraft(model: Any, tokenizer: Path, folder: Path) -> Path:
+    """The folder a user has, from a transformers MusicGen: two files of audiocraft's, and T5 beside them."""
     folder.mkdir(parents=True, exist_ok=True)
-    facts = {"version": "1.0.0", "exported": True}
-    lm = {"best_state": lm_state(model), "xp.cfg": settings or lm_settings(model), **facts}
-    torch.save(lm, folder / "state_dict.bin")
-    codec = {"best_state": codec_state(model.audio_encoder), "xp.cfg": CODEC_SETTINGS, **facts}
-    torch.save(codec, folder / "compression_state_dict.bin")
-    save_t5(model, tokenizer, folder / "t5-base")
+    save_package(folder / LM_FILE, lm_state(model), lm_settings(model))
+    save_package(folder / CODEC_FILE, codec_state(model.audio_encoder), codec_settings(model.audio_encoder))
+    save_t5(model.text_encoder, folder / "t5-base")
+    shutil.copy(tokenizer, folder / "t5-base" / "tokenizer.json")
     return folder
+
+
+def load(path: Path) -> Checkpoint:
+    """What this project makes of a folder, or of the language model's file in it."""
+    return load_checkpoint(path, device=torch.device("cpu"), dtype=torch.float32)
+
+
+class Runs:
+    """Unpickled by an ordinary reader, it calls a function."""
+
+    def __init__(self, function: Callable, *arguments: Any):
+        self.called = (function, arguments)
+
+    def __reduce__(self):
+        return self.called

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from audiocraft_files import save_audiocraft
 
 from expotion_cli.music.notes import QUALITIES, VOICE_INDEX, Event, chord_value, events_to_tokens
 
@@ -104,6 +106,18 @@ def save() -> Callable[..., Path]:
 @pytest.fixture(scope="session")
 def tiny_folder(tiny, tmp_path_factory) -> Path:
     return save_folder(tiny, tmp_path_factory.mktemp("tiny") / "musicgen")
+
+
+@pytest.fixture(scope="session")
+def audiocraft_folder(tiny, tiny_folder, tmp_path_factory) -> Path:
+    """The same model in audiocraft's files."""
+    return save_audiocraft(tiny, tiny_folder / "tokenizer.json", tmp_path_factory.mktemp("audiocraft") / "model")
+
+
+@pytest.fixture
+def own_copy(audiocraft_folder, tmp_path) -> Path:
+    """`audiocraft_folder`, for a test to change."""
+    return Path(shutil.copytree(audiocraft_folder, tmp_path / "own"))
 
 
 PROGRESSION = ((0, "maj"), (9, "min"), (5, "maj"), (7, "dom7"))
