@@ -64,7 +64,9 @@ def record(
         if as_json:
             say_json({"exit_code": code, "failed": [error_record(problem) for problem in problems]})
         return code
-    made = recording.record(found, to, wanted, lambda: _load(**options), on_stage=_teller(quiet))
+    made = recording.record(
+        found, to, wanted, lambda: _load(**options), on_stage=_teller(quiet), on_note=None if quiet else say_aside
+    )
     files = [each for clip in made.clips for each in (clip.tokens, clip.sound)]
     num_bytes = sum((to / record.file).stat().st_size for record in files)
     if as_json:

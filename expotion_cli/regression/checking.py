@@ -23,6 +23,7 @@ from expotion_cli.regression.rendering import (
     TimeLimit,
     machine_facts,
     render,
+    run_notes,
     settings_of,
 )
 
@@ -158,6 +159,7 @@ def check(
     made: list[Rendered] = []
     if clips:
         model = load(**arguments)
+        notes = (*notes, *run_notes(model, recipe))
         differing = _machine_differences(reference.machine, machine_facts(model))
         if mode == AUTO:
             mode = PERCEPTUAL if any(key not in NOT_OF_THE_MACHINE for key in differing) else EXACT

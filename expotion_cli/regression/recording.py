@@ -32,6 +32,7 @@ from expotion_cli.regression.rendering import (
     recipe_from,
     refuse_equal_names,
     render,
+    run_notes,
     settings_of,
 )
 
@@ -86,6 +87,7 @@ def record(
     load: Callable[[], Model],
     *,
     on_stage: Callable[[str, str], None] | None = None,
+    on_note: Callable[[str], None] | None = None,
 ) -> Reference:
     """Render clips and write them as the reference of later checks, replacing what was recorded there.
 
@@ -98,6 +100,7 @@ def record(
         wanted: recipe, flags and model.
         load: gives the model that `wanted` names; called once.
         on_stage: told (clip name, stage) as each begins.
+        on_note: told what is worth saying once.
 
     Raises:
         ClipError: a clip can't be rendered.
@@ -110,6 +113,8 @@ def record(
     refuse_equal_names(clips)
     old = read_reference(folder) if (folder / MANIFEST).is_file() else None
     model = load()
+    for note in run_notes(model, recipe) if on_note is not None else ():
+        on_note(note)
     check_writable(folder)
     made: list[Rendered] = []
     for _, outcome in render(clips, recipe, model, limit=TimeLimit(None), on_stage=on_stage):

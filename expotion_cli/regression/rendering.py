@@ -142,8 +142,7 @@ def render(
         EnvironmentProblem: this machine lacks something that all clips need.
     """
     limit, tell = limit or TimeLimit(None), on_stage or (lambda name, stage: None)
-    choice = choose_streams(recipe.streams.use)
-    run_notes = (*choice.notes, *unheard_streams(model, choice, recipe))
+    choice, common = choose_streams(recipe.streams.use), run_notes(model, recipe)
     for start in range(0, len(clips), GROUP):
         waiting: list[tuple[int, scoring.Seen, CueRequest, Any]] = []
         for index in range(start, min(start + GROUP, len(clips))):
@@ -175,11 +174,17 @@ def render(
             index, seen, request, tempo = waiting[number]
             tell(clips[index].name, "render")
             outcome: Rendered | ExpotionError
-            notes = (*run_notes, *seen.notes, *unseen_in_clip(model, choice, seen.streams))
+            notes = (*common, *seen.notes, *unseen_in_clip(model, choice, seen.streams))
             with _guard(clips[index]) as failure:
                 limit.check()
                 outcome = _finish(clips[index], recipe, model, seen, request, tempo, tokens, notes)
             yield index, failure[0] if failure else outcome
+
+
+def run_notes(model: Model, recipe: Recipe) -> tuple[str, ...]:
+    """What holds for all clips: encoders that can't run, and what the adapter reads but does not get."""
+    choice = choose_streams(recipe.streams.use)
+    return (*choice.notes, *unheard_streams(model, choice, recipe))
 
 
 def _finish(
