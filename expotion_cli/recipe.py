@@ -196,9 +196,7 @@ class Recipe:
     @property
     def digest(self) -> str:
         """sha256 (hex) over `fields`, the prompt and the seed policy."""
-        return digest_of(
-            {"format": DIGEST_FORMAT, "prompt": self.prompt, "seed": self.generate.seed, **self.fields()}
-        )
+        return digest_of({"format": DIGEST_FORMAT, "prompt": self.prompt, "seed": self.generate.seed, **self.fields()})
 
     def seed_for(self, content_digest: str) -> int:
         """The seed of a clip with this content: the recipe's one seed, or one drawn from the content itself."""

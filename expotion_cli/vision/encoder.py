@@ -129,4 +129,3 @@ def encoder_class(name: str) -> type:
         raise UnknownNameError(f"There is no encoder {name!r}.", remedy=f"Known encoders: {', '.join(REGISTRY)}.")
     module, _, attribute = REGISTRY[name].partition(":")
     return getattr(importlib.import_module(module), attribute)
-

@@ -38,9 +38,7 @@ def runs(flags: np.ndarray) -> list[tuple[int, int]]:
     return list(zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True))
 
 
-def rows_from_pictures(
-    times_s: np.ndarray, found: np.ndarray, raw: np.ndarray, num_rows: int, rate_hz: float
-) -> Rows:
+def rows_from_pictures(times_s: np.ndarray, found: np.ndarray, raw: np.ndarray, num_rows: int, rate_hz: float) -> Rows:
     """Put what was found on the pictures onto the stream's rows.
 
     Each picture counts at its own time stamp, so clips of 15, 29.97 or a varying number of pictures a second all

@@ -49,8 +49,17 @@ def test_each_kind_of_voice_has_the_tokens_its_values_need():
 @pytest.mark.parametrize(
     ("voice", "value", "velocity"),
     [
-        ("melody", 47, 0), ("melody", 96, 0), ("melody", 60, 4), ("melody", 60, -1), ("drums", 0, 0), ("drums", 32, 0),
-        ("harmony", 96, 0), ("harmony", 0, 2), ("dynamics", 8, 0), ("dynamics", 0, 1), ("bass", 23, 0),
+        ("melody", 47, 0),
+        ("melody", 96, 0),
+        ("melody", 60, 4),
+        ("melody", 60, -1),
+        ("drums", 0, 0),
+        ("drums", 32, 0),
+        ("harmony", 96, 0),
+        ("harmony", 0, 2),
+        ("dynamics", 8, 0),
+        ("dynamics", 0, 1),
+        ("bass", 23, 0),
     ],
 )
 def test_what_a_voice_cannot_say_is_refused_by_name(voice, value, velocity):

@@ -31,8 +31,13 @@ TINY = MiniSettings(
     adapter={"num_layers": 1, "rank": 4, "window_steps": 96},
     pretrain={"batch": 2, "text_dropout": 0.1, "optimizer": OPTIMIZER, "loop": LOOP},
     adapt={
-        "batch": 2, "warm_up_steps": 10, "text_dropout": 0.1, "drop_all": 0.1, "drop_each": 0.2,
-        "optimizer": OPTIMIZER, "loop": LOOP,
+        "batch": 2,
+        "warm_up_steps": 10,
+        "text_dropout": 0.1,
+        "drop_all": 0.1,
+        "drop_each": 0.2,
+        "optimizer": OPTIMIZER,
+        "loop": LOOP,
     },
 )
 
