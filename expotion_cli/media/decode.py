@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -12,15 +12,8 @@ import av
 import numpy as np
 
 from expotion_cli.errors import DecodeError
-from expotion_cli.media.probe import (
-    ClipInfo,
-    Orientation,
-    has_no_display_times,
-    open_container,
-    picture_stream,
-    probe,
-    stored_size,
-)
+from expotion_cli.media.pictures import Painter, View
+from expotion_cli.media.probe import ClipInfo, has_no_display_times, open_container, picture_stream, probe
 from expotion_cli.timing import exact, num_rows, num_samples
 
 STEREO = 2
@@ -33,19 +26,36 @@ class Frame:
 
     Attributes:
         time_s: seconds since the first picture appeared.
-        rgb: [height, width, 3] uint8, contiguous.
+        rgb: uint8 [height, width, 3], contiguous; [height, width] where a view asked for grey.
     """
 
     time_s: float
     rgb: np.ndarray
 
 
+@dataclass
+class Damage:
+    """What could not be decoded, filled while frames are read.
+
+    Attributes:
+        skipped: pictures left out because they are broken.
+        first_s: about where the first one stood, in seconds.
+    """
+
+    skipped: int = 0
+    first_s: float | None = None
+
+    def add(self, time_s: float) -> None:
+        """Note one picture."""
+        self.skipped += 1
+        if self.first_s is None:
+            self.first_s = time_s
+
+
 def iter_frames(
     clip: str | Path | ClipInfo, *, rate_hz: float | Fraction | None = None, max_side: int | None = None
 ) -> Iterator[Frame]:
-    """Decode a clip's picture in one pass.
-
-    Frames are chosen by their time stamps, so a variable rate does no harm; one decoded frame is held at a time.
+    """Decode a clip's picture in one pass; `iter_views` with a single view.
 
     Args:
         clip: a file, or what `probe` found out about it.
@@ -57,44 +67,99 @@ def iter_frames(
         ProbeError: the clip can't be opened.
         DecodeError: none of its pictures can be decoded.
     """
+    view = View(rate_hz=None if rate_hz is None else exact(rate_hz), max_side=max_side)
+    for _, frame in iter_views(clip, (view,)):
+        yield frame
+
+
+def iter_views(
+    clip: str | Path | ClipInfo, views: Sequence[View], *, damage: Damage | None = None
+) -> Iterator[tuple[int, Frame]]:
+    """Decode a clip's picture once for several views of it.
+
+    Frames are chosen by their time stamps, so a variable rate does no harm. Of each view one picture is held at a
+    time, and none is made twice. Interlaced frames give one field.
+
+    Args:
+        clip: a file, or what `probe` found out about it.
+        views: what is wanted.
+        damage: gets to know of pictures that could not be decoded.
+
+    Yields:
+        Number of a view and its next frame; the times of each view rise.
+
+    Raises:
+        ProbeError: the clip can't be opened.
+        DecodeError: none of its pictures can be decoded.
+    """
     info = clip if isinstance(clip, ClipInfo) else probe(clip)
     with open_container(info.path) as container:
         stream = picture_stream(container, info.path)
-        painter = _Painter(stream, max_side)
-        pictures = _pictures(container, stream, info)
-        if rate_hz is None:
-            for time, picture in pictures:
-                yield Frame(float(time), painter.paint(picture))
-        else:
-            yield from _on_grid(pictures, painter, info, exact(rate_hz))
+        schedules = [_Schedule(number, view, info) for number, view in enumerate(views)]
+        painters = [Painter(stream, view) for view in views]
+        shown: _Shown | None = None
+        for time, picture in _pictures(container, stream, info, damage or Damage()):
+            for schedule in schedules:
+                yield from schedule.until(time, shown)
+            shown = _Shown(picture, painters)
+            for schedule in schedules:
+                yield from schedule.at(time, shown)
+            if all(schedule.done for schedule in schedules):
+                return
+        for schedule in schedules:
+            yield from schedule.until(info.duration, shown)
 
 
-def _on_grid(
-    pictures: Iterator[tuple[Fraction, av.VideoFrame]], painter: _Painter, info: ClipInfo, rate_hz: Fraction
-) -> Iterator[Frame]:
-    rows = num_rows(info.duration, rate_hz)
-    row = 0
-    shown: av.VideoFrame | None = None
-    painted: np.ndarray | None = None
-    for time, picture in pictures:
-        if shown is not None:
-            while row < rows and row / rate_hz < time:
-                painted = painter.paint(shown) if painted is None else painted
-                yield Frame(float(row / rate_hz), painted)
-                row += 1
-        shown, painted = picture, None
-        if row == rows:
+class _Shown:
+    """The picture on the screen, painted for each view when first asked for."""
+
+    def __init__(self, picture: av.VideoFrame, painters: Sequence[Painter]):
+        self._picture, self._painters = picture, painters
+        self._painted: dict[int, np.ndarray] = {}
+
+    def view(self, number: int) -> np.ndarray:
+        if number not in self._painted:
+            self._painted[number] = self._painters[number].paint(self._picture)
+        return self._painted[number]
+
+
+class _Schedule:
+    """When a view wants a picture."""
+
+    def __init__(self, number: int, view: View, info: ClipInfo):
+        self.number, self.view = number, view
+        self._rows = num_rows(info.duration, view.rate_hz) if view.rate_hz is not None else None
+        self._row = 0
+        self._last: Fraction | None = None
+
+    @property
+    def done(self) -> bool:
+        """Whether nothing more is wanted."""
+        return self._rows is not None and self._row == self._rows
+
+    def until(self, time: Fraction, shown: _Shown | None) -> Iterator[tuple[int, Frame]]:
+        """Rows of the grid before the next picture: the one on the screen, again and again."""
+        if shown is None or self._rows is None:
             return
-    if shown is not None:
-        painted = painter.paint(shown)
-        for i in range(row, rows):  # the last picture stays on until the clip's end
-            yield Frame(float(i / rate_hz), painted)
+        while self._row < self._rows and self._row / self.view.rate_hz < time:
+            yield self.number, Frame(float(self._row / self.view.rate_hz), shown.view(self.number))
+            self._row += 1
+
+    def at(self, time: Fraction, shown: _Shown) -> Iterator[tuple[int, Frame]]:
+        """A new picture, for a view that follows the clip's own times."""
+        if self._rows is not None:
+            return
+        fastest = self.view.max_rate_hz
+        if fastest is not None and self._last is not None and (time - self._last) * fastest < 1:
+            return
+        self._last = time
+        yield self.number, Frame(float(time), shown.view(self.number))
 
 
 def _pictures(
-    container: av.container.InputContainer, stream: av.video.stream.VideoStream, info: ClipInfo
+    container: av.container.InputContainer, stream: av.video.stream.VideoStream, info: ClipInfo, damage: Damage
 ) -> Iterator[tuple[Fraction, av.VideoFrame]]:
-    """Decoded frames with their times, skipping what is damaged."""
+    """Decoded frames with their times, without what is damaged."""
     stream.thread_type = "AUTO"
     time = None
     # without display times the n-th picture shown has the n-th time stamp of all, for frames leave in display order
@@ -105,6 +170,7 @@ def _pictures(
         try:
             frames = packet.decode()
         except av.error.FFmpegError:
+            damage.add(float(time or 0))
             continue
         for frame in frames:
             if waiting:
@@ -113,34 +179,15 @@ def _pictures(
                 stamp = frame.pts * frame.time_base - info.start
             else:
                 stamp = Fraction(0) if time is None else time + 1 / info.fps
-            if time is None or stamp > time:
-                time = stamp
-                yield max(stamp, Fraction(0)), frame
+            if time is not None and stamp <= time:
+                continue
+            if frame.is_corrupt and time is not None:
+                damage.add(float(stamp))  # what is on the screen stays there
+                continue
+            time = stamp
+            yield max(stamp, Fraction(0)), frame
     if time is None:
         raise DecodeError("none of its pictures can be decoded.", path=info.path, remedy="Convert or repair it first.")
-
-
-class _Painter:
-    """Turns decoded frames into upright RGB pictures of one size."""
-
-    def __init__(self, stream: av.video.stream.VideoStream, max_side: int | None):
-        self._stream = stream
-        self._max_side = max_side
-        self._reformatter = av.video.reformatter.VideoReformatter()
-        self._orientation: Orientation | None = None
-
-    def paint(self, frame: av.VideoFrame) -> np.ndarray:
-        """The frame as [height, width, 3] uint8."""
-        if self._orientation is None:
-            self._orientation = Orientation.of(frame)
-        width, height = stored_size(frame, self._stream)
-        interpolation = "BICUBIC"
-        if self._max_side is not None and max(width, height) > self._max_side:
-            scale = self._max_side / max(width, height)
-            width, height = max(1, round(width * scale)), max(1, round(height * scale))
-            interpolation = "AREA"  # averages what it drops, so fine texture doesn't flicker between frames
-        picture = self._reformatter.reformat(frame, width, height, "rgb24", interpolation=interpolation, threads=1)
-        return self._orientation.apply(picture.to_ndarray())
 
 
 def read_audio(clip: str | Path | ClipInfo, sample_rate: int = 48000) -> np.ndarray:

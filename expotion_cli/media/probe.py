@@ -118,10 +118,14 @@ class Orientation:
             return 270 if self.flip_y else 90
         return 180 if self.flip_x else 0
 
+    def turned(self, size: tuple[int, int]) -> tuple[int, int]:
+        """Upright size of a stored one, and the other way round."""
+        return size[::-1] if self.transposed else size
+
     def apply(self, picture: np.ndarray) -> np.ndarray:
-        """Turn a stored picture [h, w, 3] upright; the result is contiguous."""
+        """Turn a stored picture [h, w, ...] upright; the result is contiguous."""
         if self.transposed:
-            picture = picture.transpose(1, 0, 2)
+            picture = picture.swapaxes(0, 1)
         if self.flip_x:
             picture = picture[:, ::-1]
         if self.flip_y:

@@ -19,7 +19,7 @@ import numpy as np
 from expotion_cli import storage
 from expotion_cli.vision.encoder import EmbeddingStream
 
-_FORMAT = "expotion-embedding-1"
+_FORMAT = "expotion-embedding-2"
 _SETTLED_NS = 2_000_000_000  # a file changed more recently than this may change again within one tick of its clock
 
 logger = logging.getLogger(__name__)
@@ -181,6 +181,7 @@ def _serialise(stream: EmbeddingStream) -> bytes:
         "digest": stream.digest,
         "rate_hz": repr(stream.rate_hz),
         "dims": json.dumps(stream.dims),
+        "skipped": str(stream.skipped),
         "checksum": _checksum(values, mask),
     }
     return save({"values": values, "mask": mask}, metadata=metadata)
@@ -211,4 +212,5 @@ def _read(path: Path) -> EmbeddingStream:
         encoder=metadata["encoder"],
         version=metadata["version"],
         digest=metadata["digest"],
+        skipped=int(metadata["skipped"]),
     )

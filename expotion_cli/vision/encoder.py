@@ -3,18 +3,31 @@
 from __future__ import annotations
 
 import importlib
-from dataclasses import dataclass
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import Protocol, runtime_checkable
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from expotion_cli.errors import UnknownNameError
+from expotion_cli.media.pictures import View
 
 RATE_HZ = 25.0
 """Rows a second of the embedded encoders' streams."""
 
-# Name -> "module:class". A further encoder (facenet, synchformer, raft) is one file and one line here.
+MAX_RATE_HZ = Fraction(31)
+"""Of clips with more than 30 pictures a second only so many are looked at."""
+
+COLOUR = View(max_side=640, max_rate_hz=MAX_RATE_HZ)
+"""Each new picture in colour, for encoders that find people."""
+
+THUMBNAIL = View(max_height=120, min_side=16, max_rate_hz=MAX_RATE_HZ, grey=True)
+"""Each new picture small and grey."""
+
+# Name -> "module:class". A further encoder is one file and one line here.
 REGISTRY: dict[str, str] = {
     "face": "expotion_cli.vision.face:FaceEncoder",
     "pose": "expotion_cli.vision.pose:PoseEncoder",
@@ -33,17 +46,15 @@ class Dim:
 
 @dataclass(frozen=True)
 class Picture:
-    """One decoded picture as the encoders get it.
+    """One decoded picture as an encoder gets it.
 
     Attributes:
         time_s: seconds on the picture's clock.
-        rgb: uint8 [H, W, 3], upright.
-        thumbnail: uint8 [h, w] grey, about 160 by 120.
+        pixels: uint8, upright: [H, W, 3] RGB, or [H, W] where the encoder's view is grey.
     """
 
     time_s: float
-    rgb: np.ndarray
-    thumbnail: np.ndarray
+    pixels: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -59,6 +70,7 @@ class EmbeddingStream:
         encoder: the encoder's name.
         version: the encoder's version.
         digest: hash of all that decided the values: clip content, encoder, version, weights, settings.
+        skipped: pictures of the clip that could not be decoded.
     """
 
     name: str
@@ -69,6 +81,7 @@ class EmbeddingStream:
     encoder: str
     version: str
     digest: str
+    skipped: int = 0
 
     def __post_init__(self) -> None:
         assert self.values.ndim == 2 and self.values.shape == (len(self.mask), len(self.dims)), self.values.shape
@@ -91,32 +104,90 @@ class EmbeddingStream:
         return float(self.mask.mean()) if len(self.mask) else 0.0
 
 
-@runtime_checkable
-class Encoder(Protocol):
+class Encoder(ABC):
     """Turns a clip's pictures into rows: `begin`, `feed` each picture in order, `finish`; then `close`.
 
-    `begin` may be called again after `finish`, for another clip; nothing is carried from clip to clip.
+    `begin` may be called again after `finish`, for another clip; nothing is carried from clip to clip. Making an
+    encoder costs nothing and needs no weights; `begin` does.
+
+    Attributes:
+        name: in `REGISTRY` and in recipes.
+        version: raised whenever the same clip comes to give other values.
+        rate_hz: rows a second.
+        dims: D names; numbers for embeddings whose dimensions have no meaning of their own.
+        view: which pictures it wants, and how large.
     """
 
     name: str
     version: str
     rate_hz: float
     dims: tuple[str, ...]
+    view: View
 
-    def identity(self) -> dict:
+    @property
+    def dim(self) -> int:
+        """D, the width of a row."""
+        return len(self.dims)
+
+    def unavailable(self) -> str | None:
+        """Why this encoder can't run on this machine and what to do about it, or None. Starts nothing heavy."""
+        return None
+
+    def identity(self) -> dict[str, Any]:
         """All that decides this encoder's values besides the clip: name, version, weights, settings (JSON-like)."""
+        return {"name": self.name, "version": self.version, "rate_hz": self.rate_hz}
 
+    @abstractmethod
     def begin(self) -> None:
-        """Start a clip. Raises MissingLibraryError where the encoder can't run on this machine."""
+        """Start a clip. Raises MissingLibraryError or WeightsError where the encoder can't run on this machine."""
 
+    @abstractmethod
     def feed(self, picture: Picture) -> None:
-        """Take the next picture; times rise."""
+        """Take the next picture of the view; times rise."""
 
+    @abstractmethod
     def finish(self, duration: Fraction) -> tuple[np.ndarray, np.ndarray]:
-        """End the clip: float32 [T_e, D] values and bool [T_e] mask."""
+        """End the clip of this length: float32 [T_e, D] values and bool [T_e] mask."""
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027 - most have nothing to release
         """Release what `begin` took, also in the middle of a clip."""
+
+    def encode(self, pictures: Iterable[Picture], duration: Fraction) -> np.ndarray:
+        """All pictures of a clip at once: [T_e, D] float32."""
+        try:
+            self.begin()
+            for picture in pictures:
+                self.feed(picture)
+            return self.finish(duration)[0]
+        finally:
+            self.close()
+
+
+@dataclass(frozen=True)
+class StreamSource:
+    """Where a stream comes from: an encoder with its settings, or a folder of rows computed elsewhere.
+
+    Attributes:
+        name: the stream's name; also the encoder's, if there is no folder.
+        settings: keyword arguments of the encoder.
+        folder: holds one file of rows a clip, named like the clip.
+        rate_hz: rows a second of those files.
+    """
+
+    name: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    folder: Path | None = None
+    rate_hz: float | None = None
+
+
+def make_encoder(source: str | StreamSource) -> Encoder:
+    """The encoder of a stream.
+
+    Raises:
+        UnknownNameError: there is none of that name.
+    """
+    source = StreamSource(source) if isinstance(source, str) else source
+    return encoder_class(source.name)(**source.settings)
 
 
 def encoder_class(name: str) -> type:

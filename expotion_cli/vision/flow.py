@@ -16,10 +16,9 @@ import numpy as np
 
 from expotion_cli.timing import exact, num_rows
 from expotion_cli.vision import signals
-from expotion_cli.vision.encoder import RATE_HZ, Dim, Picture
+from expotion_cli.vision.encoder import RATE_HZ, THUMBNAIL, Dim, Encoder, Picture
 
 GRID_ROWS, GRID_COLUMNS = 3, 4
-THUMBNAIL_HEIGHT = 120
 _FINE = 2  # accents are taken on a grid this many times finer
 NOISE = 0.01
 """Picture heights a second: what compression noise looks like; it is taken off every speed."""
@@ -46,12 +45,13 @@ FlowFunction = Callable[[np.ndarray, np.ndarray], np.ndarray]
 """(before, after) uint8 [h, w] -> float [h, w, 2]: by how many pixels each point moved right and down."""
 
 
-class FlowEncoder:
+class FlowEncoder(Encoder):
     """Encodes a clip's visible motion; see `DIMS`."""
 
     name = "flow"
-    version = "1"
+    version = "2"
     rate_hz = RATE_HZ
+    view = THUMBNAIL
     dims = tuple(dim.name for dim in DIMS)
 
     def __init__(self) -> None:
@@ -60,14 +60,9 @@ class FlowEncoder:
         self._times: list[float] = []
         self._fields: list[np.ndarray] = []
 
-    @staticmethod
-    def unavailable() -> str | None:
-        """Flow can be had everywhere."""
-        return None
-
     def identity(self) -> dict:
         """See `encoder.Encoder`."""
-        return {"name": self.name, "version": self.version, "rate_hz": self.rate_hz, "method": flow_method()}
+        return {**super().identity(), "method": flow_method()}
 
     def begin(self) -> None:
         """See `encoder.Encoder`."""
@@ -76,9 +71,9 @@ class FlowEncoder:
 
     def feed(self, picture: Picture) -> None:
         """See `encoder.Encoder`."""
-        if self._last is not None and self._last.thumbnail.shape == picture.thumbnail.shape:
+        if self._last is not None and self._last.pixels.shape == picture.pixels.shape:
             seconds = picture.time_s - self._last.time_s
-            flow = self._function(self._last.thumbnail, picture.thumbnail)
+            flow = self._function(self._last.pixels, picture.pixels)
             self._fields.append(summarise_flow(flow, seconds))
             self._times.append((picture.time_s + self._last.time_s) / 2)
         self._last = picture
@@ -189,21 +184,6 @@ def make_flow_function() -> FlowFunction:
         flow = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
         return lambda before, after: flow.calc(before, after, None)
     return lucas_kanade
-
-
-def thumbnail(rgb: np.ndarray) -> np.ndarray:
-    """uint8 [h, w], grey, about `THUMBNAIL_HEIGHT` high (or less), of a picture [H, W, 3]."""
-    height, width = rgb.shape[:2]
-    if flow_method() == "dis":
-        import cv2
-
-        scale = min(1.0, THUMBNAIL_HEIGHT / height)
-        size = (max(16, round(width * scale)), max(16, round(height * scale)))
-        return cv2.resize(cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY), size, interpolation=cv2.INTER_AREA)
-    factor = max(1, height // THUMBNAIL_HEIGHT)
-    rows, columns = height // factor, width // factor
-    blocks = rgb[: rows * factor, : columns * factor].reshape(rows, factor, columns, factor, 3)
-    return (blocks.mean(axis=(1, 3), dtype=np.float32) @ np.float32([0.299, 0.587, 0.114])).round().astype(np.uint8)
 
 
 def lucas_kanade(before: np.ndarray, after: np.ndarray, levels: int = 3, rounds: int = 3) -> np.ndarray:

@@ -20,7 +20,7 @@ import numpy as np
 from expotion_cli.errors import DecodeError, MissingLibraryError
 from expotion_cli.timing import exact, num_rows
 from expotion_cli.vision import worker as protocol
-from expotion_cli.vision.encoder import RATE_HZ, Picture
+from expotion_cli.vision.encoder import COLOUR, RATE_HZ, Encoder, Picture
 from expotion_cli.weights import find_manifest
 
 SYSTEM_LIBRARIES = {
@@ -136,9 +136,9 @@ class LandmarkWorker:
 
     def feed(self, picture: Picture) -> None:
         """Send a picture; waits while the queue is full."""
-        height, width = picture.rgb.shape[:2]
+        height, width = picture.pixels.shape[:2]
         header = protocol.FRAME.pack(round(picture.time_s * 1000), height, width)
-        self._queue.put((b"F" + header, np.ascontiguousarray(picture.rgb)))
+        self._queue.put((b"F" + header, np.ascontiguousarray(picture.pixels)))
 
     def finish(self) -> np.ndarray:
         """End the clip: float32 [N, columns], one row a picture (`worker.FACE_COLUMNS` or `POSE_COLUMNS`).
@@ -227,27 +227,24 @@ def release(worker: LandmarkWorker) -> None:
         _idle.setdefault(worker.kind, []).append(worker)
 
 
-class LandmarkEncoder:
+class LandmarkEncoder(Encoder):
     """What the encoders on MediaPipe's landmarks have in common; each adds its names and reads the landmarks."""
 
-    name: str
-    version: str
     rate_hz = RATE_HZ
+    view = COLOUR
 
     def __init__(self) -> None:
         self._worker: LandmarkWorker | None = None
         self._times: list[float] = []
         self._aspect = 1.0
 
-    @staticmethod
-    def unavailable() -> str | None:
-        """Why this encoder can't run on this machine, or None."""
+    def unavailable(self) -> str | None:
+        """See `encoder.Encoder`."""
         return missing_reason()
 
     def identity(self) -> dict:
         """See `encoder.Encoder`."""
-        weights = task_file(self.name)[1]
-        return {"name": self.name, "version": self.version, "rate_hz": self.rate_hz, "weights": weights}
+        return {**super().identity(), "weights": task_file(self.name)[1]}
 
     def begin(self) -> None:
         """See `encoder.Encoder`."""
@@ -258,7 +255,7 @@ class LandmarkEncoder:
 
     def feed(self, picture: Picture) -> None:
         """See `encoder.Encoder`."""
-        height, width = picture.rgb.shape[:2]
+        height, width = picture.pixels.shape[:2]
         self._aspect = width / height
         self._worker.feed(picture)
         self._times.append(picture.time_s)

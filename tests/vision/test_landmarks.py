@@ -10,7 +10,7 @@ from expotion_cli.errors import DecodeError, MissingLibraryError, WeightsError
 from expotion_cli.vision import landmarks, streams
 from expotion_cli.vision.encoder import Picture
 
-PICTURE = Picture(0.0, np.zeros((48, 64, 3), np.uint8), np.zeros((48, 64), np.uint8))
+PICTURE = Picture(0.0, np.zeros((48, 64, 3), np.uint8))
 
 
 @pytest.fixture
