@@ -162,8 +162,10 @@ def _pictures(
     """Decoded frames with their times, without what is damaged."""
     stream.thread_type = "AUTO"
     time = None
-    # without display times the n-th picture shown has the n-th time stamp of all, for frames leave in display order
-    waiting: deque[Fraction] | None = deque() if has_no_display_times(container) else None
+    # Without display times a frame has its packet's, or where packets are reordered the n-th picture shown has the n-th
+    # time stamp of all, for frames leave in display order.
+    untimed = has_no_display_times(container)
+    waiting: deque[Fraction] | None = deque() if untimed and stream.codec_context.has_b_frames else None
     for packet in container.demux(stream):
         if waiting is not None and packet.size:
             waiting.append(packet.dts * packet.time_base - info.start)
@@ -175,6 +177,8 @@ def _pictures(
         for frame in frames:
             if waiting:
                 stamp = waiting.popleft()
+            elif untimed and frame.dts is not None:
+                stamp = frame.dts * frame.time_base - info.start
             elif frame.pts is not None:
                 stamp = frame.pts * frame.time_base - info.start
             else:
