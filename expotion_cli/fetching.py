@@ -1,9 +1,11 @@
-"""Downloads the files a manifest lists from a model hub: only those, checked, resumable, and pinned by a lock.
+"""Downloads the files a manifest lists: only those, checked, resumable, and pinned by a lock.
 
-The hub's model API states the commit behind a revision and, for every file, its size with the sha256 (large files) or
-git's own sha1 (small ones). That answer is asked for once and kept as the lock; from then on every byte is held to it,
-or to the manifest where that states more. Half a file lies under a name of its own until all of it has arrived and its
-digest is right. The hub's client library neither goes on with a broken download in a later run nor compares digests.
+They come from a model hub or from addresses of their own. The hub's model API states the commit behind a revision and,
+for every file, its size with the sha256 (large files) or git's own sha1 (small ones). That answer is asked for once and
+kept as the lock; from then on every byte is held to it, or to the manifest where that states more. Of a file with an
+address of its own the manifest states what its publisher does (a sha256, the beginning of one, an md5), and the lock
+keeps the sha256 of what came first. Half a file lies under a name of its own until all of it has arrived and its digest
+is right. The hub's client library neither goes on with a broken download in a later run nor compares digests.
 """
 
 from __future__ import annotations
@@ -22,11 +24,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 from expotion_cli import __version__, storage
 from expotion_cli.errors import UsageError, WeightsError
-from expotion_cli.weights import LOCK_FILE, Lock, Manifest, Pin, is_commit, read_lock, write_lock
+from expotion_cli.weights import LOCK_FILE, Lock, Manifest, Pin, WeightFile, is_commit, read_lock, size_text, write_lock
 
 HUB = "https://huggingface.co"
 TIMEOUT_S = 30.0
@@ -48,9 +50,23 @@ def hub_address() -> str:
     Raises:
         UsageError: `HF_ENDPOINT` is no web address.
     """
-    address = (os.environ.get("HF_ENDPOINT") or HUB).rstrip("/")
-    if not address.startswith(("https://", "http://")):
-        raise UsageError(f"HF_ENDPOINT is {address!r}, which is no web address.", remedy=f"Unset it, or use {HUB}.")
+    return _mirror("HF_ENDPOINT", f"Unset it, or use {HUB}.") or HUB
+
+
+def file_address(manifest: Manifest, file: WeightFile) -> str:
+    """Where a file with an address of its own comes from: there, or `MODEL/FILE` under `EXPOTION_MIRROR`.
+
+    Raises:
+        UsageError: `EXPOTION_MIRROR` is no web address.
+    """
+    mirror = _mirror("EXPOTION_MIRROR", "Unset it, or name the place where a copy of the weights folder is served.")
+    return f"{mirror}/{manifest.name}/{quote(file.name)}" if mirror else file.pin.url
+
+
+def _mirror(variable: str, remedy: str) -> str:
+    address = os.environ.get(variable, "").rstrip("/")
+    if address and not address.startswith(("https://", "http://")):
+        raise UsageError(f"{variable} is {address!r}, which is no web address.", remedy=remedy)
     return address
 
 
@@ -60,19 +76,19 @@ def fetch(manifest: Manifest, *, on_progress: Progress | None = None) -> Lock:
     Files that are there and right are left alone, so a second run only checks. Nothing that is fetched is executed.
 
     Args:
-        manifest: of a model with a repository.
+        manifest: of a model that doesn't ship.
         on_progress: told how far each file is.
 
     Returns:
-        What is in the folder now: the commit and each file's sha256.
+        What is in the folder now: each file's sha256, and the commit if there is a repository.
 
     Raises:
-        WeightsError: no network, the hub refuses, a file's content is not what was stated, or it can't be written.
-        UsageError: `HF_ENDPOINT` is no web address.
+        WeightsError: no network, the server refuses, a file's content is not what was stated, or it can't be written.
+        UsageError: `HF_ENDPOINT` or `EXPOTION_MIRROR` is no web address.
     """
     from filelock import FileLock, Timeout
 
-    assert manifest.repo and manifest.folder is not None
+    assert not manifest.ships and manifest.folder is not None
     folder, tell = manifest.folder, on_progress or (lambda *_: None)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -89,23 +105,39 @@ def fetch(manifest: Manifest, *, on_progress: Progress | None = None) -> Lock:
 
 
 def _fetch(manifest: Manifest, folder: Path, tell: Progress) -> Lock:
-    names = [file.name for file in manifest.files]
+    lock = _hub_lock(manifest, folder) if manifest.repo else Lock()
+    pins = {file.name: lock.pins.get(file.name, file.pin) for file in manifest.files}
+    for file in sorted(manifest.files, key=lambda file: pins[file.name].num_bytes or 0):
+        pin = pins[file.name]
+        found = _read(file.path, pin) if pin.digest else None
+        if found is None:
+            address = f"{hub_address()}/{lock.repo}/resolve/{lock.revision}/{quote(file.name)}"
+            part_key = pin.digest[1] if pin.digest else ""
+            if not manifest.repo:
+                address = file_address(manifest, file)
+                pin, tag = _ask_address(address, manifest, file)
+                part_key = part_key or storage.digest_of([file.pin.url, pin.num_bytes, tag])
+                # Put there by hand, and its publisher states no digest: its size is all there is to compare.
+                found = None if pin.digest else _read(file.path, pin)
+            found = found or _download(manifest, address, file, pin, part_key, tell)
+        lock.pins[file.name] = found
+        assert found.num_bytes is not None
+        tell(file.name, found.num_bytes, found.num_bytes)
+        write_lock(folder, lock)
+    for rest in folder.rglob(f".*{PART_SUFFIX}"):
+        rest.unlink()  # of another commit
+    return lock
+
+
+def _hub_lock(manifest: Manifest, folder: Path) -> Lock:
+    """What the files of a repository must hold, by an earlier fetch or by the hub's word, held to the manifest."""
+    names = {file.name for file in manifest.files}
     lock = read_lock(folder, manifest.repo, manifest.revision)
-    if lock is None or not set(names) <= set(lock.pins):
+    if lock is None or not names <= set(lock.pins):
         lock = _ask_hub(manifest, lock.revision if lock else manifest.revision or "main")
     _compare(manifest, lock)
     # Written before the first byte arrives: a fetch that is broken off and taken up later keeps to the same commit.
     write_lock(folder, lock)
-    for name in sorted(names, key=lambda name: lock.pins[name].num_bytes):
-        pin, path = lock.pins[name], folder / name
-        if not _agrees(path, pin):
-            _download(manifest, lock, name, path, tell)
-        tell(name, pin.num_bytes, pin.num_bytes)
-        if pin.sha256 is None:
-            lock.pins[name] = Pin(pin.num_bytes, storage.digest_file(path))
-            write_lock(folder, lock)
-    for rest in folder.rglob(f".*{PART_SUFFIX}"):
-        rest.unlink()  # of another commit
     return lock
 
 
@@ -114,9 +146,8 @@ def _ask_hub(manifest: Manifest, revision: str) -> Lock:
     url = f"{hub_address()}/api/models/{manifest.repo}/revision/{quote(revision, safe='')}?blobs=true"
     assert manifest.folder is not None
     wanted = manifest.folder / manifest.files[0].name
-    with _connection(manifest, wanted):
-        with _open(url) as answer:
-            content = answer.read()
+    with _connection(manifest, wanted, hub_address()), _open(url) as answer:
+        content = answer.read()
     try:
         values = json.loads(content)
         stated = {entry["rfilename"]: entry for entry in values["siblings"]}
@@ -165,44 +196,72 @@ def _compare(manifest: Manifest, lock: Lock) -> None:
             lock.pins[file.name] = replace(pin, sha256=file.sha256)
 
 
-def _agrees(path: Path, pin: Pin) -> bool:
-    """Whether a file is there and holds what was stated."""
-    if not path.is_file() or path.stat().st_size != pin.num_bytes:
-        return False
-    if pin.sha256 is not None:
-        return storage.digest_file(path) == pin.sha256
-    content = path.read_bytes()
-    git = hashlib.sha1(b"blob %d\0" % len(content), usedforsecurity=False)
-    git.update(content)
-    return git.hexdigest() == pin.git_sha1
+def _ask_address(address: str, manifest: Manifest, file: WeightFile) -> tuple[Pin, str]:
+    """What a file at an address of its own must hold, with the size the server states, and the server's tag for it."""
+    # Asked as a download is: addresses signed for one kind of question answer no other.
+    with _connection(manifest, file.path, address), _open(address, {"Range": "bytes=0-0"}) as answer:
+        ranged = answer.headers.get("Content-Range", "").rpartition("/")[2]
+        size = ranged if answer.status == 206 else answer.headers.get("Content-Length", "")
+        tag = answer.headers.get("ETag", "")
+    if not size.isdecimal():
+        raise WeightsError(
+            f"{_host(address)} does not say how long this file is.",
+            path=file.path,
+            remedy=f"Download {address} by other means, put it there, and run: expotion fetch {manifest.name}",
+        )
+    if file.num_bytes not in (None, int(size)):
+        raise WeightsError(
+            f"{_host(address)} has {size} bytes for this file, where {file.num_bytes} are stated.",
+            path=file.path,
+            remedy="Don't use what is there; tell the package's authors.",
+        )
+    return replace(file.pin, num_bytes=int(size)), tag
 
 
-def _download(manifest: Manifest, lock: Lock, name: str, path: Path, tell: Progress) -> None:
-    """Bring one file: into a part of its own, checked, then under its name."""
-    pin = lock.pins[name]
-    digest = pin.sha256 or pin.git_sha1 or ""
+def _read(path: Path, pin: Pin) -> Pin | None:
+    """The pin with the file's own size and sha256 if it is there and holds what was stated; else None."""
+    if not path.is_file() or pin.num_bytes not in (None, num_bytes := path.stat().st_size):
+        return None
+    sha256, md5 = hashlib.sha256(), hashlib.md5(usedforsecurity=False)
+    git_sha1 = hashlib.sha1(b"blob %d\0" % num_bytes, usedforsecurity=False)
+    stated = ((pin.sha256, sha256), (pin.sha256_prefix, sha256), (pin.md5, md5), (pin.git_sha1, git_sha1))
+    needed = {sha256} | {hasher for digest, hasher in stated if digest}
+    with open(path, "rb") as file:
+        while chunk := file.read(storage.CHUNK_BYTES):
+            for hasher in needed:
+                hasher.update(chunk)
+    if not all(hasher.hexdigest().startswith(digest) for digest, hasher in stated if digest):
+        return None
+    return replace(pin, num_bytes=num_bytes, sha256=sha256.hexdigest())
+
+
+def _download(manifest: Manifest, address: str, file: WeightFile, pin: Pin, part_key: str, tell: Progress) -> Pin:
+    """Bring one file: into a part of its own, checked, then under its name. Returns the pin with its sha256."""
+    path, num_bytes = file.path, pin.num_bytes
+    assert num_bytes is not None
     path.parent.mkdir(parents=True, exist_ok=True)
-    # The digest in the name keeps a part from being continued with the bytes of another commit.
-    part = path.with_name(f".{path.name}.{digest[:12]}{PART_SUFFIX}")
-    missing = pin.num_bytes - (part.stat().st_size if part.is_file() else 0)
+    # The key in the name keeps a part from being continued with the bytes of other content.
+    part = path.with_name(f".{path.name}.{part_key[:12]}{PART_SUFFIX}")
+    missing = num_bytes - (part.stat().st_size if part.is_file() else 0)
     if missing > (free := shutil.disk_usage(path.parent).free):
         raise WeightsError(
-            f"{missing / 1e9:.1f} GB are still to come, {free / 1e9:.1f} GB are free.",
+            f"{size_text(missing)} are still to come, {size_text(free)} are free.",
             path=path,
             remedy="Make room there, or choose another place with EXPOTION_CACHE.",
         )
-    url = f"{hub_address()}/{lock.repo}/resolve/{lock.revision}/{quote(name)}"
-    with _connection(manifest, path):
-        _receive(url, part, pin.num_bytes, lambda done: tell(name, done, pin.num_bytes))
-    if not _agrees(part, pin):
+    with _connection(manifest, path, address):
+        _receive(address, part, num_bytes, lambda done: tell(file.name, done, num_bytes))
+    if (found := _read(part, pin)) is None:
         part.unlink()
+        stated = " ".join(pin.digest or ())
         raise WeightsError(
-            f"What arrived is not what the hub states ({'sha256' if pin.sha256 else 'git sha1'} {digest}); removed.",
+            f"What arrived is not what the {'hub' if manifest.repo else 'manifest'} states ({stated}); removed.",
             path=path,
-            remedy=f"Run again: expotion fetch {manifest.name}. If it happens again, {hub_address()} serves a damaged "
+            remedy=f"Run again: expotion fetch {manifest.name}. If it happens again, {_host(address)} serves a damaged "
             "copy.",
         )
     storage.put_in_place(part, path)
+    return found
 
 
 def _receive(url: str, part: Path, num_bytes: int, tell: Callable[[int], None]) -> None:
@@ -259,26 +318,43 @@ def _empty(file: BinaryIO) -> None:
 
 def _open(url: str, headers: dict[str, str] | None = None) -> Any:
     request = urllib.request.Request(url, headers={"User-Agent": f"expotion/{__version__}", **(headers or {})})
-    return urllib.request.urlopen(request, timeout=TIMEOUT_S)
+    return urllib.request.build_opener(Redirects).open(request, timeout=TIMEOUT_S)
+
+
+class Redirects(urllib.request.HTTPRedirectHandler):
+    """Follows redirects, as release pages answer with, but never out of https."""
+
+    def redirect_request(self, request: Any, answer: Any, code: int, reason: str, headers: Any, address: str) -> Any:
+        """The request to go on with. Raises HTTPError where the new address is less safe than the old one."""
+        if urlsplit(address).scheme not in {"https", urlsplit(request.full_url).scheme}:
+            raise urllib.error.HTTPError(request.full_url, code, f"it leads to {address}", headers, answer)
+        return super().redirect_request(request, answer, code, reason, headers, address)
+
+
+def _host(address: str) -> str:
+    parts = urlsplit(address)
+    return f"{parts.scheme}://{parts.netloc}"
 
 
 @contextlib.contextmanager
-def _connection(manifest: Manifest, wanted: Path) -> Iterator[None]:
-    """Turn what goes wrong between here and the hub into an error that names the file and the way out."""
+def _connection(manifest: Manifest, wanted: Path, address: str) -> Iterator[None]:
+    """Turn what goes wrong between here and the server into an error that names the file and the way out."""
     again = f"run: expotion fetch {manifest.name}"
     kept = "What has arrived is kept."
     try:
         yield
     except urllib.error.HTTPError as error:
         remedy = "Check HF_ENDPOINT and whether the hub still has it; a folder from elsewhere works too: --model FOLDER"
+        if not manifest.repo:
+            remedy = f"Get it elsewhere ({manifest.source or 'see its card'}), put it there, and {again}"
         if _passes(error):
             remedy = f"Later, {again}. {kept}"
-        reason = f"{hub_address()} answers {error.code} ({error.reason}) for {manifest.repo}."
+        reason = f"{_host(address)} answers {error.code} ({error.reason}) for {manifest.repo or address}."
         raise WeightsError(reason, path=wanted, remedy=remedy) from error
     except _BROKEN as error:
         reason = getattr(error, "reason", None) or error
         raise WeightsError(
-            f"This file can't be fetched: no connection to {hub_address()} ({reason}).",
+            f"This file can't be fetched: no connection to {_host(address)} ({reason}).",
             path=wanted,
             remedy=f"With network, {again}. {kept} Or copy the folder with its {LOCK_FILE} from a machine that has it.",
         ) from error

@@ -1,8 +1,9 @@
 """Where weights come from: manifests in `models/`, checked against the size and sha256 they state.
 
-The files of a model either ship beside its manifest or are fetched from a model hub once (`fetching`) and lie under the
-cache then. What a manifest of a fetched model leaves open (sizes, sha256, sometimes the revision) is pinned at the
-first fetch by a lock file in the model's folder; where both speak, the manifest rules.
+The files of a model either ship beside its manifest or are fetched once (`fetching`), from a model hub or from the
+address that each of them states, and lie under the cache then. What a manifest of a fetched model leaves open (sizes,
+sha256, sometimes the revision) is pinned at the first fetch by a lock file in the model's folder; where both speak, the
+manifest rules.
 """
 
 from __future__ import annotations
@@ -11,10 +12,11 @@ import json
 import re
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from expotion_cli import storage
 from expotion_cli.assets import shipped_folder
@@ -23,6 +25,34 @@ from expotion_cli.errors import UnknownNameError, WeightsError
 LOCK_FILE = "expotion.lock.json"
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+_HERE = ("localhost", "127.0.0.1", "::1")
+
+
+@dataclass(frozen=True)
+class Pin:
+    """What one fetched file must hold; None where nothing says so yet.
+
+    Attributes:
+        num_bytes: its size.
+        sha256: hex digest of its content.
+        git_sha1: hex digest git gives to its content, which is all the hub states of small files.
+        md5: hex digest, where this is what its publisher states.
+        sha256_prefix: first hex digits of its sha256, likewise.
+        url: where it comes from, unless that follows from a repository.
+    """
+
+    num_bytes: int | None
+    sha256: str | None
+    git_sha1: str | None = None
+    md5: str | None = None
+    sha256_prefix: str | None = None
+    url: str = ""
+
+    @property
+    def digest(self) -> tuple[str, str] | None:
+        """The strongest of the digests: (its kind, hex digits); None where there is none."""
+        kinds = ("sha256", "git_sha1", "md5", "sha256_prefix")
+        return next(((kind.replace("_", " "), found) for kind in kinds if (found := getattr(self, kind))), None)
 
 
 @dataclass(frozen=True)
@@ -32,14 +62,22 @@ class WeightFile:
     Attributes:
         name: its path as the manifest states it.
         path: where it is, or should be.
-        num_bytes: its size; None while only the hub knows.
-        sha256: hex digest of its content; None while only the hub knows.
+        pin: what it must hold.
     """
 
     name: str
     path: Path
-    num_bytes: int | None
-    sha256: str | None
+    pin: Pin
+
+    @property
+    def num_bytes(self) -> int | None:
+        """Its size; None while only the place it is fetched from knows."""
+        return self.pin.num_bytes
+
+    @property
+    def sha256(self) -> str | None:
+        """Hex digest of its content; None while only the place it is fetched from knows."""
+        return self.pin.sha256
 
     def state(self, *, thorough: bool = False) -> str:
         """ "here", "missing", "damaged" or "unchecked" (nothing says yet what it must hold).
@@ -63,10 +101,11 @@ class Manifest:
         name: the file's stem.
         kind: "music" or "encoder".
         title, licence, source, version: for people.
-        folder: the model's folder, for music models.
+        folder: the model's folder, for music models and for what is fetched.
         adapter: folder of the adapter used by default, or None.
         files: all its files.
-        repo: "owner/name" on the hub; empty for models that ship.
+        streams: embedding streams that an encoder feeds.
+        repo: "owner/name" on the hub; empty for models that ship or state an address for each file.
         revision: commit (or a reference to one, before the first fetch) in that repository.
         restricted: the licence forbids uses that people may have in mind, so they are told.
         about_bytes: size of all files together; rounded where not all are known.
@@ -81,10 +120,21 @@ class Manifest:
     folder: Path | None
     adapter: Path | None
     files: tuple[WeightFile, ...]
+    streams: tuple[str, ...] = ()
     repo: str = ""
     revision: str = ""
     restricted: bool = False
     about_bytes: int = 0
+
+    @property
+    def ships(self) -> bool:
+        """Whether its files come with the package; others are fetched."""
+        return not self.repo and not any(file.pin.url for file in self.files)
+
+    def lack(self) -> str | None:
+        """Why it can't be used now and what to do about it, or None. Reads no content: `require` does."""
+        error = self._problem(thorough=False)
+        return str(error) if error is not None else None
 
     def require(self) -> dict[Path, str]:
         """Check that every file is there and whole.
@@ -96,77 +146,75 @@ class Manifest:
             WeightsError: one is missing or damaged, or nothing pins it yet.
         """
         for thorough in (False, True):  # whatever lacks is said before gigabytes are read
-            for file in self.files:
-                if (state := file.state(thorough=thorough)) == "here":
-                    continue
-                if not self.repo:
-                    reason, remedy = f"This file of {self.name} is {state}.", "Install the package again."
-                else:
-                    said = {"missing": "has not been fetched yet", "unchecked": "was not checked by a fetch yet"}
-                    reason = f"This file of {self.name} {said.get(state, f'is {state}')}."
-                    size = f" (about {self.about_bytes / 1e9:.1f} GB in all)" if state == "missing" else ""
-                    remedy = f"Run: expotion fetch {self.name}{size}"
-                raise WeightsError(reason, path=file.path, remedy=remedy)
+            if (error := self._problem(thorough=thorough)) is not None:
+                raise error
         return {file.path: file.sha256 for file in self.files if file.sha256 is not None}
 
-
-@dataclass(frozen=True)
-class Pin:
-    """What one fetched file must hold.
-
-    Attributes:
-        num_bytes: its size.
-        sha256: hex digest of its content; None for a small file before it was fetched.
-        git_sha1: hex digest git gives to its content, which is all the hub states of small files.
-    """
-
-    num_bytes: int
-    sha256: str | None
-    git_sha1: str | None = None
+    def _problem(self, *, thorough: bool) -> WeightsError | None:
+        for file in self.files:
+            if (state := file.state(thorough=thorough)) == "here":
+                continue
+            if self.ships:
+                reason, remedy = f"This file of {self.name} is {state}.", "Install the package again."
+            else:
+                said = {"missing": "has not been fetched yet", "unchecked": "was not checked by a fetch yet"}
+                reason = f"This file of {self.name} {said.get(state, f'is {state}')}."
+                size = f" (about {size_text(self.about_bytes)} in all)" if state == "missing" else ""
+                remedy = f"Run: expotion fetch {self.name}{size}"
+            return WeightsError(reason, path=file.path, remedy=remedy)
+        return None
 
 
 @dataclass(frozen=True)
 class Lock:
-    """What a fetch found on the hub.
+    """What a fetch found.
 
     Attributes:
-        repo: "owner/name".
-        revision: full commit.
+        repo: "owner/name" on the hub; empty where each file has an address of its own.
+        revision: full commit in that repository.
         pins: by file name.
     """
 
-    repo: str
-    revision: str
+    repo: str = ""
+    revision: str = ""
     pins: dict[str, Pin] = field(default_factory=dict)
 
 
 def write_lock(folder: Path, lock: Lock) -> None:
-    """Keep a lock in a model's folder."""
-    files = {
-        name: {"bytes": pin.num_bytes, **({"sha256": pin.sha256} if pin.sha256 else {"git_sha1": pin.git_sha1})}
-        for name, pin in lock.pins.items()
-    }
-    storage.write_json(folder / LOCK_FILE, {"format": 1, "repo": lock.repo, "revision": lock.revision, "files": files})
+    """Keep a lock in a model's folder. Files that nothing pins yet are left out."""
+    files = {}
+    for name, pin in lock.pins.items():
+        if pin.num_bytes is None or not (pin.sha256 or pin.git_sha1):
+            continue
+        record = {"url": pin.url, "bytes": pin.num_bytes, "sha256": pin.sha256, "md5": pin.md5}
+        record["git_sha1"] = None if pin.sha256 else pin.git_sha1
+        files[name] = {key: value for key, value in record.items() if value}
+    source = {"repo": lock.repo, "revision": lock.revision} if lock.repo else {}
+    storage.write_json(folder / LOCK_FILE, {"format": 1, **source, "files": files})
 
 
-def read_lock(folder: Path, repo: str, revision: str) -> Lock | None:
+def read_lock(folder: Path, repo: str = "", revision: str = "") -> Lock | None:
     """The lock of a model's folder; None where there is none, or one of another repository or commit.
 
     Args:
         folder: the model's.
-        repo: "owner/name".
+        repo: "owner/name"; empty for files that state their addresses.
         revision: what the manifest states; a reference that is no full commit agrees with any.
     """
     try:
         values = json.loads((folder / LOCK_FILE).read_text(encoding="utf-8"))
         pins = {
-            str(name): Pin(int(pin["bytes"]), pin.get("sha256"), pin.get("git_sha1"))
+            str(name): Pin(
+                int(pin["bytes"]), pin.get("sha256"), pin.get("git_sha1"), md5=pin.get("md5"), url=pin.get("url", "")
+            )
             for name, pin in values["files"].items()
         }
-        lock = Lock(values["repo"], values["revision"], pins)
+        lock = Lock(values.get("repo", ""), values.get("revision", ""), pins)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return None  # without a lock the files count as unchecked, and a fetch compares them with the hub
-    if lock.repo != repo or not is_commit(lock.revision) or (is_commit(revision) and lock.revision != revision):
+        return None  # without a lock the files count as unchecked, and a fetch compares them with their source
+    if lock.repo != repo:
+        return None
+    if repo and (not is_commit(lock.revision) or (is_commit(revision) and lock.revision != revision)):
         return None
     return lock
 
@@ -174,6 +222,11 @@ def read_lock(folder: Path, repo: str, revision: str) -> Lock | None:
 def is_commit(revision: str) -> bool:
     """Whether this names one commit for ever, and is no branch or other reference."""
     return _COMMIT.fullmatch(revision) is not None
+
+
+def size_text(num_bytes: int) -> str:
+    """A size for people."""
+    return f"{num_bytes / 1e6:.1f} MB" if num_bytes < 1e9 else f"{num_bytes / 1e9:.1f} GB"
 
 
 def weights_folder() -> Path:
@@ -188,17 +241,17 @@ def read_manifests() -> dict[str, Manifest]:
         WeightsError: one can't be read.
     """
     found = [_read(path) for path in sorted(shipped_folder("models").glob("*.toml"))]
-    found.sort(key=lambda m: (m.kind == "encoder", bool(m.repo), m.about_bytes if m.repo else 0, m.name))
+    found.sort(key=lambda m: (m.kind == "encoder", not m.ships, 0 if m.ships else m.about_bytes, m.name))
     return {manifest.name: manifest for manifest in found}
 
 
-def find_manifest(name: str, kind: str) -> Manifest:
-    """The manifest of this kind with this name or hub id.
+def find_manifest(name: str, kind: str | None = None) -> Manifest:
+    """The manifest of this kind (or of any) with this name or hub id.
 
     Raises:
         UnknownNameError: there is none; names the nearest.
     """
-    known = {n: m for n, m in read_manifests().items() if m.kind == kind}
+    known = {n: m for n, m in read_manifests().items() if kind in (None, m.kind)}
     by_repo = {manifest.repo: manifest for manifest in known.values() if manifest.repo}
     if found := known.get(name) or by_repo.get(name):
         return found
@@ -210,9 +263,10 @@ def find_manifest(name: str, kind: str) -> Manifest:
             remedy="Download it and give the folder's path, for example after: "
             f"hf download {name} --local-dir {name.partition('/')[2]}",
         )
+    otherwise = "; or give the path of a model folder" if kind == "music" else ""
     raise UnknownNameError(
-        f"There is no {kind} model called {name!r}.{hint}",
-        remedy=f"Known: {', '.join(known) or 'none'}; or give the path of a model folder.",
+        f"There is no {f'{kind} ' if kind else ''}model called {name!r}.{hint}",
+        remedy=f"Known: {', '.join(known) or 'none'}{otherwise}.",
     )
 
 
@@ -229,13 +283,14 @@ def _read(path: Path) -> Manifest:
     try:
         values: Mapping[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
         repo, revision = values.get("repo", ""), values.get("revision", "")
+        stated = {each["path"]: _stated(each, ships=not repo) for each in values.get("files", ())}
         folder = root / values["folder"] if "folder" in values else None
         pins: Mapping[str, Pin] = {}
-        if repo:
+        if repo or any(pin.url for pin in stated.values()):
             root = folder = weights_folder() / path.stem
             if lock := read_lock(folder, repo, revision):
                 revision, pins = lock.revision, lock.pins
-        files = tuple(_read_file(stated, root, repo, pins) for stated in values.get("files", ()))
+        files = tuple(WeightFile(name, root / name, _joined(pin, pins.get(name))) for name, pin in stated.items())
         total = sum(file.num_bytes or 0 for file in files)
         return Manifest(
             name=path.stem,
@@ -247,6 +302,7 @@ def _read(path: Path) -> Manifest:
             folder=folder,
             adapter=root / values["adapter"] if "adapter" in values else None,
             files=files,
+            streams=tuple(values.get("streams", ())),
             repo=repo,
             revision=revision,
             restricted=bool(values.get("restricted", False)),
@@ -256,14 +312,25 @@ def _read(path: Path) -> Manifest:
         raise WeightsError(f"The manifest can't be read ({error!r}).", path=path) from error
 
 
-def _read_file(stated: Mapping[str, Any], root: Path, repo: str, pins: Mapping[str, Pin]) -> WeightFile:
-    name = stated["path"]
-    if not repo:
-        return WeightFile(name, root / name, int(stated["bytes"]), stated["sha256"])
-    pin = pins.get(name)
-    return WeightFile(
-        name,
-        root / name,
-        stated.get("bytes") or (pin and pin.num_bytes),
-        stated.get("sha256") or (pin and pin.sha256),
+def _stated(values: Mapping[str, Any], *, ships: bool) -> Pin:
+    """What a manifest says of one file."""
+    url, digests = values.get("url", ""), {key: values.get(key) for key in ("sha256", "md5", "sha256_prefix")}
+    if url and urlsplit(url).scheme != "https" and urlsplit(url).hostname not in _HERE:
+        raise ValueError(f"{url} is no https address")
+    for key, digest in digests.items():
+        if digest is not None and not re.fullmatch("[0-9a-f]+", digest):
+            raise ValueError(f"{key} {digest!r} is no hexadecimal number in small letters")
+    if ships and not url:  # without a fetch there is nothing else to hold the file to
+        return Pin(int(values["bytes"]), values["sha256"])
+    return Pin(
+        values.get("bytes"), digests["sha256"], md5=digests["md5"], sha256_prefix=digests["sha256_prefix"], url=url
     )
+
+
+def _joined(stated: Pin, locked: Pin | None) -> Pin:
+    """What the manifest says, and the lock where the manifest is silent."""
+    if locked is None or stated.url != locked.url or (stated.md5 and stated.md5 != locked.md5):
+        return stated
+    if stated.sha256_prefix and not (locked.sha256 or "").startswith(stated.sha256_prefix):
+        return stated
+    return replace(stated, num_bytes=stated.num_bytes or locked.num_bytes, sha256=stated.sha256 or locked.sha256)

@@ -130,10 +130,10 @@ def test_every_manifest_loads_with_a_licence_and_the_files_that_ship_are_whole()
     manifests = read_manifests()
     assert {manifest.kind for manifest in manifests.values()} == {"music", "encoder"}
     for manifest in manifests.values():
-        assert manifest.licence and manifest.title and manifest.files
-        if manifest.kind == "music":
-            assert (shipped_folder("models") / f"{manifest.name}.md").is_file(), f"{manifest.name} has no card"
-        for file in () if manifest.repo else manifest.files:
+        assert manifest.licence and manifest.title and (manifest.files or manifest.name == "flow")
+        assert bool(manifest.streams) == (manifest.kind == "encoder")
+        assert (shipped_folder("models") / f"{manifest.name}.md").is_file(), f"{manifest.name} has no card"
+        for file in manifest.files if manifest.ships else ():
             assert file.path.stat().st_size == file.num_bytes and digest_file(file.path) == file.sha256
 
 

@@ -1,4 +1,4 @@
-"""`expotion fetch`: bring a model that does not ship."""
+"""`expotion fetch`: bring a music model or an encoder that does not ship."""
 
 from __future__ import annotations
 
@@ -17,24 +17,28 @@ if TYPE_CHECKING:
 def fetch(
     name: Annotated[str, typer.Argument(help="A name from `expotion models`, or its hub id.", show_default=False)],
 ) -> None:
-    """Download a model's weights, check them and pin their revision.
+    """Download the weights of a model or an encoder, check them and pin what came.
 
     Only the files its manifest lists come, nothing of them is executed, each is checked.
-    Run it again after an interruption and it goes on where it stopped.
+    Run it again after an interruption and it goes on where it stopped. Files that were put there by hand are checked.
     """
     from expotion_cli.fetching import fetch as bring
-    from expotion_cli.weights import find_manifest
+    from expotion_cli.weights import find_manifest, size_text
 
-    manifest = find_manifest(name, "music")
-    if not manifest.repo:
+    manifest = find_manifest(name)
+    if manifest.ships:
         manifest.require()
-        print(f"{manifest.name} comes with the package: {manifest.folder}")
+        place = manifest.folder or next((file.path for file in manifest.files), "nothing is needed")
+        print(f"{manifest.name} comes with the package: {place}")
         return
     say_aside(f"{manifest.name} is under {manifest.licence}", "licence")
     with _Progress() as tell:
         lock = bring(manifest, on_progress=tell)
-    size = sum(pin.num_bytes for pin in lock.pins.values())
-    print(f"{manifest.name} → {manifest.folder} · {size / 1e6:.1f} MB · {lock.repo} at {lock.revision[:12]}")
+    size = size_text(sum(pin.num_bytes or 0 for pin in lock.pins.values()))
+    pinned = f"{lock.repo} at {lock.revision[:12]}"
+    if not manifest.repo:
+        pinned = ", ".join(f"sha256 {str(pin.sha256)[:12]}" for pin in lock.pins.values())
+    print(f"{manifest.name} → {manifest.folder} · {size} · {pinned}")
 
 
 class _Progress:

@@ -9,9 +9,13 @@ import typer
 from expotion_cli.assets import shipped_folder
 from expotion_cli.cli.say import honest, say_json
 from expotion_cli.errors import UnknownNameError
+from expotion_cli.weights import size_text
 
 if TYPE_CHECKING:
     from expotion_cli.weights import Manifest
+
+BUILT_IN = "built in"
+"""The state of encoders that need no files."""
 
 
 @honest
@@ -39,13 +43,21 @@ def models(
         _show_model(rows[0])
     else:
         _table(
-            ("name", "kind", "size", "licence", "files", "what it is"),
+            ("name", "kind", "feeds", "size", "licence", "files", "what it is"),
             [
-                (row["name"], row["kind"], _size(row["bytes"]), _short(row["licence"]), row["state"], row["title"])
+                (
+                    row["name"],
+                    row["kind"],
+                    " + ".join(row["streams"]),
+                    size_text(row["bytes"]) if row["files"] else "-",
+                    _short(row["licence"]),
+                    row["state"],
+                    row["title"],
+                )
                 for row in rows
             ],
         )
-    bad = {row["state"] for row in rows} - {"here"}
+    bad = {row["state"] for row in rows} - {"here", BUILT_IN}
     if not (verify and name):
         bad.discard("not fetched")  # no model has to be fetched; only who asks for this very one wants it here
     return 4 if bad and (verify or name) else 0
@@ -85,29 +97,39 @@ def _model_row(manifest: Manifest, verify: bool) -> dict[str, Any]:
     ]
     states = {file["state"] for file in files}
     state = next((state for state in ("damaged", "missing", "unchecked") if state in states), "here")
+    if not files:
+        state = BUILT_IN
     return {
         "name": manifest.name,
         "kind": manifest.kind,
+        "streams": list(manifest.streams),
         "title": manifest.title,
         "licence": manifest.licence,
         "source": manifest.source,
         "bytes": manifest.about_bytes,
-        "state": "not fetched" if state == "missing" and manifest.repo else state,
+        "state": "not fetched" if state == "missing" and not manifest.ships else state,
         "folder": str(manifest.folder) if manifest.folder else None,
         "repo": manifest.repo or None,
         "revision": manifest.revision or None,
+        "ships": manifest.ships,
         "files": files,
     }
 
 
 def _show_model(row: dict[str, Any]) -> None:
-    print(f"{row['name']}: {row['title']}\nkind {row['kind']}, licence {row['licence']}, {_size(row['bytes'])}")
+    size = f", {size_text(row['bytes'])}" if row["files"] else f", {row['state']}"
+    print(f"{row['name']}: {row['title']}\nkind {row['kind']}, licence {row['licence']}{size}")
+    if row["streams"]:
+        print(f"feeds the stream {' and '.join(row['streams'])}")
     if row["source"]:
         print(f"source: {row['source']}")
     if row["repo"]:
-        print(f"revision: {row['revision']}\nfolder: {row['folder']}")
+        print(f"revision: {row['revision']}")
+    if not row["ships"]:
+        print(f"folder: {row['folder']}")
     for record in row["files"]:
-        print(f"  {record['state']:<9} {record['path']}  {_size(record['bytes']) if record['bytes'] else ''}".rstrip())
+        size = size_text(record["bytes"]) if record["bytes"] else ""
+        print(f"  {record['state']:<9} {record['path']}  {size}".rstrip())
     if row["state"] == "not fetched":
         print(f"To fetch it, run: expotion fetch {row['name']}")
     card = shipped_folder("models") / f"{row['name']}.md"
@@ -118,10 +140,6 @@ def _show_model(row: dict[str, Any]) -> None:
 def _short(licence: str) -> str:
     """The licence's name without what is said about it; `expotion models NAME` says all."""
     return licence.partition(" (")[0].partition(";")[0]
-
-
-def _size(num_bytes: int) -> str:
-    return f"{num_bytes / 1e6:.1f} MB" if num_bytes < 1e9 else f"{num_bytes / 1e9:.1f} GB"
 
 
 def _table(titles: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:

@@ -10,6 +10,7 @@ import pytest
 from expotion_cli.artefact import CueStore, StoredCue
 from expotion_cli.recipe import load_recipe, recipe_names
 from expotion_cli.storage import cache_root
+from expotion_cli.vision.encoder import REGISTRY
 
 
 def test_models_lists_every_manifest_with_size_licence_and_presence(expotion):
@@ -20,8 +21,24 @@ def test_models_lists_every_manifest_with_size_licence_and_presence(expotion):
     for row in rows:
         (line,) = (line for line in done.stdout.splitlines() if line.startswith(row["name"] + " "))
         size = f"{row['bytes'] / 1e6:.1f} MB" if row["bytes"] < 1e9 else f"{row['bytes'] / 1e9:.1f} GB"
-        assert size in line and row["licence"].split()[0] in line
-        assert row["state"] == ("not fetched" if row["repo"] else "here") and row["state"] in line
+        assert (size if row["files"] else " - ") in line and row["licence"].split()[0] in line
+        expected = "not fetched" if not row["ships"] else "here" if row["files"] else "built in"
+        assert row["state"] == expected and row["state"] in line
+
+
+def test_every_encoder_is_listed_with_the_stream_it_feeds_and_one_that_needs_no_files_is_built_in(expotion):
+    rows = {row["name"]: row for row in json.loads(expotion("models", "--json").stdout) if row["kind"] == "encoder"}
+    fed = {stream for row in rows.values() for stream in row["streams"]}
+    assert fed >= set(REGISTRY)
+    assert rows["flow"]["state"] == "built in" and rows["mediapipe-pose"]["state"] == "here"
+    for size, num_bytes in (("full", 9_398_198), ("heavy", 30_664_242)):
+        row = rows[f"mediapipe-pose-{size}"]
+        assert (row["state"], row["streams"], row["bytes"]) == ("not fetched", ["pose"], num_bytes)
+        assert len(row["files"][0]["sha256"]) == 64
+        shown = expotion("models", row["name"]).stdout
+        assert "feeds the stream pose" in shown and f"run: expotion fetch {row['name']}" in shown and "# media" in shown
+    shown = expotion("models", "flow", "--verify")
+    assert shown.exit_code == 0 and "built in" in shown.stdout
 
 
 def test_a_model_that_was_not_fetched_is_no_alarm_unless_it_is_asked_for(expotion):

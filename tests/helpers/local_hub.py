@@ -1,4 +1,7 @@
-"""A model hub on this machine: the part of the hub's API that a fetch uses, with the troubles a network has."""
+"""A model hub on this machine: the part of the hub's API that a fetch uses, with the troubles a network has.
+
+It is also a release page: `/releases/FILE` leads, by a redirect, to the file itself.
+"""
 
 from __future__ import annotations
 
@@ -35,6 +38,8 @@ class LocalHub:
         break_after: file name → after how many bytes its downloads break off, one after the other.
         damage: names of files whose content arrives altered.
         ignore_range: serve every download from its beginning.
+        unsized: send files without saying how long they are.
+        redirect: where `/releases/FILE` leads instead, or None.
         status: answer everything with this code, or None.
     """
 
@@ -47,6 +52,8 @@ class LocalHub:
         self.break_after: dict[str, list[int]] = {}
         self.damage: set[str] = set()
         self.ignore_range = False
+        self.unsized = False
+        self.redirect: str | None = None
         self.status: int | None = None
         self.commit("main", files)
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"hub": self}))
@@ -105,6 +112,33 @@ def only_model(
     monkeypatch.setattr(weights, "shipped_folder", lambda name: folder)
 
 
+def only_encoder(
+    folder: Path,
+    names: Iterable[str],
+    address: str,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    stated: str = "",
+    about_bytes: int = ABOUT_BYTES,
+) -> None:
+    """Make `folder` the folder of manifests, with an encoder `eye` alone; its files come from `address`/releases.
+
+    `stated`: a line about each of its files.
+    """
+    lines = ['kind = "encoder"', 'title = "Sees"', f'licence = "{LICENCE}"', 'streams = ["sight"]']
+    lines += ['source = "https://example.org/eye"', f"about_bytes = {about_bytes}"]
+    for name in names:
+        lines += [
+            "",
+            "[[files]]",
+            f'path = "{name}"',
+            f'url = "{address}/releases/{name}"',
+            *([stated] if stated else []),
+        ]
+    (folder / "eye.toml").write_text("\n".join(lines) + "\n")
+    monkeypatch.setattr(weights, "shipped_folder", lambda name: folder)
+
+
 class _Handler(BaseHTTPRequestHandler):
     hub: LocalHub
     protocol_version = "HTTP/1.1"
@@ -126,6 +160,11 @@ class _Handler(BaseHTTPRequestHandler):
             if len(state[1][found[2]]) > SMALL:
                 return self._answer(302, b"", {"Location": f"{hub.address}/cdn/{state[0]}/{found[2]}"})
             return self._content(found[2], state[1][found[2]])
+        if found := re.fullmatch("/releases/(.+)", path):
+            commit, files = hub.files("main")
+            if unquote(found[1]) not in files:
+                return self._answer(404, b"Not found")
+            return self._answer(302, b"", {"Location": hub.redirect or f"{hub.address}/cdn/{commit}/{found[1]}"})
         if found := re.fullmatch("/cdn/([0-9a-f]+)/(.+)", path):
             return self._content(found[2], hub.revisions[found[1]][found[2]])
         return self._answer(401, b"Repository not found")
@@ -150,21 +189,34 @@ class _Handler(BaseHTTPRequestHandler):
         hub = self.hub
         if name in hub.damage:
             content = content[:-1] + bytes([content[-1] ^ 1])
-        asked = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
-        start = int(asked[1]) if asked and not hub.ignore_range else 0
+        asked = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
+        if hub.ignore_range or hub.unsized:
+            asked = None
+        if asked and asked[2]:
+            return self._part(content, int(asked[1]), int(asked[2]))
+        start = int(asked[1]) if asked else 0
         body = content[start:]
         breaks = hub.break_after.get(name)
         stop = breaks.pop(0) if breaks else len(body)
         self.send_response(206 if start else 200)
         if start:
             self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
-        self.send_header("Content-Length", str(len(body)))
+        self.send_header("ETag", f'"{hashlib.md5(content).hexdigest()}"')
+        if hub.unsized:
+            self.close_connection = True
+        else:
+            self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         hub.served.append((name, start, len(body[:stop])))  # first, or the client is done before it is counted
         self.wfile.write(body[:stop])
         self.wfile.flush()
         if stop < len(body):
             self.close_connection = True
+
+    def _part(self, content: bytes, first: int, last: int) -> None:
+        """A few bytes, which is how a client asks for a file's length; not counted as a download."""
+        span = {"Content-Range": f"bytes {first}-{last}/{len(content)}"}
+        return self._answer(206, content[first : last + 1], {"ETag": f'"{hashlib.md5(content).hexdigest()}"', **span})
 
     def _answer(self, code: int, body: bytes, headers: dict[str, str] | None = None) -> None:
         self.send_response(code)
