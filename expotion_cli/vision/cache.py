@@ -1,7 +1,8 @@
 """The embedding cache: what was seen once is never computed again.
 
 An entry's name is the digest of all that decided it (clip content, encoder, version, weights, settings), so an entry
-can only be right or damaged, never out of date. Entries are written whole or not at all and carry a checksum.
+can only be right or damaged, never out of date. Entries are written whole or not at all and carry a checksum. Entries
+of another format than today's are passed over, and go first when the cache is pruned.
 """
 
 from __future__ import annotations
@@ -21,13 +22,15 @@ from expotion_cli.vision.encoder import EmbeddingStream
 
 _FORMAT = "expotion-embedding-2"
 _SETTLED_NS = 2_000_000_000  # a file changed more recently than this may change again within one tick of its clock
+_STALE_S = 24 * 3600.0  # what somebody began to write so long ago will never be finished
+_hashed: dict[tuple[int, ...], str] = {}  # within this process also of files that were changed just now
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class CacheInfo:
-    """What a cache holds: number of entries, their bytes, entries by encoder name."""
+    """What a cache holds: number of entries, their bytes, entries by encoder name (or "old format", "damaged")."""
 
     root: Path
     entries: int
@@ -59,13 +62,16 @@ class EmbeddingCache:
         return self.root / digest[:2] / f"{digest}.safetensors"
 
     def get(self, digest: str) -> EmbeddingStream | None:
-        """The stream of that digest; None if there is none or it is damaged (then it is removed, with a warning)."""
+        """The stream of that digest; None if there is none or only one of another format.
+
+        A damaged entry is removed with a warning.
+        """
         path = self.path_of(digest)
         try:
             stream = _read(path)
             if stream.digest != digest:
                 raise ValueError("the entry stands under another entry's name")
-        except FileNotFoundError:
+        except (FileNotFoundError, _OtherFormat):
             return None
         except Exception as error:  # whatever is wrong with an entry, the cure is to compute it again
             logger.warning("%s: damaged cache entry, computed again (%s)", path, error)
@@ -83,23 +89,25 @@ class EmbeddingCache:
         return path
 
     def content_hash(self, clip: str | Path) -> str:
-        """sha256 of a clip's content.
+        """sha256 of a clip's content; reads no byte twice.
 
         The hash is remembered under the file's (size, mtime, ctime, inode, device), so that an unchanged file is not
-        read again; a file written within the last two seconds is not remembered.
+        read again; a file written within the last two seconds is remembered by this process alone.
 
         Raises:
             OSError: the file can't be read.
         """
-        status = os.stat(clip)
-        key = [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino, status.st_dev]
+        key = _state(clip)
         hint = self.root / "hints" / f"{storage.digest_of(key)[:32]}.json"
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
             known = json.loads(hint.read_text())
-            if known["key"] == key and len(known["sha256"]) == 64:
+            if known["key"] == list(key) and len(known["sha256"]) == 64:
+                with contextlib.suppress(OSError):
+                    os.utime(hint)
                 return known["sha256"]
-        sha256 = storage.digest_file(clip)
-        if time.time_ns() - max(status.st_mtime_ns, status.st_ctime_ns) > _SETTLED_NS:
+        is_settled = time.time_ns() - max(key[1:3]) > _SETTLED_NS  # by now: reading may take longer
+        sha256 = content_hash(clip)
+        if is_settled:
             with contextlib.suppress(OSError):  # a read-only cache still serves
                 storage.write_json(hint, {"key": key, "sha256": sha256})
         return sha256
@@ -110,20 +118,25 @@ class EmbeddingCache:
         paths = self._entries()
         for path in paths:
             try:
-                name = _read_metadata(path)["encoder"]
+                metadata = _read_metadata(path)
+                name = metadata["encoder"] if metadata.get("format") == _FORMAT else "old format"
             except Exception:  # counted, and left to `verify`
                 name = "damaged"
             by_encoder[name] = by_encoder.get(name, 0) + 1
         return CacheInfo(self.root, len(paths), sum(_size(path) for path in paths), by_encoder)
 
     def verify(self) -> CacheCleaning:
-        """Read and check every entry; remove damaged ones and all remembered hashes (they are made again)."""
+        """Read and check every entry; remove damaged ones.
+
+        Remembered hashes don't say of which file they are, so they can't be compared with it: all are dropped, and
+        each clip is read once more when it is next looked at.
+        """
         removed, freed = [], 0
         paths = self._entries()
         for path in paths:
             try:
                 healthy = _read(path).digest == path.stem
-            except FileNotFoundError:
+            except (FileNotFoundError, _OtherFormat):
                 continue
             except Exception:  # any way of being unreadable counts as damage
                 healthy = False
@@ -131,30 +144,80 @@ class EmbeddingCache:
                 freed += _size(path)
                 removed.append(path)
                 path.unlink(missing_ok=True)
-        for hint in (self.root / "hints").glob("*.json"):
+        for hint in self._hints():
             hint.unlink(missing_ok=True)
         return CacheCleaning(len(paths), tuple(removed), freed)
 
     def prune(self, max_bytes: int) -> CacheCleaning:
-        """Remove the entries that were unused for longest until at most `max_bytes` are left."""
+        """Remove what was unused for longest until at most `max_bytes` are left; entries of other formats go first.
+
+        Remembered hashes count and go like entries, but only entries are told. Other processes may read and write
+        meanwhile: an entry that somebody used since it was listed stays.
+        """
         dated = []
-        for path in self._entries():
+        paths = self._entries()
+        for path in (*paths, *self._hints()):
             with contextlib.suppress(FileNotFoundError):
                 status = path.stat()
-                dated.append((status.st_mtime_ns, status.st_size, path))
-        left = sum(size for _, size, _ in dated)
+                is_usable = path.suffix == ".json" or _has_format(path)
+                dated.append((is_usable, status.st_mtime_ns, status.st_size, path))
+        left = sum(size for _, _, size, _ in dated)
         removed, freed = [], 0
-        for _, size, path in sorted(dated, key=lambda item: item[0]):
-            if left <= max_bytes:
+        for is_usable, mtime_ns, size, path in sorted(dated, key=lambda item: item[:2]):
+            if left <= max_bytes and is_usable:
                 break
+            with contextlib.suppress(FileNotFoundError):
+                if is_usable and path.stat().st_mtime_ns != mtime_ns:
+                    continue
             path.unlink(missing_ok=True)
-            removed.append(path)
+            if path.suffix != ".json":
+                removed.append(path)
             freed += size
             left -= size
-        return CacheCleaning(len(dated), tuple(removed), freed)
+        self._remove_leftovers()
+        return CacheCleaning(len(paths), tuple(removed), freed)
 
     def _entries(self) -> list[Path]:
         return sorted(path for path in self.root.glob("??/*.safetensors") if not path.name.startswith("."))
+
+    def _hints(self) -> list[Path]:
+        return sorted(path for path in (self.root / "hints").glob("*.json") if not path.name.startswith("."))
+
+    def _remove_leftovers(self) -> None:
+        """What killed processes left half-written."""
+        for path in self.root.glob("*/.*.partial.*"):
+            with contextlib.suppress(FileNotFoundError):
+                if time.time() - path.stat().st_mtime > _STALE_S:
+                    path.unlink()
+
+
+class _OtherFormat(Exception):
+    """The entry was written by another version of this program."""
+
+
+def content_hash(clip: str | Path) -> str:
+    """sha256 of a file's content, which this process reads only once while the file stays as it is.
+
+    Raises:
+        OSError: it can't be read.
+    """
+    key = _state(clip)
+    if key not in _hashed:
+        _hashed[key] = storage.digest_file(clip)
+    return _hashed[key]
+
+
+def _state(path: str | Path) -> tuple[int, ...]:
+    status = os.stat(path)
+    return (status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino, status.st_dev)
+
+
+def _has_format(path: Path) -> bool:
+    """Whether today's format is written on an entry; damaged ones are `verify`'s matter, and count as today's."""
+    try:
+        return _read_metadata(path).get("format") == _FORMAT
+    except Exception:
+        return True
 
 
 def _size(path: Path) -> int:
@@ -198,10 +261,13 @@ def _read_metadata(path: Path) -> dict[str, str]:
 def _read(path: Path) -> EmbeddingStream:
     from safetensors.numpy import load
 
-    arrays = load(path.read_bytes())
-    metadata = _read_metadata(path)
+    content = path.read_bytes()
+    arrays = load(content)
+    metadata = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])["__metadata__"]
+    if metadata.get("format") != _FORMAT:
+        raise _OtherFormat
     values, mask = arrays["values"], arrays["mask"]
-    if metadata["format"] != _FORMAT or metadata["checksum"] != _checksum(values, mask):
+    if metadata["checksum"] != _checksum(values, mask):
         raise ValueError("checksum differs")
     return EmbeddingStream(
         name=metadata["name"],

@@ -170,14 +170,16 @@ class StreamSource:
     Attributes:
         name: the stream's name; also the encoder's, if there is no folder.
         settings: keyword arguments of the encoder.
-        folder: holds one file of rows a clip, named like the clip.
-        rate_hz: rows a second of those files.
+        folder: holds one file of rows a clip, named like the clip (`precomputed`).
+        rate_hz: rows a second of those files; None where they say it themselves.
+        dims: what the rows must hold, where it is known who will read them.
     """
 
     name: str
     settings: Mapping[str, Any] = field(default_factory=dict)
     folder: Path | None = None
     rate_hz: float | None = None
+    dims: tuple[str, ...] | None = None
 
 
 def make_encoder(source: str | StreamSource) -> Encoder:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
 
 from expotion_cli import storage
-from expotion_cli.errors import MissingLibraryError
+from expotion_cli.errors import DecodeError, MissingLibraryError, ProbeError
 from expotion_cli.media.decode import Damage, Frame, iter_views
 from expotion_cli.media.probe import ClipInfo, probe
-from expotion_cli.vision.cache import EmbeddingCache
+from expotion_cli.vision import precomputed
+from expotion_cli.vision.cache import EmbeddingCache, content_hash
 from expotion_cli.vision.encoder import (
     REGISTRY,
     THUMBNAIL,
@@ -38,12 +40,27 @@ def available_encoders() -> dict[str, str | None]:
 
 
 def stream_digests(
-    clip: str | Path, sources: Iterable[str | StreamSource] = DEFAULT_STREAMS, *, cache: EmbeddingCache | None = None
+    clip: str | Path | ClipInfo,
+    sources: Iterable[str | StreamSource] = DEFAULT_STREAMS,
+    *,
+    cache: EmbeddingCache | None = None,
 ) -> dict[str, str]:
-    """The digests `encode_clip` will give the streams of this clip, without decoding it."""
-    clip_hash = _clip_hash(Path(clip), cache)
-    encoders = [make_encoder(source) for source in sources]
-    return {encoder.name: _digest(clip_hash, encoder) for encoder in encoders}
+    """The digests `encode_clip` will give the streams of this clip, without decoding it.
+
+    Streams that were computed elsewhere are read and checked for it.
+
+    Raises:
+        UnknownNameError: no encoder of that name.
+        ClipError: there are no features for this clip, or wrong ones.
+        ProbeError: the clip can't be read.
+    """
+    watch = _Clip(clip, cache)
+    return {
+        source.name: _digest(watch.content, make_encoder(source))
+        if source.folder is None
+        else watch.read(source).digest
+        for source in map(_source, sources)
+    }
 
 
 def encode_clip(
@@ -55,11 +72,13 @@ def encode_clip(
 ) -> dict[str, EmbeddingStream]:
     """The embedding streams of a clip.
 
-    Streams in the cache are read from it; one decoding pass makes the others and puts them there.
+    Streams in the cache are read from it; one decoding pass makes the others and puts them there. Where all are in the
+    cache the clip itself is not opened, if the cache knows its content.
 
     Args:
         clip: the file, or what `media.probe` said of it.
-        sources: which streams: names from `encoder.REGISTRY`, or names with settings.
+        sources: which streams: names from `encoder.REGISTRY`, names with settings, or folders of rows computed
+            elsewhere.
         cache: where to look and keep; None computes all.
         on_progress: called with 0..1 while pictures are read.
 
@@ -69,43 +88,96 @@ def encode_clip(
     Raises:
         UnknownNameError: no encoder of that name.
         MissingLibraryError, WeightsError: an encoder can't run here (`available_encoders` tells it beforehand).
-        ProbeError, DecodeError: the clip can't be read.
+        ProbeError, DecodeError: the clip can't be read, or changed meanwhile.
+        ClipError: there are no features for this clip, or wrong ones.
     """
-    path = clip.path if isinstance(clip, ClipInfo) else Path(clip)
-    encoders = {encoder.name: encoder for encoder in map(make_encoder, sources)}
-    if not encoders:
+    wanted = {source.name: source for source in map(_source, sources)}
+    if not wanted:
         return {}
-    info = clip if isinstance(clip, ClipInfo) else probe(path)
-    clip_hash = _clip_hash(path, cache)
-    digests = {name: _digest(clip_hash, encoder) for name, encoder in encoders.items()}
-    kept = {name: cache.get(digests[name]) for name in encoders} if cache is not None else {}
-    missing = {name: encoder for name, encoder in encoders.items() if kept.get(name) is None}
+    watch = _Clip(clip, cache)
+    encoders = {name: make_encoder(source) for name, source in wanted.items() if source.folder is None}
+    digests = {name: _digest(watch.content, encoder) for name, encoder in encoders.items()}
+    found = {name: watch.read(source) for name, source in wanted.items() if source.folder is not None}
+    for name in encoders if cache is not None else ():
+        if (kept := cache.get(digests[name])) is not None:
+            found[name] = kept
+    missing = {name: encoder for name, encoder in encoders.items() if name not in found}
     damage = Damage()
-    made = _encode(info, missing, damage, on_progress) if missing else {}
-    result = {}
-    for name, encoder in encoders.items():
-        if name in made:
-            values, mask = made[name]
-            result[name] = EmbeddingStream(
-                name=name, values=values, mask=mask, rate_hz=encoder.rate_hz, dims=encoder.dims,
-                encoder=encoder.name, version=encoder.version, digest=digests[name], skipped=damage.skipped,
-            )  # fmt: skip
-            if cache is not None:
-                cache.put(result[name])
-        else:
-            result[name] = kept[name]
+    made = _encode(watch.info, missing, damage, on_progress) if missing else {}
+    if made:
+        watch.refuse_change()
+    for name, (values, mask) in made.items():
+        encoder = encoders[name]
+        found[name] = EmbeddingStream(
+            name=name, values=values, mask=mask, rate_hz=encoder.rate_hz, dims=encoder.dims,
+            encoder=encoder.name, version=encoder.version, digest=digests[name], skipped=damage.skipped,
+        )  # fmt: skip
+        if cache is not None:
+            cache.put(found[name])
     if on_progress is not None:
         on_progress(1.0)
-    return result
+    return {name: found[name] for name in wanted}
+
+
+class _Clip:
+    """What is known of a clip; nothing of it is found out before somebody asks, because probing reads all packets."""
+
+    def __init__(self, clip: str | Path | ClipInfo, cache: EmbeddingCache | None):
+        self._info = clip if isinstance(clip, ClipInfo) else None
+        self.path = clip.path if isinstance(clip, ClipInfo) else Path(clip)
+        self._cache = cache
+        self._content: str | None = None
+        self._state: tuple[int, int] | None = None
+
+    @property
+    def info(self) -> ClipInfo:
+        """What `media.probe` says."""
+        if self._info is None:
+            self._info = probe(self.path)
+        return self._info
+
+    @property
+    def content(self) -> str:
+        """sha256 of its bytes."""
+        if self._content is None:
+            try:
+                self._state = self._now()
+                self._content = content_hash(self.path) if self._cache is None else self._cache.content_hash(self.path)
+            except OSError as error:
+                raise ProbeError(f"it can't be read ({error.strerror}).", path=self.path) from error
+        return self._content
+
+    def read(self, source: StreamSource) -> EmbeddingStream:
+        """Its rows in a folder of features."""
+        return precomputed.read_stream(source, self.info)
+
+    def refuse_change(self) -> None:
+        """Make sure that the pictures were those of the content that was hashed.
+
+        Raises:
+            DecodeError: the file is another one by now.
+        """
+        try:
+            same = self._state == self._now()
+        except OSError:
+            same = False
+        if not same:
+            raise DecodeError(
+                "the file changed while it was looked at.", path=self.path, remedy="Score it again when it is complete."
+            )
+
+    def _now(self) -> tuple[int, int]:
+        status = os.stat(self.path)
+        return status.st_size, status.st_mtime_ns
+
+
+def _source(source: str | StreamSource) -> StreamSource:
+    return StreamSource(source) if isinstance(source, str) else source
 
 
 def _digest(clip_hash: str, encoder: Encoder) -> str:
     pictures = {"version": PICTURES_VERSION, "max_still_s": MAX_STILL_S}
     return storage.digest_of({"clip": clip_hash, "encoder": encoder.identity(), "pictures": pictures})
-
-
-def _clip_hash(path: Path, cache: EmbeddingCache | None) -> str:
-    return cache.content_hash(path) if cache is not None else storage.digest_file(path)
 
 
 def _encode(
