@@ -29,7 +29,7 @@ FLOORS = {
     1: {"recipe", "weights", "fetching", "discovery", "artefact", "ledger", "media"},
     2: {"vision", "music", "demo"},
     3: {"watching", "scoring", "training", "evaluation"},
-    4: {"planning", "batch", "regression"},
+    4: {"planning", "batch", "regression", "inspection"},
     5: {"cli"},
 }
 FLOOR_OF = {room: floor for floor, rooms in FLOORS.items() for room in rooms}

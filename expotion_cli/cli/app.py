@@ -10,6 +10,7 @@ from expotion_cli import __version__
 from expotion_cli.cli.cache import cache_app
 from expotion_cli.cli.demo import demo
 from expotion_cli.cli.fetch import fetch
+from expotion_cli.cli.inspect import inspect
 from expotion_cli.cli.library import models, recipes
 from expotion_cli.cli.regress import regress_app
 from expotion_cli.cli.say import LOOKS
@@ -19,6 +20,7 @@ from expotion_cli.cli.train import train_app
 app = typer.Typer(no_args_is_help=True, **LOOKS)
 app.command()(score)
 app.command()(demo)
+app.command()(inspect)
 app.command()(models)
 app.command()(fetch)
 app.command()(recipes)

@@ -98,7 +98,7 @@ def iter_views(
         schedules = [_Schedule(number, view, info) for number, view in enumerate(views)]
         painters = [Painter(stream, view) for view in views]
         shown: _Shown | None = None
-        for time, picture in _pictures(container, stream, info, damage or Damage()):
+        for time, picture in decoded(container, stream, info, damage or Damage()):
             for schedule in schedules:
                 yield from schedule.until(time, shown)
             shown = _Shown(picture, painters)
@@ -156,7 +156,7 @@ class _Schedule:
         yield self.number, Frame(float(time), shown.view(self.number))
 
 
-def _pictures(
+def decoded(
     container: av.container.InputContainer, stream: av.video.stream.VideoStream, info: ClipInfo, damage: Damage
 ) -> Iterator[tuple[Fraction, av.VideoFrame]]:
     """Decoded frames with their times, without what is damaged."""

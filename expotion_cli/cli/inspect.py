@@ -1,0 +1,91 @@
+"""`expotion inspect`: what the encoders see in clips, to look at."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from expotion_cli.cli.flags import streams as read_streams
+from expotion_cli.cli.say import error_record, honest, say_aside, say_error, say_json
+from expotion_cli.cli.threads import set_waiting
+from expotion_cli.errors import UsageError
+
+if TYPE_CHECKING:
+    from expotion_cli.inspection.run import Result
+
+
+@honest
+def inspect(
+    clips: Annotated[
+        list[str], typer.Argument(help="Video files, folders or glob patterns.", metavar="CLIPS", show_default=False)
+    ],
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="Folder for pictures and records; mirrors the input.")
+    ] = Path("inspected"),
+    streams: Annotated[str, typer.Option(help="Who looks: encoders with commas between them.")] = "face,pose,flow",
+    formats: Annotated[str, typer.Option("--format", help="Of the pictures: png, svg or png,svg.")] = "png",
+    recipe: Annotated[
+        str, typer.Option(help="Whose tempo range the motion's pulse is folded to: a recipe's name, or a .toml file.")
+    ] = "cinematic",
+    recursive: Annotated[bool, typer.Option("--recursive/--no-recursive", help="Look into subfolders.")] = True,
+    as_json: Annotated[bool, typer.Option("--json", help="A summary for programs on standard output.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but what went wrong.")] = False,
+) -> int:
+    """Show what the encoders see: a picture and a JSON file for each clip.
+
+    Along the clip's time: pictures with face and arms marked, when and where somebody was found, motion, left and
+    right, accents, the beats a cue would take, expression, stillness, camera motion. Nothing is composed.
+    """
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite kill ends it like Ctrl-C
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    set_waiting()
+    from expotion_cli.cli.inspecting import choose_listener
+    from expotion_cli.inspection import run
+    from expotion_cli.planning import check_writable
+    from expotion_cli.recipe import load_recipe
+    from expotion_cli.watching import choose_streams
+
+    kinds = run.read_formats(formats)
+    wanted = tuple(dict.fromkeys(read_streams(streams)))
+    if not wanted:
+        raise UsageError("--streams names nobody to look.", remedy="Leave it out, or give face,pose,flow.")
+    chosen = load_recipe(recipe)
+    choice = choose_streams(wanted)
+    jobs, problems = run.plan(clips, out, recursive=recursive)
+    for problem in problems:
+        say_error(problem.error, "failed")
+    for note in choice.notes if jobs and not quiet else ():
+        say_aside(note)
+    results: list[Result] = list(problems)
+    if jobs:
+        check_writable(out)
+        with choose_listener(jobs, quiet=quiet, as_json=as_json) as listener:
+            results += run.run(jobs, choice.names, chosen, kinds, listener)
+            listener.close_with(results, out)
+    code = 3 if not jobs else 1 if any(result.error for result in results) else 0
+    if as_json:
+        say_json({"exit_code": code, "out": str(out), "notes": list(choice.notes), "clips": [_row(r) for r in results]})
+    return code
+
+
+def _row(result: Result) -> dict[str, Any]:
+    from expotion_cli.inspection.fonts import printable
+
+    if result.error is not None:
+        return {"clip": printable(result.name), "status": "failed", "error": error_record(result.error)}
+    record = result.record
+    found = {stream["name"]: stream["coverage"] for stream in record["streams"]}
+    return {
+        "clip": record["clip"]["file"],
+        "status": "inspected",
+        "files": [printable(str(path)) for path in result.files],
+        "duration_s": record["clip"]["duration_s"],
+        "found": found,
+        "accents": len(record["accents"]),
+        "tempo": record["tempo"],
+        "notes": record["notes"],
+    }

@@ -1,0 +1,165 @@
+"""What was seen, as plain values: `NAME.inspect.json`.
+
+format        1; raised when a key comes to mean something else
+clip          file, sha256, duration_s, fps, width, height, rotation (degrees clockwise), container, video_codec,
+              num_frames, has_sound
+streams       one record each:
+    name, encoder, version, digest, rate_hz, rows, num_dims
+    coverage      share of rows where something was seen, 0..1
+    skipped       pictures that could not be decoded
+    seen_s        [start, end] of each stretch where something was seen
+    change        mean and p95 of how far a row is from the one before, a second (Euclidean, in all dimensions)
+    dims          by name: unit, mean, p95; of rows where something was seen. Empty where dimensions are numbers
+curves        rate_hz (5), and under `values` means over 1 / rate_hz seconds, null where nothing was seen:
+    STREAM.DIM    energies, sides, expression, camera, in the unit that the stream's dims state
+    face.x, face.y, face.width, face.height
+                  the face's box: its middle and its size in shares of the picture, (0, 0) is the upper left corner
+accents       by time: time_s; strength, 0..1.5 in shares of the clip's own 95th percentile plus a floor; source
+stillness     source (the stream that was asked, or null), threshold of its energy, still_s: [start, end] of each
+tempo         null, or what a cue by this recipe would take: bpm, start_s (a bar begins there, at or before 0),
+              beats_per_bar, confidence (0: no pulse was found), recipe, range_bpm
+notes         in words, what is out of the ordinary
+versions      of this program and of the libraries that a result may depend on
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from expotion_cli.inspection.curves import at_rate, row_changes, spans_s
+from expotion_cli.inspection.observe import Observation
+from expotion_cli.inspection.places import face_boxes
+from expotion_cli.timing import BEATS_PER_BAR
+
+if TYPE_CHECKING:
+    from expotion_cli.vision.encoder import EmbeddingStream
+
+FORMAT = 1
+CURVE_RATE_HZ = 5
+CURVE_DIMS = {
+    "pose": ("energy", "energy_left", "energy_right", "energy_head"),
+    "face": ("head_speed", "valence", "arousal"),
+    "flow": ("energy", "energy_left", "energy_right", "camera_x", "camera_y"),
+}
+
+
+def record_of(seen: Observation) -> dict[str, Any]:
+    """The record of an observation; see the head of this module. Holds no NaN."""
+    from expotion_cli.scoring import versions
+
+    clip = seen.clip
+    return {
+        "format": FORMAT,
+        "clip": {
+            "file": seen.name,
+            "sha256": seen.content,
+            "duration_s": round(seen.duration_s, 6),
+            "fps": round(float(clip.fps), 6),
+            "width": clip.width,
+            "height": clip.height,
+            "rotation": clip.rotation,
+            "container": clip.container,
+            "video_codec": clip.video_codec,
+            "num_frames": clip.num_frames,
+            "has_sound": clip.audio is not None,
+        },
+        "streams": [_stream(stream, seen.duration_s) for stream in seen.streams.values()],
+        "curves": {"rate_hz": CURVE_RATE_HZ, "values": _curves(seen)},
+        "accents": [
+            {"time_s": accent.time_s, "strength": accent.strength, "source": accent.source} for accent in seen.accents
+        ],
+        "stillness": {
+            "source": seen.stillness.source,
+            "threshold": seen.stillness.threshold,
+            "still_s": [_rounded(span) for span in seen.stillness.spans_s],
+        },
+        "tempo": _tempo(seen),
+        "notes": list(seen.notes),
+        "versions": versions(),
+    }
+
+
+def _stream(stream: EmbeddingStream, duration_s: float) -> dict[str, Any]:
+    named = not all(name.isdecimal() for name in stream.dims)
+    units = _units(stream.encoder) if named else {}
+    return {
+        "name": stream.name,
+        "encoder": stream.encoder,
+        "version": stream.version,
+        "digest": stream.digest,
+        "rate_hz": stream.rate_hz,
+        "rows": len(stream.mask),
+        "num_dims": len(stream.dims),
+        "coverage": round(stream.coverage, 4),
+        "skipped": stream.skipped,
+        "seen_s": [_rounded(span) for span in spans_s(stream.mask, stream.rate_hz, duration_s)],
+        "change": _summary(row_changes(stream.values, stream.rate_hz), stream.mask),
+        "dims": {
+            name: {"unit": units.get(name), **_summary(stream.values[:, index], stream.mask)}
+            for index, name in enumerate(stream.dims)
+        }
+        if named
+        else {},
+    }
+
+
+def _curves(seen: Observation) -> dict[str, list[float | None]]:
+    curves = {}
+    for name, dims in CURVE_DIMS.items():
+        stream = seen.streams.get(name)
+        if stream is None:
+            continue
+        for dim in dims:
+            if dim in stream.dims:
+                curves[f"{name}.{dim}"] = _curve(stream.dim(dim), stream, seen.duration_s)
+        boxes = face_boxes(stream, seen.clip.width / seen.clip.height) if name == "face" else None
+        if boxes is not None:
+            left, top, right, bottom = boxes.T
+            track = {"x": (left + right) / 2, "y": (top + bottom) / 2, "width": right - left, "height": bottom - top}
+            curves |= {f"face.{key}": _curve(values, stream, seen.duration_s) for key, values in track.items()}
+    return curves
+
+
+def _curve(values: np.ndarray, stream: EmbeddingStream, duration_s: float) -> list[float | None]:
+    return [_plain(value) for value in at_rate(values, stream.mask, stream.rate_hz, duration_s, CURVE_RATE_HZ)]
+
+
+def _tempo(seen: Observation) -> dict[str, Any] | None:
+    if seen.tempo is None:
+        return None
+    return {
+        "bpm": round(float(seen.tempo.bpm), 3),
+        "start_s": round(float(seen.tempo.start), 6),
+        "beats_per_bar": BEATS_PER_BAR,
+        "confidence": round(float(seen.tempo.confidence), 3),
+        "recipe": seen.recipe.name,
+        "range_bpm": [seen.recipe.tempo.min, seen.recipe.tempo.max],
+    }
+
+
+def _units(encoder: str) -> Mapping[str, str]:
+    """Units of an encoder's dimensions by name, where its module states them."""
+    from expotion_cli.vision.encoder import encoder_class
+
+    module = importlib.import_module(encoder_class(encoder).__module__)
+    return {dim.name: dim.unit for dim in getattr(module, "DIMS", ())}
+
+
+def _summary(values: np.ndarray, mask: np.ndarray) -> dict[str, float | None]:
+    seen = np.asarray(values, dtype=np.float64)[mask]
+    seen = seen[np.isfinite(seen)]
+    if not len(seen):
+        return {"mean": None, "p95": None}
+    return {"mean": _plain(seen.mean()), "p95": _plain(np.percentile(seen, 95))}
+
+
+def _plain(value: float) -> float | None:
+    return round(float(value), 4) if np.isfinite(value) else None
+
+
+def _rounded(span: tuple[float, float]) -> list[float]:
+    return [round(float(time), 3) for time in span]
