@@ -141,7 +141,7 @@ class _View:
     def face_track(self) -> Iterator[Lane]:
         stream = self.seen.streams.get("face")
         boxes = face_boxes(stream, self.seen.clip.width / self.seen.clip.height) if stream is not None else None
-        if boxes is None:
+        if boxes is None or not stream.mask.any():
             return
         whole = np.ones_like(stream.mask)
         left, top, right, bottom = (self._columns(stream, column, whole) for column in np.clip(boxes, 0, 1).T)
@@ -153,7 +153,7 @@ class _View:
                 low, high = _flipped(low), _flipped(high)
             yield Lane(
                 title, "its box in the picture", LOW, 0, 1, (Band(low, high, PINK),),
-                levels=((0, ends[0]), (1, ends[1])), unseen=self._unseen(stream), said=None if stream.mask.any() else NOBODY,
+                levels=((0, ends[0]), (1, ends[1])), unseen=self._unseen(stream),
             )  # fmt: skip
 
     def energies(self) -> Iterator[Lane]:
@@ -262,6 +262,7 @@ class _View:
         yield Lane(
             "Camera", "picture heights/s", TALL, -top, top, (Curve(across, ORANGE), Curve(up, BLUE)),
             keys=(("to the right", ORANGE), ("up", BLUE)),
+            facts=(f"mean speed {_short(float(np.hypot(stream.dim('camera_x'), stream.dim('camera_y')).mean()))}",),
             levels=((-top, _short(-top)), (0, "0"), (top, _short(top))), unseen=self._unseen(stream),
         )  # fmt: skip
 

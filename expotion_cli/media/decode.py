@@ -160,7 +160,8 @@ def decoded(
     container: av.container.InputContainer, stream: av.video.stream.VideoStream, info: ClipInfo, damage: Damage
 ) -> Iterator[tuple[Fraction, av.VideoFrame]]:
     """Decoded frames with their times, without what is damaged."""
-    stream.thread_type = "AUTO"
+    if not stream.codec_context.is_open:  # it is when reading goes on from another place
+        stream.thread_type = "AUTO"
     time = None
     # Without display times a frame has its packet's, or where packets are reordered the n-th picture shown has the n-th
     # time stamp of all, for frames leave in display order.
