@@ -36,6 +36,7 @@ from expotion_cli.evaluation.listen import listen, voice_levels
 from expotion_cli.media.probe import probe
 from expotion_cli.recipe import Recipe, load_recipe
 from expotion_cli.storage import cache_root
+from expotion_cli.watching import choose_streams
 
 CONDITIONS = ("picture", "none", "shuffled", "blind")
 LOWEST_SCALE_CONSISTENCY = 0.85
@@ -49,7 +50,7 @@ def load_clips(real: Path | None) -> list[LightClip]:
     cache = EmbeddingCache()
     folder = cache_root() / "benchmarks" / "demo"
     demos = {demo.path: demo for demo in write_demo_clips(folder)}
-    names = scoring.choose_streams(("face", "pose", "flow")).names
+    names = choose_streams(("face", "pose", "flow")).names
     clips = []
     for path in [*demos, *(sorted(real.glob("*.mp4")) if real is not None else [])]:
         info = probe(path)

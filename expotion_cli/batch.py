@@ -159,9 +159,10 @@ class _Run:
         """The first moment the output folder is touched: now it is known that everything needed is here."""
         check_writable(self.plan.settings.out)
         self.model = model
-        self.notes = unheard_streams(model, self.plan.streams, self.plan.recipe)
-        for note in self.notes:
+        unheard = unheard_streams(model, self.plan.streams, self.plan.recipe)
+        for note in unheard:
             self.listener.note(note)
+        self.notes = (*self.plan.streams.remarks, *unheard)
         self.ledger = Ledger(self.plan.settings.out / "ledger.jsonl")
         self.digests = {job.name: artefact_digests(job, self.plan, model) for job in self.plan.jobs}
         for problem in self.plan.problems:
@@ -200,7 +201,7 @@ class _Run:
             self.listener.stage(job, "look", share)
 
         progress(0.0)
-        seen = scoring.see(job.clip, self.plan.streams.names, cache=self.cache, on_progress=progress)
+        seen = scoring.see(job.clip, self.plan.streams.sources, cache=self.cache, on_progress=progress)
         self.listener.stage(job, "look", 1.0)
         return seen
 

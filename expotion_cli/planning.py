@@ -12,10 +12,11 @@ from expotion_cli import scoring
 from expotion_cli.discovery import Source, destination, discover, refuse_collisions
 from expotion_cli.errors import ExpotionError, ProbeError, UsageError
 from expotion_cli.recipe import Recipe
-from expotion_cli.watching import FALLBACK_STREAM, StreamChoice, choose_streams
+from expotion_cli.watching import FALLBACK_STREAM, Needs, StreamChoice, streams_for
 
 if TYPE_CHECKING:
     from expotion_cli.media.probe import ClipInfo
+    from expotion_cli.vision.encoder import StreamSource
 
 PROBE_THREADS = 4
 
@@ -31,6 +32,7 @@ class Settings:
         midi: also write each cue as a MIDI file.
         batch_size: cues generated at a time, or "auto".
         prompts: a prompt of its own for some clips, by file name, stem or path inside the input folder.
+        features: folders of rows computed elsewhere, in place of the encoders of these names.
     """
 
     out: Path = Path("scored")
@@ -39,6 +41,7 @@ class Settings:
     midi: bool = False
     batch_size: int | str = "auto"
     prompts: Mapping[str, str] = field(default_factory=dict)
+    features: tuple[StreamSource, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -70,7 +73,7 @@ class Plan:
     Attributes:
         jobs: clips that can be scored.
         problems: what can't, as failed results.
-        streams: which encoders will look.
+        streams: what will be looked at.
         notes: what is worth saying before the start.
     """
 
@@ -101,8 +104,14 @@ class Result:
     sidecar: dict[str, Any] | None = None
 
 
-def plan(inputs: Sequence[str | Path], recipe: Recipe, settings: Settings) -> Plan:
+def plan(inputs: Sequence[str | Path], recipe: Recipe, settings: Settings, *, needs: Needs | None = None) -> Plan:
     """Find the clips, probe them all and fix where results go. Writes nothing.
+
+    Args:
+        inputs: files, folders or glob patterns.
+        recipe: with all flags laid over it.
+        settings: how the batch is run.
+        needs: what composes takes from the picture (`watching.needs_ahead`), if that is known.
 
     Raises:
         UsageError: results would collide, or a setting is wrong.
@@ -110,11 +119,13 @@ def plan(inputs: Sequence[str | Path], recipe: Recipe, settings: Settings) -> Pl
     from expotion_cli.media.remux import output_suffix
 
     scoring.check_sound(recipe)
-    streams = choose_streams(recipe.streams.use)
+    streams = streams_for(recipe, needs, settings.features)
     found = discover(inputs, out=settings.out, recursive=settings.recursive)
     problems = [Result(str(error.path), "failed", error=error) for error in found.problems]
     jobs = []
-    watched = tuple(dict.fromkeys((*streams.names, FALLBACK_STREAM))) if streams.names else ()
+    watched = streams.sources
+    if watched and FALLBACK_STREAM not in streams.names:
+        watched = (*watched, FALLBACK_STREAM)
     with ThreadPoolExecutor(PROBE_THREADS) as pool:
         inspected = pool.map(lambda source: _inspect(source, watched), found.sources)
         for source, outcome in zip(found.sources, inspected, strict=True):
@@ -134,7 +145,7 @@ def plan(inputs: Sequence[str | Path], recipe: Recipe, settings: Settings) -> Pl
                 )
             )
     refuse_collisions((job.clip.path, job.destination) for job in jobs)
-    notes = (*streams.notes, *_unused_prompts(found.sources, settings.prompts))
+    notes = (*streams.notes, *streams.remarks, *_unused_prompts(found.sources, settings.prompts))
     return Plan(tuple(jobs), tuple(problems), recipe, settings, streams, notes)
 
 
@@ -155,7 +166,9 @@ def check_writable(out: Path) -> None:
         ) from error
 
 
-def _inspect(source: Source, watched: tuple[str, ...]) -> tuple[ClipInfo, str, dict[str, str]] | ExpotionError:
+def _inspect(
+    source: Source, watched: tuple[str | StreamSource, ...]
+) -> tuple[ClipInfo, str, dict[str, str]] | ExpotionError:
     from expotion_cli.media.probe import probe
     from expotion_cli.vision.cache import EmbeddingCache
     from expotion_cli.vision.streams import stream_digests
@@ -163,7 +176,7 @@ def _inspect(source: Source, watched: tuple[str, ...]) -> tuple[ClipInfo, str, d
     cache = EmbeddingCache()
     try:
         clip = probe(source.path)
-        return clip, cache.content_hash(clip.path), stream_digests(clip.path, watched, cache=cache)
+        return clip, cache.content_hash(clip.path), stream_digests(clip, watched, cache=cache)
     except ExpotionError as error:
         return error
     except OSError as error:

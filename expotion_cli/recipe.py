@@ -128,9 +128,18 @@ class TempoRange:
 
 @dataclass(frozen=True)
 class Streams:
-    """What the music looks at."""
+    """What the music looks at.
+
+    Attributes:
+        use: as below.
+        settings: all other keys of the table: `pose_model` is the setting `model` of the encoder `pose`. Encoders
+            check them.
+        is_chosen: somebody listed `use`; where nobody did, it gives way to what the adapter reads.
+    """
 
     use: tuple[str, ...] = _names(("face", "pose", "flow"), "embedding streams; an empty list ignores the picture")
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    is_chosen: bool = False
 
 
 @dataclass(frozen=True)
@@ -181,7 +190,9 @@ class Recipe:
         """What decides the tokens, apart from clip, model, prompt and seed."""
         drawn = dataclasses.asdict(self.generate)
         del drawn["seed"]  # the seed itself stands in the artefact's digest, not the policy it came from
-        return {"generate": drawn, "tempo": dataclasses.asdict(self.tempo), "streams": list(self.streams.use)}
+        settings = {"stream_settings": _plain(self.streams.settings)} if self.streams.settings else {}
+        tempo = dataclasses.asdict(self.tempo)
+        return {"generate": drawn, "tempo": tempo, "streams": list(self.streams.use), **settings}
 
     def fields(self) -> dict[str, Any]:
         """All that shapes a result, as plain JSON values; titles, names and paths stay out."""
@@ -287,6 +298,8 @@ def _apply(recipe: Recipe, tables: Mapping[str, Any], *, where: str, path: Path 
     for key, value in tables.items():
         if key in _TEXTS:
             changes[key] = _checked(Recipe, key, value, key, where, path)
+        elif key == "streams":
+            changes[key] = _apply_streams(recipe.streams, value, where, path)
         elif key in _TABLES:
             changes[key] = _apply_table(getattr(recipe, key), key, value, where, path)
         elif key in _CODEC_TABLES:
@@ -311,6 +324,20 @@ def _apply_table(current: Any, table: str, values: Any, where: str, path: Path |
             _unknown(f"{table}.{key}", [f"{table}.{name}" for name in known], where, path)
         changes[key] = _checked(type(current), key, value, f"{table}.{key}", where, path)
     return dataclasses.replace(current, **changes)
+
+
+def _apply_streams(current: Streams, values: Any, where: str, path: Path | None) -> Streams:
+    settings = {key: value for key, value in values.items() if key != "use"} if isinstance(values, Mapping) else {}
+    for key, value in settings.items():
+        if not isinstance(value, str | bool | int | float):
+            raise RecipeError(f"{where}: streams.{key} = {value!r} must be text, a number, true or false.", path=path)
+    listed = {"use": values["use"]} if isinstance(values, Mapping) and "use" in values else {}
+    table = listed if isinstance(values, Mapping) else values
+    return dataclasses.replace(
+        _apply_table(current, "streams", table, where, path),
+        settings={**current.settings, **settings},
+        is_chosen=current.is_chosen or bool(listed),
+    )
 
 
 def _checked(owner: type, key: str, value: Any, shown: str, where: str, path: Path | None) -> Any:

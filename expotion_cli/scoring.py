@@ -22,7 +22,13 @@ from expotion_cli import __version__
 from expotion_cli.errors import RecipeError, UsageError
 from expotion_cli.recipe import Recipe
 from expotion_cli.timing import Timeline, num_samples
-from expotion_cli.watching import FALLBACK_STREAM, choose_streams, unheard_streams, unseen_in_clip
+from expotion_cli.watching import (
+    FALLBACK_STREAM,
+    needs_of,
+    streams_for,
+    unheard_streams,
+    unseen_in_clip,
+)
 
 if TYPE_CHECKING:
     from expotion_cli.media.probe import ClipInfo
@@ -30,7 +36,7 @@ if TYPE_CHECKING:
     from expotion_cli.music.engine import CueRequest
     from expotion_cli.music.model import Model
     from expotion_cli.vision.cache import EmbeddingCache
-    from expotion_cli.vision.encoder import EmbeddingStream
+    from expotion_cli.vision.encoder import EmbeddingStream, StreamSource
 
 Progress = Callable[[float], None]
 """Called with the share that is done, 0..1."""
@@ -42,7 +48,8 @@ class Seen:
 
     Attributes:
         streams: those that saw something, by name.
-        reports: a plain record for each encoded stream: name, encoder, version, digest, found (share of rows).
+        reports: a plain record for each stream: name, encoder, version, digest, found (share of rows), and the file
+            it was read from where that is no encoder's work.
         notes: in words, what is out of the ordinary.
         duration_s: how long it took.
     """
@@ -85,22 +92,33 @@ class ScoredClip:
 
 
 def see(
-    clip: ClipInfo, names: Iterable[str], *, cache: EmbeddingCache | None = None, on_progress: Progress | None = None
+    clip: ClipInfo,
+    names: Iterable[str | StreamSource],
+    *,
+    cache: EmbeddingCache | None = None,
+    on_progress: Progress | None = None,
 ) -> Seen:
     """Look at a clip: encode its streams in one decoding pass.
 
     A stream that found nobody is set aside; when nothing else is left, `flow` is encoded instead.
 
+    Args:
+        clip: from `media.probe`.
+        names: of encoders; or names with settings or a folder of rows computed elsewhere.
+        cache: keeps streams.
+        on_progress: told the share that is done.
+
     Raises:
         DecodeError: the picture can't be read.
+        ClipError: there are no features for this clip, or wrong ones.
     """
-    names = tuple(names)
-    if not names:
+    sources = tuple(names)
+    if not sources:
         return Seen(notes=("the picture was not looked at",))
     from expotion_cli.vision.streams import encode_clip
 
     started = time.monotonic()
-    encoded = dict(encode_clip(clip, names, cache=cache, on_progress=on_progress))
+    encoded = dict(encode_clip(clip, sources, cache=cache, on_progress=on_progress))
     notes = []
     blind = [name for name, stream in encoded.items() if not stream.mask.any()]
     if blind:
@@ -108,18 +126,27 @@ def see(
     if len(blind) == len(encoded) and FALLBACK_STREAM not in encoded:
         encoded |= encode_clip(clip, (FALLBACK_STREAM,), cache=cache, on_progress=on_progress)
         notes[-1] += f", followed {FALLBACK_STREAM} instead"
-    reports = tuple(
-        {
-            "name": stream.name,
-            "encoder": stream.encoder,
-            "version": stream.version,
-            "digest": stream.digest,
-            "found": round(float(np.mean(stream.mask)), 4),
-        }
-        for stream in encoded.values()
-    )
+    if skipped := max(stream.skipped for stream in encoded.values()):
+        notes.append(f"{skipped} picture{'s' if skipped > 1 else ''} could not be decoded and were skipped")
+    folders = {source.name: source for source in sources if not isinstance(source, str) and source.folder is not None}
+    reports = tuple(_report(clip, stream, folders.get(stream.name)) for stream in encoded.values())
     streams = {name: stream for name, stream in encoded.items() if name not in blind}
     return Seen(streams, reports, tuple(notes), round(time.monotonic() - started, 3))
+
+
+def _report(clip: ClipInfo, stream: EmbeddingStream, features: StreamSource | None) -> dict[str, Any]:
+    report = {
+        "name": stream.name,
+        "encoder": stream.encoder,
+        "version": stream.version,
+        "digest": stream.digest,
+        "found": round(float(np.mean(stream.mask)), 4),
+    }
+    if features is None:
+        return report
+    from expotion_cli.vision.precomputed import feature_file
+
+    return {**report, "file": str(feature_file(features, clip.path)), "rate_hz": stream.rate_hz}
 
 
 def compose_request(
@@ -213,6 +240,7 @@ def score_clip(
     recipe: Recipe,
     prompt: str | None = None,
     seed: int = 0,
+    features: Iterable[StreamSource] = (),
     cache: EmbeddingCache | None = None,
 ) -> ScoredClip:
     """Score one clip, all rungs.
@@ -224,6 +252,7 @@ def score_clip(
         recipe: from `recipe.load_recipe`.
         prompt: instead of the recipe's.
         seed: of this take.
+        features: folders of rows computed elsewhere, in place of the encoders of these names.
         cache: keeps embedding streams.
 
     Raises:
@@ -233,9 +262,10 @@ def score_clip(
     from expotion_cli.media.probe import probe
 
     clip = probe(path)
-    choice = choose_streams(recipe.streams.use)
-    seen = see(clip, choice.names, cache=cache)
-    remarks = (*unheard_streams(model, choice, recipe), *unseen_in_clip(model, choice, seen.streams))
+    choice = streams_for(recipe, needs_of(model), features)
+    seen = see(clip, choice.sources, cache=cache)
+    unheard = (*unheard_streams(model, choice, recipe), *unseen_in_clip(model, choice, seen.streams))
+    remarks = (*choice.remarks, *unheard)
     seen = dataclasses.replace(seen, notes=(*seen.notes, *choice.notes, *remarks))
     words = recipe.prompt if prompt is None else prompt
     request, tempo = compose_request(model, seen, clip.duration, recipe, prompt=words, seed=seed)

@@ -104,7 +104,8 @@ def test_errors_form_one_tree_that_the_module_draws():
 @pytest.mark.parametrize(
     ("module", "names"),
     [
-        ("expotion_cli.scoring", "see compose_request render finish score_clip choose_streams"),
+        ("expotion_cli.scoring", "see compose_request render finish score_clip"),
+        ("expotion_cli.watching", "choose_streams streams_for needs_of needs_ahead"),
         ("expotion_cli.batch", "run Listener Summary"),
         ("expotion_cli.planning", "plan Settings Plan Job Result"),
         ("expotion_cli.recipe", "load_recipe recipe_names Recipe UNSET"),

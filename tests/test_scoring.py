@@ -17,7 +17,7 @@ from expotion_cli.recipe import load_recipe, recipe_names
 
 def stream(name: str, found: bool):
     return SimpleNamespace(
-        name=name, mask=np.full(50, found), encoder=name, version="1", digest=f"{name}-digest", rate_hz=25.0
+        name=name, mask=np.full(50, found), encoder=name, version="1", digest=f"{name}-digest", rate_hz=25.0, skipped=0
     )
 
 

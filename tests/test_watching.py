@@ -15,9 +15,7 @@ from expotion_cli.watching import choose_streams, unheard_streams, unseen_in_cli
 def missing(monkeypatch) -> dict[str, str]:
     """Encoder → why it can't run here; all others can."""
     found: dict[str, str] = {}
-    monkeypatch.setattr(
-        "expotion_cli.vision.streams.available_encoders", lambda: {n: found.get(n) for n in ("face", "pose", "flow")}
-    )
+    monkeypatch.setattr("expotion_cli.watching._unavailable", found.get)
     return found
 
 

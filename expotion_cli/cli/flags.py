@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from expotion_cli.errors import UsageError
+
+if TYPE_CHECKING:
+    from expotion_cli.vision.encoder import StreamSource
 
 
 def given(value: Any) -> Any:
@@ -18,8 +25,53 @@ def seed(text: str | None) -> Any:
 
 
 def streams(text: str | None) -> Any:
-    """`--streams`: names with commas between them, or none."""
+    """`--streams` where clips have to be looked at: names with commas between them, or none.
+
+    Raises:
+        UsageError: a folder of features is named.
+    """
+    names, features = streams_and_features(text)
+    if features:
+        raise UsageError(
+            f"--streams {text!r} names features computed elsewhere, which this command has no use for.",
+            remedy="Give names of encoders alone.",
+        )
+    return names
+
+
+def streams_and_features(text: str | None) -> tuple[Any, tuple[StreamSource, ...]]:
+    """`--streams`: names with commas between them, some with `=FOLDER` or `=FOLDER@RATE` behind; or none.
+
+    Returns:
+        The names, and the folders of features computed elsewhere.
+
+    Raises:
+        UsageError: a part has no name, or no folder behind its `=`.
+    """
     if text is None:
-        return given(None)
-    names = [name.strip() for name in text.split(",") if name.strip()]
-    return () if names == ["none"] else names
+        return given(None), ()
+    parts = [part.strip() for part in text.split(",") if part.strip()]
+    if parts == ["none"]:
+        return (), ()
+    split = [part.partition("=") for part in parts]
+    return [name.strip() for name, _, _ in split], tuple(_features(name, place) for name, mark, place in split if mark)
+
+
+def _features(name: str, place: str) -> StreamSource:
+    from expotion_cli.vision.encoder import StreamSource
+
+    folder, mark, rate = place.strip().rpartition("@")
+    rate_hz = None
+    if mark and not Path(place).expanduser().is_dir():  # a folder's own name may hold an @
+        try:
+            rate_hz = float(rate)
+        except ValueError:
+            rate_hz = 0.0
+        if not 0 < rate_hz < 1000:
+            raise UsageError(f"--streams: {rate!r} is no number of rows a second.", remedy=f"Write {name}=FOLDER@25.")
+    else:
+        folder = place.strip()
+    if not re.fullmatch(r"[\w-]+", name.strip()) or not folder:
+        remedy = "Write NAME=FOLDER, for example synchformer=features."
+        raise UsageError(f"--streams: {name}={place} names no stream with a folder.", remedy=remedy)
+    return StreamSource(name.strip(), folder=Path(folder).expanduser(), rate_hz=rate_hz)

@@ -32,7 +32,10 @@ def record(
     prompt: Annotated[str | None, typer.Option(help="Instead of the recipe's words.")] = None,
     seed: Annotated[str | None, typer.Option(help="One number for all clips, 'per-clip' or 'per-clip:N'.")] = None,
     streams: Annotated[
-        str | None, typer.Option(help="What the music follows: face,pose,flow in any choice, or none.")
+        str | None,
+        typer.Option(
+            help="What the music follows: encoders, NAME=FOLDER[@RATE] for features computed elsewhere, or none."
+        ),
     ] = None,
     model: Annotated[str, typer.Option(help="A name from `expotion models`, or a folder.")] = "expotion-mini",
     adapter: Annotated[
@@ -52,10 +55,11 @@ def record(
     from expotion_cli.recipe import UNSET
     from expotion_cli.regression import recording
 
-    given = {"prompt": flags.given(prompt), "generate.seed": flags.seed(seed), "streams.use": flags.streams(streams)}
+    watched, features = flags.streams_and_features(streams)
+    given = {"prompt": flags.given(prompt), "generate.seed": flags.seed(seed), "streams.use": watched}
     overlaid = {key: value for key, value in given.items() if value is not UNSET}
     options = {"name": model, "adapter": adapter, "soundfont": soundfont, "device": device, "dtype": dtype}
-    wanted = recording.Wanted(recipe, overlaid, options)
+    wanted = recording.Wanted(recipe, overlaid, options, features)
     found, problems = recording.find_clips(clips, to)
     for problem in problems:
         say_error(problem, "failed")

@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from expotion_cli.cli.flags import given
+from expotion_cli.cli.flags import given, streams_and_features
 from expotion_cli.cli.flags import seed as read_seed
-from expotion_cli.cli.flags import streams as read_streams
 from expotion_cli.cli.say import error_record, honest, say_aside, say_error, say_json
 from expotion_cli.cli.threads import set_waiting
 from expotion_cli.errors import UsageError
@@ -62,7 +61,10 @@ def score(
     ] = None,
     streams: Annotated[
         str | None,
-        typer.Option(help="What the music follows: face,pose,flow in any choice, or none.", rich_help_panel=MUSIC),
+        typer.Option(
+            help="What the music follows: encoders, NAME=FOLDER[@RATE] for features computed elsewhere, or none.",
+            rich_help_panel=MUSIC,
+        ),
     ] = None,
     guidance: Annotated[
         float | None, typer.Option(help="Weight of the prompt; 1 is neutral.", rich_help_panel=MUSIC)
@@ -141,11 +143,12 @@ def score(
     inputs = [*(clips or []), *(read_input_list(input_list) if input_list is not None else [])]
     if not inputs:
         raise UsageError("no clips were given.", remedy="Name files or folders, or pass --input-list.")
+    watched, features = streams_and_features(streams)
     flags = {
         "--prompt": {"prompt": given(prompt)},
         "--seed": {"generate.seed": read_seed(seed)},
         "--tempo": _tempo(tempo),
-        "--streams": {"streams.use": read_streams(streams)},
+        "--streams": {"streams.use": watched},
         "--guidance": {"generate.guidance": given(guidance)},
         "--visual-guidance": {"generate.visual_guidance": given(visual_guidance)},
         "--temperature": {"generate.temperature": given(temperature)},
@@ -167,6 +170,7 @@ def score(
         midi=midi,
         batch_size=_batch_size(batch_size),
         prompts=_prompts(prompts),
+        features=features,
     )
     composer = {"name": model, "device": device, "dtype": dtype, "adapter": adapter, "soundfont": soundfont}
     if backbone != OWN_BACKBONE:
@@ -190,8 +194,10 @@ def _carry_out(
 ) -> int:
     from expotion_cli.cli.progress import choose_listener, show_plan
     from expotion_cli.planning import plan
+    from expotion_cli.watching import needs_ahead
 
-    planned = plan(inputs, recipe, settings)
+    needs = needs_ahead(composer["name"], composer.get("adapter")) if "backbone" not in composer else None
+    planned = plan(inputs, recipe, settings, needs=needs)
     for problem in planned.problems:
         say_error(problem.error, "failed")
     for note in planned.notes:

@@ -80,6 +80,15 @@ def load_adapter(path: str | Path, decoder: MusicDecoder) -> tuple[JointEmbeddin
     return adapter, storage.digest_of([storage.digest_file(file) for file in files])
 
 
+def released_streams(path: Path) -> tuple[StreamSpec, ...]:
+    """The streams a released `.pth` file was trained on, without loading its tensors.
+
+    Raises:
+        WeightsError: it is no such adapter, or damaged.
+    """
+    return _open_released(path)[0].streams
+
+
 def save_adapter(folder: str | Path, adapter: JointEmbeddingAdapter, base_model: str, dtype: torch.dtype) -> None:
     """Write an adapter in PEFT's layout.
 

@@ -159,18 +159,19 @@ def check(
     made: list[Rendered] = []
     if clips:
         model = load(**arguments)
-        notes = (*notes, *run_notes(model, recipe))
+        features = recording.recorded_features(reference)
+        notes = (*notes, *run_notes(model, recipe, features))
         differing = _machine_differences(reference.machine, machine_facts(model))
         if mode == AUTO:
             mode = PERCEPTUAL if any(key not in NOT_OF_THE_MACHINE for key in differing) else EXACT
         judge = _Judge(reference, recipe, model, mode, limits, differing)
         wanted = [clips[recorded.name] for recorded in reference.clips if recorded.name in clips]
-        for index, outcome in render(wanted, recipe, model, limit=limit, on_stage=on_stage):
+        for index, outcome in render(wanted, recipe, model, features=features, limit=limit, on_stage=on_stage):
             checks[wanted[index].name] = judge.judge(wanted[index], outcome)
             if isinstance(outcome, Rendered):
                 made.append(outcome)
         if update and len(made) == len(reference.clips):
-            asked = recording.Wanted(source, reference.recipe["flags"], arguments)
+            asked = recording.Wanted(source, reference.recipe["flags"], arguments, features)
             recording.write(reference.folder, recipe, asked, model, made, reference)
             checks = {name: _accepted(old) for name, old in checks.items()}
     updated = update and len(made) == len(reference.clips)

@@ -38,6 +38,7 @@ from expotion_cli.regression.rendering import (
 
 if TYPE_CHECKING:
     from expotion_cli.music.model import Model
+    from expotion_cli.vision.encoder import StreamSource
 
 MODEL_OPTIONS = ("name", "adapter", "soundfont", "device", "dtype")
 
@@ -50,11 +51,13 @@ class Wanted:
         recipe: a shipped recipe's name or a path, as `recipe.load_recipe` takes it.
         flags: dotted recipe keys laid over it.
         model: the arguments of `music.loading.load_model`, by name.
+        features: folders of rows computed elsewhere, in place of the encoders of these names.
     """
 
     recipe: str
     flags: Mapping[str, Any]
     model: Mapping[str, Any]
+    features: Sequence[StreamSource] = ()
 
 
 def find_clips(inputs: Sequence[str | Path], folder: str | Path) -> tuple[list[Clip], list[ExpotionError]]:
@@ -113,11 +116,12 @@ def record(
     refuse_equal_names(clips)
     old = read_reference(folder) if (folder / MANIFEST).is_file() else None
     model = load()
-    for note in run_notes(model, recipe) if on_note is not None else ():
+    for note in run_notes(model, recipe, wanted.features) if on_note is not None else ():
         on_note(note)
     check_writable(folder)
     made: list[Rendered] = []
-    for _, outcome in render(clips, recipe, model, limit=TimeLimit(None), on_stage=on_stage):
+    rendering = render(clips, recipe, model, features=wanted.features, limit=TimeLimit(None), on_stage=on_stage)
+    for _, outcome in rendering:
         if isinstance(outcome, ExpotionError):
             raise outcome
         made.append(outcome)
@@ -165,6 +169,7 @@ def write(
             "source": _place(wanted.recipe, folder, is_path=_is_own(wanted.recipe)),
             "flags": dict(wanted.flags),
             "fields": settings_of(recipe),
+            **({"features": [_place_of_features(each, folder) for each in wanted.features]} if wanted.features else {}),
         },
         model={
             **{key: _place_of_option(key, wanted.model.get(key), folder) for key in MODEL_OPTIONS},
@@ -186,6 +191,16 @@ def recorded_model(reference: Reference) -> dict[str, Any]:
     if found["soundfont"] is not None:
         found["soundfont"] = Path(found["soundfont"])
     return found
+
+
+def recorded_features(reference: Reference) -> tuple[StreamSource, ...]:
+    """The folders of features that the reference was recorded with."""
+    from expotion_cli.vision.encoder import StreamSource
+
+    return tuple(
+        StreamSource(each["name"], folder=Path(_resolved(each["folder"], reference.folder)), rate_hz=each["rate_hz"])
+        for each in reference.recipe.get("features", ())
+    )
 
 
 def recorded_recipe(reference: Reference) -> tuple[str, Recipe, tuple[str, ...]]:
@@ -269,6 +284,14 @@ def locate(
 
 def _is_own(recipe: str) -> bool:
     return recipe.endswith(".toml") or "/" in recipe or "\\" in recipe
+
+
+def _place_of_features(source: StreamSource, folder: Path) -> dict[str, Any]:
+    return {
+        "name": source.name,
+        "folder": _place(str(source.folder), folder, is_path=True),
+        "rate_hz": source.rate_hz,
+    }
 
 
 def _place_of_option(key: str, value: Any, folder: Path) -> Any:

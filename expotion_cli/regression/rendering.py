@@ -22,12 +22,13 @@ from expotion_cli.errors import ClipError, EnvironmentProblem, ExpotionError, Ou
 from expotion_cli.recipe import Recipe
 from expotion_cli.regression.measures import Sound
 from expotion_cli.storage import digest_bytes, digest_file
-from expotion_cli.watching import choose_streams, unheard_streams, unseen_in_clip
+from expotion_cli.watching import needs_of, streams_for, unheard_streams, unseen_in_clip
 
 if TYPE_CHECKING:
     from expotion_cli.media.probe import ClipInfo
     from expotion_cli.music.engine import CueRequest
     from expotion_cli.music.model import Model
+    from expotion_cli.vision.encoder import StreamSource
 
 GROUP = 16
 """Clips whose cues are generated together; it never changes a cue's tokens."""
@@ -123,6 +124,7 @@ def render(
     recipe: Recipe,
     model: Model,
     *,
+    features: Sequence[StreamSource] = (),
     limit: TimeLimit | None = None,
     on_stage: Callable[[str, str], None] | None = None,
 ) -> Iterator[tuple[int, Rendered | ExpotionError]]:
@@ -132,6 +134,7 @@ def render(
         clips: what to render.
         recipe: with all flags laid over it; its seed policy gives each clip its seed.
         model: from `music.loading.load_model`.
+        features: folders of rows computed elsewhere, in place of the encoders of these names.
         limit: when to stop.
         on_stage: told (clip name, "look", "compose" or "render") as each begins.
 
@@ -142,7 +145,7 @@ def render(
         EnvironmentProblem: this machine lacks something that all clips need.
     """
     limit, tell = limit or TimeLimit(None), on_stage or (lambda name, stage: None)
-    choice, common = choose_streams(recipe.streams.use), run_notes(model, recipe)
+    choice, common = streams_for(recipe, needs_of(model), features), run_notes(model, recipe, features)
     for start in range(0, len(clips), GROUP):
         waiting: list[tuple[int, scoring.Seen, CueRequest, Any]] = []
         for index in range(start, min(start + GROUP, len(clips))):
@@ -151,7 +154,7 @@ def render(
             with _guard(clip) as failure:
                 limit.check()
                 # No cache: an entry would hide what changed in the code that made it.
-                seen = scoring.see(clip.info, choice.names, cache=None, on_progress=limit.check)
+                seen = scoring.see(clip.info, choice.sources, cache=None, on_progress=limit.check)
                 request, tempo = scoring.compose_request(
                     model, seen, clip.info.duration, recipe, prompt=recipe.prompt, seed=recipe.seed_for(clip.sha256)
                 )
@@ -181,10 +184,10 @@ def render(
             yield index, failure[0] if failure else outcome
 
 
-def run_notes(model: Model, recipe: Recipe) -> tuple[str, ...]:
+def run_notes(model: Model, recipe: Recipe, features: Sequence[StreamSource] = ()) -> tuple[str, ...]:
     """What holds for all clips: encoders that can't run, and what the adapter reads but does not get."""
-    choice = choose_streams(recipe.streams.use)
-    return (*choice.notes, *unheard_streams(model, choice, recipe))
+    choice = streams_for(recipe, needs_of(model), features)
+    return (*choice.notes, *choice.remarks, *unheard_streams(model, choice, recipe))
 
 
 def _finish(
@@ -313,7 +316,9 @@ def recipe_from(settings: Mapping[str, Any], name: str) -> Recipe:
     """The recipe that these settings (`settings_of`) were of."""
     tables = dict(settings)
     values = {"prompt": tables.pop("prompt"), "generate.seed": tables.pop("seed")}
-    values["streams.use"] = tables.pop("streams")
+    if (streams := tuple(tables.pop("streams"))) != Recipe().streams.use:  # else nobody may have chosen them
+        values["streams.use"] = streams
+    values |= {f"streams.{key}": value for key, value in tables.pop("stream_settings", {}).items()}
     values |= {key: tables.pop(key) for key in ("sound", "voices")}
     values |= {f"{table}.{key}": value for table, entries in tables.items() for key, value in entries.items()}
     return dataclasses.replace(Recipe(), name=name).override(values, source="recorded settings")
