@@ -1,0 +1,45 @@
+"""A tiny model with a codec that hears, a folder of made-up music, and data prepared from it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from tiny_music import CAPTIONS, save_tiny, song, write_wav
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory) -> Path:
+    return save_tiny(tmp_path_factory.mktemp("tiny") / "model")
+
+
+@pytest.fixture(scope="session")
+def tokenizer(tiny_model):
+    import torch
+
+    from expotion_cli.training.tokens import SoundTokenizer, find_model
+
+    return SoundTokenizer.load(find_model(str(tiny_model)), torch.device("cpu"))
+
+
+@pytest.fixture(scope="session")
+def music_folder(tmp_path_factory) -> Path:
+    """Six songs by three artists, a folder each, with words."""
+    folder = tmp_path_factory.mktemp("music")
+    for number in range(6):
+        path = write_wav(folder / f"artist{number // 2}" / f"song{number}.wav", song(number, 6.0, 80 + 10 * number))
+        path.with_suffix(".txt").write_text(CAPTIONS[number % 4])
+    return folder
+
+
+@pytest.fixture(scope="session")
+def music_data(music_folder, tokenizer, tmp_path_factory):
+    """The songs, prepared; two of them are held out."""
+    from expotion_cli.training.prepare import Wanted, prepare
+    from expotion_cli.training.shards import DataFolder
+    from expotion_cli.vision.cache import EmbeddingCache
+
+    out = tmp_path_factory.mktemp("data") / "data"
+    cache = EmbeddingCache(tmp_path_factory.mktemp("embeddings"))
+    prepare(music_folder, out, tokenizer=tokenizer, wanted=Wanted(held_out_share=0.3), cache=cache)
+    return DataFolder.open(out)
