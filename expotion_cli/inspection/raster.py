@@ -12,7 +12,7 @@ from expotion_cli.inspection.fonts import font_for
 from expotion_cli.inspection.scene import Scene
 
 _FINE = 3
-"""Shapes are drawn this many times larger and then made smaller, for smooth edges; letters are smooth by themselves."""
+"""All is drawn this many times larger and then made smaller: smooth edges, and letters at their true distances."""
 _ANCHORS = {"start": "ls", "middle": "ms", "end": "rs"}
 
 
@@ -37,12 +37,11 @@ def to_png(scene: Scene) -> bytes:
                 size = (photo.width * _FINE, photo.height * _FINE)
                 at = (round(shape.x) * _FINE, round(shape.y) * _FINE)
                 image.paste(photo.resize(size, Image.Resampling.NEAREST), at)
-    image = image.reduce(_FINE)
-    pen = ImageDraw.Draw(image)
     for text in scene.shapes:
         if isinstance(text, kinds.Text) and text.words:
-            font = font_for(text.words, text.size)
-            pen.text((text.x, text.y), text.words, text.colour, font, anchor=_ANCHORS[text.anchor])
+            font = font_for(text.words, text.size * _FINE)
+            pen.text(_fine((text.x, text.y)), text.words, text.colour, font, anchor=_ANCHORS[text.anchor])
+    image = image.reduce(_FINE)
     buffer = io.BytesIO()
     image.save(buffer, "PNG", optimize=True)
     return buffer.getvalue()

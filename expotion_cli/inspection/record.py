@@ -143,8 +143,10 @@ def _tempo(seen: Observation) -> dict[str, Any] | None:
 
 def _units(encoder: str) -> Mapping[str, str]:
     """Units of an encoder's dimensions by name, where its module states them."""
-    from expotion_cli.vision.encoder import encoder_class
+    from expotion_cli.vision.encoder import REGISTRY, encoder_class
 
+    if encoder not in REGISTRY:
+        return {}
     module = importlib.import_module(encoder_class(encoder).__module__)
     return {dim.name: dim.unit for dim in getattr(module, "DIMS", ())}
 

@@ -81,7 +81,7 @@ Shape = Box | Line | Area | Hatch | Text | Photo
 
 @dataclass
 class Scene:
-    """Shapes in the order they are drawn; words always come out on top.
+    """Shapes in the order they are drawn; words come out on top of all others.
 
     Attributes:
         width, height: of the whole.
