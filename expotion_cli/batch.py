@@ -93,7 +93,7 @@ def artefact_digests(job: Job, plan: Plan, model: Model) -> tuple[str, str]:
     recipe = plan.recipe.fields()
     cue = {
         "clip": job.content,
-        "streams": job.streams,
+        "seen": job.streams,  # "streams" are the recipe's names
         "watched": list(plan.streams.names),
         "model": model.digest,
         "adapter": model.adapter_name,

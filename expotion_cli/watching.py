@@ -136,11 +136,9 @@ def streams_for(recipe: Recipe, needs: Needs | None = None, features: Iterable[S
     if needs is not None and not recipe.streams.is_chosen:
         reads = [name for name in needs.streams if name in REGISTRY or name in folders]
         own = tuple(dict.fromkeys((*(names if needs.follows_tempo else ()), *reads)))
-        if set(own) != set(names):
-            remarks.append(
-                f"looks for {' and '.join(own) or 'nothing'}, which is what the adapter reads (--streams or [streams] "
-                "use in the recipe chooses otherwise)"
-            )
+        if own and set(own) != set(names):
+            rule = "as nothing else is listed by --streams or by [streams] use in the recipe"
+            remarks.append(f"the streams are those that the adapter reads ({', '.join(own)}), {rule}")
         names = own
     read = needs.streams if needs is not None else {}
     unread = [name for name in folders if read and name not in read]
