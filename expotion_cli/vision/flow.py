@@ -1,15 +1,15 @@
 """The `flow` encoder: what moves in the picture, whoever or whatever it is, from dense optical flow.
 
 Pictures are made about 160 by 120 and grey. Flow is OpenCV's DIS; where OpenCV can't be loaded (its wheel needs
-system libraries) a coarser Lucas-Kanade flow in numpy takes its place, under another identity. The camera's own
-motion, taken as the median flow along the picture's upper, left and right border, is removed.
+system libraries) a coarser Lucas-Kanade flow in numpy takes its place, under another identity. From each pair of
+pictures three things are taken away that are no gesture: changes of brightness, the camera's own motion (`camera`),
+and flow that explains the new picture hardly better than no motion would, which is noise. Where the new picture is
+another scene the pair is left out, and motion is measured anew from there.
 `left` and `right` are the picture's. Something is always seen: the mask is all True.
 """
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable
 from fractions import Fraction
 
 import numpy as np
@@ -17,11 +17,14 @@ import numpy as np
 from expotion_cli.timing import exact, num_rows
 from expotion_cli.vision import signals
 from expotion_cli.vision.encoder import RATE_HZ, THUMBNAIL, Dim, Encoder, Picture
+from expotion_cli.vision.motion import FlowFunction, Motion, find_motion, flow_method, make_flow_function
 
 GRID_ROWS, GRID_COLUMNS = 3, 4
 _FINE = 2  # accents are taken on a grid this many times finer
 NOISE = 0.01
 """Picture heights a second: what compression noise looks like; it is taken off every speed."""
+NOTHING = 2e-4
+"""Picture heights a second, mean over the picture: what a coarsely coded still picture may seem to move."""
 
 DIMS: tuple[Dim, ...] = (
     *(Dim(f"cell_{row}_{column}", "picture heights/s",
@@ -34,6 +37,8 @@ DIMS: tuple[Dim, ...] = (
     Dim("area", "0..1", "share of the picture that moves"),
     Dim("camera_x", "picture heights/s", "removed camera motion, to the right"),
     Dim("camera_y", "picture heights/s", "removed camera motion, up"),
+    Dim("camera_zoom", "1/s", "removed camera motion: things grow where positive"),
+    Dim("camera_roll", "rad/s", "removed camera motion: the picture turns counter-clockwise where positive"),
     Dim("energy", "picture heights/s", "mean speed over the picture"),
     Dim("accent", "picture heights/s, >= 0", "peaks where motion stops or turns sharply, mean over the picture"),
     Dim("energy_left", "picture heights/s", "mean speed in the picture's left half"),
@@ -41,15 +46,12 @@ DIMS: tuple[Dim, ...] = (
     Dim("presence", "1", "always 1: there is always something to see"),
 )  # fmt: skip
 
-FlowFunction = Callable[[np.ndarray, np.ndarray], np.ndarray]
-"""(before, after) uint8 [h, w] -> float [h, w, 2]: by how many pixels each point moved right and down."""
-
 
 class FlowEncoder(Encoder):
     """Encodes a clip's visible motion; see `DIMS`."""
 
     name = "flow"
-    version = "2"
+    version = "3"
     rate_hz = RATE_HZ
     view = THUMBNAIL
     dims = tuple(dim.name for dim in DIMS)
@@ -57,8 +59,8 @@ class FlowEncoder(Encoder):
     def __init__(self) -> None:
         self._function: FlowFunction | None = None
         self._last: Picture | None = None
-        self._times: list[float] = []
-        self._fields: list[np.ndarray] = []
+        self._pairs: list[tuple[float, float]] = []
+        self._fields: list[np.ndarray | None] = []
 
     def identity(self) -> dict:
         """See `encoder.Encoder`."""
@@ -67,173 +69,113 @@ class FlowEncoder(Encoder):
     def begin(self) -> None:
         """See `encoder.Encoder`."""
         self._function = make_flow_function()
-        self._last, self._times, self._fields = None, [], []
+        self._last, self._pairs, self._fields = None, [], []
 
     def feed(self, picture: Picture) -> None:
         """See `encoder.Encoder`."""
-        if self._last is not None and self._last.pixels.shape == picture.pixels.shape:
-            seconds = picture.time_s - self._last.time_s
-            flow = self._function(self._last.pixels, picture.pixels)
-            self._fields.append(summarise_flow(flow, seconds))
-            self._times.append((picture.time_s + self._last.time_s) / 2)
+        if self._last is not None:
+            start, end = self._last.time_s, picture.time_s
+            motion = None
+            if self._last.pixels.shape == picture.pixels.shape:
+                motion = find_motion(self._last.pixels, picture.pixels, self._function)
+            self._fields.append(None if motion is None else summarise_motion(motion, len(picture.pixels), end - start))
+            self._pairs.append((start, end))
         self._last = picture
 
     def finish(self, duration: Fraction) -> tuple[np.ndarray, np.ndarray]:
         """See `encoder.Encoder`."""
         rows = num_rows(duration, exact(self.rate_hz))
-        values = flow_features(np.array(self._times), self._fields, rows)
+        values = flow_features(self._pairs, self._fields, rows)
         self.close()
         return values, np.ones(rows, dtype=bool)
 
     def close(self) -> None:
         """See `encoder.Encoder`."""
         self._function = self._last = None
-        self._times, self._fields = [], []
+        self._pairs, self._fields = [], []
 
 
-_TOTALS = ("motion_x", "motion_y", "expansion", "peak", "area", "camera_x", "camera_y", "energy", "left", "right")
+_TOTALS = (
+    "motion_x", "motion_y", "expansion", "peak", "area", "camera_x", "camera_y", "camera_zoom", "camera_roll", "energy",
+    "left", "right",
+)  # fmt: skip
 _FINE_CELLS = GRID_ROWS * _FINE * GRID_COLUMNS * _FINE
 
 
-def summarise_flow(flow: np.ndarray, seconds: float) -> np.ndarray:
-    """One pair of pictures: [cells of the grid, totals, vectors of the finer grid], in picture heights a second.
+def summarise_motion(motion: Motion, height: int, seconds: float) -> np.ndarray:
+    """One pair of pictures: float32 [cells of the grid, totals, vectors of the finer grid], by heights a second.
 
     Args:
-        flow: [h, w, 2] pixels right and down.
+        motion: what moved.
+        height: of the picture, in pixels.
         seconds: between the two pictures.
     """
-    height, width = flow.shape[:2]
-    velocity = flow * (np.array([1.0, -1.0]) / (height * seconds))
-    band_y, band_x = max(1, height // 10), max(1, width // 10)
-    border = np.concatenate(
-        [velocity[:band_y].reshape(-1, 2), velocity[:, :band_x].reshape(-1, 2), velocity[:, -band_x:].reshape(-1, 2)]
+    per_pixel = 1 / (height * seconds)
+    velocity = signals.without_noise(motion.pixels * (per_pixel * np.array([1.0, -1.0])), NOISE)
+    camera = motion.camera
+    speed = np.hypot(velocity[..., 0], velocity[..., 1])
+    if speed.mean() < NOTHING:
+        velocity, speed = np.zeros_like(velocity), np.zeros_like(speed)
+    blocks_high, blocks_wide = speed.shape
+    side = motion.block / height
+    growth = sum(
+        np.gradient(velocity[..., i], axis=1 - i).mean() * (1, -1)[i] for i in (0, 1) if speed.shape[1 - i] > 1
     )
-    camera = np.median(border, axis=0)
-    velocity = velocity - camera
-    velocity = signals.without_noise(velocity, NOISE)
-    speed = np.linalg.norm(velocity, axis=-1)
-    expansion = np.gradient(velocity[..., 0], axis=1).mean() - np.gradient(velocity[..., 1], axis=0).mean()
-    half = width // 2
+    half = max(1, blocks_wide // 2)
     totals = [
         velocity[..., 0].mean(),
         velocity[..., 1].mean(),
-        expansion * height,
+        growth / side,
         np.partition(speed.ravel(), int(0.95 * speed.size))[int(0.95 * speed.size)],
         (speed > 0).mean(),
-        *camera,
+        camera.right * per_pixel,
+        -camera.down * per_pixel,
+        camera.zoom / seconds,
+        -camera.roll / seconds,
         speed.mean(),
         speed[:, :half].mean(),
-        speed[:, width - half :].mean(),
+        speed[:, blocks_wide - half :].mean(),
     ]
     cells = _cell_means(speed[..., None], GRID_ROWS, GRID_COLUMNS).ravel()
     vectors = _cell_means(velocity, GRID_ROWS * _FINE, GRID_COLUMNS * _FINE).ravel()
-    return np.concatenate([cells, totals, vectors])
+    return np.concatenate([cells, totals, vectors]).astype(np.float32)
 
 
-def flow_features(times_s: np.ndarray, fields: list[np.ndarray], rows: int) -> np.ndarray:
+def flow_features(pairs: list[tuple[float, float]], fields: list[np.ndarray | None], rows: int) -> np.ndarray:
     """Features of a clip.
 
     Args:
-        times_s: [N] the middle between the two pictures of each field.
-        fields: N results of `summarise_flow`.
+        pairs: N times of the two pictures of each field.
+        fields: N results of `summarise_motion`; None where another scene begins.
         rows: T.
 
     Returns:
-        float32 [T, D].
+        float32 [T, D]; nothing moves from the last picture of a scene to the first of the next.
     """
     cells = GRID_ROWS * GRID_COLUMNS
-    if not fields:
-        values = np.zeros((rows, len(DIMS)), dtype=np.float32)
-        values[:, -1] = 1
-        return values
+    table = np.zeros((rows, cells + len(_TOTALS) + 2 * _FINE_CELLS))
+    accent = np.zeros(rows)
     at = np.arange(rows) / RATE_HZ
-    table = signals.smooth(np.stack([np.interp(at, times_s, column) for column in np.stack(fields).T], axis=1))
-    vectors = table[:, cells + len(_TOTALS) :].reshape(rows, _FINE_CELLS, 2)
-    accent = signals.accents(vectors, [(0, rows)]).mean(axis=1)
+    for start, stop in signals.runs(np.array([field is not None for field in fields], dtype=bool)):
+        first = 0.0 if start == 0 else pairs[start][0]
+        last = np.inf if stop == len(fields) else pairs[stop - 1][1]
+        span = slice(*np.searchsorted(at, [first - 1e-9, last + 1e-9]))
+        middles = np.mean(pairs[start:stop], axis=1)
+        part = np.stack([np.interp(at[span], middles, column) for column in np.stack(fields[start:stop]).T], axis=1)
+        table[span] = signals.smooth(part)
+        vectors = table[span, cells + len(_TOTALS) :].reshape(-1, _FINE_CELLS, 2)
+        accent[span] = signals.accents(vectors, [(0, len(vectors))]).mean(axis=1)
     total = {name: table[:, cells + i] for i, name in enumerate(_TOTALS)}
-    shape = [total[name] for name in _TOTALS[:7]]
+    shape = [total[name] for name in _TOTALS[:9]]
     summary = [total["energy"], accent, total["left"], total["right"], np.ones(rows)]
     return np.concatenate([table[:, :cells], np.stack(shape + summary, axis=1)], axis=1).astype(np.float32)
 
 
 def _cell_means(values: np.ndarray, rows: int, columns: int) -> np.ndarray:
-    """[h, w, C] -> [rows, columns, C]."""
+    """[h, w, C] -> [rows, columns, C]; cells share blocks where there are fewer blocks than cells."""
     height, width = values.shape[:2]
-    upper = np.add.reduceat(values, np.arange(rows) * height // rows, axis=0)
-    sums = np.add.reduceat(upper, np.arange(columns) * width // columns, axis=1)
-    tall = np.diff(np.append(np.arange(rows) * height // rows, height))
-    wide = np.diff(np.append(np.arange(columns) * width // columns, width))
+    edges_y, edges_x = (np.arange(count + 1) * size // count for count, size in ((rows, height), (columns, width)))
+    upper = np.add.reduceat(values, edges_y[:-1], axis=0)
+    sums = np.add.reduceat(upper, edges_x[:-1], axis=1)
+    tall, wide = (np.maximum(1, np.diff(edges)) for edges in (edges_y, edges_x))
     return sums / (tall[:, None] * wide[None, :])[..., None]
-
-
-@functools.cache
-def flow_method() -> str:
-    """`dis` with OpenCV, `lucas-kanade` where OpenCV can't be loaded."""
-    try:
-        import cv2  # noqa: F401
-    except ImportError:
-        return "lucas-kanade"
-    return "dis"
-
-
-def make_flow_function() -> FlowFunction:
-    """A fresh flow function of this machine's method."""
-    if flow_method() == "dis":
-        import cv2
-
-        flow = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
-        return lambda before, after: flow.calc(before, after, None)
-    return lucas_kanade
-
-
-def lucas_kanade(before: np.ndarray, after: np.ndarray, levels: int = 3, rounds: int = 3) -> np.ndarray:
-    """Dense coarse-to-fine Lucas-Kanade flow (least squares on 9 x 9 windows) in plain numpy."""
-    pyramid = [(before.astype(np.float32), after.astype(np.float32))]
-    while len(pyramid) < levels and min(pyramid[-1][0].shape) >= 32:
-        pyramid.append((_halve(pyramid[-1][0]), _halve(pyramid[-1][1])))
-    flow = np.zeros((*pyramid[-1][0].shape, 2), dtype=np.float32)
-    for first, second in reversed(pyramid):
-        if flow.shape[:2] != first.shape:
-            flow = 2 * np.repeat(np.repeat(flow, 2, axis=0), 2, axis=1)
-            missing = [(0, first.shape[0] - flow.shape[0]), (0, first.shape[1] - flow.shape[1]), (0, 0)]
-            flow = np.pad(flow, missing, mode="edge")
-        slope_y, slope_x = np.gradient(first)
-        xx, yy, xy = (_box(part) for part in (slope_x * slope_x, slope_y * slope_y, slope_x * slope_y))
-        damping = 9.0  # grey levels squared: keeps plain walls still
-        determinant = (xx + damping) * (yy + damping) - xy * xy
-        for _ in range(rounds):
-            change = _warp(second, flow) - first
-            tx, ty = _box(slope_x * change), _box(slope_y * change)
-            step = np.stack([xy * ty - (yy + damping) * tx, xy * tx - (xx + damping) * ty], axis=-1)
-            flow = flow + np.clip(step / determinant[..., None], -2, 2)
-        flow = np.stack([_box(flow[..., 0]), _box(flow[..., 1])], axis=-1)
-    return flow
-
-
-def _halve(grey: np.ndarray) -> np.ndarray:
-    rows, columns = grey.shape[0] // 2, grey.shape[1] // 2
-    return grey[: rows * 2, : columns * 2].reshape(rows, 2, columns, 2).mean(axis=(1, 3))
-
-
-def _box(values: np.ndarray, reach: int = 4) -> np.ndarray:
-    """Mean over a square window, by running sums."""
-    size = 2 * reach + 1
-    for axis in (0, 1):
-        margin = [(reach + 1, reach) if i == axis else (0, 0) for i in (0, 1)]
-        sums = np.cumsum(np.pad(values, margin, mode="edge"), axis=axis, dtype=np.float64)
-        values = (sums[size:] - sums[:-size] if axis == 0 else sums[:, size:] - sums[:, :-size]) / size
-    return values.astype(np.float32)
-
-
-def _warp(grey: np.ndarray, flow: np.ndarray) -> np.ndarray:
-    """Read `grey` where the flow points, bilinearly."""
-    height, width = grey.shape
-    y = np.clip(np.arange(height)[:, None] + flow[..., 1], 0, height - 1.001)
-    x = np.clip(np.arange(width)[None, :] + flow[..., 0], 0, width - 1.001)
-    row, column = y.astype(int), x.astype(int)
-    down, right = y - row, x - column
-    at = row * width + column
-    flat = grey.ravel()
-    upper = flat[at] * (1 - right) + flat[at + 1] * right
-    lower = flat[at + width] * (1 - right) + flat[at + width + 1] * right
-    return upper * (1 - down) + lower * down

@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from expotion_cli.vision import flow
+from expotion_cli.vision import flow, motion
+from expotion_cli.vision.lucas_kanade import lucas_kanade
 from expotion_cli.vision.streams import encode_clip
 
 
@@ -65,14 +66,15 @@ def shifted_pair(right, down):
 
 @pytest.mark.parametrize(("right", "down"), [(2, 0), (0, -3), (5, 4)])
 def test_flow_without_opencv_measures_known_shifts(right, down):
-    found = np.median(flow.lucas_kanade(*shifted_pair(right, down)).reshape(-1, 2), axis=0)
+    found = np.median(lucas_kanade(*shifted_pair(right, down)).reshape(-1, 2), axis=0)
     assert found == pytest.approx([right, down], abs=0.3)
 
 
 def test_flow_goes_on_without_opencv_under_another_identity(moving_patch, monkeypatch):
     clip = moving_patch(70, 120, 1.0)
     with_opencv = encode_clip(clip, ["flow"])["flow"]
-    monkeypatch.setattr(flow, "flow_method", lambda: "lucas-kanade")
+    for module in (motion, flow):
+        monkeypatch.setattr(module, "flow_method", lambda: "lucas-kanade")
     without = encode_clip(clip, ["flow"])["flow"]
     assert without.digest != with_opencv.digest
     assert without.dim("energy_left").mean() > 5 * without.dim("energy_right").mean()
