@@ -2,19 +2,145 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from expotion_cli.cli.say import honest
+from expotion_cli.cli.say import error_record, honest, say_aside, say_error, say_json
+from expotion_cli.errors import UsageError
 
-train_app = typer.Typer(no_args_is_help=True, help="Make weights: the embedded model, from scratch.")
+if TYPE_CHECKING:
+    from expotion_cli.training.adapter_training import Trained
+    from expotion_cli.training.prepare import Prepared
+
+train_app = typer.Typer(no_args_is_help=True, help="Make weights: adapters on your own data, or the embedded model.")
 
 
 @train_app.callback()
 def train() -> None:
-    """Make weights: the embedded model, from scratch."""
+    """Make weights: adapters on your own data, or the embedded model."""
+
+
+@train_app.command()
+@honest
+def prepare(
+    source: Annotated[
+        Path, typer.Argument(help="A folder of videos and music, or a list.", metavar="SOURCE", show_default=False)
+    ],
+    out: Annotated[Path, typer.Option(help="Folder for the prepared data.")],
+    model: Annotated[
+        str | None,
+        typer.Option(help="Whose tokens: a name from `expotion models`, or a folder. Only ready tokens need none."),
+    ] = None,
+    streams: Annotated[
+        str, typer.Option(help="Encoders that look at videos, with commas between; none leaves pictures out.")
+    ] = "face,pose,flow",
+    caption: Annotated[str, typer.Option(help="Words for clips without; may hold {stem} and {folder}.")] = "",
+    held_out: Annotated[
+        Path | None, typer.Option(help="A folder or list to hold out as it is, instead of choosing here.")
+    ] = None,
+    held_out_share: Annotated[
+        float, typer.Option(min=0, max=0.9, help="How much to hold out, by track and by person.")
+    ] = 0.1,
+    drop_leaks: Annotated[
+        bool, typer.Option("--drop-leaks", help="Set aside what a given --held-out also holds.")
+    ] = False,
+    features: Annotated[
+        str | None, typer.Option(help="What a list's features are: NAME=WIDTH, with commas between.")
+    ] = None,
+    features_hz: Annotated[float, typer.Option(min=0.1, max=200, help="Rows a second of a list's features.")] = 5.0,
+    root: Annotated[Path | None, typer.Option(help="Where a list's relative paths begin.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Another one holds out other clips.")] = 0,
+    device: Annotated[str, typer.Option(help="Where the model's codec runs: auto, cpu, cuda or cuda:N.")] = "auto",
+    as_json: Annotated[bool, typer.Option("--json", help="A summary for programs on standard output.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but what went wrong.")] = False,
+) -> int:
+    """Encode videos, music and words once for training. Stop it at any time; run it again to go on.
+
+    Exit code 0: all clips are ready; 1: some were skipped.
+    """
+    _offline()
+    from expotion_cli.cli.flags import streams as read_streams
+    from expotion_cli.training.prepare import Wanted
+    from expotion_cli.training.prepare import prepare as prepare_data
+
+    wanted = Wanted(
+        streams=tuple(read_streams(streams)),
+        caption=caption,
+        held_out=held_out,
+        held_out_share=held_out_share,
+        drop_leaks=drop_leaks,
+        root=root,
+        features=_features(features),
+        features_hz=features_hz,
+        seed=seed,
+    )
+    tokenizer = _tokenizer(model, device) if model is not None else None
+    teller = _Teller(quiet)
+    made = prepare_data(source, out, tokenizer=tokenizer, wanted=wanted, on_clip=teller.clip)
+    teller.close()
+    for problem in made.problems:
+        say_error(problem, "skipped")
+    if as_json:
+        say_json(_as_record(made, out))
+    elif not quiet:
+        _say_prepared(made, out)
+    return 1 if made.problems else 0
+
+
+@train_app.command()
+@honest
+def adapter(
+    data: Annotated[Path, typer.Option(help="Prepared data, from `expotion train prepare`.")],
+    model: Annotated[str, typer.Option(help="What is adapted: a name from `expotion models`, or a folder.")],
+    out: Annotated[Path, typer.Option(help="Folder for checkpoints, logs and the trained adapter.")],
+    recipe: Annotated[
+        str, typer.Option(help="A training recipe: adapter, authors, synthetic, or a .toml file.")
+    ] = "adapter",
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="A key of the recipe, e.g. train.steps=500; can be repeated.", show_default=False),
+    ] = None,
+    start_from: Annotated[
+        Path | None, typer.Option(help="An adapter to go on from: its folder, or a .pth file.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    as_json: Annotated[bool, typer.Option("--json", help="A summary for programs on standard output.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but what went wrong.")] = False,
+) -> None:
+    """Train an adapter that sees, a LoRA, or both. Stop it at any time; run it again to go on.
+
+    On several GPUs: accelerate launch -m expotion_cli.cli train adapter ...
+    """
+    _offline()
+    from expotion_cli.training.settings import load_train_recipe
+
+    made_recipe = load_train_recipe(recipe, settings or [])
+    from expotion_cli.training.adapter_training import AdapterTrainer
+    from expotion_cli.training.shards import DataFolder
+    from expotion_cli.training.team import Team
+    from expotion_cli.training.tokens import find_model
+    from expotion_cli.weights import licence_notice
+
+    folder = DataFolder.open(data)
+    team = Team(device, made_recipe.train.precision)
+    quiet = quiet or not team.is_first
+    trainer = AdapterTrainer(
+        folder, find_model(model), made_recipe, out, team, start_from, report=None if quiet else _say_progress
+    )
+    if not quiet:
+        if notice := licence_notice(model):
+            say_aside(notice, "licence")
+        for note in trainer.notes:
+            say_aside(note)
+    trained = trainer.run()
+    if as_json and team.is_first:
+        say_json(_trained_record(trained))
+    elif not quiet:
+        _say_trained(trained, model)
 
 
 @train_app.command()
@@ -32,3 +158,102 @@ def mini(
 
     MiniTrainer(work, MiniSettings.load(recipe), device).run(out)
     print(f"{out} · score with it: expotion-score clips --model {out} --adapter {out / 'adapter'}")
+
+
+def _offline() -> None:
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")  # `expotion fetch` is the only command that reaches out
+
+
+def _tokenizer(model: str, device: str) -> Any:
+    from expotion_cli.music.loading import choose_device
+    from expotion_cli.training.tokens import SoundTokenizer, find_model
+
+    return SoundTokenizer.load(find_model(model), choose_device(device))
+
+
+def _features(text: str | None) -> tuple[Any, ...]:
+    from expotion_cli.music.adapter import StreamSpec
+
+    specs = []
+    for part in (text or "").split(","):
+        if part.strip():
+            name, _, width = part.strip().partition("=")
+            if not name.isidentifier() or not width.isdecimal() or not 0 < int(width) <= 65_536:
+                raise UsageError(f"--features {part.strip()!r} is no stream.", remedy="Write NAME=WIDTH: raft=256.")
+            specs.append(StreamSpec.numbered(name, int(width)))
+    return tuple(specs)
+
+
+class _Teller:
+    """One line that says what is being encoded, where someone watches."""
+
+    def __init__(self, quiet: bool):
+        self.speaks = not quiet and sys.stderr.isatty()
+
+    def clip(self, number: int, total: int, name: str) -> None:
+        if self.speaks:
+            print(f"\r\x1b[K{number + 1}/{total} {name}", end="", file=sys.stderr, flush=True)
+
+    def close(self) -> None:
+        if self.speaks:
+            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+
+
+def _as_record(made: Prepared, out: Path) -> dict[str, Any]:
+    return {
+        "exit_code": 1 if made.problems else 0,
+        "data": str(out),
+        "clips": {split: sum(c.split == split for c in made.clips) for split in ("train", "held_out", "aside")},
+        "encoded": made.encoded,
+        "seconds": round(sum(clip.duration_s for clip in made.clips), 3),
+        "leaks": made.leaks.to_dict(),
+        "notes": list(made.notes),
+        "skipped": [error_record(problem) for problem in made.problems],
+    }
+
+
+def _say_prepared(made: Prepared, out: Path) -> None:
+    for note in made.notes:
+        say_aside(note)
+    for line in made.leaks.lines():
+        say_aside(line, "split" if made.leaks.is_clean else "leak")
+    counts = []
+    for split, words in (("train", "to learn from"), ("held_out", "held out"), ("aside", "set aside")):
+        chosen = [clip for clip in made.clips if clip.split == split]
+        if chosen:
+            counts.append(f"{len(chosen)} {words} ({_length(sum(clip.duration_s for clip in chosen))})")
+    skipped = f", {len(made.problems)} skipped" if made.problems else ""
+    print(f"{', '.join(counts)}{skipped} → {out}")
+
+
+def _length(seconds: float) -> str:
+    minutes = seconds / 60
+    return f"{seconds:.0f} s" if minutes < 2 else f"{minutes:.0f} min" if minutes < 120 else f"{minutes / 60:.1f} h"
+
+
+def _say_progress(kind: str, row: dict[str, float]) -> None:
+    if kind == "held_out":
+        figures = ", ".join(f"{name} {value:.4f}" for name, value in row.items() if name != "step")
+        say_aside(f"step {row['step']:.0f}: {figures}", "held out")
+
+
+def _trained_record(trained: Trained) -> dict[str, Any]:
+    return {
+        "exit_code": 0,
+        "adapter": str(trained.adapter) if trained.adapter else None,
+        "lora": str(trained.lora) if trained.lora else None,
+        "steps": trained.progress.step,
+        "best_step": trained.progress.best_step,
+        "held_out": trained.last,
+        "notes": list(trained.notes),
+    }
+
+
+def _say_trained(trained: Trained, model: str) -> None:
+    if trained.last:
+        early = " (stopped early)" if trained.progress.step < trained.steps else ""
+        more = f", {trained.last['shuffled']:.4f} with another clip's motion" if "shuffled" in trained.last else ""
+        print(f"held-out loss {trained.last['loss']:.4f} at step {trained.progress.best_step}{early}{more}")
+    given = " ".join(f"--adapter {path}" for path in (trained.adapter, trained.lora) if path is not None)
+    print(f"{trained.out} · score with it: expotion-score clips --model {model} {given}")

@@ -99,6 +99,17 @@ def load_checkpoint(
     return Checkpoint(config, decoder, text, audio, digest)
 
 
+def load_audio_model(source: Source, device: torch.device) -> EncodecModel:
+    """The codec of a checkpoint alone, frozen, in float32.
+
+    Raises:
+        WeightsError: the checkpoint has none, or a tensor is missing, damaged, foreign or of another shape.
+    """
+    if source.audio is None:
+        raise WeightsError("The config names no audio_encoder.", path=source.path)
+    return _load_audio(source.config, source.audio, device).eval().requires_grad_(False)
+
+
 def decoder_config(config: Mapping[str, Any], path: Path) -> DecoderConfig:
     """The decoder's sizes from a transformers config.
 

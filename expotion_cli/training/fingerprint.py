@@ -1,8 +1,8 @@
 """Whether two clips hold the same recording, whatever they are called.
 
 A clip's sound becomes a row of 32-bit words, each telling how the energy differences of neighbouring bands changed at
-one moment (Haitsma & Kalker 2002). Most bits survive another level, another encoding and some noise. A few equal words at
-one and the same offset make two clips suspects; they share a recording if most bits agree there over long enough.
+one moment (Haitsma & Kalker 2002). Most bits survive another level, another encoding and some noise. A few equal words
+at one and the same offset make two clips suspects; they share a recording if most bits agree there over long enough.
 Ready tokens without sound are compared likewise, by runs of their first stream.
 """
 

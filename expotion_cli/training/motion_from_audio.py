@@ -234,9 +234,10 @@ class _Body:
         halves = [np.maximum(0, half - noise) for half in halves]
         sharp = [_sharpness(v) for v in (*self.arms, self.head)]
         accent = near * (sharp[0] + sharp[1] + 0.5 * sharp[2]) * rng.uniform(0.2, 0.7)
+        sharp_enough = _smooth(accent, 0.5) * np.exp(0.4 * _noise(rng, self.rows, 1.5))
         return {
             "energy": (halves[0] + halves[1]) / 2,
-            "accent": np.maximum(0, _smooth(accent, 0.5) * np.exp(0.4 * _noise(rng, self.rows, 1.5)) - noise),
+            "accent": np.maximum(0, sharp_enough - 0.6 * noise) + 0.002 * np.abs(_noise(rng, self.rows, 0.8)),
             "energy_left": halves[0],
             "energy_right": halves[1],
         }

@@ -47,12 +47,12 @@ def read_sound(path: str | Path, sample_rate: int, channels: int = 1) -> np.ndar
     return sound
 
 
-def has_sound(path: str | Path) -> bool:
-    """Whether a file holds a sound track at all."""
+def is_mute(path: str | Path) -> bool:
+    """Whether a file can be read but holds no sound track at all."""
     options = {"format_whitelist": ",".join(SOUND_DEMUXERS), "protocol_whitelist": ",".join(PROTOCOLS)}
     try:
         with av.open(file_url(path), options=options, metadata_errors="replace") as container:
-            return bool(container.streams.audio)
+            return not container.streams.audio
     except (av.error.FFmpegError, OSError, UnicodeError):
         return False
 

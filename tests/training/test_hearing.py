@@ -9,7 +9,7 @@ from tiny_music import song, write_wav
 from expotion_cli.errors import DecodeError
 from expotion_cli.training import fingerprint
 from expotion_cli.training.hearing import RATE_HZ, Hearing, hear, pulse_of
-from expotion_cli.training.sound import has_sound, read_sound
+from expotion_cli.training.sound import is_mute, read_sound
 
 RATE = 16_000
 
@@ -27,14 +27,14 @@ def test_music_of_every_common_kind_is_read_at_the_rate_that_is_asked_for(tmp_pa
     else:
         ffmpeg("-i", wav, *(["-c:a", "libopus"] if suffix in (".ogg", ".opus") else []), path)
     sound = read_sound(path, 32_000, 2)
-    assert sound.shape[0] == 2 and sound.dtype == np.float32 and has_sound(path)
+    assert sound.shape[0] == 2 and sound.dtype == np.float32 and not is_mute(path)
     assert sound.shape[1] == pytest.approx(64_000, abs=4_000) and 0.3 < np.abs(sound).max() < 1.1
 
 
 def test_a_video_lends_its_sound_track(tmp_path, make_video):
     assert read_sound(make_video(tmp_path / "a.mp4"), RATE).shape == pytest.approx((1, RATE), abs=2_100)
     silent = make_video(tmp_path / "b.mp4", sound=False)
-    assert not has_sound(silent)
+    assert is_mute(silent)
     with pytest.raises(DecodeError, match="no sound"):
         read_sound(silent, RATE)
 
@@ -47,7 +47,7 @@ def test_files_that_are_no_music_are_named(tmp_path):
         with pytest.raises(DecodeError, match=said) as caught:
             read_sound(tmp_path / name, RATE)
         assert caught.value.path == tmp_path / name
-    assert not has_sound(tmp_path / "broken.mp3")
+    assert not is_mute(tmp_path / "broken.mp3")
 
 
 def test_hits_and_beats_are_heard_where_they_are():
