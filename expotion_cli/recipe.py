@@ -329,8 +329,8 @@ def _apply_table(current: Any, table: str, values: Any, where: str, path: Path |
 def _apply_streams(current: Streams, values: Any, where: str, path: Path | None) -> Streams:
     settings = {key: value for key, value in values.items() if key != "use"} if isinstance(values, Mapping) else {}
     for key, value in settings.items():
-        if not isinstance(value, str | bool | int | float):
-            raise RecipeError(f"{where}: streams.{key} = {value!r} must be text, a number, true or false.", path=path)
+        if not isinstance(value, str | bool | int | float | list):
+            raise RecipeError(f"{where}: streams.{key} = {value!r} must be a plain value, and no table.", path=path)
     listed = {"use": values["use"]} if isinstance(values, Mapping) and "use" in values else {}
     table = listed if isinstance(values, Mapping) else values
     return dataclasses.replace(

@@ -84,7 +84,10 @@ def needs_ahead(name: str, adapter: str | Path | Sequence[str | Path] | None = N
         if name in read_manifests() or not folder.exists():
             manifest = find_manifest(name, "music")
             folder, own = manifest.folder or folder, manifest.adapter
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8")) if folder.is_dir() else {}
+        if not folder.exists():
+            return None
+        settings = folder / "config.json"  # audiocraft's files have none
+        config = json.loads(settings.read_text(encoding="utf-8")) if settings.is_file() else {}
         eyes = [found for path in given if (found := _reads(Path(path))) is not None]
         streams = eyes[0] if eyes else (_reads(own) if own is not None else None)
         return Needs(streams or {}, config.get("codec") == "notes")

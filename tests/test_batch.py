@@ -114,14 +114,14 @@ class Heard(batch.Listener):
 
 def test_streams_that_cannot_reach_the_music_are_said_once_a_run_and_in_every_sidecar(clips, tmp_path):
     composer = FakeComposer()
-    composer.streams = ("facenet", "synchformer")
+    composer.streams = ("marlin", "vivit")
     planned = plan([clips], load_recipe("cinematic", {"streams.use": ("flow",)}), Settings(out=tmp_path))
     for status in ("scored", "already"):
         listener = Heard()
         summary = batch.run(planned, lambda: composer, listener=listener)
         assert summary.count(status) == 3
         (note,) = listener.notes
-        assert "facenet and synchformer (no such encoder here yet)" in note and "picture plays no part" in note
+        assert "marlin and vivit (no such encoder here yet)" in note and "picture plays no part" in note
         assert all(result.sidecar["notes"].count(note) == 1 for result in summary.results)
 
 
@@ -329,3 +329,15 @@ def _score_until(clips: Path, out: Path, point: int | None, counter) -> None:
     os.fsync = counted
     os.environ["EXPOTION_CACHE"] = str(out / ".cache")
     score(clips, out, midi=True)
+
+
+def test_another_version_of_an_encoder_composes_again(clips, tmp_path, monkeypatch):
+    from expotion_cli.vision.flow import FlowEncoder
+
+    flow = {"streams.use": ("flow",)}
+    score(clips, tmp_path, flags=flow)
+    composer = FakeComposer()
+    score(clips, tmp_path, composer, flags=flow)
+    assert composer.composed == []
+    monkeypatch.setattr(FlowEncoder, "version", "another")
+    assert score(clips, tmp_path, composer, flags=flow).count("scored") == 3 and len(composer.composed) == 3

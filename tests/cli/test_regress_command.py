@@ -51,11 +51,11 @@ def test_adapters_are_recorded_in_their_order_and_found_where_all_moved_together
 
 
 def test_an_adapter_that_sees_nothing_is_noted_at_recording_and_at_checking(expotion, composer, clip_folder, tmp_path):
-    composer.streams = ("synchformer",)
+    composer.streams = ("marlin",)
     record = expotion("regress", "record", clip_folder, "--to", tmp_path / "r", "--streams", "flow")
     check = expotion("regress", "check", tmp_path / "r")
     for done in (record, check):
-        assert done.exit_code == 0 and done.stderr.count("synchformer (no such encoder here yet)") == 1, done.stderr
+        assert done.exit_code == 0 and done.stderr.count("marlin (no such encoder here yet)") == 1, done.stderr
 
 
 def test_the_same_exits_with_0_and_writes_all_reports(expotion, composer, recorded, tmp_path):
