@@ -16,8 +16,9 @@ RETIMED_DEMUXER = "nut"
 def write_retimed(clip: ClipInfo, destination: Path) -> None:
     """Copy the picture into a NUT file with a display time for each packet.
 
-    A decoder gives frames in display order, so the n-th frame shown gets the n-th decoding time. Packets are numbered
-    through their time stamps, which the decoder hands on to their frames.
+    Where nothing is reordered a packet is shown when it is decoded, be it broken or not. Else a decoder gives frames in
+    display order, so the n-th frame shown gets the n-th decoding time. Packets are numbered through their time stamps,
+    which the decoder hands on to their frames.
 
     Args:
         clip: an AVI file.
@@ -45,6 +46,8 @@ def _display_times(clip: ClipInfo) -> dict[int, int]:
     shown: list[int] = []
     with open_container(clip.path) as source:
         stream = picture_stream(source, clip.path)
+        if not stream.codec_context.has_b_frames:
+            return {packet.dts: packet.dts for packet in source.demux(stream) if packet.size}
         stream.thread_type = "AUTO"
         for packet in source.demux(stream):
             packet.pts = packet.dts if packet.size else None
