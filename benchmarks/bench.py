@@ -79,6 +79,31 @@ def write_results(name: str, results: dict[str, Any], folder: Path = RESULTS) ->
     return path
 
 
+def process_tree(root: int) -> list[int]:
+    """A process and all below it; only the root where the system does not tell."""
+    found = [root]
+    for pid in found:
+        for children in Path(f"/proc/{pid}/task").glob("*/children"):
+            try:
+                found += [int(child) for child in children.read_text().split()]
+            except OSError:
+                continue  # the thread has ended
+    return found
+
+
+def tree_memory_mb(root: int) -> float:
+    """Resident memory of a process and all below it; pages that they share are counted in each."""
+    return sum(_memory_kb(pid) for pid in process_tree(root)) / 1024
+
+
+def _memory_kb(pid: int) -> int:
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except OSError:
+        return 0  # it has ended, or the system does not tell
+    return next((int(line.split()[1]) for line in lines if line.startswith("VmRSS:")), 0)
+
+
 def spread(values: Sequence[float]) -> dict[str, float]:
     """5th, 50th and 95th percentile and the largest of some values, rounded; zeros without any."""
     points = [*np.percentile(values, (5, 50, 95)), max(values)] if len(values) else [0.0] * 4

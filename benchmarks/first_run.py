@@ -28,7 +28,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from bench import machine, print_table, use_cores, write_results
+from bench import machine, print_table, tree_memory_mb, use_cores, write_results
 
 CLIP_S = 10
 AIMS = {"first_run_s": 25.0, "compose_and_render_s": 6.0, "eight_to_one": 3.0, "help_s": 0.35, "peak_mb": 2500.0}
@@ -70,28 +70,8 @@ def score(arguments: list[str], cache: Path, *, watch: bool = False) -> tuple[fl
 
 def _watch(process: subprocess.Popen, peak: list[float]) -> None:
     while process.poll() is None:
-        peak[0] = max(peak[0], sum(_memory_kb(pid) for pid in _tree(process.pid)) / 1024)
+        peak[0] = max(peak[0], tree_memory_mb(process.pid))
         time.sleep(POLL_S)
-
-
-def _tree(root: int) -> list[int]:
-    """A process and all below it; only the root where the system does not tell."""
-    found = [root]
-    for pid in found:
-        for children in Path(f"/proc/{pid}/task").glob("*/children"):
-            try:
-                found += [int(child) for child in children.read_text().split()]
-            except OSError:
-                continue  # the thread has ended
-    return found
-
-
-def _memory_kb(pid: int) -> int:
-    try:
-        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    except OSError:
-        return 0  # it has ended, or the system does not tell
-    return next((int(line.split()[1]) for line in lines if line.startswith("VmRSS:")), 0)
 
 
 def sidecars(folder: Path) -> list[dict[str, Any]]:
