@@ -158,10 +158,11 @@ def compose_request(
         The request, and the tempo (None for codecs without a beat).
     """
     from expotion_cli.music.engine import CueRequest
+    from expotion_cli.music.pulse import asked_tempo
     from expotion_cli.music.sampling import Sampling
 
-    bpm_range = (recipe.tempo.min, recipe.tempo.max)
-    tempo = model.tempo(seen.streams, duration, bpm_range, recipe.tempo.fixed_bpm)
+    low, high = asked_tempo(prompt, (recipe.tempo.min, recipe.tempo.max))
+    tempo = model.tempo(seen.streams, duration, (low, high), low if low == high else None)
     timeline = model.codec.timeline(duration, tempo)
     drawn = dataclasses.asdict(recipe.generate)
     del drawn["seed"]

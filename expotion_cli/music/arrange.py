@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import math
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -25,9 +26,15 @@ BAR_STEPS = STEPS_PER_BEAT * BEATS_PER_BAR
 CHORD_LOW, CHORD_HIGH = 51, 77
 _CHORD_CENTRE = 63.0
 _DEFAULT_LEVEL = 5.0
-_RAMP_STEPS = 2 * STEPS_PER_BEAT
-_SOFTEST_CONTROL, _SOFTEST_VELOCITY = 74, 0.72  # at dynamics level 0; together about -15 dB against the top level
-_LANDING_S = (0.6, 1.8)
+_RAMP_STEPS = STEPS_PER_BEAT // 4
+_SOFTEST_CONTROL, _SOFTEST_VELOCITY = 20, 0.6  # at dynamics level 0: stillness is some 40 dB softer than the heights
+_SOFTEST_HIT, _HIT_BEND = 0.5, 1.5
+_ANSWER_S, _SWELL_BEND = 0.18, 1.4
+_PLACES_S = {"harmony": 0.0, "drums": -0.02, "percussion": 0.024, "bass": 0.0, "figure": 0.04, "melody": -0.03,
+             "counter": 0.06}  # fmt: skip
+"""Where each voice likes to lie against the beat, in seconds at full spread."""
+_STRUM_S = 0.03
+_LANDING_S = (0.45, 1.4)
 _SHORTEST_LANDING_S = 1.0
 _KICK, _CRASH = 1, 16
 _LOWEST_PITCH, _HIGHEST_PITCH, _LOWEST_BASS = 24, 103, 28
@@ -75,16 +82,17 @@ def arrange(events: dict[str, list[Event]], timeline: Timeline, voicing: Voicing
         voicing: key, octaves, mutes, landing, human touch.
     """
     minor = _is_minor(events)
-    landing = _landing_step(timeline) if voicing.landing else None
+    landing = _landing_step(events, timeline) if voicing.landing else None
     if landing is not None:
         events = _land(events, landing, timeline.num_steps, minor)
     levels = dynamics_curve(events.get("dynamics", []), timeline.num_steps)
-    control = _SOFTEST_CONTROL + (127 - _SOFTEST_CONTROL) * levels / (DYNAMIC_LEVELS - 1)
+    control = _swell(levels, timeline)
     if landing is not None:  # the last chord dies away
         rate = float(timeline.rate_hz)
         end = float(timeline.duration - timeline.start) * rate
         control = control * np.interp(np.arange(len(control)), [landing + 0.3 * rate, max(end, landing + 1)], [1, 0.7])
     softness = _SOFTEST_VELOCITY + (1 - _SOFTEST_VELOCITY) * levels / (DYNAMIC_LEVELS - 1)
+    struck = _SOFTEST_HIT + (1 - _SOFTEST_HIT) * (levels / (DYNAMIC_LEVELS - 1)) ** _HIT_BEND
     notes: dict[str, tuple[ScoreNote, ...]] = {}
     for name, sound in voicing.sounds.items():
         if sound.mute:
@@ -92,14 +100,25 @@ def arrange(events: dict[str, list[Event]], timeline: Timeline, voicing: Voicing
         found: list[ScoreNote] = []
         heard = [(event, span) for event in events.get(name, ()) if (span := _heard(event, name, timeline))]
         for (event, (start, end)), pitches in zip(heard, _pitches(name, [e for e, _ in heard], voicing), strict=True):
+            soft = struck if VOICES[VOICE_INDEX[name]].kind == "drums" else softness
             classes = CHORD_VELOCITIES if VOICES[VOICE_INDEX[name]].kind == "chord" else VELOCITIES
             for order, pitch in enumerate(pitches):
                 shift_s, accent = _human(voicing, name, event.start, order)
-                velocity = round(classes[event.velocity] * softness[event.start] * accent)
+                velocity = round(classes[event.velocity] * soft[event.start] * accent)
                 found.append(ScoreNote(start, end, pitch, int(np.clip(velocity, 1, 127)), shift_s))
         if found:
             notes[name] = tuple(found)
     return Arrangement(notes, control, minor)
+
+
+def _swell(levels: np.ndarray, timeline: Timeline) -> np.ndarray:
+    """[S + 1] float: what the levels do to notes that are held, a moment late: a bow or a breath takes time to answer.
+
+    Strikes get their loudness from the level at once; so a gesture is first struck and then swells.
+    """
+    steps = np.arange(len(levels)) - _ANSWER_S * float(timeline.rate_hz)
+    late = np.interp(steps, np.arange(len(levels)), levels)
+    return _SOFTEST_CONTROL + (127 - _SOFTEST_CONTROL) * (late / (DYNAMIC_LEVELS - 1)) ** _SWELL_BEND
 
 
 def dynamics_curve(events: list[Event], num_steps: int) -> np.ndarray:
@@ -202,13 +221,15 @@ def _heard(event: Event, name: str, timeline: Timeline) -> tuple[float, float] |
 
 
 def _human(voicing: Voicing, name: str, step: int, order: int) -> tuple[float, float]:
-    """(seconds of delay, factor on the velocity) drawn from the seed, the voice and the step alone."""
+    """(seconds of delay, factor on the velocity) of a note: its voice's place in the ensemble, a strummed chord's
+    order, and a little drawn from the seed, the voice and the step alone."""
+    place_s = voicing.spread * (_PLACES_S[name] + _STRUM_S * order * (VOICES[VOICE_INDEX[name]].kind == "chord"))
     if not voicing.humanise:
-        return 0.0, 1.0
+        return place_s, 1.0
     drawn = hashlib.sha256(f"{voicing.seed} {name} {step} {order}".encode()).digest()
     time, force = (int.from_bytes(drawn[k : k + 4], "big") / 2**31 - 1 for k in (0, 4))
     reach_s = 0.004 if VOICES[VOICE_INDEX[name]].kind == "drums" else 0.009
-    return voicing.humanise * reach_s * time, 1 + 0.1 * voicing.humanise * force
+    return place_s + voicing.humanise * reach_s * time, 1 + 0.1 * voicing.humanise * force
 
 
 def _is_minor(events: dict[str, list[Event]]) -> bool:
@@ -226,17 +247,32 @@ def _is_minor(events: dict[str, list[Event]]) -> bool:
     return thirds[3] > thirds[4]
 
 
-def _landing_step(timeline: Timeline) -> int | None:
-    """Where the music should come to rest: the strongest beat that leaves its last chord time to ring."""
+def _landing_step(events: dict[str, list[Event]], timeline: Timeline) -> int | None:
+    """Where the music should come to rest: the step struck hardest among those that leave the last chord time to ring.
+
+    Music that follows a picture strikes where the picture moves, so its last chord falls on the last gesture; between
+    steps struck alike the stronger beat wins, and where nothing is struck it alone decides.
+    """
     rate = float(timeline.rate_hz)
     shortest, longest = _LANDING_S
     last = float(timeline.duration - timeline.start) * rate
-    for stride in (BAR_STEPS, BAR_STEPS // 2, STEPS_PER_BEAT, STEPS_PER_BEAT // 2):
-        step = int((last - shortest * rate) // stride * stride)
-        in_time = (last - step) / rate <= longest
-        if in_time and float(timeline.start) + step / rate >= _SHORTEST_LANDING_S:
-            return step
-    return None
+    earliest = max(last - longest * rate, (_SHORTEST_LANDING_S - float(timeline.start)) * rate)
+    steps = [step for step in range(math.ceil(earliest), math.floor(last - shortest * rate) + 1)]
+    struck = dict.fromkeys(steps, 0.0)
+    for name, found in events.items():
+        if VOICES[VOICE_INDEX[name]].kind != "dynamics":
+            for event in found:
+                if event.start in struck:
+                    struck[event.start] += 1 + event.velocity
+    on_beats = [step for step in steps if step % (STEPS_PER_BEAT // 2) == 0] or steps
+    levels = dynamics_curve(events.get("dynamics", []), timeline.num_steps)
+
+    def worth(step: int) -> tuple[float, float, int]:
+        strides = (BAR_STEPS, BAR_STEPS // 2, STEPS_PER_BEAT)
+        beat = next((weight for weight, stride in zip((3, 2, 1), strides, strict=True) if step % stride == 0), 0)
+        return struck[step] * (1 + levels[step]), beat, step
+
+    return max(on_beats, key=worth, default=None)
 
 
 def _land(events: dict[str, list[Event]], landing: int, num_steps: int, minor: bool) -> dict[str, list[Event]]:

@@ -21,6 +21,16 @@ from expotion_cli.timing import BEATS_PER_BAR, STEPS_PER_BEAT, Timeline, resampl
 
 FORM = "form"
 """A stream made here, not seen: where the cue opens and where it ends."""
+DRIVE = "drive"
+"""Another stream made here: what the sensors agree on of how much moves, from the clip's calm to its liveliest."""
+DRIVE_LAGS = (-3, -1, 0, 1, 2, 3, 4, 5, 6, 7, 9, 11)
+"""Steps back at which each row also tells the curve: voice k speaks of the step k places ago (the delay pattern)."""
+DRIVE_DIMS = tuple(f"back_{lag}" for lag in DRIVE_LAGS)
+DRIVE_STANDARD = (0.42, 0.35)
+DRIVE_WEIGHTS = {("flow", "energy"): 0.6, ("pose", "energy"): 0.3, ("face", "head_speed"): 0.1}
+DRIVE_RANGE, DRIVE_FLOOR, DRIVE_LIMIT = (15, 92), 0.1, 1.3
+MADE_HERE = (FORM, DRIVE)
+"""Streams that no encoder gives."""
 FORM_DIMS = ("opening", "ending")
 FORM_DECAY_STEPS = 2 * BEATS_PER_BAR * STEPS_PER_BEAT
 ACTIVITY_LIMIT = 1.5
@@ -56,6 +66,7 @@ EMBEDDED_STREAMS = (
     StreamSpec("face", ("arousal", "valence", "expression_speed", "head_speed", "head_accent")),
     StreamSpec("flow", ("energy", "accent", "energy_left", "energy_right")),
     StreamSpec(FORM, FORM_DIMS),
+    StreamSpec(DRIVE, DRIVE_DIMS),
 )
 """What the embedded model's adapter reads."""
 
@@ -154,6 +165,10 @@ def condition(
     for spec in specs:
         if spec.name == FORM:
             result[FORM] = form_stream(timeline.num_steps, _ending_step(timeline))
+        elif spec.name == DRIVE:
+            curve, seen = drive_curve(streams, times)
+            if seen.any():
+                result[DRIVE] = drive_stream(curve, seen)
         elif spec.name in streams:
             result[spec.name] = _on_grid(spec, streams[spec.name], times)
     return result
@@ -191,6 +206,49 @@ def _named_dims(spec: StreamSpec, stream: SeenStream) -> np.ndarray:
         for dim in spec.dims
     ]
     return np.stack(columns, axis=1)
+
+
+def drive_curve(streams: Mapping[str, SeenStream], times: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """How much moves at each moment: 0 where the clip is at its calmest, about 1 at its liveliest.
+
+    People and shots differ in how much of them moves at rest, so each sensor is read between its own low and high
+    percentile; the floor keeps a clip without contrast near 0. Where sensors differ they meet in the middle.
+
+    Args:
+        streams: by name, of one clip.
+        times: [T] seconds.
+
+    Returns:
+        ([T] float32, [T] bool: something was seen).
+    """
+    total, weights = np.zeros(len(times)), np.zeros(len(times))
+    for (name, dim), weight in DRIVE_WEIGHTS.items():
+        stream = streams.get(name)
+        if stream is None or dim not in stream.dims or not np.any(stream.mask):
+            continue
+        seen = np.asarray(stream.mask, dtype=bool)
+        values = normalise(name, dim, stream.values[:, stream.dims.index(dim)], seen)
+        low, high = np.percentile(values[seen], DRIVE_RANGE)
+        scaled = (values - low) / (high - low + DRIVE_FLOOR)
+        nearest = np.clip(np.rint(times * stream.rate_hz).astype(int), 0, len(seen) - 1)
+        share = weight * seen[nearest]
+        total += share * resample_rows(scaled[:, None], stream.rate_hz, times)[:, 0]
+        weights += share
+    curve = np.clip(total / np.maximum(weights, 1e-6), 0, DRIVE_LIMIT)
+    return curve.astype(np.float32), weights > 0
+
+
+def drive_stream(curve: np.ndarray, seen: np.ndarray) -> StepStream:
+    """The drive stream of a curve on the step grid.
+
+    Args:
+        curve: [S], from `drive_curve`.
+        seen: [S] bool.
+    """
+    steps = np.arange(len(curve))
+    columns = [curve[np.clip(steps - lag, 0, len(curve) - 1)] for lag in DRIVE_LAGS]
+    mean, deviation = DRIVE_STANDARD
+    return StepStream(((np.stack(columns, axis=1) - mean) / deviation).astype(np.float32), seen)
 
 
 def _ending_step(timeline: Timeline) -> float:

@@ -13,7 +13,7 @@ from expotion_cli import storage
 from expotion_cli.music.adapter import JointEmbeddingAdapter
 from expotion_cli.music.checkpoint import Checkpoint
 from expotion_cli.music.codec import Codec
-from expotion_cli.music.conditioning import FORM, SeenStream, StepStream, condition, motion_signal
+from expotion_cli.music.conditioning import MADE_HERE, SeenStream, StepStream, condition, motion_signal
 from expotion_cli.music.engine import VERSION, CueRequest, Engine
 from expotion_cli.timing import Timeline
 
@@ -74,7 +74,7 @@ class Model:
         """Names of the visual streams its adapter reads; empty without one."""
         if self.adapter is None:
             return ()
-        return tuple(spec.name for spec in self.adapter.config.streams if spec.name != FORM)
+        return tuple(spec.name for spec in self.adapter.config.streams if spec.name not in MADE_HERE)
 
     def tempo(
         self,

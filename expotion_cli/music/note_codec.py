@@ -23,7 +23,7 @@ from expotion_cli.timing import Timeline, beat_rate_hz
 if TYPE_CHECKING:
     from expotion_cli.music.pulse import Tempo
 
-_SOUND_VERSION = 2
+_SOUND_VERSION = 3
 """Raised whenever the same tokens and settings come to sound different."""
 _renderers: dict[int, tuple[SoundFont, Renderer]] = {}
 

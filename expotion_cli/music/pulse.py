@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -21,6 +22,17 @@ _TREND_S, _SMOOTH_S = 1.0, 0.04
 _OFFBEAT, _HALF_BAR = 0.3, 0.5
 _FREE_REACH = 1.15
 
+_STATED = re.compile(
+    r"(\d{2,3}(?:\.\d+)?)[ -]*bpm\b|\b(?:bpm|tempo)(?: of| is)?[ :=]*(\d{2,3}(?:\.\d+)?)\b", re.IGNORECASE
+)
+_PLAUSIBLE_BPM = (20.0, 300.0)
+_TEMPO_WORDS = (
+    (re.compile(r"\b(slow(ly)?|unhurried|downtempo|adagio|largo)\b", re.IGNORECASE), (50.0, 84.0)),
+    (re.compile(r"\b(fast|quick|up-?tempo|presto|allegro)\b", re.IGNORECASE), (124.0, 168.0)),
+    (re.compile(r"\b(moderate|medium|mid)[ -]?(tempo|paced?)\b", re.IGNORECASE), (84.0, 124.0)),
+)
+"""The words of the training captions and their kin, with the tempos they were used for."""
+
 
 @dataclass(frozen=True)
 class Tempo:
@@ -35,6 +47,30 @@ class Tempo:
     bpm: Fraction
     start: Fraction
     confidence: float
+
+
+def asked_tempo(prompt: str, bpm_range: tuple[float, float]) -> tuple[float, float]:
+    """The tempo range of a cue whose prompt may ask for a tempo.
+
+    A number ("120 bpm", "tempo 96") leaves that tempo alone. A word ("slow", "fast", "medium tempo") narrows the range
+    to what it shares with the word's, or replaces it where they share nothing.
+
+    Args:
+        prompt: as the user wrote it.
+        bpm_range: the recipe's lowest and highest tempo; equal ends are a tempo that was fixed, and stay.
+    """
+    low, high = bpm_range
+    if low == high:
+        return bpm_range
+    for found in _STATED.finditer(prompt):
+        bpm = float(found[1] or found[2])
+        if _PLAUSIBLE_BPM[0] <= bpm <= _PLAUSIBLE_BPM[1]:
+            return bpm, bpm
+    for words, (slowest, fastest) in _TEMPO_WORDS:
+        if words.search(prompt):
+            shared = max(low, slowest), min(high, fastest)
+            return shared if shared[0] < shared[1] else (slowest, fastest)
+    return bpm_range
 
 
 def choose_tempo(

@@ -60,6 +60,8 @@ class Voicing:
         reverb_s: the room's reverberation time; 0 for none.
         kit: General-MIDI drum kit program.
         humanise: 0 (exactly on the grid) .. 1, small seeded deviations of time and loudness.
+        spread: 0 (all voices of a strike at once) .. 1: how far apart an ensemble's voices lie, how far a chord
+            is strummed.
         landing: close the cue on the tonic instead of cutting it off.
         seed: the cue's seed.
     """
@@ -69,6 +71,7 @@ class Voicing:
     reverb_s: float = 1.8
     kit: int = 0
     humanise: float = 0.3
+    spread: float = 0.7
     landing: bool = True
     seed: int = 0
 
@@ -92,7 +95,7 @@ class Voicing:
         """Settings from a recipe's `[sound]` and `[voices.<name>]` tables; whatever they leave out keeps its default.
 
         Args:
-            table: {"sound": {"key": "D", "reverb_s": 1.8, "kit": 0, "humanise": 0.3, "landing": true},
+            table: {"sound": {"key": "D", "reverb_s": 1.8, "kit": 0, "humanise": 0.3, "spread": 0.7, "landing": true},
                 "voices": {"melody": {"program": 73, "gain_db": 1.5, ...}, ...}}; both may be absent.
             seed: the cue's seed.
 
@@ -101,11 +104,11 @@ class Voicing:
         """
         _known(table, ("sound", "voices"), "the sound settings")
         sound = _table(table.get("sound", {}), "[sound]")
-        _known(sound, ("key", "reverb_s", "kit", "humanise", "landing"), "[sound]")
+        _known(sound, ("key", "reverb_s", "kit", "humanise", "spread", "landing"), "[sound]")
         settings: dict[str, Any] = {"seed": int(seed)}
         if "key" in sound:
             settings["key"] = parse_key(sound["key"])
-        for name, low, high in (("reverb_s", 0.0, 10.0), ("humanise", 0.0, 1.0)):
+        for name, low, high in (("reverb_s", 0.0, 10.0), ("humanise", 0.0, 1.0), ("spread", 0.0, 1.0)):
             if name in sound:
                 settings[name] = _number(sound[name], low, high, f"[sound] {name}")
         if "kit" in sound:

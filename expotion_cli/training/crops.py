@@ -24,6 +24,7 @@ class PieceLike(Protocol):
 
     tokens: np.ndarray
     attributes: dict
+    motion: np.ndarray | None
 
 
 @dataclass(frozen=True)
@@ -35,12 +36,14 @@ class Crop:
         valid_steps: steps that belong to the piece or to the bar of silence behind it.
         form: nearness of opening and ending, as `music.conditioning.form_stream`.
         attributes: the piece's, for captions.
+        motion: [S] the motion curve that it was written on, 0 behind the piece's end; None where there was none.
     """
 
     tokens: np.ndarray
     valid_steps: int
     form: StepStream
     attributes: Mapping
+    motion: np.ndarray | None = None
 
 
 def crop(piece: PieceLike, start: int, num_steps: int) -> Crop:
@@ -54,7 +57,12 @@ def crop(piece: PieceLike, start: int, num_steps: int) -> Crop:
     steps = start + np.arange(num_steps)
     form = np.stack([np.exp(-steps / FORM_DECAY_STEPS), np.exp(-np.maximum(length - steps, 0) / FORM_DECAY_STEPS)], 1)
     valid = min(num_steps, part.shape[1] + BAR_STEPS)
-    return Crop(tokens, valid, StepStream(form.astype(np.float32), np.ones(num_steps, dtype=bool)), piece.attributes)
+    motion = None
+    if piece.motion is not None:
+        motion = np.zeros(num_steps, np.float32)
+        motion[: part.shape[1]] = piece.motion[start : start + num_steps]
+    stream = StepStream(form.astype(np.float32), np.ones(num_steps, dtype=bool))
+    return Crop(tokens, valid, stream, piece.attributes, motion)
 
 
 def draw_crop(pieces: Sequence[PieceLike], weights: np.ndarray, num_steps: int, rng: np.random.Generator) -> Crop:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from expotion_cli import storage
+from expotion_cli.evaluation.five import five_measures
 from expotion_cli.evaluation.notes import excerpt, statistics
 from expotion_cli.music.adapter import JointEmbeddingAdapter
 from expotion_cli.music.adapter_files import save_adapter
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 NAME = "expotion-mini"
 STORED = torch.float16
 """Half the size, and closer to the trained weights than bf16 would be."""
+PERCENTILES = {"p5": 5, "p10": 10, "p50": 50, "p90": 90, "p95": 95}
 STATISTICS_PIECES, EXCERPTS_A_PIECE = 400, 4
 EXCERPT_STEPS = (96, 192, 384)
 """Two, four and eight bars: about as long as cues of 5, 10 and 20 seconds."""
@@ -40,6 +42,7 @@ def export_mini(
     folder: Path,
     trainer: MiniTrainer,
     corpus: Corpus,
+    following: Corpus,
     decoder: MusicDecoder,
     text: TextEncoder,
     adapter: JointEmbeddingAdapter,
@@ -49,7 +52,7 @@ def export_mini(
     Args:
         folder: becomes `models/expotion-mini`; its files are replaced.
         trainer: gives settings, logs and the tokenizer.
-        corpus: gives the facts about the training music.
+        corpus, following: the pieces of the two stages; they give the facts about the training music.
         decoder, text, adapter: trained.
     """
     from safetensors.torch import save
@@ -81,7 +84,7 @@ def export_mini(
     )
     shutil.copyfile(trainer.work / "tokenizer" / "tokenizer.json", folder / "tokenizer.json")
     save_adapter(folder / "adapter", adapter, NAME, STORED)
-    storage.write_json(folder / "training.json", training_facts(trainer, corpus))
+    storage.write_json(folder / "training.json", training_facts(trainer, corpus, following))
     write_manifest(folder)
 
 
@@ -96,30 +99,37 @@ def model_tensors(decoder: MusicDecoder, text: TextEncoder) -> dict[str, Tensor]
     return {name: tensor.detach().to("cpu", STORED).contiguous() for name, tensor in tensors.items()}
 
 
-def training_facts(trainer: MiniTrainer, corpus: Corpus) -> dict:
-    """What the model card and the tests need to know: corpus, licences, losses, the training music's statistics."""
-    train = [corpus.attributes[n] for n in corpus.train]
+def training_facts(trainer: MiniTrainer, corpus: Corpus, following: Corpus) -> dict:
+    """What the model card and the tests need to know: corpora, licences, losses, the training music's statistics."""
     sources = json.loads((trainer.work / "corpus" / SOURCES_FILE).read_text())
+    return {
+        "corpus": {**_corpus_facts(corpus), "scores": [s for s in sources if s.get("used")]},
+        "following": {
+            **_corpus_facts(following),
+            "moved_pieces": sum(following.attributes[n]["moved"] for n in following.train),
+        },
+        **music_statistics(following),
+        "unigram": json.loads((trainer.work / "pretrain" / "unigram.json").read_text()),
+        "pretrain": read_log(trainer.work / "pretrain" / "held_out.csv"),
+        "follow": read_log(trainer.work / "follow" / "held_out.csv"),
+    }
+
+
+def _corpus_facts(corpus: Corpus) -> dict:
+    train = [corpus.attributes[n] for n in corpus.train]
     hours = sum(
         corpus.piece(n).shape[1] / STEPS_PER_BEAT / corpus.attributes[n]["tempo_bpm"] / 60 for n in corpus.train
     )
     return {
-        "corpus": {
-            "train_pieces": len(corpus.train),
-            "held_out_pieces": len(corpus.held_out),
-            "train_hours": round(hours, 1),
-            "styles": dict(sorted(Counter(a["style"] for a in train).items())),
-            "scores": [s for s in sources if s.get("used")],
-        },
-        **music_statistics(corpus),
-        "unigram": json.loads((trainer.work / "pretrain" / "unigram.json").read_text()),
-        "pretrain": read_log(trainer.work / "pretrain" / "held_out.csv"),
-        "adapt": read_log(trainer.work / "adapt" / "held_out.csv"),
+        "train_pieces": len(corpus.train),
+        "held_out_pieces": len(corpus.held_out),
+        "train_hours": round(hours, 1),
+        "styles": dict(sorted(Counter(a["style"] for a in train).items())),
     }
 
 
 def music_statistics(corpus: Corpus) -> dict[str, dict]:
-    """How the training music spreads in the measures of `evaluation.notes`: 5th, 50th and 95th percentile.
+    """How the training music spreads in the measures of `evaluation.notes` and `evaluation.five`: some percentiles.
 
     Returns:
         statistics: measure → percentiles over whole pieces. statistics_by_steps: the same over excerpts that begin on
@@ -143,11 +153,11 @@ def music_statistics(corpus: Corpus) -> dict[str, dict]:
 def _percentiles(pieces: Iterable[np.ndarray]) -> dict[str, dict[str, float]]:
     figures: dict[str, list[float]] = {}
     for piece in pieces:
-        for key, value in statistics(piece).items():
+        for key, value in {**statistics(piece), **five_measures(piece)}.items():
             if isinstance(value, int | float) and np.isfinite(value):
                 figures.setdefault(key, []).append(value)
     return {
-        key: dict(zip(("p5", "p50", "p95"), np.percentile(values, (5, 50, 95)).round(4).tolist(), strict=True))
+        key: dict(zip(PERCENTILES, np.percentile(values, tuple(PERCENTILES.values())).round(4).tolist(), strict=True))
         for key, values in figures.items()
     }
 

@@ -1,4 +1,8 @@
-"""Remakes the embedded model from scratch: corpus, tokenizer, decoder, adapter, export.
+"""Remakes the embedded model from scratch: corpora, tokenizer, decoder, then decoder and adapter together, export.
+
+First the decoder learns music from captioned pieces. Then it learns to follow: decoder, text encoder and adapter are
+trained together on pieces written on motion curves, seen through made-up sensors (`synth`), and on some that go their
+own way with nobody seen.
 
 Every stage writes into its own folder and is skipped or resumed when run again. Settings come from
 `recipes/train/mini.toml`.
@@ -20,7 +24,7 @@ from expotion_cli import assets, storage
 from expotion_cli.errors import RecipeError
 from expotion_cli.music.adapter import AdapterConfig, JointEmbeddingAdapter
 from expotion_cli.music.attending import Passage
-from expotion_cli.music.conditioning import EMBEDDED_STREAMS, FORM, StepStream
+from expotion_cli.music.conditioning import EMBEDDED_STREAMS, FORM, MADE_HERE, StepStream
 from expotion_cli.music.decoder import DecoderConfig, MusicDecoder
 from expotion_cli.music.notes import NUM_VOICES, VOCAB_SIZE
 from expotion_cli.music.text import TextEncoder, load_tokenizer, train_tokenizer
@@ -38,7 +42,7 @@ from expotion_cli.training.crops import (
 )
 from expotion_cli.training.locality import look_at_the_moment
 from expotion_cli.training.loop import LoopSettings, fit, matrix_optimizers, step_generator
-from expotion_cli.training.synth import synthesise
+from expotion_cli.training.synth import synthesise, unseen
 
 
 @dataclass(frozen=True)
@@ -50,7 +54,7 @@ class MiniSettings:
     text: dict
     adapter: dict
     pretrain: dict
-    adapt: dict
+    follow: dict
 
     @staticmethod
     def load(path: Path | None = None) -> MiniSettings:
@@ -83,16 +87,16 @@ class MiniTrainer:
         """All stages, then the export of the model folder."""
         from expotion_cli.training.export import export_mini
 
-        corpus = self.corpus()
+        corpus, following = self.corpus(), self.corpus("following")
         decoder, text = self.pretrain(corpus)
-        adapter = self.adapt(corpus, decoder, text)
-        export_mini(destination, self, corpus, decoder, text, adapter)
+        adapter = self.follow(following, decoder, text)
+        export_mini(destination, self, corpus, following, decoder, text, adapter)
 
-    def corpus(self) -> Corpus:
-        """Build the corpus, or load it if it is there."""
-        folder = self.work / "corpus"
+    def corpus(self, name: str = "corpus") -> Corpus:
+        """The pieces of the first stage ("corpus") or the second ("following"): built, or loaded if they are there."""
+        folder = self.work / name
         if not (folder / SOURCES_FILE).is_file():
-            build_corpus(folder, **self.settings.corpus["build"])
+            build_corpus(folder, **self.settings.corpus["build" if name == "corpus" else name])
         return load_corpus(folder)
 
     def build_decoder(self) -> MusicDecoder:
@@ -136,11 +140,11 @@ class MiniTrainer:
         setting = self.settings.pretrain
         train = pieces(corpus, corpus.train)
         weights = piece_weights(train, self.settings.corpus["shares"])
-        held_out = held_out_crops(corpus, self.window)
+        held_out = held_out_crops(corpus, setting["window_steps"])
         _note_baseline(self.work / "pretrain", unigram_baseline(train, held_out))
 
         def loss_of(rng: np.random.Generator) -> Tensor:
-            crops = [draw_crop(train, weights, self.window, rng) for _ in range(setting["batch"])]
+            crops = [draw_crop(train, weights, setting["window_steps"], rng) for _ in range(setting["batch"])]
             return token_loss(*self._predict(decoder, text, crops, rng, setting["text_dropout"]))
 
         def evaluate() -> dict[str, float]:
@@ -157,29 +161,35 @@ class MiniTrainer:
             self.work / "pretrain",
             LoopSettings(**setting["loop"]),
         )
-        return decoder.eval().requires_grad_(False), text.eval().requires_grad_(False)
+        return decoder, text
 
-    def adapt(self, corpus: Corpus, decoder: MusicDecoder, text: TextEncoder) -> JointEmbeddingAdapter:
-        """Freeze the decoder and train the adapter on conditioning synthesised from the music."""
-        setting = self.settings.adapt
+    def follow(self, corpus: Corpus, decoder: MusicDecoder, text: TextEncoder) -> JointEmbeddingAdapter:
+        """Train the adapter together with decoder and text encoder on pieces written on motion curves."""
+        setting = self.settings.follow
         torch.manual_seed(setting["loop"]["seed"])
         adapter = JointEmbeddingAdapter(
             AdapterConfig(dim=decoder.config.dim, streams=EMBEDDED_STREAMS, **self.settings.adapter)
         )
         adapter.to(self.device)
         train = pieces(corpus, corpus.train)
-        weights = piece_weights(train, self.settings.corpus["shares"])
-        held_out = held_out_crops(corpus, self.window)
+        weights = piece_weights(train, {"composed": 1.0})
+        moved = [piece for piece in pieces(corpus, corpus.held_out) if piece.motion is not None]
+        held_out = fixed_crops(moved, self.window)
 
         def condition_of(step: int) -> Tensor:
             rng = step_generator(setting["loop"]["seed"] + 1, step)
             return self.condition_batch(adapter, [_streams_of(draw_crop(train, weights, self.window, rng), rng)])
 
-        if not (self.work / "adapt" / "checkpoint.pt").is_file():
+        if not (self.work / "follow" / "checkpoint.pt").is_file():
+            decoder.requires_grad_(False)
             look_at_the_moment(adapter, decoder, condition_of, steps=setting["warm_up_steps"])
+        decoder.train().requires_grad_(True)
+        text.train().requires_grad_(True)
 
         def loss_of(rng: np.random.Generator) -> Tensor:
             crops = [draw_crop(train, weights, self.window, rng) for _ in range(setting["batch"])]
+            if rng.random() < setting["decoder_alone"]:  # it should also stand without an adapter
+                return token_loss(*self._predict(decoder, text, crops, rng, setting["text_dropout"]))
             streams = [drop_streams(_streams_of(c, rng), setting["drop_all"], setting["drop_each"], rng) for c in crops]
             return token_loss(*self._predict(decoder, text, crops, rng, setting["text_dropout"], adapter, streams))
 
@@ -195,9 +205,15 @@ class MiniTrainer:
                 figures |= {name + key: value for key, value in self._held_out(held_out, predict).items()}
             return figures | {"gate": adapter.gates.abs().mean().item()}
 
-        optimizers = matrix_optimizers([adapter], **setting["optimizer"])
-        fit({"adapter": adapter}, optimizers, loss_of, evaluate, self.work / "adapt", LoopSettings(**setting["loop"]))
-        return adapter.eval().requires_grad_(False)
+        optimizers = [
+            *matrix_optimizers([decoder, text], **setting["optimizer"]),
+            *matrix_optimizers([adapter], **setting["adapter_optimizer"]),
+        ]
+        modules = {"decoder": decoder, "text": text, "adapter": adapter}
+        fit(modules, optimizers, loss_of, evaluate, self.work / "follow", LoopSettings(**setting["loop"]))
+        for module in modules.values():
+            module.eval().requires_grad_(False)
+        return adapter
 
     def _predict(self, decoder, text, crops, rng, text_dropout, adapter=None, streams=None) -> tuple[Tensor, Tensor]:
         batch = delay_batch(crops, self.device)
@@ -232,20 +248,26 @@ class MiniTrainer:
 
 @dataclass(frozen=True)
 class PieceView:
-    """One piece of a corpus: tokens [K, S] and attributes."""
+    """One piece of a corpus: tokens [K, S], attributes and the motion curve [S] it was written on."""
 
     tokens: np.ndarray
     attributes: dict
+    motion: np.ndarray | None = None
 
 
 def pieces(corpus: Corpus, numbers: Sequence[int]) -> list[PieceView]:
     """The pieces of these numbers."""
-    return [PieceView(corpus.piece(n), corpus.attributes[n]) for n in numbers]
+    return [PieceView(corpus.piece(n), corpus.attributes[n], corpus.motion(n)) for n in numbers]
 
 
 def held_out_crops(corpus: Corpus, window: int, limit: int = 48) -> list[Crop]:
-    """Fixed crops of whole held-out pieces: openings, middles and endings in turn."""
-    held_out, crops = pieces(corpus, corpus.held_out), []
+    """Fixed crops of whole held-out pieces."""
+    return fixed_crops(pieces(corpus, corpus.held_out), window, limit)
+
+
+def fixed_crops(held_out: Sequence[PieceView], window: int, limit: int = 48) -> list[Crop]:
+    """The same crops every time: openings, middles and endings of pieces in turn."""
+    crops = []
     for index, piece in enumerate(held_out[:: max(1, len(held_out) // limit)][:limit]):
         room = max(0, piece.tokens.shape[1] - window) // 48
         crops.append(crop(piece, (0, room // 2, room)[index % 3] * 48, window))
@@ -255,18 +277,23 @@ def held_out_crops(corpus: Corpus, window: int, limit: int = 48) -> list[Crop]:
 def drop_streams(
     streams: dict[str, StepStream], drop_all: float, drop_each: float, rng: np.random.Generator
 ) -> dict[str, StepStream]:
-    """Conditioning dropout: all seen streams at once (for guidance) or each alone; the form stream always stays."""
+    """Conditioning dropout: all that is seen at once (for guidance) or each sensor alone; the form always stays.
+
+    The drive goes only with all the rest: as long as any sensor sees somebody, there is one.
+    """
     everything = rng.random() < drop_all
     result = {}
     for name, stream in streams.items():
-        dropped = name != FORM and (everything or rng.random() < drop_each)
+        dropped = name != FORM and everything or name not in MADE_HERE and rng.random() < drop_each
         result[name] = StepStream(stream.values, stream.mask & (not dropped))
     return result
 
 
 def _streams_of(part: Crop, rng: np.random.Generator) -> dict[str, StepStream]:
-    tempo = part.attributes["tempo_bpm"] * rng.uniform(0.85, 1.18)
-    return synthesise(part.tokens, tempo, part.attributes["mode"] == "minor", rng, part.form)
+    """What sensors see of a crop's motion; a piece that goes its own way was written with nobody seen."""
+    if part.motion is None:
+        return unseen(part.tokens.shape[1], part.form)
+    return synthesise(part.motion, part.tokens, part.attributes, rng, part.form)
 
 
 def _evaluation_streams(part: Sequence[Crop], kind: str) -> list[dict[str, StepStream]]:

@@ -1,196 +1,158 @@
-"""Learning without video: conditioning synthesised from the music itself.
+"""Learning without video: a motion curve as several sensors would see it.
 
-For a stretch of note tokens this makes streams such as a person moving to that music would give, normalised and
-standardised as `music.conditioning` does it with real ones: motion energy peaks where hits are, accents where the
-hardest are, the face brightens with the mode and wakes with the dynamics; all of it smoothed, delayed, split between
-left and right, made noisy and dropped out at random, so that the adapter learns to follow real bodies, which are no
-metronomes.
+Pieces that follow are written on a motion curve (`corpus.motion`). Here body, face and picture become witnesses of that
+curve, normalised and standardised as `music.conditioning` does it with real ones: each with its own gain, delay, noise
+and gaps, more or less truthful, split between left and right. The drive, which at scoring time is made from the
+sensors that are there, stays close to the curve: whatever the sensors say, the music follows what they agree on.
+
+What a face looks like is a designed prior: it brightens with the mode, and its liveliness goes with how high and how
+densely the music lies.
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 import numpy as np
 
 from expotion_cli.music.conditioning import (
     ACTIVITY_LIMIT,
+    DRIVE,
+    DRIVE_LIMIT,
     EMBEDDED_STREAMS,
     FORM,
     StepStream,
-    form_stream,
+    drive_stream,
     standardise,
 )
-from expotion_cli.music.notes import DYNAMIC_LEVELS, VOICES, read_token
+from expotion_cli.music.notes import FIRST_ONSET, NUM_VOICES, VELOCITIES, VOICE_INDEX, VOICES
 from expotion_cli.timing import STEPS_PER_BEAT
+from expotion_cli.training.corpus.motion import coloured, smooth
 
-VOICE_WEIGHTS = {
-    "harmony": 0.6,
-    "drums": 1.0,
-    "percussion": 0.35,
-    "bass": 0.6,
-    "figure": 0.35,
-    "melody": 0.5,
-    "counter": 0.35,
-}
-"""How much a voice's onsets count as something to move to."""
+_MIDDLE_PITCH, _PITCH_SPREAD, _MIDDLE_DENSITY, _DENSITY_SPREAD = 66.0, 6.0, 4.0, 2.0
+_BODY_TRUTH, _FACE_TRUTH, _PICTURE_TRUTH = (0.45, 0.9), (0.15, 0.7), (0.75, 1.0)
 
 
-def _onset_tables() -> np.ndarray:
-    """[K, V] float: the strength of each onset token, 0 for others; the dynamics voice has none."""
-    table = np.zeros((len(VOICES), 200))
-    for index, voice in enumerate(VOICES):
-        for token in range(table.shape[1]):
-            onset = read_token(voice, token)
-            if onset is None or voice.name not in VOICE_WEIGHTS:
-                continue
-            value, velocity = onset
-            loud = 0.3 + 0.7 * velocity / (1 if voice.kind == "chord" else 3)
-            lanes = min(bin(value).count("1"), 3) ** 0.5 if voice.kind == "drums" else 1.0
-            table[index, token] = VOICE_WEIGHTS[voice.name] * loud * lanes
-    return table
+def liveliness(tokens: np.ndarray) -> float:
+    """How high and how densely music lies, about -1..1: what a lively face goes with. [K, S] → scalar."""
+    row = tokens[VOICE_INDEX["melody"]], tokens[VOICE_INDEX["figure"]]
+    bases = VOICES[VOICE_INDEX["melody"]].base, VOICES[VOICE_INDEX["figure"]].base
+    pitches = [
+        (r[r >= FIRST_ONSET] - FIRST_ONSET) // len(VELOCITIES) + base for r, base in zip(row, bases, strict=True)
+    ]
+    found = np.concatenate(pitches)
+    height = (found.mean() - _MIDDLE_PITCH) / _PITCH_SPREAD if len(found) else 0.0
+    density = (tokens[1:] >= FIRST_ONSET).sum() / (tokens.shape[1] / STEPS_PER_BEAT)
+    return float(np.clip(0.5 * height + 0.5 * (density - _MIDDLE_DENSITY) / _DENSITY_SPREAD, -1, 1))
 
 
-_ONSETS = _onset_tables()
-
-
-def hit_strength(tokens: np.ndarray) -> np.ndarray:
-    """How hard the music hits at each step. [K, S] → [S] float, about 0..3."""
-    strength = np.take_along_axis(_ONSETS, tokens, axis=1).sum(axis=0)
-    return strength * (0.35 + 0.65 * dynamics_curve(tokens))
-
-
-def dynamics_curve(tokens: np.ndarray) -> np.ndarray:
-    """The dynamics voice as a level 0..1 that holds until the next one; a middle level before the first. [S]."""
-    level, levels = 0.5, []
-    for token in tokens[0]:
-        onset = read_token(VOICES[0], int(token))
-        if onset is not None:
-            level = onset[0] / (DYNAMIC_LEVELS - 1)
-        levels.append(level)
-    return np.array(levels)
-
-
-def smooth(values: np.ndarray, sigma_steps: float) -> np.ndarray:
-    """Gaussian smoothing that keeps the length. [S] → [S]."""
-    radius = max(1, int(3 * sigma_steps))
-    kernel = np.exp(-0.5 * (np.arange(-radius, radius + 1) / max(sigma_steps, 1e-3)) ** 2)
-    padded = np.pad(values, radius, mode="reflect" if len(values) > radius else "edge")
-    return np.convolve(padded, kernel / kernel.sum(), mode="valid")
-
-
-def shift(values: np.ndarray, steps: int) -> np.ndarray:
-    """Move a curve later (or, with negative steps, earlier); what comes in at the edge is 0. [S] → [S]."""
-    moved = np.zeros_like(values)
-    size = len(values)
-    moved[max(0, steps) : size + min(0, steps)] = values[max(0, -steps) : size - max(0, steps)]
-    return moved
-
-
-def accent_curve(hits: np.ndarray) -> np.ndarray:
-    """The hardest hits alone: what stands out of the beats around it. [S] → [S]."""
-    around = smooth(hits, 1.5 * STEPS_PER_BEAT)
-    peak = np.array([hits[max(0, i - 3) : i + 4].max() for i in range(len(hits))])
-    return np.where((hits >= peak) & (hits > 1.4 * around + 0.3), hits, 0.0)
+def unseen(num_steps: int, form: StepStream) -> dict[str, StepStream]:
+    """Streams of a cue without a picture: only its form is known."""
+    result = {FORM: form}
+    for spec in EMBEDDED_STREAMS:
+        if spec.name != FORM:
+            values = np.zeros((num_steps, len(spec.dims)), np.float32)
+            result[spec.name] = StepStream(values, np.zeros(num_steps, dtype=bool))
+    return result
 
 
 def synthesise(
-    tokens: np.ndarray, tempo_bpm: float, is_minor: bool, rng: np.random.Generator, form: StepStream | None = None
+    motion: np.ndarray,
+    tokens: np.ndarray,
+    attributes: Mapping,
+    rng: np.random.Generator,
+    form: StepStream,
 ) -> dict[str, StepStream]:
-    """Streams of somebody moving to this music.
+    """What sensors see of somebody who moves like this.
 
     Args:
-        tokens: [K, S] integers.
-        tempo_bpm: sets the time scales.
-        is_minor: the mode's colour, for the face.
+        motion: [S] the curve, 0 .. about 1.
+        tokens: [K, S] the music written on it; only for the face's liveliness.
+        attributes: the piece's tempo and mode.
         rng: all randomness.
-        form: the form stream of this stretch; that of a whole cue by default.
+        form: the form stream of this stretch.
 
     Returns:
         Values and masks of every stream in `EMBEDDED_STREAMS`.
     """
-    num_steps = tokens.shape[1]
-    step_hz = tempo_bpm * STEPS_PER_BEAT / 60
-    hits = hit_strength(tokens)
-    level = dynamics_curve(tokens)
-    loudness = np.clip(1.5 * (0.5 * level.mean() + 0.5 * min(1.0, hits.mean() / 0.45)), 0.02, 1.0)
-    person = _Person(rng, step_hz, num_steps, hits, accent_curve(hits), level, loudness)
-    mood = (-0.25 if is_minor else 0.3) * rng.uniform(0.3, 1.2) + rng.normal(0, 0.12)
-    makers = {
-        "energy": lambda: person.activity(),
-        "energy_left": lambda: person.activity(side=0),
-        "energy_right": lambda: person.activity(side=1),
-        "energy_head": lambda: person.activity(coupling=0.6),
-        "head_speed": lambda: person.activity(coupling=0.6),
-        "expression_speed": lambda: person.activity(coupling=0.25),
-        "accent": lambda: person.accents(),
-        "head_accent": lambda: person.accents(coupling=0.6),
-        "hands_height": lambda: person.posture(0.4, 1.0),
-        "openness": lambda: person.posture(0.9, 0.8),
-        "arousal": lambda: np.clip(person.posture(0.35, 0.6), 0, 1.5),
-        "valence": lambda: mood + person.drift(0.12),
-    }
-    result = {}
-    for spec in EMBEDDED_STREAMS:
-        if spec.name == FORM:
-            result[FORM] = form or form_stream(num_steps)
-        else:
-            person.meet_stream()
-            values = np.stack([standardise(spec.name, dim, makers[dim]()) for dim in spec.dims], axis=1)
-            result[spec.name] = StepStream(values, person.visibility())
+    assert tokens.shape == (NUM_VOICES, len(motion)), tokens.shape
+    step_hz = attributes["tempo_bpm"] * STEPS_PER_BEAT / 60
+    person = _Person(np.asarray(motion, dtype=np.float64), step_hz, rng)
+    mood = (-0.2 if attributes["mode"] == "minor" else 0.25) * rng.uniform(0.4, 1.2) + rng.normal(0, 0.08)
+    alive = 0.35 + 0.3 * liveliness(tokens) + rng.normal(0, 0.08)
+    result = {FORM: form}
+    for name, truth in (("pose", _BODY_TRUTH), ("face", _FACE_TRUTH), ("flow", _PICTURE_TRUTH)):
+        person.meet_sensor(rng.uniform(*truth))
+        makers = {
+            "energy": person.activity,
+            "energy_left": lambda: person.activity(side=0),
+            "energy_right": lambda: person.activity(side=1),
+            "energy_head": person.activity,
+            "head_speed": person.activity,
+            "expression_speed": person.activity,
+            "accent": person.accents,
+            "head_accent": person.accents,
+            "hands_height": lambda: person.posture(0.45, 0.35),
+            "openness": lambda: person.posture(0.85, 0.25),
+            "arousal": lambda: np.clip(alive + person.drift(0.05), 0, 1.5),
+            "valence": lambda: mood + person.drift(0.08),
+        }
+        spec = next(spec for spec in EMBEDDED_STREAMS if spec.name == name)
+        values = np.stack([standardise(name, dim, makers[dim]()) for dim in spec.dims], axis=1)
+        result[name] = StepStream(values, person.visibility())
+    result[DRIVE] = drive_stream(person.drive(), np.ones(len(motion), dtype=bool))
     return result
 
 
 class _Person:
-    """One made-up mover: how strongly, how late and how noisily this person follows the music."""
+    """One made-up mover, and the sensor that looks at present."""
 
-    def __init__(self, rng, step_hz, num_steps, hits, accents, level, loudness):
-        self.rng, self.step_hz, self.num_steps, self.level, self.loudness = rng, step_hz, num_steps, level, loudness
-        delay = int(round(rng.uniform(-0.05, 0.06) * step_hz))
-        self.hits, self.accent_hits = shift(hits, delay), shift(accents, delay)
-        self.sharpness = rng.uniform(0.03, 0.09) * step_hz
-        self.attention = rng.uniform(0.7, 1.0)  # share of the energy that is short-term following
-        self.balance = 0.5 + 0.45 * np.tanh(self.drift(1.0))
-        self.noise = 0.1
+    def __init__(self, motion: np.ndarray, step_hz: float, rng: np.random.Generator):
+        self.motion, self.step_hz, self.rng = motion, step_hz, rng
+        self.balance = 0.5 + 0.4 * np.tanh(coloured(rng, len(motion), 1.5 * step_hz))
+        self.meet_sensor(1.0)
 
-    def meet_stream(self) -> None:
-        """Another sensor looks at the same person: its own noise."""
-        self.noise = self.rng.uniform(0.03, 0.15)
+    def meet_sensor(self, truth: float) -> None:
+        """Another sensor: how true it is (0..1), how it scales, how late it is."""
+        rng = self.rng
+        own = np.abs(coloured(rng, len(self.motion), rng.uniform(0.1, 0.3) * self.step_hz)) * 0.6
+        late = int(round(rng.uniform(-0.04, 0.05) * self.step_hz))
+        self.heard = np.roll(truth * self.motion + (1 - truth) * own, late)
+        self.low, self.gain = rng.uniform(0.0, 0.25), rng.uniform(0.2, 0.65)
+        self.noise = rng.uniform(0.01, 0.1)
 
-    def drift(self, amount: float, seconds: float = 1.5) -> np.ndarray:
-        """Slow coloured noise of this standard deviation. [S]."""
-        noise = smooth(self.rng.normal(size=self.num_steps), seconds * self.step_hz)
-        return amount * noise / (noise.std() + 1e-6)
+    def drift(self, amount: float) -> np.ndarray:
+        """Slow noise of this deviation. [S]."""
+        return amount * coloured(self.rng, len(self.motion), 1.5 * self.step_hz)
 
-    def activity(self, coupling: float = 1.0, side: int | None = None) -> np.ndarray:
-        short = smooth(self.hits, self.sharpness * self.rng.uniform(0.8, 1.25))
-        long = smooth(self.hits, self.rng.uniform(0.4, 1.0) * self.step_hz)
-        shape = self.attention * short / (np.percentile(short, 95) + 1e-3) + (1 - self.attention) * long / (
-            long.max() + 1e-3
-        )
-        own = np.abs(self.drift(0.35, 0.15))
-        mixed = coupling * shape + (1 - coupling) * own
+    def activity(self, side: int | None = None) -> np.ndarray:
+        values = self.low + self.gain * self.heard
         if side is not None:
-            mixed = 1.7 * mixed * (self.balance if side == 0 else 1 - self.balance)
-        noisy = mixed * (1 + self.noise * self.rng.normal(size=self.num_steps)) + np.abs(
-            self.drift(0.4 * self.noise, 0.1)
-        )
-        return np.clip(self.loudness * noisy, 0, ACTIVITY_LIMIT)
+            values = 1.6 * values * (self.balance if side == 0 else 1 - self.balance)
+        noisy = values + self.noise * coloured(self.rng, len(values), 0.06 * self.step_hz)
+        return np.clip(noisy, 0, ACTIVITY_LIMIT)
 
-    def accents(self, coupling: float = 1.0) -> np.ndarray:
-        kept = self.accent_hits * (self.rng.random(self.num_steps) < 0.55 + 0.45 * coupling)
-        curve = smooth(kept, self.rng.uniform(0.03, 0.06) * self.step_hz)
-        false = smooth((self.rng.random(self.num_steps) < 0.01) * self.rng.uniform(0, 1), 0.05 * self.step_hz)
-        top = np.percentile(curve[curve > 1e-3], 90) if (curve > 1e-3).any() else 1.0
-        return np.clip(self.loudness * (curve / top + 4 * self.noise * false), 0, ACTIVITY_LIMIT)
+    def accents(self) -> np.ndarray:
+        """Peaks of the motion, and where it falls fast. [S]."""
+        falling = np.maximum(0, -np.gradient(self.heard)) * self.step_hz / 6
+        peaks = np.maximum(0, self.heard - smooth(self.heard, 0.25 * self.step_hz))
+        noisy = self.gain * (0.8 * falling + 1.2 * peaks) + self.noise * self.rng.random(len(self.heard))
+        return np.clip(noisy, 0, ACTIVITY_LIMIT)
 
     def posture(self, centre: float, swing: float) -> np.ndarray:
-        slow = smooth(self.level, 0.5 * self.step_hz)
-        return np.clip(centre + swing * (slow - 0.5) * self.rng.uniform(0.2, 1.0) + self.drift(0.25 * swing), -2, 2)
+        slow = smooth(self.motion, 0.5 * self.step_hz)
+        return np.clip(centre + swing * (slow - 0.4) * self.rng.uniform(0, 1) + self.drift(0.5 * swing), -2, 2)
+
+    def drive(self) -> np.ndarray:
+        """What the sensors agree on: the curve, nearly. [S]."""
+        noise = self.rng.uniform(0.0, 0.05) * coloured(self.rng, len(self.motion), 0.06 * self.step_hz)
+        return np.clip(self.rng.uniform(0.95, 1.05) * self.motion + noise, 0, DRIVE_LIMIT).astype(np.float32)
 
     def visibility(self) -> np.ndarray:
         """[S] bool: mostly seen, with gaps; now and then never."""
-        mask = np.ones(self.num_steps, dtype=bool)
-        if self.rng.random() < 0.25:
+        mask = np.ones(len(self.motion), dtype=bool)
+        if self.rng.random() < 0.2:
             for _ in range(self.rng.integers(1, 4)):
-                start = self.rng.integers(self.num_steps)
+                start = self.rng.integers(len(mask))
                 mask[start : start + int(self.rng.uniform(0.2, 3.0) * self.step_hz)] = False
         return mask & (self.rng.random() > 0.1)

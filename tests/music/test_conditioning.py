@@ -13,10 +13,15 @@ from expotion_cli.music.adapter import StreamSpec
 from expotion_cli.music.conditioning import (
     ACTIVITY_FLOORS,
     ACTIVITY_LIMIT,
+    DRIVE,
+    DRIVE_DIMS,
+    DRIVE_LIMIT,
     EMBEDDED_STREAMS,
     FORM,
     FORM_DIMS,
     condition,
+    drive_curve,
+    drive_stream,
     form_stream,
     motion_signal,
     normalise,
@@ -181,3 +186,40 @@ def test_the_embedded_streams_name_every_dimension_once():
         assert len(set(spec.dims)) == len(spec.dims) > 0
     read = {(spec.name, dim) for spec in EMBEDDED_STREAMS for dim in spec.dims}
     assert set(ACTIVITY_FLOORS) <= read
+
+
+def test_the_drive_lies_between_the_calm_and_the_liveliest_of_what_each_sensor_saw():
+    swing = np.abs(np.sin(np.arange(250) / 8))
+    times = np.arange(200) / 20
+    seen = {
+        "flow": stream(0.2 + 0.1 * swing, dims=("energy",)),
+        "pose": stream(5 + 3 * swing, dims=("energy",)),
+    }
+    curve, known = drive_curve(seen, times)
+    expected = np.interp(times * 25, np.arange(250), swing)
+    assert known.all() and 0 <= curve.min() and curve.max() <= DRIVE_LIMIT
+    assert np.corrcoef(curve, expected)[0, 1] > 0.95 and np.quantile(curve, 0.1) < 0.1 < 0.6 < np.quantile(curve, 0.9)
+    still, _ = drive_curve({"flow": stream(np.full(250, 0.01) + 1e-4 * swing, dims=("energy",))}, times)
+    assert still.max() < 0.1
+
+
+def test_the_drive_goes_on_with_the_sensors_that_are_left_and_is_unknown_without_any():
+    swing = np.abs(np.sin(np.arange(250) / 8))
+    mask = np.arange(250) < 100
+    body = Seen((5 + 3 * swing)[:, None], mask, 25.0, ("energy",))
+    times = np.arange(200) / 20
+    alone, known = drive_curve({"pose": body}, times)
+    assert known[:70].all() and not known[90:].any()
+    both, known = drive_curve({"pose": body, "flow": stream(0.2 + 0.1 * swing, dims=("energy",))}, times)
+    assert known.all() and both[100:].std() > 0.2
+    timeline = Timeline(Fraction(4), beat_rate_hz(120))
+    assert DRIVE not in condition({}, timeline, EMBEDDED_STREAMS)
+    assert condition({"pose": body}, timeline, [StreamSpec(DRIVE, DRIVE_DIMS)])[DRIVE].mask.all()
+
+
+def test_each_row_of_the_drive_tells_the_curve_some_steps_back():
+    curve = np.linspace(0, 1, 60, dtype=np.float32)
+    values = drive_stream(curve, np.ones(60, bool)).values
+    now = values[:, DRIVE_DIMS.index("back_0")]
+    assert np.array_equal(values[7:, DRIVE_DIMS.index("back_7")], now[:-7])
+    assert np.array_equal(values[:-3, DRIVE_DIMS.index("back_-3")], now[3:])

@@ -51,10 +51,44 @@ def test_a_repeated_chord_keeps_its_place() -> None:
     assert voiced[2] == voiced[3]
 
 
-def test_dynamics_swell_smoothly_and_reach_their_level_at_the_event() -> None:
+def test_dynamics_swell_within_a_sixteenth_and_reach_their_level_at_the_event() -> None:
     curve = dynamics_curve([Event(0, 48, 1), Event(48, 96, 7)], 96)
-    assert curve[0] == curve[24] == 1 and curve[48] == curve[96] == 7
-    assert np.all(np.diff(curve) >= 0) and np.diff(curve).max() < 0.5
+    assert curve[0] == curve[45] == 1 and curve[48] == curve[96] == 7
+    assert np.all(np.diff(curve) >= 0) and np.allclose(np.diff(curve[45:49]), 2)
+
+
+def test_a_gesture_is_struck_at_once_and_swells_a_moment_later() -> None:
+    events = {
+        "dynamics": [Event(0, 24, 0), Event(24, 48, 7), Event(48, 96, 0)],
+        "drums": [Event(step, step + 1, 1, 2) for step in range(0, 96, 12)],
+        "melody": [Event(step, step + 12, 72, 2) for step in range(0, 96, 12)],
+    }
+    arrangement = arrange(events, line(4), PLAIN)
+    hits = [note.velocity for note in arrangement.notes["drums"]]
+    notes = [note.velocity for note in arrangement.notes["melody"]]
+    assert hits[2] == hits[3] == max(hits) > 1.8 * hits[0] and notes[2] == max(notes) > 1.5 * notes[0]
+    assert arrangement.control[25] < 64 < arrangement.control[30]
+    assert arrangement.control[49] > 100 and arrangement.control[60] == arrangement.control.min()
+
+
+def test_the_last_chord_falls_on_the_hardest_strike_that_leaves_it_time_to_ring() -> None:
+    beats = {"melody": [Event(step, step + 6, 72, 1) for step in range(0, 240, 12)]}
+    hardest = {**beats, "drums": [Event(step, step + 1, 1, 3 * (step == 222)) for step in (214, 222, 228)]}
+    for events, landing in ((hardest, 222), (beats, 216)):
+        arrangement = arrange(events, line(10), Voicing(key=0, humanise=0.0, spread=0.0))
+        assert max(note.start for note in arrangement.notes["melody"]) == landing
+
+
+def test_the_voices_of_an_ensemble_lie_apart_in_sound_but_not_on_paper() -> None:
+    events = {"melody": [Event(0, 12, 72, 2)], "figure": [Event(0, 12, 60, 2)], "harmony": [Event(0, 48, 0, 1)]}
+    tight, loose = (
+        arrange(events, line(4), Voicing(humanise=0.0, landing=False, spread=spread)).notes for spread in (0.0, 1.0)
+    )
+    assert all(note.shift_s == 0 for notes in tight.values() for note in notes)
+    assert loose["melody"][0].shift_s < 0 < loose["figure"][0].shift_s
+    strum = [note.shift_s for note in loose["harmony"]]
+    assert strum == sorted(strum) and 0.05 < strum[-1] < 0.15
+    assert {note.start for notes in loose.values() for note in notes} == {0.0}
 
 
 def test_key_and_octave_transpose_pitched_voices_but_not_drums(piece) -> None:
@@ -82,7 +116,7 @@ def test_notes_sounding_before_the_picture_are_struck_again_only_if_enough_is_le
 
 
 @pytest.mark.parametrize("minor", [False, True])
-def test_the_ending_lands_on_the_tonic_on_a_beat_shortly_before_the_end(piece, minor: bool) -> None:
+def test_the_ending_lands_on_the_tonic_shortly_before_the_end(piece, minor: bool) -> None:
     timeline = line("9.3", bpm=96)
     events = piece(4)
     if minor:
@@ -90,7 +124,7 @@ def test_the_ending_lands_on_the_tonic_on_a_beat_shortly_before_the_end(piece, m
     arrangement = arrange(events, timeline, Voicing(key=2, humanise=0.0))
     assert arrangement.minor == minor
     last = max(note.start for note in arrangement.notes["bass"])
-    assert last % 12 == 0 and 0.6 <= 9.3 - last / float(timeline.rate_hz) <= 1.8
+    assert last % 6 == 0 and 0.45 <= 9.3 - last / float(timeline.rate_hz) <= 1.4
     final = {name: [n for n in notes if n.start >= last] for name, notes in arrangement.notes.items()}
     triad = {2, 5, 9} if minor else {2, 6, 9}
     assert {n.pitch % 12 for n in final["harmony"]} == triad
@@ -136,7 +170,7 @@ def test_midi_writes_the_swell_as_controller_11(piece_tokens) -> None:
     rendering = NoteCodec().decode(piece_tokens(timeline.num_steps, level=None), timeline, PLAIN)
     track = next(t for t in symusic.Score.from_midi(rendering.midi).tracks if t.name == "harmony")
     swell = [control.value for control in track.controls if control.number == 11]
-    assert len(swell) > 8 and swell == sorted(swell) and swell[-1] - swell[0] > 15
+    assert len(swell) > 4 and swell == sorted(swell) and swell[-1] - swell[0] > 15
 
 
 def test_unused_voices_and_foreign_tokens_do_no_harm() -> None:

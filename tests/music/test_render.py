@@ -28,8 +28,8 @@ def line(duration: Fraction | int | str, bpm: int = 120, start: str = "0") -> Ti
 
 
 def settings(**voices: dict) -> Voicing:
-    """On the grid, in C, without room or landing."""
-    sound = {"key": "C", "humanise": 0.0, "landing": False, "reverb_s": 0.0}
+    """Exactly on the grid, in C, without room or landing."""
+    sound = {"key": "C", "humanise": 0.0, "spread": 0.0, "landing": False, "reverb_s": 0.0}
     return Voicing.from_table({"sound": sound, "voices": voices})
 
 

@@ -26,6 +26,7 @@ from expotion_cli.training.crops import (
 class Music:
     tokens: np.ndarray
     attributes: dict
+    motion: np.ndarray | None = None
 
 
 def music(bars: int, seed: int = 0, source: str = "composed") -> Music:
@@ -50,6 +51,14 @@ def test_a_crop_past_the_end_rests_there_and_one_bar_of_silence_is_valid():
     assert (found.tokens[:, 2 * BAR_STEPS] == REST).all() and (found.tokens[:, 2 * BAR_STEPS + 1 :] == HOLD).all()
     assert found.valid_steps == 3 * BAR_STEPS
     assert crop(PIECE, 5 * BAR_STEPS, WINDOW).valid_steps == WINDOW
+
+
+def test_a_crop_takes_its_stretch_of_the_motion_and_stillness_past_the_end():
+    assert crop(PIECE, 0, WINDOW).motion is None
+    moved = Music(PIECE.tokens, PIECE.attributes, np.arange(8 * BAR_STEPS, dtype=np.float16) / 1000)
+    inside, last = crop(moved, 2 * BAR_STEPS, WINDOW), crop(moved, 7 * BAR_STEPS, WINDOW)
+    assert np.array_equal(inside.motion, moved.motion[2 * BAR_STEPS : 6 * BAR_STEPS].astype(np.float32))
+    assert np.array_equal(last.motion[:BAR_STEPS], moved.motion[7 * BAR_STEPS :]) and not last.motion[BAR_STEPS:].any()
 
 
 def test_the_form_of_a_crop_is_that_stretch_of_the_whole_pieces_form():

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from expotion_cli import weights
-from expotion_cli.music.conditioning import FORM, StepStream, form_stream
+from expotion_cli.music.conditioning import DRIVE, FORM, StepStream, form_stream
 from expotion_cli.music.engine import CueRequest
 from expotion_cli.music.loading import load_model
 from expotion_cli.training.loop import read_log
@@ -25,18 +25,28 @@ TINY = MiniSettings(
     corpus={
         "shares": {"composed": 1.0},
         "build": {"num_composed": 20, "seed": 1, "chorales": False, "workers": 1, "held_out_share": 0.15},
+        "following": {
+            "num_composed": 16,
+            "seed": 2,
+            "chorales": False,
+            "workers": 1,
+            "held_out_share": 0.2,
+            "following_share": 0.7,
+        },
     },
     decoder={"dim": 32, "num_layers": 1, "num_heads": 2, "ffn_dim": 64},
     text={"vocab_size": 300, "d_model": 16, "d_kv": 8, "d_ff": 32, "num_layers": 1, "num_heads": 2},
     adapter={"num_layers": 1, "rank": 4, "window_steps": 96},
-    pretrain={"batch": 2, "text_dropout": 0.1, "optimizer": OPTIMIZER, "loop": LOOP},
-    adapt={
+    pretrain={"window_steps": 96, "batch": 2, "text_dropout": 0.1, "optimizer": OPTIMIZER, "loop": LOOP},
+    follow={
         "batch": 2,
         "warm_up_steps": 10,
+        "decoder_alone": 0.0,
         "text_dropout": 0.1,
         "drop_all": 0.1,
         "drop_each": 0.2,
         "optimizer": OPTIMIZER,
+        "adapter_optimizer": OPTIMIZER,
         "loop": LOOP,
     },
 )
@@ -83,10 +93,12 @@ def test_what_is_exported_is_a_shipped_model_with_a_manifest_of_all_its_files(ma
 def test_exported_weights_are_the_trained_ones(made):
     work, folder = made
     model = load_model(str(folder), device="cpu", adapter=folder / "adapter")
-    trained = torch.load(work / "pretrain" / "checkpoint.pt", weights_only=True)["modules"]["decoder"]
+    modules = torch.load(work / "follow" / "checkpoint.pt", weights_only=True)["modules"]
+    trained, first = modules["decoder"], torch.load(work / "pretrain" / "checkpoint.pt", weights_only=True)["modules"]
+    assert not torch.equal(trained["lm_heads.0.weight"], first["decoder"]["lm_heads.0.weight"]), "it learned on"
     for name, tensor in model.decoder.state_dict().items():
         assert torch.equal(tensor, trained[name].half().float())
-    gates = torch.load(work / "adapt" / "checkpoint.pt", weights_only=True)["modules"]["adapter"]["gates"]
+    gates = modules["adapter"]["gates"]
     assert gates.abs().max() > 0 and torch.equal(model.adapter.gates, gates.half().float())
 
 
@@ -98,7 +110,8 @@ def test_the_facts_tell_of_corpus_losses_and_statistics(made):
     assert sum(facts["corpus"]["styles"].values()) == facts["corpus"]["train_pieces"]
     assert 0 < facts["unigram"]["all"] < facts["unigram"]["onset"]
     assert facts["pretrain"] == read_log(work / "pretrain" / "held_out.csv")
-    assert {"all", "onset", "shuffled_onset", "unseen_onset", "off_onset", "gate"} <= set(facts["adapt"][-1])
+    assert {"all", "onset", "shuffled_onset", "unseen_onset", "off_onset", "gate"} <= set(facts["follow"][-1])
+    assert 0 < facts["following"]["moved_pieces"] < facts["following"]["train_pieces"] < 16
     density = facts["statistics"]["density"]
     assert 0 < density["p5"] < density["p50"] < density["p95"]
     by_steps = facts["statistics_by_steps"]
@@ -118,10 +131,10 @@ def test_a_second_run_trains_nothing_and_exports_the_same_files(made, tmp_path):
         assert (tmp_path / "again" / name).read_bytes() == (folder / name).read_bytes(), name
 
 
-def test_an_adapter_stage_lost_is_remade_to_the_same_bits(made, tmp_path):
+def test_a_following_stage_lost_is_remade_to_the_same_bits(made, tmp_path):
     work, folder = made
     again = shutil.copytree(work, tmp_path / "work")
-    shutil.rmtree(again / "adapt")
+    shutil.rmtree(again / "follow")
     MiniTrainer(again, TINY).run(tmp_path / "again")
     name = "adapter/adapter_model.safetensors"
     assert (tmp_path / "again" / name).read_bytes() == (folder / name).read_bytes()
@@ -150,7 +163,7 @@ def test_held_out_crops_come_from_pieces_never_trained_on(made):
 
 def streams() -> dict[str, StepStream]:
     seen = {name: StepStream(np.ones((10, 2), np.float32), np.ones(10, bool)) for name in ("pose", "face", "flow")}
-    return {**seen, FORM: form_stream(10)}
+    return {**seen, FORM: form_stream(10), DRIVE: StepStream(np.ones((10, 2), np.float32), np.ones(10, bool))}
 
 
 def test_dropped_streams_are_masked_all_at_once_or_each_alone_and_the_form_stays():
@@ -160,6 +173,8 @@ def test_dropped_streams_are_masked_all_at_once_or_each_alone_and_the_form_stays
     assert all(found[FORM].mask.all() for found in drawn)
     assert (~seen).mean() == pytest.approx(0.2 + 0.8 * 0.3, abs=0.03)
     assert (~seen).all(axis=1).mean() == pytest.approx(0.2 + 0.8 * 0.3**3, abs=0.03)
+    drives = np.array([found[DRIVE].mask.all() for found in drawn])
+    assert (~drives).mean() == pytest.approx(0.2, abs=0.03) and not seen[~drives].any()
     assert not any(drop_streams(streams(), 1.0, 0.0, rng)["pose"].mask)
     assert drop_streams(streams(), 0.0, 0.0, rng)["pose"].mask.all()
 

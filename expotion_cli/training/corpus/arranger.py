@@ -20,7 +20,7 @@ from expotion_cli.training.corpus.melody import write_counter, write_melody
 from expotion_cli.training.corpus.styles import STYLE_WEIGHTS, STYLES
 
 LICENCE = "own work, same licence as this package"
-_LENGTHS = (16, 16, 20, 24, 24, 28, 32, 32, 40)
+LENGTHS = (16, 16, 20, 24, 24, 28, 32, 32, 40)
 _FORMS = {
     4: ("AABA", "ABAB", "AABB"),
     5: ("AABAC", "ABABC", "AABBA"),
@@ -42,6 +42,7 @@ class Piece:
         source: where it comes from.
         licence: under which terms.
         gesture: the curve the arrangement was driven by; None where there was none.
+        motion: [S] the motion curve that a following piece was written on; None for all others.
     """
 
     tokens: np.ndarray
@@ -49,14 +50,16 @@ class Piece:
     source: str
     licence: str
     gesture: Gesture | None = field(default=None)
+    motion: np.ndarray | None = field(default=None)
 
 
-def compose(rng: np.random.Generator, style: str | None = None) -> Piece:
+def compose(rng: np.random.Generator, style: str | None = None, follow: str | None = None) -> Piece:
     """Compose one piece by rule.
 
     Args:
         rng: the only source of chance; the same state gives the same piece.
         style: a name of `styles.STYLES`; drawn if not given.
+        follow: "clear", "loose" or "none": how the piece follows its gesture; drawn if not given.
 
     Raises:
         KeyError: no such style.
@@ -65,8 +68,8 @@ def compose(rng: np.random.Generator, style: str | None = None) -> Piece:
     name = style if style is not None else theory.weighted(r, STYLE_WEIGHTS)
     habits = STYLES[name]
     mode, feel = r.choice(habits.modes), r.choice(habits.feels)
-    num_bars = r.choice(_LENGTHS)
-    follow = theory.weighted(r, {"clear": 0.6, "loose": 0.2, "none": 0.2})
+    num_bars = r.choice(LENGTHS)
+    follow = follow or theory.weighted(r, {"clear": 0.6, "loose": 0.2, "none": 0.2})
     strength = {"clear": 1.0, "loose": 0.6, "none": 0.0}[follow]
     gesture = (
         draw_gesture(r, 4 * num_bars, strength, habits.lift)
@@ -74,14 +77,14 @@ def compose(rng: np.random.Generator, style: str | None = None) -> Piece:
         else steady_gesture(r, 4 * num_bars, habits.lift)
     )
     draft = Draft(r, habits, mode, feel, num_bars, _followed(gesture))
-    _plan(draft, name)
+    plan(draft, name)
     sounds = _write_voices(draft, name)
     if strength:
         _mute(draft)
         _strike_accents(draft, sounds)
-    _end(draft, sounds)
+    end(draft, sounds)
     _write_dynamics(draft)
-    _fit_ranges(draft)
+    fit_ranges(draft)
     tokens = draft.tokens()
     tempo = round(r.uniform(*habits.tempo))
     attributes = describe(r, name, mode, feel, tempo, gesture, draft.energy, tokens, sounds)
@@ -96,7 +99,7 @@ def _followed(gesture: Gesture) -> Gesture:
     return Gesture(energy, gesture.mute, gesture.accents, gesture.follow)
 
 
-def _plan(draft: Draft, name: str) -> None:
+def plan(draft: Draft, name: str) -> None:
     """Lay out sections of four bars and a chord for every beat; the last bar is the tonic's."""
     r, habits, mode = draft.r, draft.style, draft.mode
     form = r.choice(_FORMS[draft.num_bars // 4])
@@ -327,7 +330,7 @@ def _accent_pitch(
     return theory.nearest(chord.tones, near + (r.choice((2, 3, 5)) if voice == "melody" else 0))
 
 
-def _end(draft: Draft, sounds: dict[str, str]) -> None:
+def end(draft: Draft, sounds: dict[str, str]) -> None:
     """The tonic in the last bar, then rests."""
     r = draft.r
     start = draft.body_steps
@@ -384,7 +387,7 @@ def _write_dynamics(draft: Draft) -> None:
             row[i] = [0, level, 0]
 
 
-def _fit_ranges(draft: Draft) -> None:
+def fit_ranges(draft: Draft) -> None:
     """Bring stray pitches into their voices' ranges by octaves."""
     for voice in notes.VOICES:
         if voice.kind != "pitched":

@@ -3,7 +3,7 @@
 A corpus is a folder with
 
 - `corpus.safetensors`: all pieces one after another: `tokens` uint8 [8, total], `offsets` int64 [N + 1], `energy` and
-  `accent` float16 [total] on the step grid: the gesture each piece was driven by, NaN where there was none;
+  `accent` float16 [total] on the step grid: the motion curve or gesture each piece was driven by, NaN for none;
 - `attributes.json`: one entry a piece;
 - `split.json`: train and held-out piece numbers (whole pieces);
 - `sources.json`: origin and licence of what was not composed here.
@@ -22,6 +22,7 @@ import numpy as np
 
 from expotion_cli import storage
 from expotion_cli.training.corpus.arranger import Piece, compose
+from expotion_cli.training.corpus.follower import compose_following
 from expotion_cli.training.corpus.gesture import HALF_BEAT
 
 CORPUS_FILE, ATTRIBUTES_FILE, SPLIT_FILE, SOURCES_FILE = (
@@ -59,6 +60,12 @@ class Corpus:
         """[8, S] uint8 tokens of one piece."""
         return self.tokens[:, self.offsets[number] : self.offsets[number + 1]]
 
+    def motion(self, number: int) -> np.ndarray | None:
+        """[S] float16 the motion curve that a piece was written on; None where there was none."""
+        if not self.attributes[number].get("moved"):
+            return None
+        return self.energy[self.offsets[number] : self.offsets[number + 1]]
+
 
 def build_corpus(
     folder: str | Path,
@@ -67,6 +74,7 @@ def build_corpus(
     chorales: bool = True,
     workers: int = 2,
     held_out_share: float = 0.03,
+    following_share: float | None = None,
 ) -> Path:
     """Compose the corpus and write it; the same arguments give the same bytes, whatever `workers` is.
 
@@ -77,6 +85,8 @@ def build_corpus(
         chorales: also read the free scores that come with music21 (needs music21).
         workers: processes.
         held_out_share: share of pieces (of each source) set apart, by whole piece.
+        following_share: this share is written on motion curves and all others go their own way; None for pieces with
+            gestures alone.
 
     Returns:
         The folder.
@@ -85,7 +95,9 @@ def build_corpus(
 
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    blocks = [(seed, first, min(first + _BLOCK, num_composed)) for first in range(0, num_composed, _BLOCK)]
+    blocks = [
+        (seed, first, min(first + _BLOCK, num_composed), following_share) for first in range(0, num_composed, _BLOCK)
+    ]
     if workers > 1 and len(blocks) > 1:
         with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
             packed = list(pool.map(_compose_block, blocks))
@@ -127,14 +139,19 @@ def load_corpus(folder: str | Path) -> Corpus:
     return Corpus(attributes=attributes, train=split["train"], held_out=split["held_out"], **arrays)
 
 
-def compose_numbered(seed: int, number: int) -> Piece:
+def compose_numbered(seed: int, number: int, following_share: float | None = None) -> Piece:
     """Piece `number` of the corpus with this seed: independent of all others."""
-    return compose(np.random.default_rng((seed, number)))
+    rng = np.random.default_rng((seed, number))
+    if following_share is None:
+        return compose(rng)
+    return compose_following(rng) if rng.random() < following_share else compose(rng, follow="none")
 
 
 def gesture_rows(piece: Piece) -> tuple[np.ndarray, np.ndarray]:
-    """([S] energy, [S] accent strength) of the gesture a piece was driven by; NaN where there was none."""
+    """([S] energy, [S] accent strength) of what a piece was driven by; NaN where there was none."""
     size = piece.tokens.shape[1]
+    if piece.motion is not None:
+        return piece.motion.astype(np.float16), np.full(size, np.nan, np.float16)
     if piece.gesture is None:
         return np.full(size, np.nan, np.float16), np.full(size, np.nan, np.float16)
     energy = np.repeat(np.asarray(piece.gesture.energy, np.float16), HALF_BEAT)[:size]
@@ -147,9 +164,9 @@ def gesture_rows(piece: Piece) -> tuple[np.ndarray, np.ndarray]:
 Packed = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, list[dict[str, Any]]]
 
 
-def _compose_block(block: tuple[int, int, int]) -> Packed:
-    seed, first, last = block
-    return _pack([compose_numbered(seed, number) for number in range(first, last)])
+def _compose_block(block: tuple[int, int, int, float | None]) -> Packed:
+    seed, first, last, following_share = block
+    return _pack([compose_numbered(seed, number, following_share) for number in range(first, last)])
 
 
 def _pack(pieces: list[Piece]) -> Packed:
@@ -159,7 +176,10 @@ def _pack(pieces: list[Piece]) -> Packed:
         np.array([piece.tokens.shape[1] for piece in pieces], np.int64),
         np.concatenate([energy for energy, _ in rows]),
         np.concatenate([accent for _, accent in rows]),
-        [{**piece.attributes, "source": piece.source, "licence": piece.licence} for piece in pieces],
+        [
+            {**piece.attributes, "source": piece.source, "licence": piece.licence, "moved": piece.motion is not None}
+            for piece in pieces
+        ],
     )
 
 
