@@ -38,6 +38,8 @@ SAME_FLOOR = {
     ("storage", "errors"),
     ("scoring", "watching"),
     ("training", "evaluation"),
+    ("evaluation", "scoring"),
+    ("evaluation", "watching"),
     ("batch", "planning"),
     ("regression", "planning"),
 }

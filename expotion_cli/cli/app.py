@@ -9,6 +9,7 @@ import typer
 from expotion_cli import __version__
 from expotion_cli.cli.cache import cache_app
 from expotion_cli.cli.demo import demo
+from expotion_cli.cli.evaluate import EvaluateCommand, evaluate
 from expotion_cli.cli.fetch import fetch
 from expotion_cli.cli.inspect import inspect
 from expotion_cli.cli.library import models, recipes
@@ -21,6 +22,7 @@ app = typer.Typer(no_args_is_help=True, **LOOKS)
 app.command()(score)
 app.command()(demo)
 app.command()(inspect)
+app.command(cls=EvaluateCommand)(evaluate)
 app.command()(models)
 app.command()(fetch)
 app.command()(recipes)

@@ -1,0 +1,265 @@
+"""`expotion evaluate`: how closely music follows its clips, how it sounds, and what each part adds to it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from typer.core import TyperCommand
+
+from expotion_cli.cli.say import LOOKS, error_record, honest, say_aside, say_error, say_json
+from expotion_cli.cli.threads import set_waiting
+from expotion_cli.errors import UsageError
+
+if TYPE_CHECKING:
+    from expotion_cli.evaluation.results import Evaluation
+
+_CLIPS = typer.Argument(help="Video files, folders or glob patterns.", metavar="CLIPS", show_default=False)
+_ONLY = typer.Option(help="Which measures: sync, quality, notes, text, with commas between them.")
+_WEIGHTS = typer.Option(help="Folder with the weights of CLAP and AST; by default the hub's cache on this machine.")
+_DOWNLOAD = typer.Option("--download", help="Fetch missing weights of CLAP and AST from the hub (0.6 and 0.3 GB).")
+_SEED = typer.Option(help="Of every interval and random order.")
+_HTML = typer.Option(help="Write the tables as one page to this file.")
+_JSON = typer.Option("--json", help="All figures for programs on standard output.")
+_QUIET = typer.Option("--quiet", "-q", help="Say nothing but the tables and what went wrong.")
+_YARDSTICKS = typer.Option("--yardsticks/--no-yardsticks", help="Also measure a bare rule and a metronome.")
+_PROMPTS = typer.Option(help='The words of each clip, {"clip": "words"}; by default sidecars or captions.json.')
+
+
+class EvaluateCommand(TyperCommand):
+    """Measures CLIPS by itself, and hands over to `ablate` where that is its first word."""
+
+    @property
+    def commands(self) -> dict[str, Any]:
+        """What can stand behind it besides clips."""
+        return {"ablate": _ablate_command()}
+
+    def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> Any:
+        """The context of the command that is meant."""
+        if args and args[0] == "ablate":
+            return self.commands["ablate"].make_context(f"{info_name} ablate", args[1:], parent=parent, **extra)
+        return super().make_context(info_name, args, parent=parent, **extra)
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run it."""
+        return super().invoke(ctx) if isinstance(ctx.command, EvaluateCommand) else ctx.command.invoke(ctx)
+
+
+@honest
+def evaluate(
+    clips: Annotated[list[str], _CLIPS],
+    outputs: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--outputs",
+            "-o",
+            help="NAME=FOLDER of scored videos or sound files named like the clips; once for each set. "
+            "Without it the clips' own sound is measured.",
+            show_default=False,
+        ),
+    ] = None,
+    baseline: Annotated[str | None, typer.Option(help="The set that others are compared with, clip by clip.")] = None,
+    reference: Annotated[
+        str | None, typer.Option(help="A set's name or a folder of sound that quality is held to.")
+    ] = None,
+    prompts: Annotated[Path | None, _PROMPTS] = None,
+    only: Annotated[str, _ONLY] = "sync,quality,notes,text",
+    motion: Annotated[
+        str, typer.Option(help="What counts as motion: flow, pose (a body alone), or plain (flow with the camera's).")
+    ] = "flow",
+    sound_starts: Annotated[
+        str,
+        typer.Option(help="Where sound files begin: with the clip's file, or with its (perhaps later) picture."),
+    ] = "file",
+    common: Annotated[bool, typer.Option("--common", help="Only clips that all sets have.")] = False,
+    yardsticks: Annotated[bool, _YARDSTICKS] = True,
+    weights: Annotated[Path | None, _WEIGHTS] = None,
+    download: Annotated[bool, _DOWNLOAD] = False,
+    seed: Annotated[int, _SEED] = 0,
+    html: Annotated[Path | None, _HTML] = None,
+    as_json: Annotated[bool, _JSON] = False,
+    quiet: Annotated[bool, _QUIET] = False,
+) -> int:
+    """Measure how closely music follows its clips, how it sounds, what its notes are like, whether it keeps to words.
+
+    Every figure comes with a 95 % interval and with what chance gives. `expotion evaluate ablate CLIPS` scores the
+    clips with parts of the conditioning left out and measures that.
+    """
+    _prepare(download)
+    from expotion_cli.evaluation import running
+    from expotion_cli.evaluation.measuring import MOTION
+    from expotion_cli.evaluation.outputs import FILE, PICTURE
+    from expotion_cli.vision.cache import EmbeddingCache
+
+    _one_of("--motion", motion, MOTION)
+    _one_of("--sound-starts", sound_starts, (FILE, PICTURE))
+    sources = running.Sources(
+        clips=clips,
+        outputs=[_named(text) for text in outputs or ()],
+        reference=reference,
+        prompts=prompts,
+        zero=sound_starts,
+        motion=motion,
+        common=common,
+    )
+    wishes = _wishes(only, seed, weights, download, baseline, yardsticks)
+    result = running.evaluate_files(sources, wishes, cache=EmbeddingCache(), tell=_teller(quiet or as_json))
+    return _say(result, html, as_json, quiet, "Evaluation")
+
+
+@honest
+def ablate(
+    clips: Annotated[list[str], _CLIPS],
+    recipe: Annotated[str, typer.Option(help="A shipped recipe's name, or the path of a .toml file.")] = "cinematic",
+    conditions: Annotated[
+        str, typer.Option(help="Of text, beats, face, motion, both, shuffled, with commas between them.")
+    ] = "text,beats,face,motion,both,shuffled",
+    visual_guidance: Annotated[
+        str | None, typer.Option(help="One or more, with commas; the recipe's by default.", show_default=False)
+    ] = None,
+    guidance: Annotated[str | None, typer.Option(help="Weight of the words, likewise.", show_default=False)] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Takes of each clip and condition.")] = 1,
+    seed: Annotated[int, typer.Option(min=0, help="The first take's seed; also of every interval.")] = 0,
+    prompt: Annotated[str | None, typer.Option(help="Instead of the recipe's words.")] = None,
+    prompts: Annotated[Path | None, typer.Option(help='Words for single clips, {"clip": "words"}.')] = None,
+    model: Annotated[str, typer.Option(help="A name from `expotion models`, or a folder.")] = "expotion-mini",
+    adapter: Annotated[
+        list[str] | None, typer.Option(help="What it sees with: a folder, a .pth file or none; and LoRA folders.")
+    ] = None,
+    soundfont: Annotated[Path | None, typer.Option(help="A General-MIDI .sf2 file.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    dtype: Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16.")] = "auto",
+    reference: Annotated[
+        Path | None, typer.Option(help="Folder of sound that quality is held to; else the text-only takes.")
+    ] = None,
+    only: Annotated[str, _ONLY] = "sync,quality,notes,text",
+    yardsticks: Annotated[bool, _YARDSTICKS] = True,
+    weights: Annotated[Path | None, _WEIGHTS] = None,
+    download: Annotated[bool, _DOWNLOAD] = False,
+    keep: Annotated[
+        Path | None, typer.Option(help="Write each condition's music (FLAC, MIDI) into a folder of its own here.")
+    ] = None,
+    html: Annotated[Path | None, _HTML] = None,
+    as_json: Annotated[bool, _JSON] = False,
+    quiet: Annotated[bool, _QUIET] = False,
+) -> int:
+    """Score clips with parts of the conditioning left out, or with another clip's, and measure what each part adds.
+
+    text: the words alone. beats: on the clip's own beats, seeing nothing. face, motion (pose and flow), both: with
+    these streams. shuffled: on the clip's own beats, with another clip's streams. All are compared with text.
+    """
+    _prepare(download)
+    from expotion_cli.evaluation import ablation
+    from expotion_cli.vision.cache import EmbeddingCache
+
+    plan = ablation.Plan(
+        clips=clips,
+        recipe=recipe,
+        conditions=tuple(name.strip() for name in conditions.split(",") if name.strip()),
+        visual_guidances=_numbers("--visual-guidance", visual_guidance),
+        guidances=_numbers("--guidance", guidance),
+        seeds=seeds,
+        first_seed=seed,
+        prompt=prompt,
+        prompts=prompts,
+        reference=reference,
+        keep=keep,
+    )
+    options = {"adapter": adapter, "soundfont": soundfont, "device": device, "dtype": dtype}
+    wishes = _wishes(only, seed, weights, download, None, yardsticks)
+    result = ablation.ablate(
+        plan, wishes, lambda: _load(model, **options), cache=EmbeddingCache(), tell=_teller(quiet or as_json)
+    )
+    return _say(result, html, as_json, quiet, "Ablation")
+
+
+def _ablate_command() -> Any:
+    app = typer.Typer(**LOOKS)
+    app.command("ablate")(ablate)
+    return typer.main.get_command(app)
+
+
+def _prepare(download: bool) -> None:
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    if not download:
+        os.environ.setdefault("HF_HUB_OFFLINE", "1")  # nothing is asked of the hub unless the user says so
+    set_waiting()
+
+
+def _wishes(only: str, seed: int, weights: Path | None, download: bool, baseline: str | None, yardsticks: bool) -> Any:
+    from expotion_cli.evaluation.measuring import Wishes
+    from expotion_cli.evaluation.pretrained import Shelf
+
+    groups = tuple(name.strip() for name in only.split(",") if name.strip())
+    if not groups:
+        raise UsageError("--only names no measures.", remedy="Measures: sync, quality, notes, text.")
+    if seed < 0:
+        raise UsageError("--seed must not be negative.", remedy="Give 0 or more.")
+    return Wishes(groups, seed, Shelf(weights, download), baseline, yardsticks)
+
+
+def _load(name: str, **options: Any) -> Any:
+    from expotion_cli.music.loading import load_model
+    from expotion_cli.weights import licence_notice
+
+    model = load_model(name, **options)
+    if notice := licence_notice(name):
+        say_aside(notice, "licence")
+    return model
+
+
+def _say(result: Evaluation, html: Path | None, as_json: bool, quiet: bool, title: str) -> int:
+    from expotion_cli.evaluation import report
+    from expotion_cli.evaluation.page import write_page
+
+    if sys.stderr.isatty() and not quiet:
+        print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+    for failure in result.failures:
+        say_error(failure, "failed")
+    if not quiet:
+        for note in result.notes:
+            say_aside(note)
+    if html is not None:
+        write_page(html, result, title)
+    if as_json:
+        record = report.as_record(result)
+        say_json(record | {"failed": [error_record(failure) for failure in result.failures]})
+    else:
+        print(report.text(result))
+    return result.exit_code
+
+
+def _named(text: str) -> tuple[str, Path]:
+    name, mark, folder = text.partition("=")
+    if not mark or Path(text).is_dir():  # a folder may have = in its name
+        return Path(text).resolve().name, Path(text)
+    if not name.strip() or not folder.strip():
+        raise UsageError(f"--outputs {text!r} lacks a name or a folder.", remedy="Write NAME=FOLDER.")
+    return name.strip(), Path(folder.strip()).expanduser()
+
+
+def _numbers(flag: str, text: str | None) -> tuple[float, ...]:
+    try:
+        return tuple(float(part) for part in (text or "").split(",") if part.strip())
+    except ValueError:
+        raise UsageError(f"{flag} {text!r} are no numbers.", remedy="Write them like 1,2.5,4.") from None
+
+
+def _one_of(flag: str, value: str, known: tuple[str, ...]) -> None:
+    from expotion_cli.recipe import nearest_hint
+
+    if value not in known:
+        raise UsageError(
+            f"{flag} {value!r}{nearest_hint(value, known)} is unknown.", remedy=f"One of: {', '.join(known)}."
+        )
+
+
+def _teller(quiet: bool) -> Callable[[str], None] | None:
+    """Says what is being done, where someone watches."""
+    if quiet or not sys.stderr.isatty():
+        return None
+    return lambda text: print(f"\r\x1b[K{text[:70]}", end="", file=sys.stderr, flush=True)

@@ -1,0 +1,310 @@
+"""What each part of the conditioning adds: clips are scored with parts left out, and with another clip's streams."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from expotion_cli import scoring
+from expotion_cli.errors import ClipError, ExpotionError, OutputError, UsageError
+from expotion_cli.evaluation import measuring
+from expotion_cli.evaluation.measuring import EvaluatedClip, Tell, Wishes
+from expotion_cli.evaluation.outputs import (
+    SAMPLE_RATE,
+    MusicSet,
+    Piece,
+    read_prompts,
+    read_sound,
+    resample,
+    sound_files,
+)
+from expotion_cli.evaluation.results import Evaluation
+from expotion_cli.evaluation.running import check_wishes, probe_clips
+from expotion_cli.recipe import Recipe, load_recipe, nearest_hint
+from expotion_cli.watching import choose_streams
+
+if TYPE_CHECKING:
+    from expotion_cli.music.engine import CueRequest
+    from expotion_cli.music.model import Model
+    from expotion_cli.vision.cache import EmbeddingCache
+
+TEXT_ONLY, BEATS, FACE, MOTION, BOTH, SHUFFLED = "text", "beats", "face", "motion", "both", "shuffled"
+CONDITIONS = (TEXT_ONLY, BEATS, FACE, MOTION, BOTH, SHUFFLED)
+STREAMS = {FACE: ("face",), MOTION: ("pose", "flow"), BOTH: ("face", "pose", "flow")}
+ALL_STREAMS = STREAMS[BOTH]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to score.
+
+    Attributes:
+        clips: files, folders or patterns.
+        recipe: a name or a path.
+        conditions: of `CONDITIONS`.
+        visual_guidances, guidances: each is tried with each; the recipe's where there is none.
+        seeds: takes of each clip; take n has the seed `first_seed` + n.
+        first_seed: see above.
+        prompt: instead of the recipe's.
+        prompts: JSON file with words of single clips.
+        reference: folder of sound, or None for the text-only takes.
+        keep: where to write the music, or None.
+    """
+
+    clips: Sequence[str | Path]
+    recipe: str = "cinematic"
+    conditions: tuple[str, ...] = CONDITIONS
+    visual_guidances: tuple[float, ...] = ()
+    guidances: tuple[float, ...] = ()
+    seeds: int = 1
+    first_seed: int = 0
+    prompt: str | None = None
+    prompts: Path | None = None
+    reference: Path | None = None
+    keep: Path | None = None
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One row of the table: a condition, and a recipe with its guidances.
+
+    Attributes:
+        name: of the row.
+        condition: of `CONDITIONS`.
+        recipe: with all flags laid over it.
+    """
+
+    name: str
+    condition: str
+    recipe: Recipe
+
+
+def ablate(
+    plan: Plan,
+    wishes: Wishes,
+    load: Callable[[], Model],
+    *,
+    cache: EmbeddingCache | None = None,
+    tell: Tell | None = None,
+) -> Evaluation:
+    """Score the clips under all conditions and measure the music as it is composed, before mix and loudness.
+
+    Args:
+        plan: what to score.
+        wishes: what to measure; the baseline is the text alone where that is a condition.
+        load: gives the model; called once flags and clips are found to be right.
+        cache: of embedding streams.
+        tell: told what is being done.
+
+    Raises:
+        UsageError: an unknown condition, or a guidance out of range.
+        ClipError: no clip can be read.
+    """
+    tell = tell or (lambda text: None)
+    check_wishes(wishes)
+    variants = plan_variants(plan)
+    words = read_prompts(plan.prompts) if plan.prompts is not None else {}
+    infos, failures = probe_clips(plan.clips)
+    notes: list[str] = []
+    if len(infos) < 2 and any(variant.condition == SHUFFLED for variant in variants):
+        variants = [variant for variant in variants if variant.condition != SHUFFLED]
+        notes.append("a single clip: there are no other streams to compose from, shuffled is left out")
+    if not variants:
+        raise UsageError("no condition is left.", remedy="Give at least two clips for shuffled.")
+    choice = choose_streams(ALL_STREAMS)
+    notes += choice.notes
+    seen: dict[str, scoring.Seen] = {}
+    clips: dict[str, EvaluatedClip] = {}
+    for name, info in infos.items():
+        tell(f"look     {name}")
+        try:
+            seen[name] = scoring.see(info, dict.fromkeys((*choice.names, "flow")), cache=cache)
+            clips[name] = measuring.look(name, info, cache=cache, seen=seen[name].streams["flow"])
+            notes += [f"{name}: {note}" for note in seen[name].notes]
+        except ExpotionError as error:
+            seen.pop(name, None)
+            failures.append(error)
+    if not clips:
+        raise failures[-1]
+    model = load()
+    notes += _what_the_model_lacks(model, variants)
+    studio = Studio(model, clips, seen, plan, words, tell)
+    baseline = next((variant.name for variant in variants if variant.condition == TEXT_ONLY), None)
+    first = studio.compose(variants[0]) if baseline == variants[0].name else None
+    reference = _folder(plan.reference, clips, failures) if plan.reference is not None else first
+    sets = itertools.chain([first] if first else [], map(studio.compose, variants[1:] if first else variants))
+    result = measuring.evaluate(
+        clips,
+        sets,
+        dataclasses.replace(wishes, baseline=baseline),
+        reference=reference,
+        notes=notes,
+        failures=failures,
+        tell=tell,
+    )
+    settings = {
+        **result.settings,
+        "measured": "what the model composed, rendered; before fades, mix, loudness and encoding",
+        "model": {"name": model.name, "digest": model.digest, "adapter": model.adapter_name},
+        "recipe": {"name": variants[0].recipe.name, "prompt": variants[0].recipe.prompt, "prompts": bool(words)},
+        "seeds": [plan.first_seed + take for take in range(plan.seeds)],
+        "sets": {
+            variant.name: {
+                "condition": variant.condition,
+                "guidance": variant.recipe.generate.guidance,
+                "visual_guidance": variant.recipe.generate.visual_guidance,
+            }
+            for variant in variants
+        },
+    }
+    return dataclasses.replace(result, settings=settings)
+
+
+def plan_variants(plan: Plan) -> list[Variant]:
+    """The rows of the table, the text alone first.
+
+    What sees nothing is composed once for each weight of the words, because there is nothing to amplify.
+
+    Raises:
+        UsageError: an unknown condition, or a guidance out of range.
+    """
+    for name in plan.conditions:
+        if name not in CONDITIONS:
+            raise UsageError(
+                f"There is no condition {name!r}{nearest_hint(name, CONDITIONS)}.",
+                remedy=f"Conditions: {', '.join(CONDITIONS)}.",
+            )
+    recipe = load_recipe(plan.recipe)
+    if plan.prompt is not None:
+        recipe = recipe.override({"prompt": plan.prompt}, source="--prompt")
+    texts = plan.guidances or (recipe.generate.guidance,)
+    pictures = plan.visual_guidances or (recipe.generate.visual_guidance,)
+    found = []
+    for condition in (name for name in CONDITIONS if name in plan.conditions):
+        sees = condition not in (TEXT_ONLY, BEATS)
+        for text, picture in itertools.product(dict.fromkeys(texts), dict.fromkeys(pictures)):
+            if not sees and picture != pictures[0]:
+                continue
+            values = {"generate.guidance": text, "generate.visual_guidance": picture}
+            parts = [condition]
+            parts += [f"text {text:g}"] if len(set(texts)) > 1 else []
+            parts += [f"visual {picture:g}"] if len(set(pictures)) > 1 and sees else []
+            name = ", ".join(parts)
+            found.append(Variant(name, condition, recipe.override(values, source="--guidance, --visual-guidance")))
+    if not found:
+        raise UsageError("--conditions names none.", remedy=f"Conditions: {', '.join(CONDITIONS)}.")
+    return found
+
+
+class Studio:
+    """Composes sets of music for the same clips.
+
+    Args:
+        model: what composes.
+        clips: by name.
+        seen: all that was seen in each.
+        plan: what to score.
+        words: prompts of single clips.
+        tell: told what is being done.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        clips: Mapping[str, EvaluatedClip],
+        seen: Mapping[str, scoring.Seen],
+        plan: Plan,
+        words: Mapping[str, str],
+        tell: Tell,
+    ):
+        self._model, self._clips, self._seen = model, clips, seen
+        self._plan, self._words, self._tell = plan, words, tell
+
+    def compose(self, variant: Variant) -> MusicSet:
+        """The set of a variant, all takes of all clips.
+
+        Raises:
+            OutputError: the music can't be written where it should be kept.
+        """
+        self._tell(f"compose  {variant.name}")
+        orders = list(self._orders(variant))
+        tokens = dict(self._model.generate([request for _, _, request in orders]))
+        pieces = []
+        for number, (name, take, request) in enumerate(orders):
+            self._tell(f"render   {variant.name}: {name}")
+            score = scoring.render(self._model, tokens[number], request.timeline, variant.recipe, seed=request.seed)
+            if self._plan.keep is not None:
+                _keep(self._plan.keep, variant.name, name, take, score)
+            audio = resample(score.audio, score.sample_rate, SAMPLE_RATE)
+            midi = score.midi if score.midi and score.midi.startswith(b"MThd") else None
+            pieces.append(Piece(name, audio, take, midi, request.prompt))
+        return MusicSet(variant.name, tuple(pieces))
+
+    def _orders(self, variant: Variant) -> Iterator[tuple[str, int, CueRequest]]:
+        names = list(self._clips)
+        for take, (number, name) in itertools.product(range(self._plan.seeds), enumerate(names)):
+            streams = self._seen[name].streams
+            if variant.condition == TEXT_ONLY:
+                streams = {}
+            elif variant.condition in STREAMS:
+                streams = {key: value for key, value in streams.items() if key in STREAMS[variant.condition]}
+            request, _ = scoring.compose_request(
+                self._model,
+                dataclasses.replace(self._seen[name], streams=streams),
+                self._clips[name].info.duration,
+                variant.recipe,
+                prompt=self._words.get(name, variant.recipe.prompt),
+                seed=self._plan.first_seed + take,
+            )
+            if variant.condition in (BEATS, SHUFFLED):
+                # The clip's own grid stays; only what the model sees changes.
+                other: Mapping[str, Any] = {}
+                if variant.condition == SHUFFLED:
+                    # Each take sees another neighbour; its rows are cut, or held at their end, to this clip's length.
+                    stranger = names[(number + 1 + take % max(1, len(names) - 1)) % len(names)]
+                    other = self._seen[stranger].streams
+                request = dataclasses.replace(request, conditioning=self._model.condition(other, request.timeline))
+            yield name, take, request
+
+
+def _what_the_model_lacks(model: Model, variants: Sequence[Variant]) -> list[str]:
+    notes = []
+    for condition, streams in STREAMS.items():
+        wanted = any(variant.condition == condition for variant in variants)
+        if wanted and not set(streams) & set(model.streams):
+            beats = "only the tempo follows them" if model.codec.follows_tempo else "they play no part"
+            notes.append(f"{condition}: {model.name} reads none of {', '.join(streams)}: {beats}")
+    return notes
+
+
+def _folder(folder: Path, clips: Mapping[str, EvaluatedClip], failures: list[ExpotionError]) -> MusicSet:
+    if not folder.is_dir():
+        raise UsageError("there is no such folder of sound.", path=folder, remedy="Check --reference.")
+    pieces = []
+    for path, name in sound_files(folder, clips):
+        try:
+            pieces.append(Piece(name, read_sound(path)))
+        except ExpotionError as error:
+            failures.append(error)
+    if not pieces:
+        raise ClipError("the reference holds no sound that can be read.", path=folder, remedy="Check --reference.")
+    return MusicSet(folder.name or str(folder), tuple(pieces))
+
+
+def _keep(root: Path, variant: str, clip: str, take: int, score: scoring.Score) -> None:
+    from expotion_cli.media.flac import to_16_bit, write_flac
+    from expotion_cli.storage import write_bytes
+
+    folder = root / (variant.replace(", ", "-").replace(" ", "") + (f"-take{take + 1}" if take else ""))
+    path = folder / f"{clip}.flac"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_flac(path, to_16_bit(score.audio), score.sample_rate)
+        if score.midi:
+            write_bytes(path.with_suffix(".mid"), score.midi)
+    except OSError as error:
+        raise OutputError(f"the music can't be kept ({error.strerror}).", path=path, remedy="Check --keep.") from error

@@ -1,0 +1,163 @@
+"""Beats of music and of motion, and how they meet: coverage, hits, F1, beat alignment.
+
+Moments are seconds on one clock. The scores are those of the dance-to-music papers, with their free choices (bins,
+width, what counts as a beat) stated here, because figures made with other choices can't be compared.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from expotion_cli.evaluation.sync import RATE_HZ, onset_strength
+
+TRACK_RATE_HZ = 100.0
+TEMPO_RANGE_BPM = (40.0, 240.0)
+LIKELY_BPM, LIKELY_OCTAVES = 120.0, 1.0
+TIGHTNESS = 100.0
+BIN_S = 0.2
+"""Beats count by bins of this length, as in 5-Hz versions of the score; in whole seconds any dense music hits all."""
+KINEMATIC_SIGMA_S = 5 / 60
+"""Smoothing of the speed before its minima are taken: five frames at 60 frames a second, as with AIST++."""
+ALIGNMENT_SIGMA_S = 3 / 60
+"""Width of the Gaussian of the alignment score: three frames at 60 frames a second, as with AIST++."""
+_MIN_DIP = 0.1
+
+
+def kinematic_beats(speed: np.ndarray, rate_hz: float = RATE_HZ) -> np.ndarray:
+    """Moments where motion comes to a stop or turns: local minima of the smoothed speed.
+
+    Minima that lie less than 10 % below the lower of their neighbouring maxima are noise.
+
+    Args:
+        speed: [T] >= 0.
+        rate_hz: rows a second.
+
+    Returns:
+        [n] seconds, rising.
+    """
+    speed = np.asarray(speed, dtype=np.float64)
+    if len(speed) < 3 or speed.max() <= 0:
+        return np.zeros(0)
+    sigma = KINEMATIC_SIGMA_S * rate_hz
+    reach = math.ceil(3 * sigma)
+    kernel = np.exp(-0.5 * (np.arange(-reach, reach + 1) / sigma) ** 2)
+    smooth = np.convolve(np.pad(speed, reach, mode="edge"), kernel / kernel.sum(), "valid")
+    rows = 1 + np.flatnonzero((smooth[1:-1] < smooth[:-2]) & (smooth[1:-1] <= smooth[2:]))
+    edges = [0, *rows.tolist(), len(smooth)]
+    kept = []
+    for index, row in enumerate(rows, 1):
+        around = min(smooth[edges[index - 1] : row].max(), smooth[row : edges[index + 1]].max())
+        if around - smooth[row] >= _MIN_DIP * around:
+            kept.append(row)
+    return np.array(kept, dtype=np.float64) / rate_hz
+
+
+def track_beats(audio: np.ndarray, sample_rate: int) -> tuple[np.ndarray, float]:
+    """Beats of music by dynamic programming (Ellis 2007) over the onset strength.
+
+    Args:
+        audio: [n] or [channels, n].
+        sample_rate: in Hz.
+
+    Returns:
+        ([n] seconds, tempo in beats a minute); no beats and NaN for sound without onsets.
+    """
+    strength = onset_strength(audio, sample_rate, TRACK_RATE_HZ).astype(np.float64)
+    return beats_of(strength, TRACK_RATE_HZ)
+
+
+def beats_of(strength: np.ndarray, rate_hz: float) -> tuple[np.ndarray, float]:
+    """The same from an onset curve [T]."""
+    bpm = tempo_of(strength, rate_hz)
+    if not math.isfinite(bpm):
+        return np.zeros(0), bpm
+    period = 60 * rate_hz / bpm
+    local = np.convolve(strength / strength.std(), np.exp(-0.5 * (np.arange(-4, 5) * 8 / period) ** 2), "same")
+    steps = np.arange(-round(2 * period), -round(period / 2) + 1)
+    cost = -TIGHTNESS * np.log(-steps / period) ** 2
+    score, came_from = local.copy(), np.full(len(local), -1)
+    for row in range(len(local)):
+        places = row + steps
+        inside = places >= 0
+        if inside.any():
+            reached = cost[inside] + score[places[inside]]
+            best = int(reached.argmax())
+            if reached[best] > 0:
+                score[row] += reached[best]
+                came_from[row] = places[inside][best]
+    row = int(score.argmax())
+    beats = []
+    while row >= 0:
+        beats.append(row)
+        row = int(came_from[row])
+    rows = np.array(beats[::-1])
+    # Before the music begins and after it has ended nobody counts on.
+    loud = local[rows] >= 0.1 * local[rows].mean()
+    first, last = np.flatnonzero(loud)[[0, -1]] if loud.any() else (0, -1)
+    return rows[first : last + 1] / rate_hz, bpm
+
+
+def tempo_of(strength: np.ndarray, rate_hz: float) -> float:
+    """Tempo in beats a minute: where the onset curve returns most, tempos near 120 preferred; NaN if flat."""
+    strength = np.asarray(strength, dtype=np.float64)
+    if len(strength) < 2 * rate_hz or strength.std() < 1e-9:
+        return math.nan
+    change = strength - strength.mean()
+    spectrum = np.fft.rfft(change, 2 * len(change))
+    returns = np.fft.irfft(np.abs(spectrum) ** 2)[: len(change)]
+    slowest, fastest = (60 * rate_hz / bpm for bpm in TEMPO_RANGE_BPM)
+    lags = np.arange(math.ceil(fastest), min(math.floor(slowest), len(change) - 2) + 1)
+    liking = np.exp(-0.5 * (np.log2(60 * rate_hz / lags / LIKELY_BPM) / LIKELY_OCTAVES) ** 2)
+    lag = int(lags[(returns[lags] * liking).argmax()])
+    before, at, after = returns[lag - 1 : lag + 2]
+    bend = before - 2 * at + after
+    offset = float(np.clip((before - after) / (2 * bend), -0.5, 0.5)) if bend < 0 else 0.0
+    return 60 * rate_hz / (lag + offset)
+
+
+def binned(times_s: np.ndarray, duration_s: float, bin_s: float = BIN_S) -> np.ndarray:
+    """[B] bool: the bins of a clip that hold a moment."""
+    bins = np.zeros(max(1, math.ceil(duration_s / bin_s - 1e-9)), bool)
+    places = (np.asarray(times_s) / bin_s).astype(int)
+    bins[places[(places >= 0) & (places < len(bins))]] = True
+    return bins
+
+
+def beat_scores(music_s: np.ndarray, true_s: np.ndarray, duration_s: float) -> tuple[float, float, float]:
+    """Coverage, hit and F1 of the music's moments, against the true ones.
+
+    Coverage is the number of the music's bins over that of the true ones (D2M-GAN's BCS: 1 is best, and it may be
+    more), hit the share of the true ones that are met (BHS), F1 the harmonic mean of that share and of the share of
+    the music's that meet a true one.
+
+    Args:
+        music_s: moments of the music.
+        true_s: moments it should meet.
+        duration_s: of what both have in common; moments beyond don't count.
+
+    Returns:
+        (coverage, hit, F1); NaN without any true moment.
+    """
+    music, true = binned(music_s, duration_s), binned(true_s, duration_s)
+    if not true.any():
+        return math.nan, math.nan, math.nan
+    hits = int((music & true).sum())
+    return float(music.sum() / true.sum()), float(hits / true.sum()), 2 * hits / int(music.sum() + true.sum())
+
+
+def beat_alignment(to_s: np.ndarray, from_s: np.ndarray, sigma_s: float = ALIGNMENT_SIGMA_S) -> float:
+    """Mean over `from_s` of exp(-d² / 2σ²), d being the distance to the nearest moment of `to_s`.
+
+    With the motion's beats as `from_s` this is AIST++'s score, with the music's Bailando's.
+
+    Returns:
+        0..1; NaN without `from_s`, 0 without `to_s`.
+    """
+    if not len(from_s):
+        return math.nan
+    if not len(to_s):
+        return 0.0
+    nearest = np.abs(np.asarray(from_s)[:, None] - np.asarray(to_s)[None]).min(axis=1)
+    return float(np.exp(-0.5 * (nearest / sigma_s) ** 2).mean())

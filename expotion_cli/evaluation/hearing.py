@@ -1,0 +1,44 @@
+"""What is heard in a piece, each thing once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+
+import numpy as np
+
+from expotion_cli.evaluation import beats, sync
+from expotion_cli.evaluation.outputs import SAMPLE_RATE, Piece
+
+
+class Heard:
+    """A piece and what is measured of it, each once."""
+
+    def __init__(self, piece: Piece):
+        self.piece = piece
+
+    @cached_property
+    def onsets(self) -> np.ndarray:
+        """[T] onset strength."""
+        return sync.onset_strength(self.piece.audio, SAMPLE_RATE)
+
+    @cached_property
+    def onsets_s(self) -> np.ndarray:
+        """[n] seconds of clear onsets."""
+        return sync.onset_times(self.onsets)
+
+    @cached_property
+    def beats_and_tempo(self) -> tuple[np.ndarray, float]:
+        """Beats in seconds, and the tempo."""
+        return beats.track_beats(self.piece.audio, SAMPLE_RATE)
+
+    @cached_property
+    def loudness(self) -> np.ndarray:
+        """[T] level in dB."""
+        return sync.loudness_curve(self.piece.audio, SAMPLE_RATE)
+
+
+def takes_of(heard: Sequence[Heard], names: Sequence[str]) -> list[list[Heard]]:
+    """Pieces by take: the n-th piece of every clip, in the order of `names`; takes that lack a clip are left out."""
+    by_clip = [[h for h in heard if h.piece.clip == name] for name in names]
+    return [[pieces[take] for pieces in by_clip] for take in range(min(map(len, by_clip)))]

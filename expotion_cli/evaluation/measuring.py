@@ -1,0 +1,299 @@
+"""Measures sets of music against their clips: every figure of `results.METRICS` that can be had."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from expotion_cli import __version__
+from expotion_cli.errors import ClipError
+from expotion_cli.evaluation import beats, judging, symbolic, sync, yardsticks
+from expotion_cli.evaluation.hearing import Heard, takes_of
+from expotion_cli.evaluation.outputs import SAMPLE_RATE, MusicSet, Piece
+from expotion_cli.evaluation.pretrained import Shelf
+from expotion_cli.evaluation.results import (
+    NOTES,
+    QUALITY,
+    SYNC,
+    TEXT,
+    Evaluation,
+    Figure,
+    Row,
+    beside_baseline,
+    of_pairs,
+    of_values,
+    ranking_of,
+)
+from expotion_cli.vision.motion import flow_method, make_flow_function
+
+if TYPE_CHECKING:
+    from expotion_cli.media.probe import ClipInfo
+    from expotion_cli.vision.cache import EmbeddingCache
+    from expotion_cli.vision.encoder import EmbeddingStream
+
+Tell = Callable[[str], None]
+_PLAIN_SIDE = 160
+PLAIN = "plain"
+MOTION = ("flow", "pose", PLAIN)
+"""Whose energy counts: a stream's (camera motion taken off), or plain dense flow's, the camera's motion included."""
+
+
+@dataclass(frozen=True)
+class EvaluatedClip:
+    """A clip as the measures see it.
+
+    Attributes:
+        name: of the clip.
+        info: what probing found.
+        motion: [T] motion energy at `sync.RATE_HZ`.
+        stream: where it comes from, for people.
+    """
+
+    name: str
+    info: ClipInfo
+    motion: np.ndarray
+    stream: str
+
+    @property
+    def duration_s(self) -> float:
+        """Its length."""
+        return float(self.info.duration)
+
+    @cached_property
+    def beats_s(self) -> np.ndarray:
+        """[n] seconds: beats of the motion."""
+        return beats.kinematic_beats(self.motion)
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What to measure and how.
+
+    Attributes:
+        groups: of `results.GROUPS`.
+        seed: of every bootstrap and of the notes drawn by lot.
+        shelf: where networks' weights are.
+        baseline: name of the set that others are compared with.
+        yardsticks: whether the bare rule and the metronome are measured too.
+    """
+
+    groups: tuple[str, ...] = (SYNC, QUALITY, NOTES, TEXT)
+    seed: int = 0
+    shelf: Shelf = Shelf()
+    baseline: str | None = None
+    yardsticks: bool = True
+
+
+def look(
+    name: str, info: ClipInfo, *, stream: str = "flow", cache: EmbeddingCache | None = None, seen: Any = None
+) -> EvaluatedClip:
+    """Prepare a clip.
+
+    Args:
+        name: of the clip.
+        info: what probing found.
+        stream: of `MOTION`.
+        cache: of embedding streams.
+        seen: the stream itself, where it is there already.
+
+    Raises:
+        DecodeError: the picture can't be read.
+        ClipError: nobody was found by `pose`.
+    """
+    if stream == PLAIN:
+        motion = plain_motion(info)
+        return EvaluatedClip(name, info, motion, f"mean speed of plain dense flow ({flow_method()})")
+    from expotion_cli.vision.streams import encode_clip
+
+    found: EmbeddingStream = seen if seen is not None else encode_clip(info, (stream,), cache=cache)[stream]
+    if not found.mask.any():
+        raise ClipError(f"nobody was found by {stream}.", path=info.path, remedy="Use --motion flow.")
+    motion = sync.motion_energy(found)[: math.ceil(float(info.duration) * sync.RATE_HZ)]
+    return EvaluatedClip(name, info, motion, f"{found.encoder} {found.version}, energy")
+
+
+def plain_motion(info: ClipInfo) -> np.ndarray:
+    """[T] mean speed of dense flow at `sync.RATE_HZ`, in picture heights a second, nothing taken off.
+
+    Raises:
+        DecodeError: the picture can't be read.
+    """
+    from expotion_cli.media.decode import iter_frames
+
+    function, last, times, speeds = make_flow_function(), None, [0.0], [0.0]
+    for frame in iter_frames(info, max_side=_PLAIN_SIDE):
+        small = (frame.rgb @ np.float32([0.299, 0.587, 0.114])).round().astype(np.uint8)
+        if last is not None and last[1].shape == small.shape and frame.time_s > last[0]:
+            seconds = frame.time_s - last[0]
+            speeds.append(float(np.linalg.norm(function(last[1], small), axis=-1).mean()) / (len(small) * seconds))
+            times.append((frame.time_s + last[0]) / 2)
+        last = frame.time_s, small
+    grid = np.arange(math.ceil(float(info.duration) * sync.RATE_HZ)) / sync.RATE_HZ
+    return np.interp(grid, times[1:] or times, speeds[1:] or speeds).astype(np.float32)
+
+
+def evaluate(
+    clips: Mapping[str, EvaluatedClip],
+    sets: Iterable[MusicSet],
+    wishes: Wishes,
+    *,
+    reference: MusicSet | None = None,
+    notes: Sequence[str] = (),
+    failures: Sequence[Any] = (),
+    tell: Tell | None = None,
+) -> Evaluation:
+    """Measure sets of music.
+
+    Args:
+        clips: by name; those that no set has are only told of.
+        sets: what to measure.
+        wishes: what and how.
+        reference: the set that quality is held to; its pieces need not belong to the clips.
+        notes, failures: what happened before, to be told with the result.
+        tell: told what is being done.
+    """
+    tell = tell or (lambda text: None)
+    judge = judging.Judge(wishes.shelf, wishes.seed, reference) if {QUALITY, TEXT} & set(wishes.groups) else None
+    rows, said = [], list(notes)
+    measured: dict[str, None] = {}
+    for one, is_yardstick in _with_yardsticks(clips, sets, measured, wishes.yardsticks):
+        tell(one.name)
+        heard = [Heard(piece) for piece in one.pieces]
+        figures: dict[str, Figure] = {}
+        if SYNC in wishes.groups:
+            figures |= follow(clips, heard, wishes.seed)
+        if not is_yardstick:
+            said += one.notes
+            if QUALITY in wishes.groups and judge is not None:
+                figures |= judge.quality(one)
+            if NOTES in wishes.groups:
+                found, troubles = note_figures(one, wishes.seed)
+                figures, said = figures | found, said + troubles
+            if TEXT in wishes.groups and judge is not None:
+                figures |= judge.text(heard)
+            if judge is not None:
+                judge.forget()
+        rows.append(Row(one.name, "yardstick" if is_yardstick else "outputs", one.clips, len(heard), figures))
+    if len(measured) == 1:
+        said.append("a single clip: no shuffled pairs, no ranking, no intervals")
+    elif 0 < len(measured) < 5:
+        said.append(f"only {len(measured)} clips: intervals over so few say little")
+    finished = beside_baseline(rows, wishes.baseline, seed=wishes.seed) if wishes.baseline else tuple(rows)
+    described = {
+        name: {"duration_s": round(clip.duration_s, 3), "motion_beats": len(clip.beats_s)}
+        for name, clip in clips.items()
+        if name in measured
+    }
+    settings = describe_settings(clips.values(), wishes, judge, reference)
+    return Evaluation(finished, described, settings, wishes.baseline, tuple(dict.fromkeys(said)), tuple(failures))
+
+
+def follow(clips: Mapping[str, EvaluatedClip], heard: Sequence[Heard], seed: int) -> dict[str, Figure]:
+    """The figures of how music follows motion: each piece with each clip of its set."""
+    names = list(dict.fromkeys(h.piece.clip for h in heard))
+    takes = takes_of(heard, names)
+    keys = ("correlation", "coverage", "hit", "f1", "alignment", "alignment_music", "swell")
+    table = np.full((len(keys), len(takes), len(names), len(names)), np.nan)
+    for take, pieces in enumerate(takes):
+        for row, one in enumerate(pieces):
+            for column, name in enumerate(names):
+                table[:, take, row, column] = _pair(one, clips[name])
+    found = {key: of_pairs(values, names, seed=seed) for key, values in zip(keys, table, strict=True)}
+    return {"correlation": found.pop("correlation"), "ranking": ranking_of(table[0], seed=seed), **found}
+
+
+def _pair(one: Heard, clip: EvaluatedClip) -> tuple[float, ...]:
+    duration_s = min(one.piece.duration_s, clip.duration_s)
+    onsets_s, true_s = (times[times < duration_s] for times in (one.onsets_s, clip.beats_s))
+    beats_s = one.beats_and_tempo[0]
+    beats_s = beats_s[beats_s < duration_s]
+    # No music to take a mean over is music that meets nothing.
+    musics = beats.beat_alignment(true_s, beats_s) if len(beats_s) else 0.0
+    return (
+        sync.motion_onset_correlation(clip.motion, one.onsets).value,
+        *beats.beat_scores(onsets_s, true_s, duration_s),
+        beats.beat_alignment(beats_s, true_s),
+        musics if len(true_s) else math.nan,
+        sync.swell_correlation(clip.motion, one.loudness),
+    )
+
+
+def note_figures(one: MusicSet, seed: int) -> tuple[dict[str, Figure], list[str]]:
+    """Statistics of a set's notes, and what could not be read."""
+    values: dict[str, dict[str, list[float]]] = {key: {} for key in symbolic.KEYS}
+    lots: dict[str, list[float]] = {key: [] for key in symbolic.KEYS}
+    troubles = []
+    for number, piece in enumerate(piece for piece in one.pieces if piece.midi is not None):
+        try:
+            notes = symbolic.read_notes(piece.midi)
+        except ClipError as error:
+            troubles.append(f"{one.name}, {piece.clip}: {error}")
+            continue
+        for key, value in symbolic.note_statistics(notes).items():
+            values[key].setdefault(piece.clip, []).append(value)
+        for key, value in symbolic.note_statistics(symbolic.at_random(notes, seed + number)).items():
+            lots[key].append(value)
+    if not any(values.values()):
+        missing = Figure(missing="no MIDI files beside the outputs (NAME.mid)")
+        return dict.fromkeys(symbolic.KEYS, missing), troubles
+    figures = {}
+    for key, by_clip in values.items():
+        known = [value for value in lots[key] if math.isfinite(value)]
+        means = {name: float(np.mean(found)) for name, found in by_clip.items()}
+        figures[key] = of_values(means, seed=seed, chance=float(np.mean(known)) if known else None)
+    return figures, troubles
+
+
+def _with_yardsticks(
+    clips: Mapping[str, EvaluatedClip], sets: Iterable[MusicSet], measured: dict[str, None], wanted: bool
+) -> Iterator[tuple[MusicSet, bool]]:
+    """The sets one by one (each may be large), then the yardsticks for all clips that were in one."""
+    for one in sets:
+        measured |= dict.fromkeys(one.clips)
+        yield one, False
+    chosen = [clip for name, clip in clips.items() if name in measured] if wanted else []
+    times = {
+        yardsticks.RULE: [yardsticks.rule_times(clip.motion, clip.duration_s) for clip in chosen],
+        yardsticks.METRONOME: [yardsticks.metronome_times(clip.duration_s) for clip in chosen],
+    }
+    for name, struck in times.items() if chosen else ():
+        sounds = [yardsticks.strike(t, clip.duration_s, SAMPLE_RATE) for t, clip in zip(struck, chosen, strict=True)]
+        yield MusicSet(name, tuple(Piece(clip.name, a) for clip, a in zip(chosen, sounds, strict=True))), True
+
+
+def describe_settings(
+    clips: Any, wishes: Wishes, judge: judging.Judge | None, reference: MusicSet | None
+) -> dict[str, Any]:
+    """All that two evaluations must share for their figures to be compared."""
+    return {
+        "motion": sorted({clip.stream for clip in clips}),
+        "sample_rate": SAMPLE_RATE,
+        "rate_hz": sync.RATE_HZ,
+        "max_lag_s": sync.MAX_LAG_S,
+        "onsets": "spectral flux of 48 mel bands, 40 Hz to 16 kHz; clear onsets above 1.5 times the mean",
+        "bin_s": beats.BIN_S,
+        "motion_beats": f"minima of the speed smoothed with sigma {beats.KINEMATIC_SIGMA_S:.4f} s",
+        "music_beats": f"dynamic programming at {beats.TRACK_RATE_HZ:g} Hz, tightness {beats.TIGHTNESS:g}, "
+        f"tempos near {beats.LIKELY_BPM:g} bpm",
+        "alignment_sigma_s": beats.ALIGNMENT_SIGMA_S,
+        "swell_span_s": 2.0,
+        "yardsticks_bpm": yardsticks.BPM,
+        "notes": f"{symbolic.RESOLUTION} steps a beat, {symbolic.BEATS_PER_BAR} beats a bar",
+        "reference": reference.name if reference else None,
+        "reference_pieces": len(reference.pieces) if reference else 0,
+        "networks": dict(judge.networks) if judge else {},
+        "bootstrap": {"draws": 2000, "level": 0.95, "over": "clips", "seed": wishes.seed},
+        "versions": {"expotion": __version__, "numpy": np.__version__},
+    }
+
+
+def folders_of(inputs: Sequence[str | Path]) -> list[Path]:
+    """The folders among the inputs, and those of the files."""
+    paths = [Path(each) for each in inputs]
+    return list(dict.fromkeys(path if path.is_dir() else path.parent for path in paths))

@@ -1,0 +1,238 @@
+"""An evaluation from files: clips and outputs are found, read and measured; what can't be read is told and left out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from expotion_cli.errors import ClipError, ExpotionError, UsageError
+from expotion_cli.evaluation import measuring
+from expotion_cli.evaluation.measuring import EvaluatedClip, Tell, Wishes
+from expotion_cli.evaluation.outputs import (
+    FILE,
+    MusicSet,
+    Output,
+    Outputs,
+    Piece,
+    find_clips,
+    find_outputs,
+    known_prompts,
+    nothing_to_measure,
+    own_sound,
+    read_piece,
+    read_sound,
+    sound_files,
+)
+from expotion_cli.evaluation.results import GROUPS, Evaluation
+from expotion_cli.recipe import nearest_hint
+
+if TYPE_CHECKING:
+    from expotion_cli.media.probe import ClipInfo
+    from expotion_cli.vision.cache import EmbeddingCache
+
+OWN_SOUND = "own sound"
+LATE_PICTURE_S = 0.02
+
+
+@dataclass(frozen=True)
+class Sources:
+    """What to evaluate.
+
+    Attributes:
+        clips: files, folders or patterns.
+        outputs: (name, folder) of each set; none to measure the clips' own sound.
+        reference: name of one of the sets, or a folder of sound.
+        prompts: a JSON file, or None to look for sidecars and `captions.json`.
+        zero: what a sound file's first sample belongs to, see `outputs.read_piece`.
+        motion: the embedding stream whose energy counts.
+        common: only clips that all sets have.
+    """
+
+    clips: Sequence[str | Path]
+    outputs: Sequence[tuple[str, Path]] = ()
+    reference: str | None = None
+    prompts: Path | None = None
+    zero: str = FILE
+    motion: str = "flow"
+    common: bool = False
+
+
+def evaluate_files(
+    sources: Sources, wishes: Wishes, *, cache: EmbeddingCache | None = None, tell: Tell | None = None
+) -> Evaluation:
+    """Find, read, measure.
+
+    Raises:
+        UsageError: a set's folder, name or prompts are wrong, or the baseline or reference is no set.
+        ClipError: there is nothing to measure at all.
+    """
+    tell = tell or (lambda text: None)
+    check_wishes(wishes)
+    _check_names(sources, wishes)
+    infos, failures = probe_clips(sources.clips)
+    captions = known_prompts(sources.prompts, measuring.folders_of(sources.clips))
+    found = [find_outputs(name, folder, infos) for name, folder in sources.outputs]
+    if not found:
+        found = [own_sound(OWN_SOUND, infos)]
+    notes = _together(found)
+    for one, place in zip(found, [folder for _, folder in sources.outputs] or sources.clips, strict=False):
+        if not one.files:
+            failures.append(nothing_to_measure(place) if sources.outputs else _no_sound(place))
+    wanted = {clip for one in found for clip in one.files}
+    if sources.common:
+        wanted = {clip for clip in wanted if all(clip in one.files for one in found if one.files)}
+    clips: dict[str, EvaluatedClip] = {}
+    for name in (name for name in infos if name in wanted):
+        tell(name)
+        try:
+            clips[name] = measuring.look(name, infos[name], stream=sources.motion, cache=cache)
+        except ClipError as error:
+            failures.append(error)
+    sets = []
+    for one in found:
+        folder = next((Path(folder) for name, folder in sources.outputs if name == one.name), None)
+        own = {**captions, **(known_prompts(None, [folder]) if folder and sources.prompts is None else {})}
+        made = read_set(one, clips, own, sources.zero, failures)
+        if made.pieces:
+            sets.append(made)
+    if not sets:
+        for failure in failures[:-1]:
+            notes.append(str(failure))
+        raise failures[-1] if failures else ClipError("there is nothing to measure.", remedy="Give clips and outputs.")
+    if sources.zero == FILE and any(_starts_late(one, clips) for one in sets_of_sound(found)):
+        notes.append(
+            "the pictures of some clips begin later than their files: sound files are laid to the files' beginnings "
+            "(--sound-starts picture lays them to the pictures')"
+        )
+    reference = _reference(sources, sets, infos, failures)
+    if wishes.baseline is not None and wishes.baseline not in {one.name for one in sets}:
+        raise ClipError(
+            f"nothing of the baseline {wishes.baseline!r} could be read.", remedy="Choose another --baseline."
+        )
+    return measuring.evaluate(clips, sets, wishes, reference=reference, notes=notes, failures=failures, tell=tell)
+
+
+def probe_clips(inputs: Sequence[str | Path]) -> tuple[dict[str, ClipInfo], list[ExpotionError]]:
+    """The clips by name, and what could not be read.
+
+    Raises:
+        ExpotionError: none of them can be.
+    """
+    from expotion_cli.media.probe import probe
+
+    found, failures = find_clips(inputs)
+    infos: dict[str, ClipInfo] = {}
+    for name, source in found.items():
+        try:
+            infos[name] = probe(source.path)
+        except ExpotionError as error:
+            failures.append(error)
+    if not infos:
+        raise failures[0] if failures else ClipError("there are no clips.", remedy="Give files or folders.")
+    return infos, failures
+
+
+def read_set(
+    one: Outputs,
+    clips: Mapping[str, EvaluatedClip],
+    captions: Mapping[str, str],
+    zero: str,
+    failures: list[ExpotionError],
+) -> MusicSet:
+    """Read a set's files; what can't be read goes to `failures`."""
+    pieces, notes = [], []
+    for name, clip in clips.items():
+        if name not in one.files:
+            continue
+        prompt = captions.get(name) or captions.get(Path(name).name)
+        try:
+            piece, said = read_piece(one.files[name], clip.info, zero=zero, prompt=prompt)
+        except ExpotionError as error:
+            failures.append(error)
+            continue
+        pieces.append(piece)
+        notes += [f"{one.name}: {line}" for line in said]
+    return MusicSet(one.name, tuple(pieces), tuple(notes))
+
+
+def check_wishes(wishes: Wishes) -> None:
+    """Refuse what can't be measured.
+
+    Raises:
+        UsageError: an unknown group, or a folder of weights that is not there.
+    """
+    for group in wishes.groups:
+        if group not in GROUPS:
+            raise UsageError(
+                f"There are no measures called {group!r}{nearest_hint(group, GROUPS)}.",
+                remedy=f"Measures: {', '.join(GROUPS)}.",
+            )
+    if wishes.shelf.folder is not None and not wishes.shelf.folder.is_dir():
+        raise UsageError("there is no such folder of weights.", path=wishes.shelf.folder, remedy="Check --weights.")
+
+
+def _check_names(sources: Sources, wishes: Wishes) -> None:
+    names = [name for name, _ in sources.outputs] or [OWN_SOUND]
+    for name in names:
+        if names.count(name) > 1:
+            raise UsageError(f"Two sets are called {name!r}.", remedy="Name them apart: --outputs NAME=FOLDER.")
+    if wishes.baseline is not None and wishes.baseline not in names:
+        raise UsageError(
+            f"No set is called {wishes.baseline!r}{nearest_hint(wishes.baseline, names)}.",
+            remedy=f"Sets: {', '.join(names)}.",
+        )
+    if sources.reference is not None and sources.reference not in names and not Path(sources.reference).is_dir():
+        raise UsageError(
+            f"{sources.reference!r} is neither a set{nearest_hint(sources.reference, names)} nor a folder.",
+            remedy=f"Sets: {', '.join(names)}.",
+        )
+
+
+def _reference(
+    sources: Sources, sets: Sequence[MusicSet], infos: Mapping[str, ClipInfo], failures: list[ExpotionError]
+) -> MusicSet | None:
+    if sources.reference is None:
+        return None
+    for one in sets:
+        if one.name == sources.reference:
+            return one
+    folder, pieces = Path(sources.reference), []
+    for path, name in sound_files(folder, infos):
+        try:
+            if name in infos:
+                pieces.append(read_piece(Output(name, path), infos[name], zero=sources.zero)[0])
+            else:
+                pieces.append(Piece(name, read_sound(path)))
+        except ExpotionError as error:
+            failures.append(error)
+    if not pieces:
+        raise ClipError("the reference holds no sound that can be read.", path=folder, remedy="Check --reference.")
+    return MusicSet(folder.name or str(folder), tuple(pieces))
+
+
+def _together(found: Sequence[Outputs]) -> list[str]:
+    """The sets' notes, those that several sets share said once."""
+    owners: dict[str, list[str]] = {}
+    for one in found:
+        for note in one.notes:
+            owners.setdefault(note.removeprefix(f"{one.name}: "), []).append(one.name)
+    return [f"{', '.join(names)}: {note}" for note, names in owners.items()]
+
+
+def sets_of_sound(found: Sequence[Outputs]) -> list[list[str]]:
+    """For each set the clips whose outputs are sound files, not video."""
+    from expotion_cli.evaluation.outputs import SOUND_SUFFIXES
+
+    return [[c for c, file in one.files.items() if file.path.suffix.lower() in SOUND_SUFFIXES] for one in found]
+
+
+def _starts_late(names: Sequence[str], clips: Mapping[str, EvaluatedClip]) -> bool:
+    return any(abs(float(clips[name].info.start)) > LATE_PICTURE_S for name in names if name in clips)
+
+
+def _no_sound(place: str | Path) -> ClipError:
+    return ClipError(
+        "none of the clips has sound.", path=place, remedy="Name what was made for them: --outputs FOLDER."
+    )

@@ -1,0 +1,118 @@
+"""Statistics of notes in a MIDI file, by MusPy's definitions, and of the same notes at random.
+
+Drums count where MusPy counts them: in the groove and in whether a beat is empty, not in what has to do with pitch.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from expotion_cli.errors import ClipError
+from expotion_cli.evaluation.notes import entropy_bits, scale_consistency
+
+RESOLUTION = 24
+"""Time steps a beat, MusPy's default."""
+BEATS_PER_BAR = 4
+KEYS = ("pitch_class_entropy", "scale_consistency", "groove_consistency", "polyphony", "empty_beat_rate")
+
+
+@dataclass(frozen=True)
+class NoteList:
+    """The notes of a piece.
+
+    Attributes:
+        start, end: [n] int, in steps of which a beat has `RESOLUTION`; end > start.
+        pitch: [n] int.
+        is_drum: [n] bool.
+    """
+
+    start: np.ndarray
+    end: np.ndarray
+    pitch: np.ndarray
+    is_drum: np.ndarray
+
+
+def read_notes(midi: bytes) -> NoteList:
+    """The notes of a standard MIDI file, all tracks together.
+
+    Raises:
+        ClipError: it is no MIDI file.
+    """
+    import symusic
+
+    try:
+        score = symusic.Score.from_midi(midi)
+    except Exception as error:  # the parser's own errors have no common class
+        raise ClipError(f"its MIDI file can't be read ({error}).", remedy="Write it again.") from error
+    scale = RESOLUTION / score.ticks_per_quarter
+    rows = [(n.time, n.time + n.duration, n.pitch, t.is_drum) for t in score.tracks for n in t.notes]
+    table = np.array(rows, dtype=np.float64).reshape(-1, 4)
+    start = np.rint(table[:, 0] * scale).astype(int)
+    end = np.maximum(np.rint(table[:, 1] * scale).astype(int), start + 1)
+    return NoteList(start, end, table[:, 2].astype(int), table[:, 3].astype(bool))
+
+
+def note_statistics(notes: NoteList) -> dict[str, float]:
+    """Measure a piece.
+
+    Returns:
+        pitch_class_entropy: bits; 3.58 where all twelve are equally frequent.
+        scale_consistency: largest share of notes within one of the 24 major and minor scales.
+        groove_consistency: 1 less the mean share of steps at which a bar's onsets differ from the bar before.
+        polyphony: mean number of pitches sounding at the steps at which any does.
+        empty_beat_rate: share of beats during which nothing sounds.
+        NaN for what there are no notes for.
+    """
+    if not len(notes.start):
+        return {key: math.nan for key in KEYS}
+    length = int(notes.end.max())
+    pitched = ~notes.is_drum
+    classes = np.bincount(notes.pitch[pitched] % 12, minlength=12)
+    has_pitch = bool(classes.sum())
+    return {
+        "pitch_class_entropy": entropy_bits(classes) if has_pitch else math.nan,
+        "scale_consistency": scale_consistency(classes),
+        "groove_consistency": _groove(notes, length),
+        "polyphony": _polyphony(notes, pitched, length) if has_pitch else math.nan,
+        "empty_beat_rate": _empty_beats(notes, length),
+    }
+
+
+def at_random(notes: NoteList, seed: int) -> NoteList:
+    """As many notes, as long as before, with pitches and sixteenths drawn by lot: what no order at all would give."""
+    if not len(notes.start):
+        return notes
+    rng = np.random.default_rng(seed)
+    unit = RESOLUTION // 4
+    start = unit * rng.integers(0, max(1, int(notes.end.max()) // unit), len(notes.start))
+    low, high = int(notes.pitch.min()), int(notes.pitch.max())
+    pitch = rng.integers(low, max(high, low + 11) + 1, len(notes.start))
+    return NoteList(start, start + (notes.end - notes.start), pitch, notes.is_drum)
+
+
+def _groove(notes: NoteList, length: int) -> float:
+    bar = RESOLUTION * BEATS_PER_BAR
+    bars = length // bar + 1
+    if bars < 2:
+        return math.nan
+    struck = np.zeros((bars, bar), bool)
+    struck[notes.start // bar, notes.start % bar] = True
+    return 1 - float((struck[1:] != struck[:-1]).mean())
+
+
+def _polyphony(notes: NoteList, pitched: np.ndarray, length: int) -> float:
+    sounding = np.zeros((length, 128), bool)
+    for start, end, pitch in zip(notes.start[pitched], notes.end[pitched], notes.pitch[pitched], strict=True):
+        sounding[start:end, pitch] = True
+    counts = sounding.sum(axis=1)
+    return float(counts[counts > 0].mean())
+
+
+def _empty_beats(notes: NoteList, length: int) -> float:
+    filled = np.zeros(math.ceil(length / RESOLUTION), bool)
+    for start, end in zip(notes.start, notes.end, strict=True):
+        filled[start // RESOLUTION : (end - 1) // RESOLUTION + 1] = True
+    return float((~filled).mean())
