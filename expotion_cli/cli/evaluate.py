@@ -219,16 +219,16 @@ def _say(result: Evaluation, html: Path | None, as_json: bool, quiet: bool, titl
     if sys.stderr.isatty() and not quiet:
         print("\r\x1b[K", end="", file=sys.stderr, flush=True)
     for failure in result.failures:
-        say_error(failure, "failed")
+        say_error(failure, "failed" if result.rows else "error")
     if not quiet:
         for note in result.notes:
             say_aside(note)
-    if html is not None:
+    if html is not None and result.rows:
         write_page(html, result, title)
     if as_json:
         record = report.as_record(result)
         say_json(record | {"failed": [error_record(failure) for failure in result.failures]})
-    else:
+    elif result.rows:
         print(report.text(result))
     return result.exit_code
 

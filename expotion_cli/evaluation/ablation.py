@@ -23,7 +23,7 @@ from expotion_cli.evaluation.outputs import (
     sound_files,
 )
 from expotion_cli.evaluation.results import Evaluation
-from expotion_cli.evaluation.running import check_wishes, probe_clips
+from expotion_cli.evaluation.running import check_wishes, nothing_measured, probe_clips
 from expotion_cli.recipe import Recipe, load_recipe, nearest_hint
 from expotion_cli.watching import choose_streams
 
@@ -102,13 +102,14 @@ def ablate(
 
     Raises:
         UsageError: an unknown condition, or a guidance out of range.
-        ClipError: no clip can be read.
     """
     tell = tell or (lambda text: None)
     check_wishes(wishes)
     variants = plan_variants(plan)
     words = read_prompts(plan.prompts) if plan.prompts is not None else {}
     infos, failures = probe_clips(plan.clips)
+    if not infos:
+        return nothing_measured(failures)
     notes: list[str] = []
     if len(infos) < 2 and any(variant.condition == SHUFFLED for variant in variants):
         variants = [variant for variant in variants if variant.condition != SHUFFLED]
@@ -129,7 +130,7 @@ def ablate(
             seen.pop(name, None)
             failures.append(error)
     if not clips:
-        raise failures[-1]
+        return nothing_measured(failures, notes)
     model = load()
     notes += _what_the_model_lacks(model, variants)
     studio = Studio(model, clips, seen, plan, words, tell)
@@ -252,14 +253,7 @@ class Studio:
                 streams = {}
             elif variant.condition in STREAMS:
                 streams = {key: value for key, value in streams.items() if key in STREAMS[variant.condition]}
-            request, _ = scoring.compose_request(
-                self._model,
-                dataclasses.replace(self._seen[name], streams=streams),
-                self._clips[name].info.duration,
-                variant.recipe,
-                prompt=self._words.get(name, variant.recipe.prompt),
-                seed=self._plan.first_seed + take,
-            )
+            request, tempo = self._request(self._model, name, streams, variant, take)
             if variant.condition in (BEATS, SHUFFLED):
                 # The clip's own grid stays; only what the model sees changes.
                 other: Mapping[str, Any] = {}
@@ -267,8 +261,34 @@ class Studio:
                     # Each take sees another neighbour; its rows are cut, or held at their end, to this clip's length.
                     stranger = names[(number + 1 + take % max(1, len(names) - 1)) % len(names)]
                     other = self._seen[stranger].streams
-                request = dataclasses.replace(request, conditioning=self._model.condition(other, request.timeline))
+                request, _ = self._request(_OnGrid(self._model, tempo), name, other, variant, take)
             yield name, take, request
+
+    def _request(
+        self, model: Any, name: str, streams: Mapping[str, Any], variant: Variant, take: int
+    ) -> tuple[CueRequest, Any]:
+        return scoring.compose_request(
+            model,
+            dataclasses.replace(self._seen[name], streams=dict(streams)),
+            self._clips[name].info.duration,
+            variant.recipe,
+            prompt=self._words.get(name, variant.recipe.prompt),
+            seed=self._plan.first_seed + take,
+        )
+
+
+class _OnGrid:
+    """A model whose tempo and beats are given, whatever it sees."""
+
+    def __init__(self, model: Model, tempo: Any):
+        self._model, self._tempo = model, tempo
+
+    def tempo(self, *_: Any, **__: Any) -> Any:
+        """The given one."""
+        return self._tempo
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._model, name)
 
 
 def _what_the_model_lacks(model: Model, variants: Sequence[Variant]) -> list[str]:

@@ -105,11 +105,16 @@ def _entropy(share: np.ndarray) -> float:
 def frechet(one: np.ndarray, two: np.ndarray) -> float:
     """Fréchet distance of Gaussians fitted to two sets of embeddings, [n, D] and [m, D]; at least two rows each."""
     means = one.mean(axis=0) - two.mean(axis=0)
-    first, second = (np.atleast_2d(np.cov(rows.astype(np.float64), rowvar=False)) for rows in (one, two))
-    values, vectors = np.linalg.eigh(first)
-    root = (vectors * np.sqrt(np.maximum(values, 0))) @ vectors.T
-    shared = np.sqrt(np.maximum(np.linalg.eigvalsh(root @ second @ root), 0)).sum()
-    return float(means @ means + np.trace(first) + np.trace(second) - 2 * shared)
+    first, second = (_spread(rows.astype(np.float64)) for rows in (one, two))
+    # The trace of the root of the covariances' product, exact also where there are fewer rows than dimensions.
+    shared = np.linalg.svd(first @ second.T, compute_uv=False).sum()
+    return max(0.0, float(means @ means + (first**2).sum() + (second**2).sum() - 2 * shared))
+
+
+def _spread(rows: np.ndarray) -> np.ndarray:
+    """A matrix A with AᵀA the covariance, and not more rows than needed."""
+    centred = (rows - rows.mean(axis=0)) / math.sqrt(len(rows) - 1)
+    return np.linalg.qr(centred, mode="r") if len(rows) > rows.shape[1] else centred
 
 
 def kl_divergence(true: np.ndarray, made: np.ndarray) -> float:

@@ -50,9 +50,10 @@ class Clap:
     """
 
     def __init__(self, where: Shelf):
+        place = _place(CLAP, "clap", where)
         from transformers import ClapModel, ClapProcessor
 
-        self.model, self._processor, self.identity = _load(CLAP, "clap", ClapModel, ClapProcessor, where)
+        self.model, self._processor, self.identity = _load(CLAP, place, ClapModel, ClapProcessor, where)
         self._rate = int(self._processor.feature_extractor.sampling_rate)
 
     def windows(self, audio: np.ndarray) -> np.ndarray:
@@ -91,9 +92,10 @@ class Ast:
     """
 
     def __init__(self, where: Shelf):
+        place = _place(AST, "audio-spectrogram-transformer", where)
         from transformers import ASTFeatureExtractor, ASTForAudioClassification
 
-        loaded = _load(AST, "audio-spectrogram-transformer", ASTForAudioClassification, ASTFeatureExtractor, where)
+        loaded = _load(AST, place, ASTForAudioClassification, ASTFeatureExtractor, where)
         self.model, self._extractor, self.identity = loaded
         self._rate = int(self._extractor.sampling_rate)
 
@@ -110,11 +112,10 @@ class Ast:
         return np.concatenate(rows).mean(axis=0)
 
 
-def _load(repo: str, kind: str, model_class: Any, tools_class: Any, where: Shelf) -> tuple[Any, Any, str]:
+def _load(repo: str, place: str, model_class: Any, tools_class: Any, where: Shelf) -> tuple[Any, Any, str]:
     from transformers.utils import logging
 
-    place, local = _place(repo, kind, where.folder), not where.download
-    options = {"local_files_only": True if place != repo else local, "trust_remote_code": False}
+    options = {"local_files_only": place != repo or not where.download, "trust_remote_code": False}
     # The libraries' own warnings and bars would stand in the middle of a table.
     logging.set_verbosity_error()
     logging.disable_progress_bar()
@@ -131,7 +132,13 @@ def _load(repo: str, kind: str, model_class: Any, tools_class: Any, where: Shelf
     return model.eval(), tools, _identity(repo, place, model)
 
 
-def _place(repo: str, kind: str, folder: Path | None) -> str:
+def _place(repo: str, kind: str, where: Shelf) -> str:
+    """The folder with a model's files, or its name on the hub.
+
+    Raises:
+        WeightsError: it is neither in the folder nor in the hub's cache, and must not be fetched.
+    """
+    folder = where.folder
     for candidate in () if folder is None else (folder / repo, folder / repo.partition("/")[2], folder):
         try:
             config = json.loads((candidate / "config.json").read_text(encoding="utf-8"))
@@ -139,6 +146,11 @@ def _place(repo: str, kind: str, folder: Path | None) -> str:
             continue
         if isinstance(config, dict) and config.get("model_type") == kind:
             return str(candidate)
+    from huggingface_hub import try_to_load_from_cache
+
+    # Asked first, because importing the networks takes long.
+    if not where.download and not isinstance(try_to_load_from_cache(repo, "config.json"), str):
+        raise _absent(repo, where.download)
     return repo
 
 

@@ -66,12 +66,14 @@ def evaluate_files(
 
     Raises:
         UsageError: a set's folder, name or prompts are wrong, or the baseline or reference is no set.
-        ClipError: there is nothing to measure at all.
+        ClipError: nothing of the baseline or the reference could be read.
     """
     tell = tell or (lambda text: None)
     check_wishes(wishes)
     _check_names(sources, wishes)
     infos, failures = probe_clips(sources.clips)
+    if not infos:
+        return nothing_measured(failures)
     captions = known_prompts(sources.prompts, measuring.folders_of(sources.clips))
     found = [find_outputs(name, folder, infos) for name, folder in sources.outputs]
     if not found:
@@ -98,9 +100,7 @@ def evaluate_files(
         if made.pieces:
             sets.append(made)
     if not sets:
-        for failure in failures[:-1]:
-            notes.append(str(failure))
-        raise failures[-1] if failures else ClipError("there is nothing to measure.", remedy="Give clips and outputs.")
+        return nothing_measured(failures, notes)
     if sources.zero == FILE and any(_starts_late(one, clips) for one in sets_of_sound(found)):
         notes.append(
             "the pictures of some clips begin later than their files: sound files are laid to the files' beginnings "
@@ -115,11 +115,7 @@ def evaluate_files(
 
 
 def probe_clips(inputs: Sequence[str | Path]) -> tuple[dict[str, ClipInfo], list[ExpotionError]]:
-    """The clips by name, and what could not be read.
-
-    Raises:
-        ExpotionError: none of them can be.
-    """
+    """The clips by name, and what could not be read."""
     from expotion_cli.media.probe import probe
 
     found, failures = find_clips(inputs)
@@ -129,9 +125,13 @@ def probe_clips(inputs: Sequence[str | Path]) -> tuple[dict[str, ClipInfo], list
             infos[name] = probe(source.path)
         except ExpotionError as error:
             failures.append(error)
-    if not infos:
-        raise failures[0] if failures else ClipError("there are no clips.", remedy="Give files or folders.")
     return infos, failures
+
+
+def nothing_measured(failures: Sequence[ExpotionError], notes: Sequence[str] = ()) -> Evaluation:
+    """The evaluation of nothing at all: why there is none, and exit code 3."""
+    said = tuple(failures) or (ClipError("there is nothing to measure.", remedy="Give clips and outputs."),)
+    return Evaluation((), {}, {}, notes=tuple(notes), failures=said)
 
 
 def read_set(

@@ -1,0 +1,146 @@
+"""Which output belongs to which clip, and where its sound stands on the picture's clock."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from expotion_cli.errors import DecodeError, UsageError
+from expotion_cli.evaluation.outputs import (
+    PICTURE,
+    SAMPLE_RATE,
+    Output,
+    find_clips,
+    find_outputs,
+    own_sound,
+    read_piece,
+    read_prompts,
+    read_sound,
+    resample,
+)
+from expotion_cli.media.flac import to_16_bit, write_flac
+from expotion_cli.media.probe import probe
+
+
+def click(path, at_s: float, duration_s: float = 2.0, rate: int = 44_100):
+    """A FLAC file, silent but for 10 ms."""
+    audio = np.zeros((2, round(duration_s * rate)), np.float32)
+    audio[:, round(at_s * rate) : round((at_s + 0.01) * rate)] = 0.5
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_flac(path, to_16_bit(audio), rate)
+    return path
+
+
+def first_sound_s(audio: np.ndarray) -> float:
+    return float(np.flatnonzero(np.abs(audio[0]) > 0.1)[0] / SAMPLE_RATE)
+
+
+def test_outputs_are_matched_by_path_and_else_by_a_stem_that_is_no_ones_else(tmp_path):
+    clips = ["one", "sub/two", "a/same", "b/same"]
+    for name in ("one.flac", "deep/two.wav", "a/same.m4a", "same.mp4", "stranger.mp4", ".one.mp4", "one.mid"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    found = find_outputs("ours", tmp_path, clips)
+    assert {clip: file.path.name for clip, file in found.files.items()} == {
+        "one": "one.flac",
+        "sub/two": "two.wav",
+        "a/same": "same.m4a",
+    }
+    assert any("same.mp4, stranger.mp4" in note for note in found.notes)
+    assert any("no output for b/same" in note for note in found.notes)
+
+
+def test_two_outputs_of_one_clip_are_refused(tmp_path):
+    for name in ("one.flac", "one.mp4"):
+        (tmp_path / name).touch()
+    with pytest.raises(UsageError, match="both outputs of one"):
+        find_outputs("ours", tmp_path, ["one"])
+    with pytest.raises(UsageError, match="no such folder"):
+        find_outputs("ours", tmp_path / "none", ["one"])
+
+
+def test_two_clips_of_one_name_are_refused(tmp_path, make_video):
+    for name in ("a/one.mp4", "b/one.mp4"):
+        make_video(tmp_path / name, duration_s=0.2)
+    with pytest.raises(UsageError, match="both the clip 'one'"):
+        find_clips([tmp_path / "a", tmp_path / "b"])
+    assert list(find_clips([tmp_path])[0]) == ["a/one", "b/one"]
+
+
+def test_sound_beside_a_late_picture_is_laid_to_the_file_unless_told_otherwise(tmp_path, make_video, ffmpeg):
+    make_video(tmp_path / "plain.mp4", duration_s=1.5, sound=False)
+    ffmpeg("-itsoffset", "0.5", "-i", tmp_path / "plain.mp4", "-c", "copy", tmp_path / "late.mp4")
+    clip = probe(tmp_path / "late.mp4")
+    assert float(clip.start) == pytest.approx(0.5, abs=0.03)
+    output = Output("late", click(tmp_path / "late.flac", 1.0))
+    by_file, _ = read_piece(output, clip)
+    by_picture, _ = read_piece(output, clip, zero=PICTURE)
+    assert first_sound_s(by_file.audio) == pytest.approx(1.0 - float(clip.start), abs=0.01)
+    assert first_sound_s(by_picture.audio) == pytest.approx(1.0, abs=0.01)
+    assert by_file.duration_s == pytest.approx(1.5, abs=0.02)
+
+
+@pytest.mark.parametrize("suffix", [".wav", ".m4a", ".flac", ".ogg"])
+def test_sound_files_of_all_kinds_are_read_at_one_rate(tmp_path, ffmpeg, suffix):
+    source, path = click(tmp_path / "source.flac", 0.7), tmp_path / f"made{suffix}"
+    codec = ["-c:a", "libopus"] if suffix == ".ogg" else []
+    ffmpeg("-i", source, "-ac", "1", "-ar", "48000" if codec else "32000", *codec, path)
+    audio = read_sound(path)
+    assert audio.shape[0] == 2 and audio.shape[1] / SAMPLE_RATE == pytest.approx(2.0, abs=0.06)
+    assert first_sound_s(audio) == pytest.approx(0.7, abs=0.03)
+    assert read_sound(path, max_s=0.5).shape[1] == SAMPLE_RATE // 2
+
+
+def test_what_is_no_sound_is_refused_with_a_reason(tmp_path, make_video):
+    broken = tmp_path / "broken.wav"
+    broken.write_bytes(b"RIFF" + bytes(40))
+    playlist = tmp_path / "list.wav"
+    playlist.write_text(f"ffconcat version 1.0\nfile '{click(tmp_path / 'x.flac', 0.5)}'\n")
+    for path in (broken, playlist, tmp_path / "none.wav"):
+        with pytest.raises(DecodeError, match="can't be|no sound"):
+            read_sound(path)
+    mute = make_video(tmp_path / "mute.mp4", duration_s=0.4, sound=False)
+    with pytest.raises(DecodeError, match="no sound"):
+        read_piece(Output("mute", mute), probe(mute))
+
+
+def test_silence_other_lengths_notes_and_words_are_noticed(tmp_path, make_video):
+    clip = probe(make_video(tmp_path / "one.mp4", duration_s=2.0, sound=False))
+    short = click(tmp_path / "short" / "one.flac", 0.2, duration_s=1.0)
+    (tmp_path / "short" / "one.mid").write_bytes(b"MThd")
+    (tmp_path / "short" / "one.score.json").write_text(json.dumps({"prompt": "slow strings"}))
+    piece, notes = read_piece(Output("one", short), clip, prompt="other words")
+    assert piece.prompt == "slow strings" and piece.midi == b"MThd" and not piece.is_silent
+    assert len(notes) == 1 and "1.0 s shorter" in notes[0]
+    silent = tmp_path / "silent.flac"
+    write_flac(silent, np.zeros((2, 2 * 44_100), np.int16), 44_100)
+    piece, notes = read_piece(Output("one", silent), clip, prompt="other words")
+    assert piece.is_silent and piece.prompt == "other words" and any("silent" in note for note in notes)
+
+
+def test_clips_own_sound_is_a_set_of_those_that_have_some(tmp_path, make_video):
+    infos = {
+        "with": probe(make_video(tmp_path / "with.mp4", duration_s=0.4)),
+        "without": probe(make_video(tmp_path / "without.mp4", duration_s=0.4, sound=False)),
+    }
+    found = own_sound("own", infos)
+    assert list(found.files) == ["with"] and "without" in found.notes[0]
+
+
+def test_prompts_are_a_table_of_texts(tmp_path):
+    path = tmp_path / "prompts.json"
+    path.write_text('{"one.mp4": "calm", "sub/two": "fast"}')
+    assert read_prompts(path) == {"one": "calm", "sub/two": "fast"}
+    for text in ("[]", '{"one": 1}', "no json"):
+        path.write_text(text)
+        with pytest.raises(UsageError):
+            read_prompts(path)
+
+
+def test_resampling_keeps_length_and_pitch():
+    tone = np.sin(2 * np.pi * 440 * np.arange(44_100) / 44_100)[None].astype(np.float32)
+    made = resample(tone, 44_100, 48_000)
+    assert abs(made.shape[1] - 48_000) < 64
+    assert np.abs(np.fft.rfft(made[0, :48_000])).argmax() == pytest.approx(440, abs=1)
