@@ -32,6 +32,10 @@ REGISTRY: dict[str, str] = {
     "face": "expotion_cli.vision.face:FaceEncoder",
     "pose": "expotion_cli.vision.pose:PoseEncoder",
     "flow": "expotion_cli.vision.flow:FlowEncoder",
+    "facenet": "expotion_cli.vision.facenet:FacenetEncoder",
+    "synchformer": "expotion_cli.vision.synchformer:SynchformerEncoder",
+    "raft": "expotion_cli.vision.raft:RaftEncoder",
+    "raft-flow": "expotion_cli.vision.raft:RaftFlowEncoder",
 }
 
 

@@ -38,7 +38,9 @@ def runs(flags: np.ndarray) -> list[tuple[int, int]]:
     return list(zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True))
 
 
-def rows_from_pictures(times_s: np.ndarray, found: np.ndarray, raw: np.ndarray, num_rows: int, rate_hz: float) -> Rows:
+def rows_from_pictures(
+    times_s: np.ndarray, found: np.ndarray, raw: np.ndarray, num_rows: int, rate_hz: float, min_run: int = MIN_RUN
+) -> Rows:
     """Put what was found on the pictures onto the stream's rows.
 
     Each picture counts at its own time stamp, so clips of 15, 29.97 or a varying number of pictures a second all
@@ -51,10 +53,11 @@ def rows_from_pictures(times_s: np.ndarray, found: np.ndarray, raw: np.ndarray, 
         raw: [N, C]; rows where `found` is False are ignored.
         num_rows: T.
         rate_hz: rows a second.
+        min_run: finds on fewer pictures in a row are dropped.
     """
     found = np.array(found, dtype=bool)
     for start, stop in runs(found):
-        if stop - start < min(MIN_RUN, len(found)):
+        if stop - start < min(min_run, len(found)):
             found[start:stop] = False
     at = np.arange(num_rows) / rate_hz
     if not found.any():
