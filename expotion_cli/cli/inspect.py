@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from expotion_cli.cli.flags import streams as read_streams
+from expotion_cli.cli.flags import streams_and_features
 from expotion_cli.cli.say import error_record, honest, say_aside, say_error, say_json
 from expotion_cli.cli.threads import set_waiting
 from expotion_cli.errors import UsageError
@@ -26,10 +26,14 @@ def inspect(
     out: Annotated[
         Path, typer.Option("--out", "-o", help="Folder for pictures and records; mirrors the input.")
     ] = Path("inspected"),
-    streams: Annotated[str, typer.Option(help="Who looks: encoders with commas between them.")] = "face,pose,flow",
+    streams: Annotated[
+        str | None,
+        typer.Option(help="Who looks: encoders with commas between them, or NAME=FOLDER; by default the recipe's."),
+    ] = None,
     formats: Annotated[str, typer.Option("--format", help="Of the pictures: png, svg or png,svg.")] = "png",
     recipe: Annotated[
-        str, typer.Option(help="Whose tempo range the motion's pulse is folded to: a recipe's name, or a .toml file.")
+        str,
+        typer.Option(help="Whose tempo range and streams count: a shipped recipe's name, or the path of a .toml file."),
     ] = "cinematic",
     recursive: Annotated[bool, typer.Option("--recursive/--no-recursive", help="Look into subfolders.")] = True,
     as_json: Annotated[bool, typer.Option("--json", help="A summary for programs on standard output.")] = False,
@@ -47,14 +51,14 @@ def inspect(
     from expotion_cli.inspection import run
     from expotion_cli.planning import check_writable
     from expotion_cli.recipe import load_recipe
-    from expotion_cli.watching import choose_streams
+    from expotion_cli.watching import streams_for
 
     kinds = run.read_formats(formats)
-    wanted = tuple(dict.fromkeys(read_streams(streams)))
-    if not wanted:
-        raise UsageError("--streams names nobody to look.", remedy="Leave it out, or give face,pose,flow.")
-    chosen = load_recipe(recipe)
-    choice = choose_streams(wanted)
+    names, features = streams_and_features(streams)
+    chosen = load_recipe(recipe).override({"streams.use": names}, source="--streams")
+    choice = streams_for(chosen, features=features)
+    if not choice.sources:
+        raise UsageError("there is nobody to look.", remedy="Name encoders, for example --streams face,pose,flow.")
     jobs, problems = run.plan(clips, out, recursive=recursive)
     for problem in problems:
         say_error(problem.error, "failed")
@@ -64,7 +68,7 @@ def inspect(
     if jobs:
         check_writable(out)
         with choose_listener(jobs, quiet=quiet, as_json=as_json) as listener:
-            results += run.run(jobs, choice.names, chosen, kinds, listener)
+            results += run.run(jobs, choice.sources, chosen, kinds, listener)
             listener.close_with(results, out)
     code = 3 if not jobs else 1 if any(result.error for result in results) else 0
     if as_json:

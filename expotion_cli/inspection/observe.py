@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from expotion_cli.music.pulse import Tempo
     from expotion_cli.recipe import Recipe
     from expotion_cli.vision.cache import EmbeddingCache
-    from expotion_cli.vision.encoder import EmbeddingStream
+    from expotion_cli.vision.encoder import EmbeddingStream, StreamSource
 
 ACCENT_DIMS = {"pose": "accent", "face": "head_accent", "flow": "accent"}
 ENERGY_DIMS = {"pose": "energy", "flow": "energy", "face": "head_speed"}
@@ -94,7 +94,7 @@ class Observer:
     """Looks at clips, one after the other.
 
     Args:
-        streams: names of encoders that can run here (`watching.choose_streams`).
+        sources: streams that can be had here (`watching.streams_for`).
         recipe: gives the range of the tempo.
         cache: keeps embedding streams.
 
@@ -102,8 +102,8 @@ class Observer:
         left_out: streams that turned out not to run here, with the reason.
     """
 
-    def __init__(self, streams: Sequence[str], recipe: Recipe, cache: EmbeddingCache | None = None):
-        self._streams, self._recipe, self._cache = tuple(streams), recipe, cache
+    def __init__(self, sources: Iterable[str | StreamSource], recipe: Recipe, cache: EmbeddingCache | None = None):
+        self._sources, self._recipe, self._cache = tuple(sources), recipe, cache
         self.left_out: dict[str, str] = {}
 
     def observe(self, clip: ClipInfo, name: str, *, on_progress: Callable[[float], None] | None = None) -> Observation:
@@ -138,21 +138,25 @@ class Observer:
         """All streams in one pass; where that fails for what this machine lacks, one by one without the culprit."""
         from expotion_cli.vision.streams import encode_clip
 
-        wanted = [name for name in self._streams if name not in self.left_out]
+        wanted = [source for source in self._sources if _name(source) not in self.left_out]
         try:
             return encode_clip(clip, wanted, cache=self._cache, on_progress=on_progress)
         except EnvironmentProblem as problem:
             if len(wanted) < 2:
                 raise
             found: dict[str, EmbeddingStream] = {}
-            for name in wanted:
+            for source in wanted:
                 try:
-                    found |= encode_clip(clip, (name,), cache=self._cache, on_progress=on_progress)
+                    found |= encode_clip(clip, (source,), cache=self._cache, on_progress=on_progress)
                 except EnvironmentProblem as error:
-                    self.left_out[name] = str(error)
+                    self.left_out[_name(source)] = str(error)
             if not found:
                 raise problem from None
             return found
+
+
+def _name(source: str | StreamSource) -> str:
+    return source if isinstance(source, str) else source.name
 
 
 def find_accents(streams: dict[str, EmbeddingStream]) -> tuple[Accent, ...]:

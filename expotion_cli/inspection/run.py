@@ -17,6 +17,7 @@ from expotion_cli.storage import write_bytes, write_json
 if TYPE_CHECKING:
     from expotion_cli.inspection.observe import Observation, Observer
     from expotion_cli.media.probe import ClipInfo
+    from expotion_cli.vision.encoder import StreamSource
 
 FORMATS = ("png", "svg")
 OUT = Path("inspected")
@@ -115,13 +116,17 @@ class Listener:
 
 
 def run(
-    jobs: Iterable[Job], streams: Sequence[str], recipe: Recipe, formats: Sequence[str], listener: Listener
+    jobs: Iterable[Job],
+    sources: Iterable[str | StreamSource],
+    recipe: Recipe,
+    formats: Sequence[str],
+    listener: Listener,
 ) -> Iterator[Result]:
     """Inspect clips, one after the other; what goes wrong with one is its own failure.
 
     Args:
         jobs: from `plan`.
-        streams: names of encoders that can run here.
+        sources: streams that can be had here (`watching.streams_for`).
         recipe: gives the range of the tempo.
         formats: of the pictures.
         listener: hears how it goes.
@@ -132,7 +137,7 @@ def run(
     from expotion_cli.inspection.observe import Observer
     from expotion_cli.vision.cache import EmbeddingCache
 
-    observer = Observer(streams, recipe, EmbeddingCache())
+    observer = Observer(sources, recipe, EmbeddingCache())
     for job in jobs:
         result = _inspect(job, observer, formats, listener)
         listener.result(result)
