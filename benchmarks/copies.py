@@ -32,18 +32,33 @@ def longest_run(line: np.ndarray, haystack: np.ndarray) -> int:
     return best
 
 
-def training_corpus(folder: Path | None) -> Any:
-    """The training music: read from a folder, or built once in the cache with the training recipe's settings."""
+def training_corpus(folder: Path | None, name: str = "build") -> Any:
+    """The training music: read from a folder, or built once in the cache with the training recipe's settings.
+
+    Args:
+        folder: of a built corpus.
+        name: "build" for the pieces of the first stage, "following" for those of the second.
+    """
     from expotion_cli.training.corpus.build import SOURCES_FILE, build_corpus, load_corpus
     from expotion_cli.training.mini import MiniSettings
 
-    settings = MiniSettings.load().corpus["build"]
+    settings = MiniSettings.load().corpus[name]
     if folder is None:
         folder = cache_root() / "benchmarks" / f"corpus-{digest_of(settings)[:16]}"
         if not (folder / SOURCES_FILE).is_file():
             print("building the training music ...", flush=True)
             build_corpus(folder, **settings)
     return load_corpus(folder)
+
+
+def training_lines() -> np.ndarray:
+    """The melodies of all pieces of both stages, one after another, as codes."""
+    parts = []
+    for name in ("build", "following"):
+        corpus = training_corpus(None, name)
+        for number in corpus.train:
+            parts += [melody_codes(corpus.piece(number)), np.array([SEPARATOR], np.int32)]
+    return np.concatenate(parts)
 
 
 def copy_check(cues: Sequence[np.ndarray], folder: Path | None = None) -> dict[str, Any]:

@@ -42,6 +42,10 @@ Progress = Callable[[float], None]
 """Called with the share that is done, 0..1."""
 
 
+ASKED_PULSE = 1.0
+"""How clearly beats are heard where a tempo was asked for (`conditioning.with_pulse`)."""
+
+
 @dataclass(frozen=True)
 class Seen:
     """What the encoders saw in one clip.
@@ -169,7 +173,7 @@ def compose_request(
     request = CueRequest(
         prompt=prompt,
         timeline=timeline,
-        conditioning=model.condition(seen.streams, timeline),
+        conditioning=model.condition(seen.streams, timeline, pulse=ASKED_PULSE if low == high else 0.0),
         seed=seed,
         sampling=Sampling(**drawn),
     )

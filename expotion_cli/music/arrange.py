@@ -27,15 +27,18 @@ CHORD_LOW, CHORD_HIGH = 51, 77
 _CHORD_CENTRE = 63.0
 _DEFAULT_LEVEL = 5.0
 _RAMP_STEPS = STEPS_PER_BEAT // 4
-_SOFTEST_CONTROL, _SOFTEST_VELOCITY = 20, 0.6  # at dynamics level 0: stillness is some 40 dB softer than the heights
+_SOFTEST_CONTROL, _SOFTEST_VELOCITY = 34, 0.75  # at dynamics level 0: stillness is some 28 dB softer than the heights
 _SOFTEST_HIT, _HIT_BEND = 0.5, 1.5
-_ANSWER_S, _SWELL_BEND = 0.18, 1.4
+_ANSWER_S, _SWELL_FROM, _SWELL_BEND = 0.18, 16, 1.6
 _PLACES_S = {"harmony": 0.0, "drums": -0.02, "percussion": 0.024, "bass": 0.0, "figure": 0.04, "melody": -0.03,
              "counter": 0.06}  # fmt: skip
 """Where each voice likes to lie against the beat, in seconds at full spread."""
 _STRUM_S = 0.03
 _LANDING_S = (0.45, 1.4)
 _SHORTEST_LANDING_S = 1.0
+_LEAST_HEIGHT, _LANDING_LEVEL = 5.0, 4.0
+_RINGING = ("harmony", "bass", "figure", "counter", "melody")
+"""Which voice rings on through a silence, if it was among those that sounded last."""
 _KICK, _CRASH = 1, 16
 _LOWEST_PITCH, _HIGHEST_PITCH, _LOWEST_BASS = 24, 103, 28
 
@@ -82,10 +85,15 @@ def arrange(events: dict[str, list[Event]], timeline: Timeline, voicing: Voicing
         voicing: key, octaves, mutes, landing, human touch.
     """
     minor = _is_minor(events)
+    if voicing.ring:
+        events = ring_on(events, timeline.num_steps)
     landing = _landing_step(events, timeline) if voicing.landing else None
     if landing is not None:
         events = _land(events, landing, timeline.num_steps, minor)
     levels = dynamics_curve(events.get("dynamics", []), timeline.num_steps)
+    levels = levels + max(0.0, _LEAST_HEIGHT - levels.max())  # how loud a cue is as a whole is decided when it is mixed
+    if landing is not None:
+        levels[landing:] = np.maximum(levels[landing:], _LANDING_LEVEL)
     control = _swell(levels, timeline)
     if landing is not None:  # the last chord dies away
         rate = float(timeline.rate_hz)
@@ -111,6 +119,39 @@ def arrange(events: dict[str, list[Event]], timeline: Timeline, voicing: Voicing
     return Arrangement(notes, control, minor)
 
 
+def ring_on(events: dict[str, list[Event]], num_steps: int) -> dict[str, list[Event]]:
+    """Let what sounded last ring on through silences of a beat and more, and open with the first chord.
+
+    Where a picture is still nothing begins; a listener should hear a held chord there, not a hole.
+
+    Args:
+        events: per voice name.
+        num_steps: S.
+    """
+    rung = {name: list(found) for name, found in events.items()}
+    silent = np.ones(num_steps + 1, dtype=bool)
+    for name in _RINGING:
+        for event in rung.get(name, ()):
+            silent[event.start : event.end] = False
+    silent[num_steps] = False
+    edges = np.flatnonzero(np.diff(np.concatenate([[0], silent.astype(np.int8)])))
+    for first, last in edges.reshape(-1, 2).tolist():
+        if last - first < STEPS_PER_BEAT:
+            continue
+        if first == 0:
+            opening = next((rung[name][0] for name in _RINGING if rung.get(name)), None)
+            voice = next((name for name in _RINGING if rung.get(name)), None)
+            if opening is not None and voice is not None:
+                rung[voice].insert(0, Event(0, last, opening.value, 0))
+            continue
+        for name in _RINGING:
+            held = [index for index, event in enumerate(rung.get(name, ())) if event.end == first]
+            if held:
+                rung[name][held[-1]] = replace(rung[name][held[-1]], end=last)
+                break
+    return rung
+
+
 def _swell(levels: np.ndarray, timeline: Timeline) -> np.ndarray:
     """[S + 1] float: what the levels do to notes that are held, a moment late: a bow or a breath takes time to answer.
 
@@ -118,7 +159,8 @@ def _swell(levels: np.ndarray, timeline: Timeline) -> np.ndarray:
     """
     steps = np.arange(len(levels)) - _ANSWER_S * float(timeline.rate_hz)
     late = np.interp(steps, np.arange(len(levels)), levels)
-    return _SOFTEST_CONTROL + (127 - _SOFTEST_CONTROL) * (late / (DYNAMIC_LEVELS - 1)) ** _SWELL_BEND
+    swell = _SWELL_FROM + (127 - _SWELL_FROM) * (late / (DYNAMIC_LEVELS - 1)) ** _SWELL_BEND
+    return np.maximum(swell, _SOFTEST_CONTROL)
 
 
 def dynamics_curve(events: list[Event], num_steps: int) -> np.ndarray:

@@ -101,7 +101,9 @@ class AudiocraftModel:
     ) -> None:
         """No tempo: the codec has no beat."""
 
-    def condition(self, streams: Mapping[str, SeenStream], timeline: Timeline) -> dict[str, StepStream] | None:
+    def condition(
+        self, streams: Mapping[str, SeenStream], timeline: Timeline, *, pulse: float = 0.0
+    ) -> dict[str, StepStream] | None:
         """Nothing: it follows words alone."""
         return None
 

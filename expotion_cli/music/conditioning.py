@@ -29,6 +29,7 @@ DRIVE_DIMS = tuple(f"back_{lag}" for lag in DRIVE_LAGS)
 DRIVE_STANDARD = (0.42, 0.35)
 DRIVE_WEIGHTS = {("flow", "energy"): 0.6, ("pose", "energy"): 0.3, ("face", "head_speed"): 0.1}
 DRIVE_RANGE, DRIVE_FLOOR, DRIVE_LIMIT = (15, 92), 0.1, 1.3
+PULSE_PLACES, PULSE_WEIGHTS = (0, 2, 3, 5, 6, 7, 9, 11, 12), (1.0, 0.2, 0.1, 0.3, 0.45, 0.3, 0.1, 0.5, 1.0)
 MADE_HERE = (FORM, DRIVE)
 """Streams that no encoder gives."""
 FORM_DIMS = ("opening", "ending")
@@ -141,7 +142,7 @@ def form_stream(num_steps: int, ending_step: float | None = None) -> StepStream:
 
 
 def condition(
-    streams: Mapping[str, SeenStream], timeline: Timeline, specs: Sequence[StreamSpec]
+    streams: Mapping[str, SeenStream], timeline: Timeline, specs: Sequence[StreamSpec], *, pulse: float = 0.0
 ) -> dict[str, StepStream]:
     """Put the streams an adapter reads on a cue's step grid.
 
@@ -152,6 +153,7 @@ def condition(
         streams: by name, of one clip.
         timeline: the cue's grid.
         specs: the adapter's streams.
+        pulse: 0 (the drive is the motion's alone) .. 1: how clearly the beats are to be heard in it as well.
 
     Returns:
         By stream name.
@@ -168,7 +170,7 @@ def condition(
         elif spec.name == DRIVE:
             curve, seen = drive_curve(streams, times)
             if seen.any():
-                result[DRIVE] = drive_stream(curve, seen)
+                result[DRIVE] = drive_stream(with_pulse(curve, pulse), seen)
         elif spec.name in streams:
             result[spec.name] = _on_grid(spec, streams[spec.name], times)
     return result
@@ -236,6 +238,21 @@ def drive_curve(streams: Mapping[str, SeenStream], times: np.ndarray) -> tuple[n
         weights += share
     curve = np.clip(total / np.maximum(weights, 1e-6), 0, DRIVE_LIMIT)
     return curve.astype(np.float32), weights > 0
+
+
+def with_pulse(curve: np.ndarray, pulse: float) -> np.ndarray:
+    """A drive in which beats stand out: stronger on them, weaker between, and a little even in stillness.
+
+    Free gestures fall between the beats as often as on them; where a tempo was asked for, it is to be heard.
+
+    Args:
+        curve: [S], from `drive_curve`; step 0 is a beat.
+        pulse: 0 leaves the curve as it is.
+    """
+    places = np.arange(len(curve)) % STEPS_PER_BEAT
+    weight = np.interp(places, PULSE_PLACES, PULSE_WEIGHTS)
+    beaten = curve * (0.3 + 0.75 * weight) + 0.35 * weight
+    return np.clip((1 - pulse) * curve + pulse * beaten, 0, DRIVE_LIMIT).astype(np.float32)
 
 
 def drive_stream(curve: np.ndarray, seen: np.ndarray) -> StepStream:

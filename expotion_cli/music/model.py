@@ -91,11 +91,13 @@ class Model:
         energy, accents, rate_hz = motion_signal(streams, float(duration))
         return choose_tempo(energy, accents, rate_hz, duration, bpm_range, fixed_bpm, always_fit=True)
 
-    def condition(self, streams: Mapping[str, SeenStream], timeline: Timeline) -> dict[str, StepStream] | None:
-        """The streams its adapter reads, on the cue's step grid; None without an adapter."""
+    def condition(
+        self, streams: Mapping[str, SeenStream], timeline: Timeline, *, pulse: float = 0.0
+    ) -> dict[str, StepStream] | None:
+        """The streams its adapter reads, on the cue's step grid (`conditioning.condition`); None without an adapter."""
         if self.adapter is None:
             return None
-        return condition(streams, timeline, self.adapter.config.streams)
+        return condition(streams, timeline, self.adapter.config.streams, pulse=pulse)
 
     def generate(
         self,

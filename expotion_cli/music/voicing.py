@@ -62,6 +62,7 @@ class Voicing:
         humanise: 0 (exactly on the grid) .. 1, small seeded deviations of time and loudness.
         spread: 0 (all voices of a strike at once) .. 1: how far apart an ensemble's voices lie, how far a chord
             is strummed.
+        ring: let what sounded last ring on through silences, and open with the first chord.
         landing: close the cue on the tonic instead of cutting it off.
         seed: the cue's seed.
     """
@@ -72,6 +73,7 @@ class Voicing:
     kit: int = 0
     humanise: float = 0.3
     spread: float = 0.7
+    ring: bool = True
     landing: bool = True
     seed: int = 0
 
@@ -95,7 +97,8 @@ class Voicing:
         """Settings from a recipe's `[sound]` and `[voices.<name>]` tables; whatever they leave out keeps its default.
 
         Args:
-            table: {"sound": {"key": "D", "reverb_s": 1.8, "kit": 0, "humanise": 0.3, "spread": 0.7, "landing": true},
+            table: {"sound": {"key": "D", "reverb_s": 1.8, "kit": 0, "humanise": 0.3, "spread": 0.7, "ring": true,
+                "landing": true},
                 "voices": {"melody": {"program": 73, "gain_db": 1.5, ...}, ...}}; both may be absent.
             seed: the cue's seed.
 
@@ -104,7 +107,7 @@ class Voicing:
         """
         _known(table, ("sound", "voices"), "the sound settings")
         sound = _table(table.get("sound", {}), "[sound]")
-        _known(sound, ("key", "reverb_s", "kit", "humanise", "spread", "landing"), "[sound]")
+        _known(sound, ("key", "reverb_s", "kit", "humanise", "spread", "ring", "landing"), "[sound]")
         settings: dict[str, Any] = {"seed": int(seed)}
         if "key" in sound:
             settings["key"] = parse_key(sound["key"])
@@ -113,8 +116,9 @@ class Voicing:
                 settings[name] = _number(sound[name], low, high, f"[sound] {name}")
         if "kit" in sound:
             settings["kit"] = _integer(sound["kit"], 0, 127, "[sound] kit")
-        if "landing" in sound:
-            settings["landing"] = _flag(sound["landing"], "[sound] landing")
+        for name in ("ring", "landing"):
+            if name in sound:
+                settings[name] = _flag(sound[name], f"[sound] {name}")
         voices = dict(_DEFAULT_SOUNDS)
         given = _table(table.get("voices", {}), "[voices]")
         _known(given, SOUNDING_VOICES, "[voices]")

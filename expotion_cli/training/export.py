@@ -168,7 +168,7 @@ def write_manifest(folder: Path) -> None:
     lines = [
         'kind = "music"',
         'title = "Composes notes for eight voices and follows face, pose and flow"',
-        'version = "1"',
+        'version = "2"',
         'licence = "MIT (weights and music made with them; see the card for the training music)"',
         'source = "trained by this project: expotion train mini"',
         f'folder = "{folder.name}"',

@@ -44,7 +44,7 @@ class FakeComposer:
     def tempo(self, streams: object, duration: Fraction, bpm_range: object, fixed_bpm: object) -> None:
         return None
 
-    def condition(self, streams: object, timeline: Timeline) -> dict:
+    def condition(self, streams: object, timeline: Timeline, *, pulse: float = 0.0) -> dict:
         return {}
 
     def generate(self, requests, *, batch_size="auto", on_progress=None):

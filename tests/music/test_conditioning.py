@@ -8,6 +8,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
+from expotion_cli import scoring
 from expotion_cli.errors import EmptyStreamError, UnknownNameError
 from expotion_cli.music.adapter import StreamSpec
 from expotion_cli.music.conditioning import (
@@ -25,7 +26,10 @@ from expotion_cli.music.conditioning import (
     form_stream,
     motion_signal,
     normalise,
+    with_pulse,
 )
+from expotion_cli.music.loading import load_model
+from expotion_cli.recipe import load_recipe
 from expotion_cli.timing import Timeline, beat_rate_hz
 
 
@@ -223,3 +227,27 @@ def test_each_row_of_the_drive_tells_the_curve_some_steps_back():
     now = values[:, DRIVE_DIMS.index("back_0")]
     assert np.array_equal(values[7:, DRIVE_DIMS.index("back_7")], now[:-7])
     assert np.array_equal(values[:-3, DRIVE_DIMS.index("back_-3")], now[3:])
+
+
+def test_where_a_tempo_was_asked_for_beats_stand_out_of_the_drive_even_in_stillness():
+    still, lively = np.zeros(48, np.float32), np.full(48, 0.8, np.float32)
+    assert np.array_equal(with_pulse(lively, 0.0), lively)
+    for curve in (still, lively):
+        beaten = with_pulse(curve, 1.0)
+        assert (beaten[::12] > curve[::12]).all() and beaten[::12].min() > beaten[3::6].max() + 0.2
+    assert with_pulse(still, 1.0).mean() < 0.6 * with_pulse(lively, 1.0).mean()
+
+
+def test_a_tempo_asked_for_in_the_prompt_sets_the_grid_and_is_heard_in_the_drive():
+    model = load_model("expotion-mini", device="cpu")
+    swing = 0.2 + 0.1 * np.abs(np.sin(np.arange(100) / 8))
+    dims = ("energy", "accent", "energy_left", "energy_right")
+    seen = scoring.Seen({"flow": stream(swing, swing, swing, swing, dims=dims)})
+    recipe = load_recipe("cinematic")
+    free, _ = scoring.compose_request(model, seen, Fraction(4), recipe, prompt="strings", seed=0)
+    asked, tempo = scoring.compose_request(model, seen, Fraction(4), recipe, prompt="strings, 77 bpm", seed=0)
+    assert float(tempo.bpm) == 77 and asked.timeline.rate_hz == beat_rate_hz(77)
+    now = DRIVE_DIMS.index("back_0")
+    drives = [request.conditioning[DRIVE].values[:, now] for request in (free, asked)]
+    lead = [drive[::12].mean() - drive[3::6].mean() for drive in drives]
+    assert lead[1] > lead[0] + 0.5

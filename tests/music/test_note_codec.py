@@ -11,7 +11,7 @@ import pytest
 import symusic
 
 from expotion_cli.errors import UsageError, WeightsError
-from expotion_cli.music.arrange import arrange, dynamics_curve, voice_chords
+from expotion_cli.music.arrange import arrange, dynamics_curve, ring_on, voice_chords
 from expotion_cli.music.codec import Codec
 from expotion_cli.music.note_codec import NoteCodec
 from expotion_cli.music.notes import QUALITIES, VOICES, Event, chord_value, events_to_tokens
@@ -20,7 +20,7 @@ from expotion_cli.music.soundfont import default_soundfont, load_soundfont
 from expotion_cli.music.voicing import SOUNDING_VOICES, Voicing
 from expotion_cli.timing import Timeline, beat_rate_hz
 
-PLAIN = Voicing(key=0, humanise=0.0, landing=False)
+PLAIN = Voicing(key=0, humanise=0.0, spread=0.0, ring=False, landing=False)
 
 
 def line(duration: float | str, bpm: int = 120, start: float | str = 0) -> Timeline:
@@ -141,7 +141,9 @@ def test_a_silent_voice_does_not_join_the_landing_and_short_clips_have_none(piec
     events["melody"] = events["melody"][:3]
     arrangement = arrange(events, line(8), Voicing(key=0))
     assert len(arrangement.notes["melody"]) == 3
-    short, plain = (arrange(piece(1), line("0.9"), v) for v in (Voicing(key=0, humanise=0.0), PLAIN))
+    short, plain = (
+        arrange(piece(1), line("0.9"), v) for v in (Voicing(key=0, humanise=0.0, spread=0.0, ring=False), PLAIN)
+    )
     assert short.notes == plain.notes and np.array_equal(short.control, plain.control)
 
 
@@ -244,3 +246,26 @@ def test_the_default_soundfont_is_found_and_loaded_once() -> None:
     assert load_soundfont() is load_soundfont(default_soundfont())
     assert NoteCodec().digest == NoteCodec(default_soundfont()).digest
     assert {(0, program) for program in range(128)} <= set(load_soundfont().programs)
+
+
+def test_what_sounded_last_rings_on_through_silence_and_a_cue_opens_with_its_first_chord() -> None:
+    events = {
+        "harmony": [Event(48, 60, 8, 1), Event(120, 132, 40, 0)],
+        "melody": [Event(60, 72, 72, 2), Event(140, 150, 74, 2)],
+        "drums": [Event(90, 91, 1, 2)],
+    }
+    rung = ring_on(events, 192)
+    assert [(e.start, e.end, e.value) for e in rung["harmony"]] == [(0, 48, 8), (48, 60, 8), (120, 132, 40)]
+    assert [(e.start, e.end) for e in rung["melody"]] == [(60, 120), (140, 192)], "gaps below a beat stay"
+    assert rung["drums"] == events["drums"] and len(events["harmony"]) == 2
+    assert ring_on({"drums": events["drums"]}, 192) == {"drums": events["drums"]}
+
+
+def test_a_cue_that_is_soft_throughout_is_played_at_a_middle_level_and_keeps_its_shape() -> None:
+    soft, loud = (
+        arrange(
+            {"dynamics": [Event(0, 48, low), Event(48, 96, low + 1)], "melody": [Event(0, 96, 72, 2)]}, line(4), PLAIN
+        ).control
+        for low in (0, 4)
+    )
+    assert np.allclose(soft, loud) and soft[-1] > soft[0]

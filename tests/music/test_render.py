@@ -12,7 +12,7 @@ from expotion_cli.media.loudness import measure
 from expotion_cli.music.filters import apply_sections
 from expotion_cli.music.levels import Balance, integrated_lufs, k_weighted, momentary_lufs, peak_gain
 from expotion_cli.music.note_codec import NoteCodec
-from expotion_cli.music.notes import Event, chord_value, events_to_tokens
+from expotion_cli.music.notes import FIRST_ONSET, Event, chord_value, events_to_tokens
 from expotion_cli.music.render import place
 from expotion_cli.music.reverb import reverberate, room
 from expotion_cli.music.soundfont import load_soundfont
@@ -82,10 +82,13 @@ def test_a_fresh_synthesizer_makes_the_very_same_samples(synth: Synth) -> None:
 
 def test_louder_dynamics_are_louder_and_a_swell_grows(piece_tokens) -> None:
     timeline = line(8)
-    soft, firm, full = (
-        level_db(NoteCodec().decode(piece_tokens(timeline.num_steps, level=k), timeline, settings()).audio)
-        for k in (0, 4, 7)
-    )
+
+    def before_a_loud_end(level: int) -> float:
+        tokens = piece_tokens(timeline.num_steps, level=level)
+        tokens[0, 144] = FIRST_ONSET + 7
+        return level_db(NoteCodec().decode(tokens, timeline, settings()).audio[:, : 5 * RATE])
+
+    soft, firm, full = (before_a_loud_end(level) for level in (0, 4, 7))
     assert firm - soft > 5 and full - firm > 3
     swelling = NoteCodec().decode(piece_tokens(timeline.num_steps, level=None), timeline, settings()).audio
     bars = [level_db(swelling[:, k * 2 * RATE : (k + 1) * 2 * RATE]) for k in range(4)]
