@@ -1,7 +1,8 @@
 """The `face` encoder: expression and head motion from MediaPipe's Face Landmarker.
 
 Angles and positions come from the head matrix (camera's frame: x right in the picture, y up, z towards the camera).
-Gaps up to 0.4 s are interpolated, longer ones hold the last values with all speeds zero; the mask is False in both.
+The main person's face is meant (`bystanders`). Gaps up to 0.4 s are interpolated, longer ones hold the last values with
+all speeds zero; the mask is False in both.
 Where no face is ever seen all values are zero.
 """
 
@@ -15,6 +16,8 @@ from expotion_cli.vision.worker import FACE_COLUMNS, NUM_BLENDSHAPES
 
 FACE_SIZE_CM = 16.0
 """Height of the face model that the head matrix places, brow to chin and a little more."""
+MAX_SPEED = 20.0
+"""Face sizes a second: a face that moves faster is another one."""
 
 # In the order of the task file's blendshape model.
 BLENDSHAPES = tuple(
@@ -54,7 +57,7 @@ class FaceEncoder(landmarks.LandmarkEncoder):
     """Encodes a clip's face; see `DIMS`."""
 
     name = "face"
-    version = "1"
+    version = "2"
     dims = tuple(dim.name for dim in DIMS)
 
     def read(self, times: np.ndarray, raw: np.ndarray, rows: int) -> tuple[np.ndarray, np.ndarray]:
@@ -77,7 +80,9 @@ def face_features(times_s: np.ndarray, raw: np.ndarray, rows: int) -> tuple[np.n
     found = raw[:, 0] > 0.5
     matrices = raw[:, 1 + NUM_BLENDSHAPES :].reshape(-1, 4, 4).astype(np.float64)
     state = np.concatenate([raw[:, 1 : 1 + NUM_BLENDSHAPES], head_angles(matrices), matrices[:, :3, 3]], axis=1)
-    grid = signals.smooth_rows(signals.rows_from_pictures(times_s, found, state, rows, RATE_HZ))
+    others = signals.jumps(times_s, found, matrices[:, :2, 3], np.full(len(raw), FACE_SIZE_CM), MAX_SPEED)
+    grid = signals.rows_from_pictures(times_s, found, state, rows, RATE_HZ)
+    grid = signals.smooth_rows(signals.split_at_jumps(grid, times_s, others, RATE_HZ))
     blend, head = grid.values[:, :NUM_BLENDSHAPES], grid.values[:, NUM_BLENDSHAPES:]
     head_speeds = signals.speeds(head, grid.spans, RATE_HZ)
     turning, moving = head_speeds[:, :3], head_speeds[:, 3:5] / FACE_SIZE_CM

@@ -38,13 +38,13 @@ _idle_lock = threading.Lock()
 
 
 @functools.cache
-def task_file(kind: str) -> tuple[Path, str]:
-    """The task file of the manifest `mediapipe-<kind>` and its sha256, checked against the manifest.
+def task_file(name: str) -> tuple[Path, str]:
+    """The task file of the manifest `mediapipe-<name>` and its sha256, checked against the manifest.
 
     Raises:
         WeightsError: the manifest or the file is missing, or the file differs from what the manifest pins.
     """
-    manifest = find_manifest(f"mediapipe-{kind}", "encoder")
+    manifest = find_manifest(f"mediapipe-{name}", "encoder")
     manifest.require()
     return manifest.files[0].path, manifest.files[0].sha256
 
@@ -78,15 +78,16 @@ class LandmarkWorker:
 
     Args:
         kind: `face` or `pose`.
+        model: whose task file it runs, for `task_file`; the kind's own by default.
 
     Raises:
         MissingLibraryError: MediaPipe can't start here.
         WeightsError: the shipped weights are missing or damaged.
     """
 
-    def __init__(self, kind: str):
-        self.kind = kind
-        model, _ = task_file(kind)
+    def __init__(self, kind: str, model: str | None = None):
+        self.kind, self.model = kind, model or kind
+        path, _ = task_file(self.model)
         self._errors = tempfile.TemporaryFile()
         package_home = str(Path(__file__).resolve().parents[2])
         environment = dict(os.environ)
@@ -96,7 +97,7 @@ class LandmarkWorker:
             environment[name] = environment[name.upper()] = _CLOSED_PORT
         environment["no_proxy"] = environment["NO_PROXY"] = ""
         self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "expotion_cli.vision.worker", kind, str(model)],
+            [sys.executable, "-P", "-m", "expotion_cli.vision.worker", kind, str(path)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,
@@ -206,16 +207,16 @@ class LandmarkWorker:
         return lines[-1] if lines else f"exit status {self._process.poll()}"
 
 
-def acquire(kind: str) -> LandmarkWorker:
+def acquire(kind: str, model: str) -> LandmarkWorker:
     """A worker for one clip: an idle one if there is, else a new one (still starting; see `wait_ready`)."""
     with _idle_lock:
-        waiting = _idle.get(kind, [])
+        waiting = _idle.get(model, [])
         while waiting:
             worker = waiting.pop()
             if worker.reusable:
                 return worker
             worker.close()
-    return LandmarkWorker(kind)
+    return LandmarkWorker(kind, model)
 
 
 def release(worker: LandmarkWorker) -> None:
@@ -224,7 +225,7 @@ def release(worker: LandmarkWorker) -> None:
         worker.close()
         return
     with _idle_lock:
-        _idle.setdefault(worker.kind, []).append(worker)
+        _idle.setdefault(worker.model, []).append(worker)
 
 
 class LandmarkEncoder(Encoder):
@@ -233,7 +234,8 @@ class LandmarkEncoder(Encoder):
     rate_hz = RATE_HZ
     view = COLOUR
 
-    def __init__(self) -> None:
+    def __init__(self, model: str | None = None) -> None:
+        self._model = model or self.name
         self._worker: LandmarkWorker | None = None
         self._times: list[float] = []
         self._aspect = 1.0
@@ -244,13 +246,13 @@ class LandmarkEncoder(Encoder):
 
     def identity(self) -> dict:
         """See `encoder.Encoder`."""
-        return {**super().identity(), "weights": task_file(self.name)[1]}
+        return {**super().identity(), "weights": task_file(self._model)[1]}
 
     def begin(self) -> None:
         """See `encoder.Encoder`."""
         self.close()
         self._times = []
-        self._worker = acquire(self.name)
+        self._worker = acquire(self.name, self._model)
         self._worker.begin()
 
     def feed(self, picture: Picture) -> None:

@@ -1,10 +1,10 @@
-"""The `pose` encoder: the upper body's motion from MediaPipe's Pose Landmarker (lite).
+"""The `pose` encoder: the upper body's motion from MediaPipe's Pose Landmarker (lite, or a larger one).
 
 Joints stand relative to the middle of the shoulders, in torso lengths (mid-shoulders to mid-hips). The torso length
 in the picture is the person's own one in metres times the scale that best lays the metric skeleton over the visible
 landmarks, so it holds when hips are out of the picture or the body turns sideways. Speeds are those seen in the
 picture, whole-body motion included, and are weighted by visibility: a joint that is only guessed does not move.
-`left` and `right` are the person's own.
+`left` and `right` are the person's own; the main person is meant (`bystanders`).
 Gaps up to 0.4 s are interpolated, longer ones hold the last values with all speeds zero; the mask is False in both.
 """
 
@@ -12,9 +12,14 @@ from __future__ import annotations
 
 import numpy as np
 
+from expotion_cli.errors import UsageError
 from expotion_cli.vision import landmarks, signals
 from expotion_cli.vision.encoder import RATE_HZ, Dim
 from expotion_cli.vision.worker import NUM_LANDMARKS, POSE_COLUMNS
+from expotion_cli.weights import find_manifest
+
+MODELS = {"lite": "pose", "full": "pose-full", "heavy": "pose-heavy"}
+"""What a setting means for `landmarks.task_file`."""
 
 # Joint -> its place among MediaPipe's 33 landmarks.
 JOINTS = {
@@ -35,6 +40,10 @@ _ACCENT_WEIGHTS = {"nose": 0.4, "left_shoulder": 0.4, "right_shoulder": 0.4, "le
 _SCALE_REACH = 25
 NOISE = 0.06
 """Torso lengths a second: how much landmarks of a still person tremble; it is taken off every speed."""
+MAX_SPEED = 10.0
+"""Torso lengths a second: shoulders that move faster are somebody else's."""
+STILL_ENERGY = 0.15
+_STILL_REACH = 6  # rows to either side
 _LITTLE = 1e-6
 
 DIMS: tuple[Dim, ...] = (
@@ -43,6 +52,8 @@ DIMS: tuple[Dim, ...] = (
     *(Dim(f"{joint}_v{axis}", "torso lengths/s",
           f"speed of the {joint.replace('_', ' ')} {where}, times how surely it is seen")
       for joint in JOINTS for axis, where in (("x", "to the right"), ("y", "up"))),
+    *(Dim(f"{joint}_a{axis}", "torso lengths/s²", f"change of {joint}_v{axis}")
+      for joint in JOINTS for axis in ("x", "y")),
     *(Dim(f"{joint}_seen", "0..1", f"{joint.replace('_', ' ')}: how surely it is seen (0 outside the picture)")
       for joint in JOINTS),
     Dim("torso_x", "picture heights", "middle of the shoulders right of the picture's centre"),
@@ -52,8 +63,10 @@ DIMS: tuple[Dim, ...] = (
     Dim("energy", "torso lengths/s", "mean speed of the visible ones of hands, elbows, shoulders and head"),
     Dim("energy_left", "torso lengths/s", "mean speed of the visible joints of the left arm"),
     Dim("energy_right", "torso lengths/s", "mean speed of the visible joints of the right arm"),
+    Dim("energy_both", "torso lengths/s", "mean speed of the visible joints of both arms"),
     Dim("energy_head", "torso lengths/s", "speed of the head (nose)"),
     Dim("accent", "torso lengths/s, >= 0", "peaks where hands (else elbows, shoulders, head) stop or turn sharply"),
+    Dim("stillness", "0..1", "1 for somebody who rests, 0.5 at an energy of 0.15; over about half a second"),
     Dim("hands_height", "torso lengths", "mean height of the visible hands: 0 at the hips, 1 at the shoulders"),
     Dim("openness", "torso lengths", "distance between the hands if both are visible, else of elbows or shoulders"),
     Dim("presence", "0 or 1", "a body was seen"),
@@ -61,11 +74,27 @@ DIMS: tuple[Dim, ...] = (
 
 
 class PoseEncoder(landmarks.LandmarkEncoder):
-    """Encodes a clip's upper-body motion; see `DIMS`."""
+    """Encodes a clip's upper-body motion; see `DIMS`.
+
+    Args:
+        model: `lite` (ships), `full` or `heavy` (`expotion fetch mediapipe-pose-full`): finer, and slower.
+
+    Raises:
+        UsageError: there is no such model.
+    """
 
     name = "pose"
-    version = "1"
+    version = "2"
     dims = tuple(dim.name for dim in DIMS)
+
+    def __init__(self, model: str = "lite") -> None:
+        if model not in MODELS:
+            raise UsageError(f"pose has no model {model!r}.", remedy=f"Models: {', '.join(MODELS)}.")
+        super().__init__(MODELS[model])
+
+    def unavailable(self) -> str | None:
+        """See `encoder.Encoder`."""
+        return super().unavailable() or find_manifest(f"mediapipe-{self._model}", "encoder").lack()
 
     def read(self, times: np.ndarray, raw: np.ndarray, rows: int) -> tuple[np.ndarray, np.ndarray]:
         """See `landmarks.LandmarkEncoder`."""
@@ -96,7 +125,9 @@ def pose_features(times_s: np.ndarray, raw: np.ndarray, rows: int, aspect: float
     state = np.concatenate(
         [places[:, index].reshape(len(raw), -1), seen[:, index], lengths[:, None], lean[:, None]], axis=1
     )
-    grid = signals.smooth_rows(signals.rows_from_pictures(times_s, found, state, rows, RATE_HZ))
+    others = signals.jumps(times_s, found, _middle(places, 11), lengths, MAX_SPEED)
+    grid = signals.rows_from_pictures(times_s, found, state, rows, RATE_HZ)
+    grid = signals.smooth_rows(signals.split_at_jumps(grid, times_s, others, RATE_HZ))
     return _summarise(grid), grid.mask
 
 
@@ -128,23 +159,35 @@ def _summarise(grid: signals.Rows) -> np.ndarray:
     def arm(side: str) -> tuple[str, ...]:
         return tuple(f"{side}_{joint}" for joint in ("wrist", "elbow", "shoulder"))
 
+    energy = mean_over(speed, _MOVERS)
     wrists = ("left_wrist", "right_wrist")
     hands_seen = seen[:, [names.index(joint) for joint in wrists]].max(axis=1) > 0.1
     height = np.where(hands_seen, 1 + mean_over(relative[..., 1], wrists), 0.0)
     summary = [
-        mean_over(speed, _MOVERS),
+        energy,
         mean_over(speed, arm("left")),
         mean_over(speed, arm("right")),
+        mean_over(speed, (*arm("left"), *arm("right"))),
         mean_over(speed, ("nose",)),
         mean_over(sharp, _MOVERS, _ACCENT_WEIGHTS),
+        _stillness(energy, moving),
         height,
         _openness(relative, seen, names) * moving,
         grid.mask,
     ]
     weighted = velocity * seen[..., None]
+    change = signals.speeds(weighted, grid.spans, RATE_HZ)
     torso = [shoulders[:, 0], shoulders[:, 1], size, lean]
-    parts = [relative.reshape(rows, -1), weighted.reshape(rows, -1), seen, *(p[:, None] for p in (*torso, *summary))]
+    flat = (part.reshape(rows, -1) for part in (relative, weighted, change))
+    parts = [*flat, seen, *(p[:, None] for p in (*torso, *summary))]
     return np.concatenate(parts, axis=1).astype(np.float32)
+
+
+def _stillness(energy: np.ndarray, moving: np.ndarray) -> np.ndarray:
+    """[T] 0..1, of the rows where somebody was followed."""
+    reach = np.ones(2 * _STILL_REACH + 1)
+    total, count = (np.convolve(values, reach, mode="same") for values in (energy * moving, moving.astype(float)))
+    return moving / (1 + (total / np.maximum(count, 1) / STILL_ENERGY) ** 2)
 
 
 def _openness(relative: np.ndarray, seen: np.ndarray, names: list[str]) -> np.ndarray:

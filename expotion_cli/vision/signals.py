@@ -147,3 +147,39 @@ def accents(velocity: np.ndarray, spans) -> np.ndarray:
 def running_median(values: np.ndarray, reach: int) -> np.ndarray:
     """[T] median over `reach` rows to either side (fewer at the ends)."""
     return np.array([np.median(values[max(0, i - reach) : i + reach + 1]) for i in range(len(values))])
+
+
+def split_at_jumps(rows: Rows, times_s: np.ndarray, jumps: np.ndarray, rate_hz: float) -> Rows:
+    """The same rows, their spans ended where somebody else is seen from one picture to the next.
+
+    Args:
+        rows: from `rows_from_pictures`.
+        times_s: [N] of the pictures.
+        jumps: bool [N], True where a picture does not go on from the one before.
+        rate_hz: rows a second.
+    """
+    borders = np.ceil(np.asarray(times_s)[np.asarray(jumps, dtype=bool)] * rate_hz - 1e-9).astype(int)
+    spans: list[tuple[int, int]] = []
+    for start, stop in rows.spans:
+        inside = [start, *sorted({int(border) for border in borders if start < border < stop}), stop]
+        spans += zip(inside, inside[1:], strict=False)
+    return Rows(rows.values, rows.mask, tuple(spans))
+
+
+def jumps(times_s: np.ndarray, found: np.ndarray, places: np.ndarray, size: np.ndarray, speed: float) -> np.ndarray:
+    """bool [N]: where a find is further from the last find than anybody could have moved.
+
+    Args:
+        times_s: [N].
+        found: bool [N].
+        places: [N, d].
+        size: [N] what counts as one size there, in the same unit.
+        speed: sizes a second that are possible, besides one size at once.
+    """
+    result = np.zeros(len(times_s), dtype=bool)
+    seen = np.flatnonzero(found)
+    if len(seen) > 1:
+        away = np.linalg.norm(np.diff(places[seen], axis=0), axis=1)
+        possible = (1 + speed * np.diff(np.asarray(times_s)[seen])) * np.maximum(size[seen][1:], size[seen][:-1])
+        result[seen[1:]] = away > possible
+    return result

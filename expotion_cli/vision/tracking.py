@@ -166,18 +166,18 @@ class Tracker:
         chosen = np.full(self._pictures, -1)
         covered = np.zeros(self._pictures, dtype=bool)
         enough = min(MIN_SIGHTINGS, self._pictures)
-        rest = [(track, _prominence(track, size)) for track in self.tracks if len(track.pictures) >= enough]
+        rest = [(track, prominence(track, size)) for track in self.tracks if len(track.pictures) >= enough]
         least = 0.0
         while rest:
             # only what lies outside the times of those already chosen counts
-            worth = [prominence[~covered[track.pictures]].sum() for track, prominence in rest]
-            track, prominence = rest.pop(int(np.argmax(worth)))
+            worth = [shares[~covered[track.pictures]].sum() for track, shares in rest]
+            track, shares = rest.pop(int(np.argmax(worth)))
             pictures = np.array(track.pictures)
             free = ~covered[pictures]
-            if free.sum() < enough or prominence[free].mean() < least:
+            if free.sum() < enough or shares[free].mean() < least:
                 continue
             if not least:
-                least = SUCCESSOR_SHARE * prominence[free].mean()
+                least = SUCCESSOR_SHARE * shares[free].mean()
             chosen[pictures[free]] = np.array(track.indices)[free]
             covered |= _spans(pictures[free], covered)
         return chosen
@@ -271,8 +271,8 @@ def _assign(fitness: np.ndarray) -> list[int]:
     return list(max(best.values(), key=lambda entry: entry[0])[1])
 
 
-def _prominence(track: Track, size: tuple[float, float]) -> np.ndarray:
-    """[n] largeness x nearness to the centre x score of each sighting."""
+def prominence(track: Track, size: tuple[float, float]) -> np.ndarray:
+    """[n] largeness x nearness to the centre x score of each sighting, in pictures of this width and height."""
     boxes, whole = np.array(track.boxes), np.array(size, dtype=np.float64)
     away = np.linalg.norm((_centre(boxes) - whole / 2) / (whole / 2), axis=1) / math.sqrt(2)
     largeness = _sizes(boxes) / math.sqrt(whole[0] * whole[1])

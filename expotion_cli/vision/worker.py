@@ -28,6 +28,9 @@ FACE_COLUMNS = 1 + NUM_BLENDSHAPES + 16
 NUM_LANDMARKS = 33
 POSE_COLUMNS = 1 + NUM_LANDMARKS * 6
 """found, then for each landmark x, y (shares of the picture), visibility, and x, y, z in metres."""
+MAX_PEOPLE = 3
+LOOK_S = {"face": 0.4, "pose": 1.0}
+"""Time between two looks at who else is there; a look at bodies costs three times one at faces."""
 
 
 def face_row(result: Any) -> np.ndarray:
@@ -48,6 +51,31 @@ def pose_row(result: Any) -> np.ndarray:
         pairs = zip(result.pose_landmarks[0], result.pose_world_landmarks[0], strict=True)
         row[1:] = [v for p, w in pairs for v in (p.x, p.y, p.visibility, w.x, w.y, w.z)]
     return row
+
+
+def _people_finder(kind: str, model: str) -> tuple[Any, Any]:
+    """(a landmarker for single pictures that must be closed, `bystanders.FindPeople` made of it)."""
+    import mediapipe as mp
+    from mediapipe.tasks.python import BaseOptions, vision
+
+    base = BaseOptions(model_asset_path=model)
+    if kind == "face":
+        finder = vision.FaceLandmarker.create_from_options(
+            vision.FaceLandmarkerOptions(base_options=base, num_faces=MAX_PEOPLE)
+        )
+    else:
+        finder = vision.PoseLandmarker.create_from_options(
+            vision.PoseLandmarkerOptions(base_options=base, num_poses=MAX_PEOPLE)
+        )
+
+    def find(rgb: np.ndarray) -> np.ndarray:
+        height, width = rgb.shape[:2]
+        result = finder.detect(mp.Image(image_format=mp.ImageFormat.SRGB, data=rgb))
+        people = result.face_landmarks if kind == "face" else result.pose_landmarks
+        places = [np.array([(mark.x, mark.y) for mark in person]) * (width, height) for person in people]
+        return np.array([(*place.min(axis=0), *place.max(axis=0)) for place in places]).reshape(-1, 4)
+
+    return finder, find
 
 
 def _make_landmarker(kind: str, model: str) -> Any:
@@ -78,13 +106,16 @@ def serve(kind: str, model: str, source: BinaryIO, sink: BinaryIO) -> None:
     """Answer clips until the input ends."""
     import mediapipe as mp
 
+    from expotion_cli.vision.bystanders import Bystanders
+
     make_row, columns = (face_row, FACE_COLUMNS) if kind == "face" else (pose_row, POSE_COLUMNS)
-    landmarker = None
+    landmarker = finder = others = None
     rows: list[np.ndarray] = []
     last_ms = -1
     try:
         # The first landmarker is made before anybody asks, so that what is missing is told at once.
         landmarker = _make_landmarker(kind, model)
+        finder, find_people = _people_finder(kind, model)
         sink.write(b"Y")
         sink.flush()
         while command := source.read(1):
@@ -95,11 +126,13 @@ def serve(kind: str, model: str, source: BinaryIO, sink: BinaryIO) -> None:
                 if landmarker is None:
                     landmarker = _make_landmarker(kind, model)
                 rows, last_ms = [], -1
+                others = Bystanders(find_people, LOOK_S[kind])
             elif command == b"F":
                 time_ms, height, width = FRAME.unpack(_read_exactly(source, FRAME.size))
                 data = _read_exactly(source, height * width * 3)
                 rgb = np.frombuffer(data, dtype=np.uint8).reshape(height, width, 3)
                 last_ms = max(time_ms, last_ms + 1)
+                rgb = others.paint_out(rgb, last_ms / 1000)
                 image = mp.Image(image_format=mp.ImageFormat.SRGB, data=rgb)
                 rows.append(make_row(landmarker.detect_for_video(image, last_ms)))
             elif command == b"E":
@@ -109,8 +142,9 @@ def serve(kind: str, model: str, source: BinaryIO, sink: BinaryIO) -> None:
     except EOFError:
         pass
     finally:
-        if landmarker is not None:
-            landmarker.close()  # its destructor would raise when the interpreter ends
+        for one in (landmarker, finder):
+            if one is not None:
+                one.close()  # its destructor would raise when the interpreter ends
 
 
 def main() -> None:
