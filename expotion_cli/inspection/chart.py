@@ -18,7 +18,7 @@ WIDTH, LEFT, RIGHT = 1600, 184, 140
 PLOT = WIDTH - LEFT - RIGHT
 """Pixels from the clip's beginning to its end, one column each."""
 THUMB_HEIGHT, THUMB_GAP = 108, 4
-_GAP = 10
+_GAP, _LOWEST_STRIP = 10, 56
 _INK, _DIM, _FAINT, _GROUND, _RULE = "#1d1d22", "#5d5f69", "#8b8d97", "#f6f6f8", "#dedfe4"
 _FACE, _BODY, _HALO = "#ff8fd0", "#7fd4ff", "#000000"
 _STEPS_S = (0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 28800, 86400)
@@ -49,7 +49,7 @@ def draw(seen: Observation, thumbnails: Sequence[np.ndarray]) -> Scene:
         thumbnails: uint8 [h, w, 3] at `thumbnail_times`, of `thumbnail_size`.
     """
     lanes = lanes_of(seen, PLOT)
-    strip = thumbnail_size(seen.clip.width, seen.clip.height)[1]
+    strip = max(_LOWEST_STRIP, thumbnail_size(seen.clip.width, seen.clip.height)[1])
     notes = list(_wrapped(" · ".join(seen.notes), 13, WIDTH - 48)) if seen.notes else []
     top = 84 + 20 * len(notes)
     height = top + strip + _GAP + sum(lane.height + _GAP for lane in lanes) + 78
@@ -113,9 +113,9 @@ def _draw_thumbnails(scene: Scene, seen: Observation, thumbnails: Sequence[np.nd
     face, pose = seen.streams.get("face"), seen.streams.get("pose")
     boxes = face_boxes(face, aspect) if face is not None else None
     scene.add(Text(LEFT - 14, top + 16, "Picture", 15, _INK, "end"))
-    if boxes is not None or pose is not None:
-        keys = [("face", _FACE, boxes is not None), ("arms, torso", _BODY, pose is not None)]
-        _draw_keys(scene, [(name, colour) for name, colour, shown in keys if shown], top + 34)
+    keys = [("face", _FACE)] if boxes is not None and face.mask.any() else []
+    keys += [("arms, torso", _BODY)] if pose is not None and pose.mask.any() else []
+    _draw_keys(scene, keys, top + 34)
     for time, pixels in zip(times, thumbnails, strict=False):
         height, width = pixels.shape[:2]
         x = round(time_to_x(time, seen.duration_s) - width / 2)
@@ -202,8 +202,9 @@ class _LaneDrawing:
                 scene.add(Hatch(LEFT + start * column, top, (stop - start) * column, lane.height))
         for value, label in lane.levels:
             scene.add(Line(((LEFT, self._y(value)), (LEFT + PLOT, self._y(value))), _RULE, 1))
-            y = min(max(self._y(value) + 4, top + 9), top + lane.height)
-            scene.add(Text(LEFT + PLOT + 6, y, label, 11, _FAINT))
+            if label:
+                y = min(max(self._y(value) + 4, top + 9), top + lane.height)
+                scene.add(Text(LEFT + PLOT + 6, y, label, 11, _FAINT))
         if lane.has_beats:
             for time, strong in beats:
                 x = time_to_x(time, self._duration_s)

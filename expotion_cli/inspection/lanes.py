@@ -323,6 +323,8 @@ def _levels(low: float, high: float) -> tuple[tuple[float, str], ...]:
 
 
 def _short(value: float) -> str:
+    if abs(value) < 0.001:
+        return "0"
     return f"{value:.2g}" if abs(value) < 1000 else f"{value:.0f}"
 
 

@@ -177,15 +177,15 @@ def write(job: Job, seen: Observation, formats: Sequence[str]) -> tuple[tuple[Pa
     from expotion_cli.inspection.record import record_of
     from expotion_cli.inspection.vector import to_svg
 
-    scene = chart.draw(seen, thumbnails(job.clip))
-    files = []
-    for kind in formats:
-        path = job.picture(kind)
-        write_bytes(path, to_png(scene) if kind == "png" else to_svg(scene).encode("utf-8"))
-        files.append(path)
-    record = record_of(seen)
+    # All is made before anything is written, so that a failure leaves no half of it.
+    scene, record = chart.draw(seen, thumbnails(job.clip)), record_of(seen)
+    contents = {
+        job.picture(kind): to_png(scene) if kind == "png" else to_svg(scene).encode("utf-8") for kind in formats
+    }
+    for path, content in contents.items():
+        write_bytes(path, content)
     write_json(job.record, record)
-    return (*files, job.record), record
+    return (*contents, job.record), record
 
 
 def thumbnails(clip: ClipInfo) -> list[np.ndarray]:
