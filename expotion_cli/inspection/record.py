@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 FORMAT = 1
 CURVE_RATE_HZ = 5
 CURVE_DIMS = {
-    "pose": ("energy", "energy_left", "energy_right", "energy_head"),
+    "pose": ("energy", "energy_left", "energy_right", "energy_head", "stillness"),
     "face": ("head_speed", "valence", "arousal"),
     "flow": ("energy", "energy_left", "energy_right", "camera_x", "camera_y"),
 }
