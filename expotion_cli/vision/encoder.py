@@ -24,7 +24,7 @@ MAX_RATE_HZ = Fraction(31)
 COLOUR = View(max_side=640, max_rate_hz=MAX_RATE_HZ)
 """Each new picture in colour, for encoders that find people."""
 
-THUMBNAIL = View(max_height=120, min_side=16, max_rate_hz=MAX_RATE_HZ, grey=True)
+THUMBNAIL = View(max_side=320, max_height=120, min_side=16, max_rate_hz=MAX_RATE_HZ, grey=True)
 """Each new picture small and grey."""
 
 # Name -> "module:class". A further encoder is one file and one line here.

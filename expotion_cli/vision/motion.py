@@ -24,6 +24,8 @@ second on in full."""
 _TRUSTED_SLOPE = 30.0
 _CUT = 0.55
 _CUT_FLOOR = 60.0
+_SMALLEST = 32
+"""Pixels of the shorter side: for smaller pictures DIS has no pyramid."""
 
 
 @dataclass(frozen=True)
@@ -184,5 +186,11 @@ def make_flow_function() -> FlowFunction:
         import cv2
 
         flow = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
-        return lambda before, after: flow.calc(before, after, None)
+
+        def dis(before: np.ndarray, after: np.ndarray) -> np.ndarray:
+            if min(before.shape) < _SMALLEST:
+                return lucas_kanade(before, after)
+            return flow.calc(before, after, None)
+
+        return dis
     return lucas_kanade
