@@ -139,17 +139,24 @@ def ring_on(events: dict[str, list[Event]], num_steps: int) -> dict[str, list[Ev
         if last - first < STEPS_PER_BEAT:
             continue
         if first == 0:
-            opening = next((rung[name][0] for name in _RINGING if rung.get(name)), None)
             voice = next((name for name in _RINGING if rung.get(name)), None)
-            if opening is not None and voice is not None:
-                rung[voice].insert(0, Event(0, last, opening.value, 0))
+            if voice is not None:
+                rung[voice] = [*_again(rung[voice][0].value, 0, last), *rung[voice]]
             continue
         for name in _RINGING:
             held = [index for index, event in enumerate(rung.get(name, ())) if event.end == first]
             if held:
-                rung[name][held[-1]] = replace(rung[name][held[-1]], end=last)
+                index, event = held[-1], rung[name][held[-1]]
+                bar = min(last, first + BAR_STEPS - first % BAR_STEPS)
+                rung[name][index : index + 1] = [replace(event, end=bar), *_again(event.value, bar, last)]
                 break
     return rung
+
+
+def _again(value: int, first: int, last: int) -> list[Event]:
+    """A note struck softly at every bar line, for instruments that die away."""
+    starts = [first, *range(first - first % BAR_STEPS + BAR_STEPS, last, BAR_STEPS)]
+    return [Event(start, end, value, 0) for start, end in itertools.pairwise([*starts, last]) if end > start]
 
 
 def _swell(levels: np.ndarray, timeline: Timeline) -> np.ndarray:

@@ -66,7 +66,7 @@ def test_a_gesture_is_struck_at_once_and_swells_a_moment_later() -> None:
     arrangement = arrange(events, line(4), PLAIN)
     hits = [note.velocity for note in arrangement.notes["drums"]]
     notes = [note.velocity for note in arrangement.notes["melody"]]
-    assert hits[2] == hits[3] == max(hits) > 1.8 * hits[0] and notes[2] == max(notes) > 1.5 * notes[0]
+    assert hits[2] == hits[3] == max(hits) > 1.8 * hits[0] and notes[2] == max(notes) > 1.3 * notes[0]
     assert arrangement.control[25] < 64 < arrangement.control[30]
     assert arrangement.control[49] > 100 and arrangement.control[60] == arrangement.control.min()
 
@@ -256,7 +256,8 @@ def test_what_sounded_last_rings_on_through_silence_and_a_cue_opens_with_its_fir
     }
     rung = ring_on(events, 192)
     assert [(e.start, e.end, e.value) for e in rung["harmony"]] == [(0, 48, 8), (48, 60, 8), (120, 132, 40)]
-    assert [(e.start, e.end) for e in rung["melody"]] == [(60, 120), (140, 192)], "gaps below a beat stay"
+    assert [(e.start, e.end) for e in rung["melody"]] == [(60, 96), (96, 120), (140, 192)]
+    assert rung["harmony"][-1].end == 132, "gaps below a beat stay"
     assert rung["drums"] == events["drums"] and len(events["harmony"]) == 2
     assert ring_on({"drums": events["drums"]}, 192) == {"drums": events["drums"]}
 
