@@ -186,7 +186,8 @@ def _summarise(grid: signals.Rows) -> np.ndarray:
 def _stillness(energy: np.ndarray, moving: np.ndarray) -> np.ndarray:
     """[T] 0..1, of the rows where somebody was followed."""
     reach = np.ones(2 * _STILL_REACH + 1)
-    total, count = (np.convolve(values, reach, mode="same") for values in (energy * moving, moving.astype(float)))
+    sums = (np.convolve(values, reach) for values in (energy * moving, moving.astype(float)))
+    total, count = (part[_STILL_REACH : _STILL_REACH + len(energy)] for part in sums)
     return moving / (1 + (total / np.maximum(count, 1) / STILL_ENERGY) ** 2)
 
 

@@ -14,7 +14,7 @@ MAX_GAP_S = 0.4
 """Gaps up to this long are interpolated; longer ones are held and stand still."""
 
 MIN_RUN = 3
-"""Finds on fewer pictures in a row than this are taken for chance and dropped."""
+"""Finds on fewer pictures in a row than this are taken for chance, unless there is a longer run near, and dropped."""
 
 
 @dataclass(frozen=True)
@@ -53,12 +53,9 @@ def rows_from_pictures(
         raw: [N, C]; rows where `found` is False are ignored.
         num_rows: T.
         rate_hz: rows a second.
-        min_run: finds on fewer pictures in a row are dropped.
+        min_run: instead of `MIN_RUN`.
     """
-    found = np.array(found, dtype=bool)
-    for start, stop in runs(found):
-        if stop - start < min(min_run, len(found)):
-            found[start:stop] = False
+    found = _believed(np.asarray(times_s), np.asarray(found, dtype=bool), min(min_run, len(found)))
     at = np.arange(num_rows) / rate_hz
     if not found.any():
         return Rows(np.zeros((num_rows, raw.shape[1])), np.zeros(num_rows, dtype=bool), ())
@@ -74,6 +71,19 @@ def rows_from_pictures(
     mask = found[np.searchsorted(middles, at)] & ~lost
     still = ~inside & (np.minimum(abs(at - seen_at[0]), abs(at - seen_at[-1])) > MAX_GAP_S)
     return Rows(values, mask, tuple(runs(~lost & ~still)))
+
+
+def _believed(times_s: np.ndarray, found: np.ndarray, min_run: int) -> np.ndarray:
+    """bool [N]: finds without those by chance: short runs with no long one near."""
+    every = runs(found)
+    long = [(times_s[start], times_s[stop - 1]) for start, stop in every if stop - start >= min_run]
+    believed = np.zeros_like(found)
+    for start, stop in every:
+        near = any(
+            first - times_s[stop - 1] <= MAX_GAP_S and times_s[start] - last <= MAX_GAP_S for first, last in long
+        )
+        believed[start:stop] = stop - start >= min_run or near
+    return believed
 
 
 def within_spans(function: Callable[[np.ndarray], np.ndarray], values: np.ndarray, spans) -> np.ndarray:
