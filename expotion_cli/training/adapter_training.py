@@ -6,6 +6,7 @@ installed), and in the end `adapter/` and `lora/` in PEFT's layout, ready for `e
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -24,7 +25,7 @@ from expotion_cli.music.attending import Passage
 from expotion_cli.music.checkpoint import load_audio_model, load_checkpoint, open_checkpoint
 from expotion_cli.music.tensors import Source
 from expotion_cli.training import rewinding, runs, trainees
-from expotion_cli.training.batches import Batch, Crop, Crops, Shape, generator, has_picture, token_losses
+from expotion_cli.training.batches import Batch, Crop, Crops, Shape, generator, has_picture, strangers, token_losses
 from expotion_cli.training.locality import look_at_the_moment
 from expotion_cli.training.loop import CHECKPOINT, LoopSettings, Progress, load_best, read_log, run
 from expotion_cli.training.motion_from_audio import refuse_what_cannot_be_made
@@ -48,7 +49,7 @@ class Trained:
         adapter, lora: folders of what was trained.
         progress: where it ended.
         steps: those the recipe asked for.
-        first, last: held-out figures at its beginning and of the weights that were kept; empty without held-out clips.
+        first, last: the first held-out figures, and those of the weights that were kept; empty without held-out clips.
         notes: in words, what is out of the ordinary.
     """
 
@@ -72,7 +73,7 @@ class AdapterTrainer:
         out: the run's folder.
         team: where.
         start_from: an adapter to go on from; a fresh one by default.
-        report: gets ("train" or "held_out", figures) as they come.
+        report: gets ("train" or "held_out", figures) as they come; without it no progress is shown either.
 
     Raises:
         UsageError: data, model, recipe and folder do not fit together.
@@ -97,13 +98,14 @@ class AdapterTrainer:
         checkpoint = load_checkpoint(source, device=team.device, dtype=team.frozen_dtype, known=files.checked)
         self.decoder, self.text, self.model_digest = checkpoint.decoder, checkpoint.text, checkpoint.digest
         self._require_same_tokens(source)
+        self._start_from = ""
         self.adapter = self._make_adapter(start_from)
         specs = self.adapter.config.streams if self.adapter is not None else ()
         window = self.adapter.config.window_steps if self.adapter is not None else recipe.adapter.window_steps
         config = self.decoder.config
         self.shape = Shape(window, config.delays, config.start_token, folder.tokens.rate_hz, specs)
         settings = self._synthetic_share()
-        clips = self._usable(folder.clips(TRAIN), settings.synthetic)
+        clips = self._usable(TRAIN, settings.synthetic)
         if not clips:
             raise UsageError(
                 "no clip in the data can teach this adapter.",
@@ -111,7 +113,7 @@ class AdapterTrainer:
                 remedy="It needs video or features of its streams, or sound and --recipe synthetic.",
             )
         self.crops = Crops(folder, clips, self.shape, settings, recipe.train.seed)
-        held_out = self._usable(folder.clips(HELD_OUT), settings.synthetic)
+        held_out = self._usable(HELD_OUT, settings.synthetic)
         self.held_out = Crops(folder, held_out, self.shape, settings, recipe.train.seed) if held_out else None
         if not held_out:
             self.notes.append("nothing is held out: the last weights are kept, and nothing tells when to stop")
@@ -122,7 +124,6 @@ class AdapterTrainer:
         self.optimizers = trainees.make_optimizers(recipe.train, self.adapter, lora)
         self.parameters = [p for module in self.modules.values() for p in module.parameters()]
         self._states = lru_cache(maxsize=512)(self.text.encode)
-        self._start_from = storage.digest_of([str(start_from)]) if start_from is not None else ""
 
     @property
     def steps(self) -> int:
@@ -179,6 +180,7 @@ class AdapterTrainer:
                 name_batch=self.name_batch,
                 report=report,
                 is_writer=self.team.is_first,
+                is_quiet=self.report is None,
             )
         self.team.wait()
         load_best(self.modules, self.out)
@@ -228,31 +230,35 @@ class AdapterTrainer:
 
     @torch.no_grad()
     def evaluate(self) -> dict[str, float]:
-        """Held-out losses: with what was seen, with what somebody else did, with nothing seen, without the adapter."""
+        """Held-out losses: as it is ("loss"), with what another clip's person did ("shuffled"), with nobody seen
+        ("unseen"), and without anything that is trained ("off")."""
         assert self.held_out is not None
         self.decoder.eval()
-        crops = self.team.share(self.held_out.held_out(self.recipe.data.held_out_crops))
+        every = self.held_out.held_out(self.recipe.data.held_out_crops)
+        others = self.team.share(strangers(every)) if self.adapter is not None else []
+        crops = self.team.share(every)
         size = self.recipe.train.micro_batch
-        names = ["loss", *(("shuffled", "unseen", "off") if self.adapter is not None else ())]
+        kinds = {"loss": True, "shuffled": bool(others), "unseen": self.adapter is not None, "off": True}
+        names = [name for name, is_taken in kinds.items() if is_taken]
         sums = torch.zeros(len(names) + 1, device=self.team.device, dtype=torch.float64)
         for first in range(0, len(crops), size):
-            part = crops[first : first + size]
-            batch = self.held_out.batch(part).to(self.team.device)
-            # Another clip's motion; the crops take the clips in turn, so neighbours are of different ones.
-            others = [crops[(first + row + 1) % len(crops)] for row in range(len(part))]
-            kinds = {"loss": (batch, True)}
-            if self.adapter is not None:
-                shuffled = batch.with_eyes_of(self.held_out.batch(others).to(self.team.device))
-                kinds |= {"shuffled": (shuffled, True), "unseen": (batch.blind(), True), "off": (batch, False)}
+            part = slice(first, first + size)
+            batch = self.held_out.batch(crops[part]).to(self.team.device)
+            views = {"loss": batch, "unseen": batch.blind(), "off": batch}
+            if others:
+                views["shuffled"] = batch.with_eyes_of(self.held_out.batch(others[part]).to(self.team.device))
             for number, name in enumerate(names):
-                view, has_adapter = kinds[name]
-                sums[number] += token_losses(*self.predict(view, has_adapter=has_adapter)).double()
+                with self._without_lora() if name == "off" else contextlib.nullcontext():
+                    sums[number] += token_losses(*self.predict(views[name], has_adapter=name != "off")).double()
             sums[-1] += (batch.targets >= 0).sum()
         sums = self.team.add_up(sums)
         figures = {name: float(sums[number] / sums[-1]) for number, name in enumerate(names)}
         if self.adapter is not None:
             figures["gate"] = float(self.adapter.gates.abs().mean())
         return figures
+
+    def _without_lora(self) -> contextlib.AbstractContextManager[Any]:
+        return self.adapted.disable_adapter() if self.adapted is not None else contextlib.nullcontext()
 
     def _text_states(self, captions: tuple[str | None, ...]) -> tuple[Tensor, Tensor]:
         """States and mask of captions, each encoded alone as when composing; None hears nothing."""
@@ -279,13 +285,16 @@ class AdapterTrainer:
 
         torch.manual_seed(self.recipe.train.seed)
         with self.team.autocast():
-            look_at_the_moment(adapter, self.decoder, condition_of, steps=settings.warm_up_steps)
+            look_at_the_moment(
+                adapter, self.decoder, condition_of, steps=settings.warm_up_steps, is_quiet=self.report is None
+            )
 
     def _make_adapter(self, start_from: Path | None) -> JointEmbeddingAdapter | None:
         settings, held = self.recipe.adapter, self.folder.streams
         if start_from is not None:
             can = self.recipe.data.synthetic > 0
-            return trainees.take_up_adapter(start_from, self.decoder, held, can_make_up=can)
+            adapter, self._start_from = trainees.take_up_adapter(start_from, self.decoder, held, can_make_up=can)
+            return adapter
         if not settings.rank:
             return None
         specs = trainees.choose_specs(settings.streams, held)
@@ -304,14 +313,15 @@ class AdapterTrainer:
                 return replace(settings, synthetic=0.0)
         return settings
 
-    def _usable(self, clips: list[ClipRecord], synthetic: float) -> list[ClipRecord]:
-        """Clips with a picture, or whose motion may be made up; without an adapter all."""
-        seen = self.shape.seen
+    def _usable(self, split: str, synthetic: float) -> list[ClipRecord]:
+        """A split's clips with a picture, or whose motion may be made up; without an adapter all."""
+        clips, seen = self.folder.clips(split), self.shape.seen
         if not seen:
             return clips
         kept = [c for c in clips if has_picture(c, seen) or (synthetic > 0 and c.has_sound)]
-        if len(kept) < len(clips):
-            self.notes.append(f"{len(clips) - len(kept)} clips show nothing that the adapter reads and are left out")
+        if left := len(clips) - len(kept):
+            which = "held-out clips" if split == HELD_OUT else "clips"
+            self.notes.append(f"{left} of {len(clips)} {which} show nothing that the adapter reads and are left out")
         return kept
 
     def _require_same_tokens(self, source: Source) -> None:

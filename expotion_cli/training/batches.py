@@ -85,8 +85,10 @@ class Batch:
         return Batch(self.inputs.to(device), self.targets.to(device), values, masks, self.captions)
 
     def with_eyes_of(self, other: Batch) -> Batch:
-        """The same music with what another batch sees."""
-        return Batch(self.inputs, self.targets, other.values, other.masks, self.captions)
+        """The same music with what another batch sees; where it opens and ends stays its own."""
+        values = {name: (self if name == FORM else other).values[name] for name in self.values}
+        masks = {name: (self if name == FORM else other).masks[name] for name in self.masks}
+        return Batch(self.inputs, self.targets, values, masks, self.captions)
 
     def blind(self) -> Batch:
         """The same with nothing seen."""
@@ -246,6 +248,17 @@ class Crops:
 def has_picture(clip: ClipRecord, names: Sequence[str]) -> bool:
     """Whether any of these streams saw something in a clip."""
     return any(clip.streams.get(name, 0) > 0 for name in names)
+
+
+def strangers(crops: Sequence[Crop]) -> list[Crop]:
+    """For each crop the next one of another clip; empty where all are of one clip."""
+    if len({crop.clip.digest for crop in crops}) < 2:
+        return []
+    found = []
+    for number, crop in enumerate(crops):
+        following = (crops[(number + step) % len(crops)] for step in range(1, len(crops)))
+        found.append(next(other for other in following if other.clip.digest != crop.clip.digest))
+    return found
 
 
 def draw_start(num_steps: int, window: int, rng: np.random.Generator) -> int:

@@ -35,6 +35,7 @@ def look_at_the_moment(
     *,
     steps: int,
     learning_rate: float = 0.03,
+    is_quiet: bool = False,
 ) -> float:
     """Initialise an adapter's projections, fit its position tables and open its gates a little.
 
@@ -44,6 +45,7 @@ def look_at_the_moment(
         condition_of: conditions [R, T_c, D] for a step of the warm-up; few rows suffice.
         steps: of Adam.
         learning_rate: falls linearly to a tenth.
+        is_quiet: no progress bar.
 
     Returns:
         The last loss: cross-entropy in nats between the heads' attention and their targets.
@@ -55,7 +57,7 @@ def look_at_the_moment(
     target = _target(adapter.config.window_steps + 1, decoder.config.num_heads, decoder.device)
     optimizer = torch.optim.Adam([adapter.pos_emb], lr=learning_rate)
     loss = torch.tensor(torch.nan)
-    for step in tqdm(range(steps), desc="look at the moment", mininterval=10):
+    for step in tqdm(range(steps), desc="look at the moment", mininterval=10, disable=is_quiet):
         for group in optimizer.param_groups:
             group["lr"] = learning_rate * (1 - 0.9 * step / steps)
         visual = adapter.remember(decoder, condition_of(step).detach())

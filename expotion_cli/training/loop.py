@@ -11,7 +11,7 @@ import csv
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -73,12 +73,16 @@ class Progress:
         best: lowest held-out loss so far.
         best_step: when it was; -1 before the first.
         worse: held-out losses since then.
+        losses: of the steps since the last row of the log.
+        elapsed_s: seconds at work, over all interruptions.
     """
 
     step: int = 0
     best: float = math.inf
     best_step: int = -1
     worse: int = 0
+    losses: list[float] = field(default_factory=list)
+    elapsed_s: float = 0.0
 
     def judge(self, loss: float) -> bool:
         """Take note of a held-out loss; True if it is the best so far."""
@@ -167,6 +171,7 @@ def run(
     name_batch: Callable[[int], str] | None = None,
     report: Callable[[str, dict[str, float]], None] | None = None,
     is_writer: bool = True,
+    is_quiet: bool = False,
 ) -> Progress:
     """As `fit`, for steps that make their gradients themselves (in several parts, on several devices).
 
@@ -177,6 +182,7 @@ def run(
         name_batch: what a step learns from, for errors.
         report: also gets ("train" or "held_out", figures) whenever a log does, with more detail.
         is_writer: whether this process writes; of several that run in step one does.
+        is_quiet: no progress bar.
 
     Returns:
         Where the run stands at its end.
@@ -191,7 +197,7 @@ def run(
         _forget_after(progress.step, folder / name)
     base_rates = [[group.get("base_lr", group["lr"]) for group in optimizer.param_groups] for optimizer in optimizers]
     parameters = [p for optimizer in optimizers for group in optimizer.param_groups for p in group["params"]]
-    began, losses = time.monotonic(), []
+    began = time.monotonic() - progress.elapsed_s
 
     def log(kind: str, name: str, row: dict[str, float], more: dict[str, float]) -> None:
         if is_writer:
@@ -202,7 +208,8 @@ def run(
     def is_over() -> bool:
         return progress.step >= settings.steps or 0 < settings.patience <= progress.worse
 
-    bar = tqdm(total=settings.steps, initial=progress.step, desc=folder.name, mininterval=10, disable=not is_writer)
+    hidden = is_quiet or not is_writer
+    bar = tqdm(total=settings.steps, initial=progress.step, desc=folder.name, mininterval=10, disable=hidden)
     with bar:
         while not is_over():
             step = progress.step
@@ -217,14 +224,15 @@ def run(
             for optimizer in optimizers:
                 optimizer.step()
                 optimizer.zero_grad(set_to_none=True)
-            losses.append(loss)
+            progress.losses.append(loss)
             progress.step = step = step + 1
+            progress.elapsed_s = time.monotonic() - began
             bar.update()
-            if step % LOG_EVERY == 0:
-                row = {"step": step, "loss": float(np.mean(losses)), "elapsed_s": time.monotonic() - began}
-                log("train", "log.csv", row, {"gradient_norm": norm, "rate": settings.rate(step - 1)})
-                losses.clear()
             is_last = step == settings.steps
+            if step % LOG_EVERY == 0 or is_last:
+                row = {"step": step, "loss": float(np.mean(progress.losses)), "elapsed_s": progress.elapsed_s}
+                log("train", "log.csv", row, {"gradient_norm": norm, "rate": settings.rate(step - 1)})
+                progress.losses.clear()
             if evaluate is not None and (step % settings.eval_every == 0 or is_last):
                 figures = evaluate()
                 log("held_out", "held_out.csv", {"step": step, **figures}, {})

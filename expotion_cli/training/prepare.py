@@ -309,7 +309,8 @@ def _without_curves(item: Item) -> Item:
         name: replace(stream, values=np.zeros((0, len(stream.dims)), np.float32))
         for name, stream in item.streams.items()
     }
-    return replace(item, streams=streams, tokens=item.tokens.copy())
+    heard = item.hearing and hearing.Hearing(*(np.zeros(0, np.float32) for _ in range(3)))
+    return replace(item, streams=streams, hearing=heard)
 
 
 def _finish(

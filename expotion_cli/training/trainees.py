@@ -95,14 +95,14 @@ def make_adapter(
 
 def take_up_adapter(
     path: Path, decoder: MusicDecoder, held: Mapping[str, Mapping[str, Any]], *, can_make_up: bool
-) -> JointEmbeddingAdapter:
-    """An existing adapter to go on from, in float32.
+) -> tuple[JointEmbeddingAdapter, str]:
+    """An existing adapter to go on from, in float32, and the sha256 over its files.
 
     Raises:
         UsageError: the data lack a stream that it reads, or hold it at another width.
         WeightsError: it is damaged, or for another model.
     """
-    adapter, _ = load_adapter(path, decoder)
+    adapter, digest = load_adapter(path, decoder)
     for spec in adapter.config.streams:
         dims = held.get(spec.name, {}).get("dims")
         if dims is None and spec.name != FORM and not (can_make_up and spec.name in _NAMED):
@@ -113,7 +113,7 @@ def take_up_adapter(
                 path=path,
                 remedy="Prepare the data with the features that it was trained on.",
             )
-    return adapter.to(torch.float32).requires_grad_(True)
+    return adapter.to(torch.float32).requires_grad_(True), digest
 
 
 def add_lora(settings: LoraPart, decoder: MusicDecoder, seed: int) -> PeftModel:
@@ -176,6 +176,6 @@ def save_lora(folder: Path, adapted: PeftModel, base_model: str) -> None:
         config.base_model_name_or_path = base_model
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder, prefix=".lora.") as temporary:
-        adapted.save_pretrained(temporary)
+        adapted.save_pretrained(temporary, save_embedding_layers=False)  # "auto" asks for transformers' kind of config
         for name in (ADAPTER_WEIGHTS_FILE, ADAPTER_CONFIG_FILE):
             storage.write_bytes(folder / name, (Path(temporary) / name).read_bytes())

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-RATE = 3200
+RATE = 8000
 CAPTIONS = ["slow sad piano", "fast epic strings with drums", "dreamy ambient pads, soft", "upbeat electronic dance"]
 
 
@@ -46,7 +46,7 @@ def tiny_musicgen(seed: int = 0, vocab_size: int = 32, num_codebooks: int = 2):
     config = MusicgenConfig(
         text_encoder={"model_type": "t5", "vocab_size": 300, "d_model": 24, "d_kv": 8, "d_ff": 32, "num_layers": 1,
                       "num_heads": 2, "dropout_rate": 0.0},
-        audio_encoder={"model_type": "encodec", "sampling_rate": RATE, "upsampling_ratios": [8, 8], "num_filters": 4,
+        audio_encoder={"model_type": "encodec", "sampling_rate": RATE, "upsampling_ratios": [16, 10], "num_filters": 4,
                        "hidden_size": 8, "codebook_dim": 8, "codebook_size": vocab_size, "num_lstm_layers": 1,
                        "audio_channels": 1, "target_bandwidths": [0.05 * bits * num_codebooks],
                        "norm_type": "weight_norm", "normalize": False, "use_causal_conv": False,

@@ -43,3 +43,22 @@ def music_data(music_folder, tokenizer, tmp_path_factory):
     cache = EmbeddingCache(tmp_path_factory.mktemp("embeddings"))
     prepare(music_folder, out, tokenizer=tokenizer, wanted=Wanted(held_out_share=0.3), cache=cache)
     return DataFolder.open(out)
+
+
+@pytest.fixture(scope="session")
+def moving_data(tokenizer, tmp_path_factory):
+    """Clips whose tokens are high or low with what is seen, prepared."""
+    from adapter_runs import prepare_moving
+
+    return prepare_moving(tmp_path_factory.mktemp("moving"), tokenizer)
+
+
+@pytest.fixture(scope="session")
+def taught(moving_data, tiny_model, tmp_path_factory):
+    """(trainer, what came of it): an adapter that has learnt to follow what is seen."""
+    from adapter_runs import trainer_for
+
+    out = tmp_path_factory.mktemp("taught") / "run"
+    settings = ("adapter.warm_up_steps=60", "train.steps=200", "train.batch=8", "train.micro_batch=8")
+    trainer = trainer_for(moving_data, tiny_model, out, *settings, "train.eval_every=50", "train.save_every=50")
+    return trainer, trainer.run()

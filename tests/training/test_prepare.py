@@ -80,7 +80,7 @@ def meaning(tokenizer, codes: np.ndarray) -> np.ndarray:
 
 def test_stereo_streams_alternate(tokenizer):
     both = SoundTokenizer(tokenizer.model, 4, 2)
-    left, right = song(2, 2.0)[::5], song(3, 2.0)[::5]
+    left, right = song(2, 2.0)[:: 16_000 // RATE], song(3, 2.0)[:: 16_000 // RATE]
     tokens = both.encode(np.stack([left, right]))
     assert np.array_equal(tokens[0::2], tokenizer.encode(left[None]))
     assert np.array_equal(tokens[1::2], tokenizer.encode(right[None]))
