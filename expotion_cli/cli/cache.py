@@ -45,38 +45,47 @@ def info(as_json: Annotated[bool, _JSON] = False) -> None:
 @cache_app.command("verify")
 @honest
 def verify(as_json: Annotated[bool, _JSON] = False) -> None:
-    """Read every entry and remove damaged ones; they are made again when needed."""
+    """Read every entry, and every clip known by size and times alone; remove what is damaged or wrong.
+
+    What was removed is made again when needed.
+    """
     from expotion_cli.artefact import CueStore
     from expotion_cli.storage import cache_root
     from expotion_cli.vision.cache import EmbeddingCache
 
     seen = EmbeddingCache().verify()
     checked, removed = CueStore(cache_root() / "cues").verify()
-    _report(seen.checked + checked, [*seen.removed, *removed], "damaged", as_json)
+    _report(seen.checked + checked, [*seen.removed, *removed], "damaged", as_json, mistaken=list(seen.mistaken))
 
 
 @cache_app.command("prune")
 @honest
 def prune(
-    max_mb: Annotated[float, typer.Option(min=0, help="Keep at most so much; 0 empties the cache.")],
+    max_size: Annotated[str, typer.Option(metavar="SIZE", help="Keep at most so much: 2GB, 500MB; 0 for nothing.")],
     as_json: Annotated[bool, _JSON] = False,
 ) -> None:
     """Remove what was unused for longest. Results and their sidecars are not touched."""
     from expotion_cli.artefact import CueStore
+    from expotion_cli.cli.flags import size
     from expotion_cli.storage import cache_root
     from expotion_cli.vision.cache import EmbeddingCache
 
-    # Cues are small and embeddings large, so each gets its part of the room: a tenth and the rest.
-    seen = EmbeddingCache().prune(int(max_mb * 0.9e6))
-    checked, removed = CueStore(cache_root() / "cues").prune(int(max_mb * 0.1e6))
+    room = size(max_size, "--max-size")
+    embeddings, cues = EmbeddingCache(), CueStore(cache_root() / "cues")
+    # Cues are small and embeddings large: a tenth of the room is for cues, and whatever embeddings leave over.
+    checked, removed = cues.prune(max(room // 10, room - embeddings.info().num_bytes))
+    seen = embeddings.prune(room - cues.size()[1])
     _report(seen.checked + checked, [*seen.removed, *removed], "unused", as_json)
 
 
-def _report(checked: int, removed: list[Path], why: str, as_json: bool) -> None:
+def _report(checked: int, removed: list[Path], why: str, as_json: bool, mistaken: list[Path] | None = None) -> None:
     if as_json:
-        say_json({"checked": checked, "removed": [str(path) for path in removed]})
-    else:
-        print(f"{checked} entries, {len(removed)} {why} ones removed")
+        said = {"checked": checked, "removed": [str(path) for path in removed]}
+        say_json(said if mistaken is None else {**said, "mistaken": [str(path) for path in mistaken]})
+        return
+    print(f"{checked} entries, {len(removed)} {why} ones removed")
+    for path in mistaken or ():
+        print(f"changed without a sign, and will be read again: {path}")
 
 
 def _size(num_bytes: int) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,12 @@ from expotion_cli.errors import UsageError
 
 if TYPE_CHECKING:
     from expotion_cli.vision.encoder import StreamSource
+
+_UNITS = {
+    "b": 1,
+    **{f"{prefix}b": 1000 ** (power + 1) for power, prefix in enumerate("kmgt")},
+    **{f"{prefix}ib": 1024 ** (power + 1) for power, prefix in enumerate("kmgt")},
+}
 
 
 def given(value: Any) -> Any:
@@ -55,6 +62,20 @@ def streams_and_features(text: str | None) -> tuple[Any, tuple[StreamSource, ...
         return (), ()
     split = [part.partition("=") for part in parts]
     return [name.strip() for name, _, _ in split], tuple(_features(name, place) for name, mark, place in split if mark)
+
+
+def size(text: str, flag: str) -> int:
+    """A number of bytes: 500MB, 2GB, 1.5 GiB, 0. A bare number says too little unless it is 0.
+
+    Raises:
+        UsageError: it is none.
+    """
+    found = re.fullmatch(r"([0-9]+\.?[0-9]*|\.[0-9]+)\s*([a-z]*)", text.strip().lower())
+    if found is not None and found[2] in _UNITS:
+        return int(Fraction(found[1]) * _UNITS[found[2]])
+    if found is not None and not found[2] and not float(found[1]):
+        return 0
+    raise UsageError(f"{flag} {text!r} is no size.", remedy="Give a number and its unit, such as 500MB or 2GB, or 0.")
 
 
 def _features(name: str, place: str) -> StreamSource:

@@ -40,11 +40,19 @@ class CacheInfo:
 
 @dataclass(frozen=True)
 class CacheCleaning:
-    """What `verify` or `prune` removed."""
+    """What `verify` or `prune` found and removed.
+
+    Attributes:
+        checked: entries looked at.
+        removed: entries that are gone now.
+        freed_bytes: their size.
+        mistaken: clips whose content was not what had been remembered of them; it is forgotten.
+    """
 
     checked: int
     removed: tuple[Path, ...]
     freed_bytes: int
+    mistaken: tuple[Path, ...] = ()
 
 
 class EmbeddingCache:
@@ -92,7 +100,8 @@ class EmbeddingCache:
         """sha256 of a clip's content; reads no byte twice.
 
         The hash is remembered under the file's (size, mtime, ctime, inode, device), so that an unchanged file is not
-        read again; a file written within the last two seconds is remembered by this process alone.
+        read again; a file written within the last two seconds is remembered by this process alone. `verify` holds
+        what is remembered to the files themselves.
 
         Raises:
             OSError: the file can't be read.
@@ -109,7 +118,7 @@ class EmbeddingCache:
         sha256 = content_hash(clip)
         if is_settled:
             with contextlib.suppress(OSError):  # a read-only cache still serves
-                storage.write_json(hint, {"key": key, "sha256": sha256})
+                storage.write_json(hint, {"key": key, "sha256": sha256, "path": str(Path(clip).absolute())})
         return sha256
 
     def info(self) -> CacheInfo:
@@ -126,10 +135,9 @@ class EmbeddingCache:
         return CacheInfo(self.root, len(paths), sum(_size(path) for path in paths), by_encoder)
 
     def verify(self) -> CacheCleaning:
-        """Read and check every entry; remove damaged ones.
+        """Read and check every entry and every clip whose hash is remembered; remove what is damaged or wrong.
 
-        Remembered hashes don't say of which file they are, so they can't be compared with it: all are dropped, and
-        each clip is read once more when it is next looked at.
+        Hashes of files that changed, were moved or are gone are dropped: they serve nobody any more.
         """
         removed, freed = [], 0
         paths = self._entries()
@@ -144,9 +152,7 @@ class EmbeddingCache:
                 freed += _size(path)
                 removed.append(path)
                 path.unlink(missing_ok=True)
-        for hint in self._hints():
-            hint.unlink(missing_ok=True)
-        return CacheCleaning(len(paths), tuple(removed), freed)
+        return CacheCleaning(len(paths), tuple(removed), freed, tuple(self._verify_hints()))
 
     def prune(self, max_bytes: int) -> CacheCleaning:
         """Remove what was unused for longest until at most `max_bytes` are left; entries of other formats go first.
@@ -176,6 +182,24 @@ class EmbeddingCache:
             left -= size
         self._remove_leftovers()
         return CacheCleaning(len(paths), tuple(removed), freed)
+
+    def _verify_hints(self) -> list[Path]:
+        """Drop remembered hashes that are of no use or wrong; returns the clips that the wrong ones were of."""
+        mistaken = []
+        for hint in self._hints():
+            clip = None
+            with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+                known = json.loads(hint.read_text())
+                key, path = _state(known["path"]), Path(known["path"])
+                if known["key"] == list(key):
+                    if (sha256 := storage.digest_file(path)) == known["sha256"]:
+                        continue
+                    clip = path
+                    _hashed[key] = sha256
+            hint.unlink(missing_ok=True)
+            if clip is not None:
+                mistaken.append(clip)
+        return mistaken
 
     def _entries(self) -> list[Path]:
         return sorted(path for path in self.root.glob("??/*.safetensors") if not path.name.startswith("."))

@@ -53,7 +53,7 @@ def test_the_cache_tells_of_fetched_weights_and_pruning_leaves_them(hub, expotio
     expotion("fetch", "tiny")
     told = json.loads(expotion("cache", "info", "--json").stdout)["weights"]
     assert told["bytes"] > sum(map(len, FILES.values())) and told["folder"] in expotion("cache", "info").stdout
-    assert expotion("cache", "prune", "--max-mb", "0").exit_code == 0
+    assert expotion("cache", "prune", "--max-size", "0").exit_code == 0
     assert expotion("models", "tiny", "--verify").exit_code == 0
 
 

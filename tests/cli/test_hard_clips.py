@@ -56,7 +56,9 @@ def test_hard_clips_are_scored_or_named_and_the_batch_goes_on(expotion, composer
 
 def test_what_was_skipped_is_also_told_from_the_cache(expotion, composer, hard_clips, tmp_path):
     for out in ("first", "second"):
-        done = expotion("score", hard_clips / "broken.avi", "--streams", "flow", "--seed", len(out), "--out", tmp_path / out)
+        done = expotion(
+            "score", hard_clips / "broken.avi", "--streams", "flow", "--seed", len(out), "--out", tmp_path / out
+        )
         assert done.exit_code == 0, done.stderr
         sidecar = json.loads(next((tmp_path / out).glob("*.score.json")).read_text())
         assert any("skipped" in note for note in sidecar["notes"]), sidecar["notes"]

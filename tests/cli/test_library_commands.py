@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 
 import numpy as np
 import pytest
 
 from expotion_cli.artefact import CueStore, StoredCue
+from expotion_cli.cli import flags
 from expotion_cli.recipe import load_recipe, recipe_names
 from expotion_cli.storage import cache_root
 from expotion_cli.vision.encoder import REGISTRY
@@ -90,14 +92,45 @@ def test_the_cache_is_counted_checked_and_pruned(expotion, own_cache):
     path.write_bytes(content)
     assert store.get("1" * 64) is None, "a damaged cue is as good as none"
     checked = json.loads(expotion("cache", "verify", "--json").stdout)
-    assert checked == {"checked": 3, "removed": [str(path)]}
-    assert json.loads(expotion("cache", "prune", "--max-mb", "0", "--json").stdout)["checked"] == 2
+    assert checked == {"checked": 3, "removed": [str(path)], "mistaken": []}
+    assert json.loads(expotion("cache", "prune", "--max-size", "0", "--json").stdout)["checked"] == 2
     assert "0 cues" in expotion("cache", "info").stdout
 
 
-def test_pruning_needs_to_know_how_much(expotion):
+def test_pruning_keeps_what_fits_into_the_size_and_cues_have_a_tenth_of_it_at_least(expotion, own_cache):
+    store = CueStore(cache_root() / "cues")
+    for number in range(4):
+        path = store.path(store_name := f"{number}" * 64)
+        store.put(store_name, StoredCue(np.full((2, 50), number), {}))
+        os.utime(path, (1000 + number,) * 2)
+    each = path.stat().st_size
+    kept = json.loads(expotion("cache", "prune", "--max-size", f"{4 * each}B", "--json").stdout)
+    assert kept == {"checked": 4, "removed": []}, "without embeddings all the room is for cues"
+    embedding = own_cache / "embeddings" / "00" / f"{'0' * 64}.safetensors"
+    embedding.parent.mkdir(parents=True)
+    embedding.write_bytes(bytes(35 * each))
+    pruned = json.loads(expotion("cache", "prune", "--max-size", f"{38 * each / 1000} KB", "--json").stdout)
+    assert pruned["removed"] == [str(store.path("0" * 64))] and embedding.exists()
+    left = json.loads(expotion("cache", "info", "--json").stdout)
+    assert left["embeddings"]["bytes"] + left["cues"]["bytes"] == 38 * each
+
+
+@pytest.mark.parametrize(
+    ("text", "num_bytes"),
+    [("0", 0), ("500MB", 500_000_000), ("2GB", 2_000_000_000), ("1.5 gib", 1_610_612_736), ("64KiB", 65536), ("7b", 7)],
+)
+def test_sizes_are_read_with_their_units(text, num_bytes):
+    assert flags.size(text, "--max-size") == num_bytes
+
+
+@pytest.mark.parametrize("text", ["500", "2 gigs", "GB", "-1MB", "1e3MB", "nan", ""])
+def test_pruning_needs_to_know_how_much_and_in_which_unit(expotion, own_cache, text):
+    kept = CueStore(cache_root() / "cues")
+    kept.put("1" * 64, StoredCue(np.zeros((2, 5)), {}))
+    done = expotion("cache", "prune", f"--max-size={text}")
+    assert done.exit_code == 2 and f"--max-size {text!r} is no size" in done.stderr and "500MB or 2GB" in done.stderr
+    assert kept.get("1" * 64) is not None, "nothing is removed by mistake"
     assert expotion("cache", "prune").exit_code == 2
-    assert expotion("cache", "prune", "--max-mb", "-1").exit_code == 2
 
 
 def test_demo_clips_can_be_planned_at_once(expotion, tmp_path):

@@ -1,9 +1,12 @@
 import dataclasses
+import hashlib
+import json
 import os
 import shutil
 import time
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -118,6 +121,109 @@ def test_remembered_hashes_are_used_for_settled_files_only(cache, tmp_path, monk
     assert cache.content_hash(clip) == expected
     monkeypatch.setattr("expotion_cli.vision.cache.storage.digest_file", lambda _: pytest.fail("read again"))
     assert cache.content_hash(clip) == expected
+
+
+@pytest.fixture
+def settled(monkeypatch):
+    """Files count as settled at once."""
+    monkeypatch.setattr("expotion_cli.vision.cache._SETTLED_NS", -(10**10))
+
+
+def change_unseen(clip, content):
+    """Other content of the same size, and the time of change set back."""
+    status = os.stat(clip)
+    with open(clip, "r+b") as file:
+        file.write(content)
+    os.utime(clip, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert (os.stat(clip).st_size, os.stat(clip).st_mtime_ns) == (status.st_size, status.st_mtime_ns)
+
+
+def test_a_clip_is_hashed_by_reading_each_byte_once_however_often_it_is_asked_for(cache, tmp_path, monkeypatch):
+    clip = tmp_path / "large.bin"
+    clip.write_bytes(os.urandom(5 * storage.CHUNK_BYTES // 2))
+    read = []
+
+    class Counting:
+        def __init__(self, file):
+            self._file = file
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            self._file.close()
+
+        def read(self, size=-1):
+            chunk = self._file.read(size)
+            read.append(len(chunk))
+            return chunk
+
+    def opened(path, mode="r"):
+        assert Path(path) == clip
+        return Counting(open(path, mode))
+
+    monkeypatch.setattr(storage, "open", opened, raising=False)
+    for _ in range(3):
+        assert cache.content_hash(clip) == hashlib.sha256(clip.read_bytes()).hexdigest()
+    assert sum(read) == clip.stat().st_size and max(read) <= storage.CHUNK_BYTES, "in pieces, not as a whole"
+
+
+def test_looking_at_a_clip_reads_it_for_its_hash_once_in_all_steps(cache, moving_patch, monkeypatch, settled):
+    clip, hashed = moving_patch(160, 120, 0.5), []
+    whole = storage.digest_file
+    monkeypatch.setattr("expotion_cli.vision.cache.storage.digest_file", lambda p: hashed.append(Path(p)) or whole(p))
+    streams.stream_digests(clip, ["flow"], cache=cache)
+    streams.encode_clip(clip, ["flow"], cache=cache)
+    assert hashed == [clip]
+    monkeypatch.setattr("expotion_cli.vision.cache._hashed", {})  # as in another process
+    streams.encode_clip(clip, ["flow"], cache=EmbeddingCache(cache.root))
+    assert hashed == [clip]
+    assert cache.verify().mistaken == () and hashed == [clip, clip], "verify reads it again"
+    streams.encode_clip(clip, ["flow"], cache=cache)
+    assert hashed == [clip, clip], "and leaves right hashes where they are"
+
+
+def test_content_that_changed_under_the_same_size_and_time_is_noticed(cache, tmp_path, settled):
+    clip = tmp_path / "clip.bin"
+    clip.write_bytes(b"before")
+    before = cache.content_hash(clip)
+    change_unseen(clip, b"after!")
+    assert cache.content_hash(clip) == storage.digest_file(clip) != before
+    cache.verify()
+    (kept,) = (cache.root / "hints").glob("*.json")
+    assert json.loads(kept.read_text())["sha256"] == storage.digest_file(clip), "the other one serves nobody"
+
+
+def test_verify_finds_a_clip_that_changed_without_any_sign(cache, tmp_path, monkeypatch, settled):
+    def state(path):  # of a file system that doesn't tell when a file was changed last
+        status = os.stat(path)
+        return (status.st_size, status.st_mtime_ns, 0, status.st_ino, status.st_dev)
+
+    monkeypatch.setattr("expotion_cli.vision.cache._state", state)
+    clip, other = tmp_path / "clip.bin", tmp_path / "other.bin"
+    for path in (clip, other):
+        path.write_bytes(b"before")
+        cache.content_hash(path)
+    stale = cache.content_hash(clip)
+    change_unseen(clip, b"after!")
+    assert cache.content_hash(clip) == stale != storage.digest_file(clip), "the hint lies"
+    assert cache.verify().mistaken == (clip,)
+    assert cache.content_hash(clip) == storage.digest_file(clip)
+    assert cache.content_hash(other) == stale
+    other.unlink()
+    assert cache.verify().mistaken == () and len(list((cache.root / "hints").glob("*.json"))) == 1
+
+
+def test_a_damaged_hint_is_no_hint(cache, tmp_path, settled):
+    clip = tmp_path / "clip.bin"
+    clip.write_bytes(b"content")
+    expected = cache.content_hash(clip)
+    (hint,) = (cache.root / "hints").glob("*.json")
+    for content in ("", "{}", "[]", '{"key": 1, "sha256": 2}'):
+        hint.write_text(content)
+        assert cache.content_hash(clip) == expected
+    hint.write_text("[]")
+    assert cache.verify().mistaken == () and not hint.exists()
 
 
 def _put_and_get(root, seeds):
