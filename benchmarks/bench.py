@@ -91,17 +91,20 @@ def process_tree(root: int) -> list[int]:
     return found
 
 
-def tree_memory_mb(root: int) -> float:
-    """Resident memory of a process and all below it; pages that they share are counted in each."""
-    return sum(_memory_kb(pid) for pid in process_tree(root)) / 1024
+def tree_memory_mb(root: int, *, peak: bool = False) -> float:
+    """Resident memory of a process and all below it, now or the most that each ever held.
+
+    Pages that they share are counted in each.
+    """
+    return sum(_memory_kb(pid, "VmHWM:" if peak else "VmRSS:") for pid in process_tree(root)) / 1024
 
 
-def _memory_kb(pid: int) -> int:
+def _memory_kb(pid: int, field: str) -> int:
     try:
         lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     except OSError:
         return 0  # it has ended, or the system does not tell
-    return next((int(line.split()[1]) for line in lines if line.startswith("VmRSS:")), 0)
+    return next((int(line.split()[1]) for line in lines if line.startswith(field)), 0)
 
 
 def spread(values: Sequence[float]) -> dict[str, float]:

@@ -1,14 +1,15 @@
 """How fast clips are looked at, and in how much memory: shares of the clip's length, against the way of tutorials.
 
-- Each row looks at whole clips without a cache, decoding included, in a process that has looked at a clip before; the
-  median of several rounds over the clips counts. FaceNet gets random weights where its own are not on this machine:
-  they cost the same.
-- The tutorial's way runs in the same session: every model by itself, picture by picture at full size, one after the
-  other, each with a decoder of its own (OpenCV's `VideoCapture`, Farneback's flow, MediaPipe on single images, MTCNN
-  and FaceNet with their defaults at the same 5 pictures a second).
-- A cache hit is timed with the streams in memory at the end.
-- Memory is the largest sum over the process tree (pages that processes share are counted in each), looking at a clip
-  of 10 s and at one of 20 min.
+- Each row looks at whole clips without a cache, decoding included, in a process that has looked at a clip before. Rows
+  take turns, clip by clip and round by round, so that whatever else the machine does falls on all of them. Of each clip
+  the fastest round counts, and of the clips the median; the slowest clip and the median of all rounds are told, too.
+- FaceNet gets random weights where its own are not on this machine: they cost the same.
+- The tutorial's way: every model by itself, picture by picture at full size, one after the other, each with a decoder
+  of its own (OpenCV's `VideoCapture`, Farneback's flow, MediaPipe on single images, MTCNN and FaceNet with their
+  defaults at the same 5 pictures a second). Models are loaded before the clock starts.
+- A cache hit is timed until all streams are in memory, in a process that has the libraries loaded.
+- Memory is the sum over the process and its workers of the most that each ever held (pages that processes share are
+  counted in each), looking at a clip of 10 s and at one of 20 min, each in fresh processes.
 
     python benchmarks/vision.py --clips FOLDER
     python benchmarks/vision.py --clips FOLDER --long-s 120 --no-tutorial
@@ -24,13 +25,15 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bench import machine, print_table, tree_memory_mb, use_cores, write_results
+
+if TYPE_CHECKING:
+    from expotion_cli.vision.encoder import StreamSource
 
 CLIP_S, LONG_S = 10, 20 * 60
 FACENET_HZ = 5
@@ -40,7 +43,9 @@ WORK = {
     "face + pose + flow + facenet": (("face", "pose", "flow", "facenet"), 0.80),
 }
 HIT_MS, GROWTH_MB = 10.0, 100.0
+HITS = 20
 CLOSED_PORT = "http://127.0.0.1:9"
+VIDEOS = (".mp4", ".mov", ".mkv", ".webm")
 
 
 def make_clips(folder: Path, work: Path, limit: int, seconds: int) -> list[Path]:
@@ -48,7 +53,7 @@ def make_clips(folder: Path, work: Path, limit: int, seconds: int) -> list[Path]
     from expotion_cli.media.ffmpeg import ffmpeg_exe
 
     made = []
-    for source in sorted(path for path in folder.iterdir() if path.suffix in (".mp4", ".mov", ".mkv", ".webm"))[:limit]:
+    for source in sorted(path for path in folder.iterdir() if path.suffix in VIDEOS)[:limit]:
         path = work / f"{source.stem}-{seconds}.mp4"
         fit = "scale=640:480:force_original_aspect_ratio=decrease,pad=640:480:-1:-1"
         coded = ["-c:v", "libx264", "-preset", "veryfast", "-crf", "20", "-pix_fmt", "yuv420p", "-an"]
@@ -63,42 +68,60 @@ def make_clips(folder: Path, work: Path, limit: int, seconds: int) -> list[Path]
     return made
 
 
-def facenet_weights() -> str:
-    """Make sure that FaceNet has weights in the cache; says which."""
+def facenet_weights(work: Path) -> Path | None:
+    """None where FaceNet's published weights are here; else a file of random ones in their layout."""
     from expotion_cli.weights import find_manifest
 
-    manifest = find_manifest("facenet", "encoder")
-    if all(file.state() == "here" for file in manifest.files):
-        return "vggface2"
+    if find_manifest("facenet", "encoder").lack() is None:
+        return None
     import torch
     from facenet_pytorch import InceptionResnetV1
 
-    from expotion_cli.weights import weights_folder
-
     torch.manual_seed(0)
-    folder = weights_folder() / manifest.name
-    folder.mkdir(parents=True, exist_ok=True)
-    network = InceptionResnetV1(pretrained=None, classify=True, num_classes=8631)
-    torch.save(network.state_dict(), folder / manifest.files[0].name)
-    os.environ["EXPOTION_UNPINNED"] = "1"
-    return "random"
+    path = work / "random-facenet.pt"
+    torch.save(InceptionResnetV1(pretrained=None, classify=True, num_classes=8631).state_dict(), path)
+    return path
 
 
-def look_times(clips: list[Path], names: tuple[str, ...], rounds: int) -> list[float]:
-    """Seconds that looking at each clip takes, by rounds; one clip is looked at before."""
+def sources(names: tuple[str, ...], weights: Path | None) -> list[StreamSource]:
+    """The streams of a row, FaceNet's with the weights at hand."""
+    from expotion_cli.vision.encoder import StreamSource
+
+    own = {"weights": str(weights)} if weights is not None else {}
+    return [StreamSource(name, own if name == "facenet" else {}) for name in names]
+
+
+def look_times(clips: list[Path], weights: Path | None, rounds: int) -> dict[str, list[list[float]]]:
+    """Row -> clip -> shares of the clip's length that looking at it took, one a round."""
+    from expotion_cli.media.probe import probe
     from expotion_cli.vision.streams import encode_clip
 
-    encode_clip(clips[0], names)
-    taken = []
+    wanted = {title: sources(names, weights) for title, (names, _) in WORK.items()}
+    lengths = [float(probe(clip).duration) for clip in clips]
+    for streams in wanted.values():
+        encode_clip(clips[0], streams)
+    taken: dict[str, list[list[float]]] = {title: [[] for _ in clips] for title in wanted}
     for _ in range(rounds):
-        for clip in clips:
-            started = time.perf_counter()
-            encode_clip(clip, names)
-            taken.append(time.perf_counter() - started)
+        for number, (clip, length) in enumerate(zip(clips, lengths, strict=True)):
+            for title, streams in wanted.items():
+                started = time.perf_counter()
+                encode_clip(clip, streams)
+                taken[title][number].append((time.perf_counter() - started) / length)
     return taken
 
 
-def hit_times(clips: list[Path], names: tuple[str, ...], cache_folder: Path) -> list[float]:
+def summary(taken: list[list[float]]) -> dict[str, float]:
+    """Of one row's shares: the fastest round of each clip, and the median of all."""
+    fastest = [min(rounds) for rounds in taken]
+    every = [share for rounds in taken for share in rounds]
+    return {
+        "share": round(statistics.median(fastest), 4),
+        "slowest_clip": round(max(fastest), 4),
+        "median_of_all_rounds": round(statistics.median(every), 4),
+    }
+
+
+def hit_times(clips: list[Path], streams: list[StreamSource], cache_folder: Path) -> list[float]:
     """Seconds until the streams of a clip that was looked at before are in memory."""
     from expotion_cli.vision.cache import EmbeddingCache
     from expotion_cli.vision.streams import encode_clip
@@ -106,12 +129,12 @@ def hit_times(clips: list[Path], names: tuple[str, ...], cache_folder: Path) -> 
     cache = EmbeddingCache(cache_folder)
     for clip in clips:
         os.utime(clip, (time.time() - 60,) * 2)  # only files that have settled are recognised without reading
-        encode_clip(clip, names, cache=cache)
+        encode_clip(clip, streams, cache=cache)
     taken = []
-    for _ in range(20):
+    for _ in range(HITS):
         for clip in clips:
             started = time.perf_counter()
-            encode_clip(clip, names, cache=cache)
+            encode_clip(clip, streams, cache=cache)
             taken.append(time.perf_counter() - started)
     return taken
 
@@ -121,6 +144,7 @@ def tutorial_times(clip: Path) -> dict[str, float]:
     import cv2
     import mediapipe as mp
     import numpy as np
+    import torch
     from facenet_pytorch import MTCNN, InceptionResnetV1
     from mediapipe.tasks.python import BaseOptions, vision
     from PIL import Image
@@ -143,24 +167,13 @@ def tutorial_times(clip: Path) -> dict[str, float]:
                 cv2.calcOpticalFlowFarneback(before, grey, None, 0.5, 3, 15, 3, 5, 1.2, 0)
             before = grey
 
-    def landmarks(kind: str) -> None:
-        base = BaseOptions(model_asset_path=str(task_file(kind)[0]))
-        if kind == "face":
-            options = vision.FaceLandmarkerOptions(base_options=base, output_face_blendshapes=True)
-            landmarker = vision.FaceLandmarker.create_from_options(options)
-        else:
-            landmarker = vision.PoseLandmarker.create_from_options(vision.PoseLandmarkerOptions(base_options=base))
-        with contextlib.closing(landmarker):
-            for bgr in pictures():
-                rgb = np.ascontiguousarray(bgr[..., ::-1])
-                landmarker.detect(mp.Image(image_format=mp.ImageFormat.SRGB, data=rgb))
+    def landmarks(landmarker: Any) -> None:
+        for bgr in pictures():
+            rgb = np.ascontiguousarray(bgr[..., ::-1])
+            landmarker.detect(mp.Image(image_format=mp.ImageFormat.SRGB, data=rgb))
 
-    def facenet() -> None:
-        mtcnn, network = MTCNN(), InceptionResnetV1(pretrained=None).eval()
-        import torch
-
-        source = cv2.VideoCapture(str(clip))
-        step = source.get(cv2.CAP_PROP_FPS) / FACENET_HZ
+    def facenet(mtcnn: Any, network: Any) -> None:
+        step = cv2.VideoCapture(str(clip)).get(cv2.CAP_PROP_FPS) / FACENET_HZ
         wanted = 0.0
         for number, bgr in enumerate(pictures()):
             if number >= wanted:
@@ -170,118 +183,129 @@ def tutorial_times(clip: Path) -> dict[str, float]:
                     with torch.no_grad():
                         network(face[None])
 
-    work: dict[str, Callable[[], None]] = {
-        "flow": flow,
-        "face": lambda: landmarks("face"),
-        "pose": lambda: landmarks("pose"),
-        "facenet": facenet,
-    }
-    taken = {}
-    for name, job in work.items():
-        started = time.perf_counter()
-        job()
-        taken[name] = time.perf_counter() - started
-    return taken
+    face, pose = (BaseOptions(model_asset_path=str(task_file(kind)[0])) for kind in ("face", "pose"))
+    options = vision.FaceLandmarkerOptions(base_options=face, output_face_blendshapes=True)
+    with contextlib.ExitStack() as stack:
+        faces = stack.enter_context(vision.FaceLandmarker.create_from_options(options))
+        bodies = stack.enter_context(
+            vision.PoseLandmarker.create_from_options(vision.PoseLandmarkerOptions(base_options=pose))
+        )
+        mtcnn, network = MTCNN(), InceptionResnetV1(pretrained=None).eval()
+        work: dict[str, Callable[[], None]] = {
+            "flow": flow,
+            "face": lambda: landmarks(faces),
+            "pose": lambda: landmarks(bodies),
+            "facenet": lambda: facenet(mtcnn, network),
+        }
+        taken = {}
+        for name, job in work.items():
+            started = time.perf_counter()
+            job()
+            taken[name] = time.perf_counter() - started
+        return taken
 
 
-def peak_memory(clip: Path, names: tuple[str, ...]) -> float:
-    """Largest memory of a fresh process (and its workers) that looks at a clip, in MB."""
-    process = subprocess.Popen([sys.executable, __file__, "--look-at", str(clip), "--streams", ",".join(names)])
-    peak = [0.0]
-
-    def watch() -> None:
-        while process.poll() is None:
-            peak[0] = max(peak[0], tree_memory_mb(process.pid))
-            time.sleep(0.05)
-
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    code = process.wait()
-    watcher.join()
-    if code:
-        raise SystemExit(f"looking at {clip.name} failed ({code})")
-    return peak[0]
-
-
-def _child(*arguments: str) -> str:
-    """Run this script again in a process that MediaPipe can't call home from."""
+def _child(*arguments: object) -> Any:
+    """What another process of this script prints; one that MediaPipe can't call home from."""
     environment = dict(os.environ)
     for name in ("http_proxy", "https_proxy", "all_proxy"):
         environment[name] = environment[name.upper()] = CLOSED_PORT
-    done = subprocess.run(
-        [sys.executable, __file__, *arguments], env=environment, check=True, stdout=subprocess.PIPE, text=True
-    )
-    return done.stdout.splitlines()[-1]
+    command = [sys.executable, __file__, *map(str, arguments)]
+    done = subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE, text=True)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def memory_growth(clip: Path, long: Path, names: tuple[str, ...], weights: Path | None) -> dict[str, int]:
+    """MB that fresh processes held at most while they looked at each of two clips."""
+    given = ["--weights", weights] if weights is not None else []
+    short_mb, long_mb = (_child("--look-at", each, "--streams", ",".join(names), *given) for each in (clip, long))
+    return {"short_mb": round(short_mb), "long_mb": round(long_mb), "growth_mb": round(long_mb - short_mb)}
 
 
 def measure(options: argparse.Namespace, work: Path) -> dict[str, Any]:
     clips = make_clips(options.clips, work, options.limit, CLIP_S)
-    found: dict[str, Any] = {"facenet_weights": facenet_weights(), "clips": len(clips), "clip_s": CLIP_S}
+    weights = facenet_weights(work)
+    found: dict[str, Any] = {
+        "facenet_weights": "vggface2" if weights is None else "random",
+        "clips": len(clips),
+        "clip_s": CLIP_S,
+        "rounds": options.rounds,
+    }
     tutorial: dict[str, float] = {}
     if not options.no_tutorial:
-        each = [json.loads(_child("--tutorial", str(clip))) for clip in clips[: options.tutorial_clips]]
+        each = [_child("--tutorial", clip) for clip in clips[: options.tutorial_clips]]
         tutorial = {name: statistics.median(one[name] for one in each) / CLIP_S for name in each[0]}
         found["tutorial"] = {name: round(value, 4) for name, value in tutorial.items()}
-    rows = {}
-    for title, (names, limit) in WORK.items():
-        share = statistics.median(look_times(clips, names, options.rounds)) / CLIP_S
-        other = sum(tutorial[name] for name in names) if tutorial else None
-        rows[title] = {"share": round(share, 4), "limit": limit, "tutorial": other and round(other, 4)}
-        rows[title]["times_faster"] = other and round(other / share, 2)
-    found["looking"] = rows
+    found["looking"] = {}
+    for title, taken in look_times(clips, weights, options.rounds).items():
+        names, limit = WORK[title]
+        row: dict[str, Any] = {**summary(taken), "limit": limit}
+        if tutorial:
+            row["tutorial"] = round(sum(tutorial[name] for name in names), 4)
+            row["times_faster"] = round(row["tutorial"] / row["share"], 2)
+        found["looking"][title] = row
     names = WORK["face + pose + flow + facenet"][0]
-    hits = hit_times(clips, names, work / "hits")
+    hits = hit_times(clips, sources(names, weights), work / "hits")
     found["hit_ms"] = {"median": round(1e3 * statistics.median(hits), 3), "max": round(1e3 * max(hits), 3)}
+    found["load_after_times"] = round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None
     if options.long_s:
         (long,) = make_clips(options.clips, work, 1, options.long_s)
-        memory = {}
-        for title, watched in (("flow", ("flow",)), ("all", names)):
-            short_mb, long_mb = (peak_memory(clip, watched) for clip in (clips[0], long))
-            memory[title] = {
-                "short_mb": round(short_mb),
-                "long_mb": round(long_mb),
-                "growth_mb": round(long_mb - short_mb),
-            }
+        memory = {title: memory_growth(clips[0], long, names, weights) for title, (names, _) in WORK.items()}
         found["memory"] = {"long_s": options.long_s, **memory}
     return found
 
 
 def show(found: dict[str, Any]) -> None:
     rows = [
-        (title, one["share"], f"<= {one['limit']}", one["share"] <= one["limit"], one["tutorial"], one["times_faster"])
+        (
+            title,
+            f"<= {one['limit']}",
+            one["share"],
+            one["share"] <= one["limit"],
+            one["slowest_clip"],
+            one.get("tutorial"),
+            one.get("times_faster"),
+        )
         for title, one in found["looking"].items()
     ]
-    head = ("looking at a clip", "share of its length", "aim", "met", "the tutorial's way", "times faster")
-    print_table(f"{found['clips']} clips of {found['clip_s']} s, 640 by 480", head, rows)
+    head = ("looking at a clip", "aim", "share of its length", "met", "slowest clip", "tutorial's way", "times faster")
+    print_table(f"{found['clips']} clips of {found['clip_s']} s, 640 by 480, best of {found['rounds']}", head, rows)
+    print(f"FaceNet's weights: {found['facenet_weights']}")
     hit = found["hit_ms"]
     rows = [("cache hit, all streams in memory, ms", f"<= {HIT_MS:g}", hit["median"], hit["median"] <= HIT_MS)]
-    if "memory" in found:
-        length = found["memory"]["long_s"]
-        for title in ("flow", "all"):
-            one = found["memory"][title]
-            words = f"memory from {CLIP_S} s to {length} s, {title}, MB more"
-            rows.append((words, f"<= {GROWTH_MB:g}", one["growth_mb"], one["growth_mb"] <= GROWTH_MB))
+    memory = dict(found.get("memory", {}))
+    length = memory.pop("long_s", 0)
+    for title, one in memory.items():
+        words = f"memory from {CLIP_S} s to {length} s, {title}, MB more"
+        rows.append((words, f"<= {GROWTH_MB:g}", one["growth_mb"], one["growth_mb"] <= GROWTH_MB))
     print_table("Cache and memory", ("", "aim", "measured", "met"), rows)
+
+
+def look_once(clip: Path, names: str, weights: Path | None) -> None:
+    """Look at a clip and print the MB that this process and its workers held at most."""
+    from expotion_cli.vision.streams import encode_clip
+
+    encode_clip(clip, sources(tuple(names.split(",")), weights))
+    print(json.dumps(tree_memory_mb(os.getpid(), peak=True)))  # workers wait for another clip, so they are there
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--clips", type=Path, help="a folder of videos with people; the demo clips by default")
     parser.add_argument("--limit", type=int, default=8, help="take so many of them")
-    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--tutorial-clips", type=int, default=2)
     parser.add_argument("--no-tutorial", action="store_true")
     parser.add_argument("--long-s", type=int, default=LONG_S, help="length of the long clip; 0 leaves it out")
     parser.add_argument("--cores", type=int, default=2, help="use only so many processors; 0 for all")
     parser.add_argument("--look-at", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--streams", default="flow", help=argparse.SUPPRESS)
+    parser.add_argument("--weights", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--tutorial", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     use_cores(options.cores)
     if options.look_at:
-        from expotion_cli.vision.streams import encode_clip
-
-        encode_clip(options.look_at, options.streams.split(","))
+        look_once(options.look_at, options.streams, options.weights)
         return
     if options.tutorial:
         print(json.dumps(tutorial_times(options.tutorial)))
