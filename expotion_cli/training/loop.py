@@ -263,12 +263,11 @@ def _require_finite(
     what: str, value: float, step: int, folder: Path, name_batch: Callable[[int], str] | None = None
 ) -> None:
     if not math.isfinite(value):
-        learnt = f" It learnt from {name_batch(step)}." if name_batch is not None else ""
-        raise ExpotionError(
-            f"The {what} of step {step} is {value}.{learnt}",
-            path=folder,
-            remedy="The last checkpoint is kept; lower the learning rate and run again.",
-        )
+        learnt, remedy = "", "The last checkpoint is kept; lower the learning rate and run again."
+        if name_batch is not None:
+            learnt = f" It learnt from {name_batch(step)}."
+            remedy = "The last checkpoint is kept. Look at these clips, or lower the learning rate with another --out."
+        raise ExpotionError(f"The {what} of step {step} is {value}.{learnt}", path=folder, remedy=remedy)
 
 
 def _states(modules: dict[str, nn.Module]) -> dict[str, dict[str, Tensor]]:

@@ -14,7 +14,7 @@ from expotion_cli import storage
 from expotion_cli.errors import UsageError
 from expotion_cli.music.adapter import AdapterConfig, JointEmbeddingAdapter, StreamSpec
 from expotion_cli.music.adapter_files import ADAPTER_CONFIG_FILE, ADAPTER_WEIGHTS_FILE, KNOWN_WIDTHS, load_adapter
-from expotion_cli.music.conditioning import EMBEDDED_STREAMS, FORM
+from expotion_cli.music.conditioning import EMBEDDED_STREAMS, MADE_HERE
 from expotion_cli.music.decoder import MusicDecoder
 from expotion_cli.recipe import nearest_hint
 from expotion_cli.training.loop import matrix_optimizers
@@ -46,7 +46,7 @@ def choose_specs(wanted: Sequence[str], held: Mapping[str, Mapping[str, Any]]) -
             if width:
                 raise UsageError(f"{name} is read by the names of its dimensions, not by a width ({text!r}).")
             absent = [dim for dim in spec.dims if dims is not None and dim not in dims]
-            if absent and name != FORM:
+            if absent and name not in MADE_HERE:
                 raise UsageError(f"The data's {name} has no {absent[0]}.", remedy="Prepare the data again.")
         else:
             known = next((len(s.dims) for specs in KNOWN_WIDTHS.values() for s in specs if s.name == name), None)
@@ -105,7 +105,7 @@ def take_up_adapter(
     adapter, digest = load_adapter(path, decoder)
     for spec in adapter.config.streams:
         dims = held.get(spec.name, {}).get("dims")
-        if dims is None and spec.name != FORM and not (can_make_up and spec.name in _NAMED):
+        if dims is None and spec.name not in MADE_HERE and not (can_make_up and spec.name in _NAMED):
             raise UsageError(f"The adapter reads {spec.name}, which the data do not hold.", path=path)
         if dims is not None and spec.is_numbered and len(dims) != len(spec.dims):
             raise UsageError(
