@@ -252,7 +252,7 @@ def _size(path: Path) -> int:
 
 
 def _checksum(values: np.ndarray, mask: np.ndarray) -> str:
-    return storage.digest_bytes(values.tobytes(), mask.tobytes())
+    return storage.digest_bytes(*(np.ascontiguousarray(part).data.cast("B") for part in (values, mask)))
 
 
 def _serialise(stream: EmbeddingStream) -> bytes:

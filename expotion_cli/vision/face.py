@@ -60,38 +60,49 @@ class FaceEncoder(landmarks.LandmarkEncoder):
     version = "2"
     dims = tuple(dim.name for dim in DIMS)
 
-    def read(self, times: np.ndarray, raw: np.ndarray, rows: int) -> tuple[np.ndarray, np.ndarray]:
+    def condense(self, raw: np.ndarray) -> np.ndarray:
         """See `landmarks.LandmarkEncoder`."""
-        return face_features(times, raw, rows)
+        return face_state(raw)
+
+    def read(self, times: np.ndarray, state: np.ndarray, rows: int) -> tuple[np.ndarray, np.ndarray]:
+        """See `landmarks.LandmarkEncoder`."""
+        return face_features(times, state, rows)
 
 
-def face_features(times_s: np.ndarray, raw: np.ndarray, rows: int) -> tuple[np.ndarray, np.ndarray]:
-    """Features of a clip from the landmarker's rows.
+def face_state(raw: np.ndarray) -> np.ndarray:
+    """[n, FACE_COLUMNS] as `worker.face_row` gives them → [n, 59] found, blendshapes, angles, place of the head."""
+    assert raw.shape[1] == FACE_COLUMNS, raw.shape
+    matrices = raw[:, 1 + NUM_BLENDSHAPES :].reshape(-1, 4, 4).astype(np.float64)
+    return np.concatenate([raw[:, : 1 + NUM_BLENDSHAPES], head_angles(matrices), matrices[:, :3, 3]], axis=1)
+
+
+def face_features(times_s: np.ndarray, state: np.ndarray, rows: int) -> tuple[np.ndarray, np.ndarray]:
+    """Features of a clip from what the landmarker saw.
 
     Args:
         times_s: [N] time of each picture.
-        raw: [N, FACE_COLUMNS] as `worker.face_row` gives them.
+        state: [N, 59] from `face_state`.
         rows: T.
 
     Returns:
         float32 [T, D] values and bool [T] mask.
     """
-    assert raw.shape == (len(times_s), FACE_COLUMNS), raw.shape
-    found = raw[:, 0] > 0.5
-    matrices = raw[:, 1 + NUM_BLENDSHAPES :].reshape(-1, 4, 4).astype(np.float64)
-    state = np.concatenate([raw[:, 1 : 1 + NUM_BLENDSHAPES], head_angles(matrices), matrices[:, :3, 3]], axis=1)
-    others = signals.jumps(times_s, found, matrices[:, :2, 3], np.full(len(raw), FACE_SIZE_CM), MAX_SPEED)
-    grid = signals.rows_from_pictures(times_s, found, state, rows, RATE_HZ)
+    assert len(state) == len(times_s), state.shape
+    found = state[:, 0] > 0.5
+    others = signals.jumps(times_s, found, state[:, -3:-1], np.full(len(state), FACE_SIZE_CM), MAX_SPEED)
+    grid = signals.rows_from_pictures(times_s, found, state[:, 1:], rows, RATE_HZ)
     grid = signals.smooth_rows(signals.split_at_jumps(grid, times_s, others, RATE_HZ))
     blend, head = grid.values[:, :NUM_BLENDSHAPES], grid.values[:, NUM_BLENDSHAPES:]
     head_speeds = signals.speeds(head, grid.spans, RATE_HZ)
     turning, moving = head_speeds[:, :3], head_speeds[:, 3:5] / FACE_SIZE_CM
-    blend_speed = np.abs(signals.speeds(blend[:, 1:], grid.spans, RATE_HZ)).mean(axis=1)
+    changes = signals.speeds(blend[:, 1:], grid.spans, RATE_HZ)
+    blend_speed = np.abs(changes, out=changes).mean(axis=1)
+    del changes
     head_speed = np.linalg.norm(turning, axis=1) + np.linalg.norm(moving, axis=1)
     accent = signals.accents(turning, grid.spans) + signals.accents(moving, grid.spans)
     summary = [valence(blend), arousal(blend), blend_speed, head_speed, accent, grid.mask]
-    values = np.concatenate([blend, head, head_speeds, np.stack(summary, axis=1)], axis=1)
-    return values.astype(np.float32), grid.mask
+    parts = [blend, head, head_speeds, np.stack(summary, axis=1)]
+    return np.concatenate(parts, axis=1, dtype=np.float32, casting="same_kind"), grid.mask
 
 
 def head_angles(matrices: np.ndarray) -> np.ndarray:

@@ -41,7 +41,7 @@ CLASSIFIER = "logits."
 
 _BATCH = {"cpu": 16, "cuda": 64}
 _QUEUE_PICTURES = 4
-_IN_MEMORY = 64 << 20  # bytes of cut-out faces; more go to a temporary file
+_IN_MEMORY = 16 << 20  # bytes of cut-out faces; more go to a temporary file
 
 
 class FacenetEncoder(Encoder):
@@ -109,8 +109,9 @@ class FacenetEncoder(Encoder):
         # the tracker has already dropped what was found by chance
         grid = signals.rows_from_pictures(times_s, found, raw, rows, self.rate_hz, min_run=1)
         self.close()
-        length = np.linalg.norm(grid.values, axis=1, keepdims=True)
-        return (grid.values / np.maximum(length, 1e-12)).astype(np.float32), grid.mask
+        values = grid.values
+        values /= np.maximum(np.linalg.norm(values, axis=1, keepdims=True), 1e-12)
+        return values.astype(np.float32), grid.mask
 
     def close(self) -> None:
         """See `encoder.Encoder`. The network itself is kept for the next clip."""

@@ -10,6 +10,7 @@ another scene the pair is left out, and motion is measured anew from there.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from fractions import Fraction
 
 import numpy as np
@@ -18,6 +19,7 @@ from expotion_cli.timing import exact, num_rows
 from expotion_cli.vision import signals
 from expotion_cli.vision.encoder import RATE_HZ, THUMBNAIL, Dim, Encoder, Picture
 from expotion_cli.vision.motion import FlowFunction, Motion, find_motion, flow_method, make_flow_function
+from expotion_cli.vision.spool import RowSpool
 
 GRID_ROWS, GRID_COLUMNS = 3, 4
 _FINE = 2  # accents are taken on a grid this many times finer
@@ -60,7 +62,7 @@ class FlowEncoder(Encoder):
         self._function: FlowFunction | None = None
         self._last: Picture | None = None
         self._pairs: list[tuple[float, float]] = []
-        self._fields: list[np.ndarray | None] = []
+        self._fields: RowSpool | None = None
 
     def identity(self) -> dict:
         """See `encoder.Encoder`."""
@@ -68,8 +70,9 @@ class FlowEncoder(Encoder):
 
     def begin(self) -> None:
         """See `encoder.Encoder`."""
+        self.close()
         self._function = make_flow_function()
-        self._last, self._pairs, self._fields = None, [], []
+        self._fields = RowSpool(FIELD)
 
     def feed(self, picture: Picture) -> None:
         """See `encoder.Encoder`."""
@@ -78,32 +81,41 @@ class FlowEncoder(Encoder):
             motion = None
             if self._last.pixels.shape == picture.pixels.shape:
                 motion = find_motion(self._last.pixels, picture.pixels, self._function)
-            self._fields.append(None if motion is None else summarise_motion(motion, len(picture.pixels), end - start))
+            height = len(picture.pixels)
+            self._fields.add(OTHER_SCENE if motion is None else summarise_motion(motion, height, end - start))
             self._pairs.append((start, end))
         self._last = picture
 
     def finish(self, duration: Fraction) -> tuple[np.ndarray, np.ndarray]:
         """See `encoder.Encoder`."""
         rows = num_rows(duration, exact(self.rate_hz))
-        values = flow_features(self._pairs, self._fields, rows)
+        values = flow_features(self._pairs, self._fields.read, rows)
         self.close()
         return values, np.ones(rows, dtype=bool)
 
     def close(self) -> None:
         """See `encoder.Encoder`."""
         self._function = self._last = None
-        self._pairs, self._fields = [], []
+        self._pairs = []
+        if self._fields is not None:
+            self._fields.close()
+            self._fields = None
 
 
 _TOTALS = (
     "motion_x", "motion_y", "expansion", "peak", "area", "camera_x", "camera_y", "camera_zoom", "camera_roll", "energy",
     "left", "right",
 )  # fmt: skip
-_FINE_CELLS = GRID_ROWS * _FINE * GRID_COLUMNS * _FINE
+_CELLS, _FINE_CELLS = GRID_ROWS * GRID_COLUMNS, GRID_ROWS * _FINE * GRID_COLUMNS * _FINE
+FIELD = _CELLS + len(_TOTALS) + 2 * _FINE_CELLS
+"""Numbers of one pair of pictures: cells of the grid, totals, vectors of the finer grid."""
+OTHER_SCENE = np.full(FIELD, np.nan, dtype=np.float32)
+"""Stands for a pair whose pictures show different scenes."""
+_BLOCK_ROWS = 2048
 
 
 def summarise_motion(motion: Motion, height: int, seconds: float) -> np.ndarray:
-    """One pair of pictures: float32 [cells of the grid, totals, vectors of the finer grid], by heights a second.
+    """One pair of pictures: float32 [FIELD], by heights a second.
 
     Args:
         motion: what moved.
@@ -141,34 +153,48 @@ def summarise_motion(motion: Motion, height: int, seconds: float) -> np.ndarray:
     return np.concatenate([cells, totals, vectors]).astype(np.float32)
 
 
-def flow_features(pairs: list[tuple[float, float]], fields: list[np.ndarray | None], rows: int) -> np.ndarray:
+def flow_features(pairs: list[tuple[float, float]], read: Callable[[int, int], np.ndarray], rows: int) -> np.ndarray:
     """Features of a clip.
 
     Args:
         pairs: N times of the two pictures of each field.
-        fields: N results of `summarise_motion`; None where another scene begins.
+        read: (start, stop) → [stop - start, FIELD], results of `summarise_motion`, or `OTHER_SCENE`.
         rows: T.
 
     Returns:
         float32 [T, D]; nothing moves from the last picture of a scene to the first of the next.
     """
-    cells = GRID_ROWS * GRID_COLUMNS
-    table = np.zeros((rows, cells + len(_TOTALS) + 2 * _FINE_CELLS))
-    accent = np.zeros(rows)
+    values = np.zeros((rows, len(DIMS)), dtype=np.float32)
+    values[:, -1] = 1
+    blocks = ((start, min(start + _BLOCK_ROWS, len(pairs))) for start in range(0, len(pairs), _BLOCK_ROWS))
+    same_scene = np.concatenate([np.zeros(0, dtype=bool), *(~np.isnan(read(*block)[:, 0]) for block in blocks)])
     at = np.arange(rows) / RATE_HZ
-    for start, stop in signals.runs(np.array([field is not None for field in fields], dtype=bool)):
+    for start, stop in signals.runs(same_scene):
         first = 0.0 if start == 0 else pairs[start][0]
-        last = np.inf if stop == len(fields) else pairs[stop - 1][1]
-        span = slice(*np.searchsorted(at, [first - 1e-9, last + 1e-9]))
+        last = np.inf if stop == len(pairs) else pairs[stop - 1][1]
+        first_row, stop_row = np.searchsorted(at, [first - 1e-9, last + 1e-9]).tolist()
         middles = np.mean(pairs[start:stop], axis=1)
-        part = np.stack([np.interp(at[span], middles, column) for column in np.stack(fields[start:stop]).T], axis=1)
-        table[span] = signals.smooth(part)
-        vectors = table[span, cells + len(_TOTALS) :].reshape(-1, _FINE_CELLS, 2)
-        accent[span] = signals.accents(vectors, [(0, len(vectors))]).mean(axis=1)
-    total = {name: table[:, cells + i] for i, name in enumerate(_TOTALS)}
-    shape = [total[name] for name in _TOTALS[:9]]
-    summary = [total["energy"], accent, total["left"], total["right"], np.ones(rows)]
-    return np.concatenate([table[:, :cells], np.stack(shape + summary, axis=1)], axis=1).astype(np.float32)
+        for low in range(first_row, stop_row, _BLOCK_ROWS):
+            high = min(low + _BLOCK_ROWS, stop_row)
+            # smoothing and accents each look at one row to either side
+            wide = slice(max(first_row, low - 2), min(stop_row, high + 2))
+            near = np.searchsorted(middles, at[[wide.start, wide.stop - 1]])
+            some = slice(max(0, int(near[0]) - 1), int(near[1]) + 2)
+            fields = read(start + some.start, start + min(some.stop, len(middles)))
+            part = _scene_rows(at[wide], middles[some], fields)
+            values[low:high, :-1] = part[low - wide.start : high - wide.start]
+    return values
+
+
+def _scene_rows(at: np.ndarray, middles: np.ndarray, fields: np.ndarray) -> np.ndarray:
+    """[n, D - 1] of rows at these times, from one scene's fields with these times; never further than two rows off."""
+    table = np.stack([np.interp(at, middles, column) for column in fields.T], axis=1)
+    table = signals.smooth(table)
+    vectors = table[:, _CELLS + len(_TOTALS) :].reshape(-1, _FINE_CELLS, 2)
+    total = {name: table[:, _CELLS + i] for i, name in enumerate(_TOTALS)}
+    accent = signals.accents(vectors, [(0, len(vectors))]).mean(axis=1)
+    summary = [total["energy"], accent, total["left"], total["right"]]
+    return np.concatenate([table[:, : _CELLS + 9], np.stack(summary, axis=1)], axis=1)
 
 
 def _cell_means(values: np.ndarray, rows: int, columns: int) -> np.ndarray:

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from expotion_cli.errors import DecodeError, MissingLibraryError
 from expotion_cli.timing import exact, num_rows
 from expotion_cli.vision import worker as protocol
 from expotion_cli.vision.encoder import COLOUR, RATE_HZ, Encoder, Picture
+from expotion_cli.vision.spool import BLOCK_ROWS
 from expotion_cli.weights import find_manifest
 
 SYSTEM_LIBRARIES = {
@@ -141,8 +143,11 @@ class LandmarkWorker:
         header = protocol.FRAME.pack(round(picture.time_s * 1000), height, width)
         self._queue.put((b"F" + header, np.ascontiguousarray(picture.pixels)))
 
-    def finish(self) -> np.ndarray:
-        """End the clip: float32 [N, columns], one row a picture (`worker.FACE_COLUMNS` or `POSE_COLUMNS`).
+    def finish(self) -> Iterator[np.ndarray]:
+        """End the clip: float32 [n, columns] blocks of N rows in all, one row a picture.
+
+        Columns are `worker.FACE_COLUMNS` or `POSE_COLUMNS`; at least one block comes, which may be empty. All blocks
+        have to be taken before anything else is asked.
 
         Raises:
             MissingLibraryError: the landmarker could not start here.
@@ -153,11 +158,17 @@ class LandmarkWorker:
         source = self._process.stdout
         head = source.read(protocol.SHAPE.size)
         if len(head) == protocol.SHAPE.size:
-            rows, columns = protocol.SHAPE.unpack(head)
-            data = source.read(rows * columns * 4)
-            if len(data) == rows * columns * 4:
-                self._in_clip = False
-                return np.frombuffer(data, dtype="<f4").reshape(rows, columns)
+            left, columns = protocol.SHAPE.unpack(head)
+            while True:
+                size = min(left, BLOCK_ROWS) * columns * 4
+                data = source.read(size)
+                if len(data) != size:
+                    break
+                left -= min(left, BLOCK_ROWS)
+                self._in_clip = left > 0
+                yield np.frombuffer(data, dtype="<f4").reshape(-1, columns)
+                if not left:
+                    return
         reason = self._told_reason(head[:1])
         self.close()
         raise DecodeError(f"MediaPipe's {self.kind} landmarker stopped in the middle of a clip ({reason}).")
@@ -264,9 +275,12 @@ class LandmarkEncoder(Encoder):
 
     def finish(self, duration: Fraction) -> tuple[np.ndarray, np.ndarray]:
         """See `encoder.Encoder`."""
-        raw = self._worker.finish()
+        blocks = [self.condense(raw) for raw in self._worker.finish()]
         self.close()
-        return self.read(np.array(self._times), raw, num_rows(duration, exact(self.rate_hz)))
+        times, self._times = np.array(self._times), []
+        state = np.concatenate(blocks)
+        del blocks
+        return self.read(times, state, num_rows(duration, exact(self.rate_hz)))
 
     def close(self) -> None:
         """See `encoder.Encoder`."""
@@ -274,8 +288,12 @@ class LandmarkEncoder(Encoder):
             release(self._worker)
             self._worker = None
 
-    def read(self, times: np.ndarray, raw: np.ndarray, rows: int) -> tuple[np.ndarray, np.ndarray]:
-        """Values and mask from the worker's columns at the pictures' times."""
+    def condense(self, raw: np.ndarray) -> np.ndarray:
+        """What is needed of the worker's rows [n, columns]: [n, c], each row by itself."""
+        raise NotImplementedError
+
+    def read(self, times: np.ndarray, state: np.ndarray, rows: int) -> tuple[np.ndarray, np.ndarray]:
+        """Values and mask from the condensed rows [N, c] at the pictures' times."""
         raise NotImplementedError
 
 

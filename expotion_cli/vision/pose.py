@@ -96,25 +96,27 @@ class PoseEncoder(landmarks.LandmarkEncoder):
         """See `encoder.Encoder`."""
         return super().unavailable() or find_manifest(f"mediapipe-{self._model}", "encoder").lack()
 
-    def read(self, times: np.ndarray, raw: np.ndarray, rows: int) -> tuple[np.ndarray, np.ndarray]:
+    def condense(self, raw: np.ndarray) -> np.ndarray:
         """See `landmarks.LandmarkEncoder`."""
-        return pose_features(times, raw, rows, self._aspect)
+        return pose_state(raw, self._aspect)
+
+    def read(self, times: np.ndarray, state: np.ndarray, rows: int) -> tuple[np.ndarray, np.ndarray]:
+        """See `landmarks.LandmarkEncoder`."""
+        return pose_features(times, state, rows)
 
 
-def pose_features(times_s: np.ndarray, raw: np.ndarray, rows: int, aspect: float) -> tuple[np.ndarray, np.ndarray]:
-    """Features of a clip from the landmarker's rows.
+def pose_state(raw: np.ndarray, aspect: float) -> np.ndarray:
+    """What counts of each picture's landmarks.
 
     Args:
-        times_s: [N] time of each picture.
-        raw: [N, POSE_COLUMNS] as `worker.pose_row` gives them.
-        rows: T.
+        raw: [n, POSE_COLUMNS] as `worker.pose_row` gives them.
         aspect: picture width / height.
 
     Returns:
-        float32 [T, D] values and bool [T] mask.
+        [n, 32]: found, middle of the shoulders (x, y), joints' places (x, y each), how surely they are seen, torso
+        length, lean. Places in picture heights from the picture's middle, y up.
     """
-    assert raw.shape == (len(times_s), POSE_COLUMNS), raw.shape
-    found = raw[:, 0] > 0.5
+    assert raw.shape[1] == POSE_COLUMNS, raw.shape
     points = raw[:, 1:].reshape(-1, NUM_LANDMARKS, 6).astype(np.float64)
     places = np.stack([(points[..., 0] - 0.5) * aspect, 0.5 - points[..., 1]], axis=-1)  # picture heights, y up
     seen = _visibility(points)
@@ -122,11 +124,26 @@ def pose_features(times_s: np.ndarray, raw: np.ndarray, rows: int, aspect: float
     lengths = _torso_lengths(places, seen, body)
     lean = np.arctan2(*np.moveaxis((_middle(body, 11) - _middle(body, 23))[:, :2], 1, 0))
     index = list(JOINTS.values())
-    state = np.concatenate(
-        [places[:, index].reshape(len(raw), -1), seen[:, index], lengths[:, None], lean[:, None]], axis=1
-    )
-    others = signals.jumps(times_s, found, _middle(places, 11), lengths, MAX_SPEED)
-    grid = signals.rows_from_pictures(times_s, found, state, rows, RATE_HZ)
+    joints = places[:, index].reshape(len(raw), -1)
+    parts = [raw[:, :1], _middle(places, 11), joints, seen[:, index], lengths[:, None], lean[:, None]]
+    return np.concatenate(parts, axis=1)
+
+
+def pose_features(times_s: np.ndarray, state: np.ndarray, rows: int) -> tuple[np.ndarray, np.ndarray]:
+    """Features of a clip from what the landmarker saw.
+
+    Args:
+        times_s: [N] time of each picture.
+        state: [N, 32] from `pose_state`.
+        rows: T.
+
+    Returns:
+        float32 [T, D] values and bool [T] mask.
+    """
+    assert len(state) == len(times_s), state.shape
+    found = state[:, 0] > 0.5
+    others = signals.jumps(times_s, found, state[:, 1:3], state[:, -2], MAX_SPEED)
+    grid = signals.rows_from_pictures(times_s, found, state[:, 3:], rows, RATE_HZ)
     grid = signals.smooth_rows(signals.split_at_jumps(grid, times_s, others, RATE_HZ))
     return _summarise(grid), grid.mask
 
@@ -180,7 +197,7 @@ def _summarise(grid: signals.Rows) -> np.ndarray:
     torso = [shoulders[:, 0], shoulders[:, 1], size, lean]
     flat = (part.reshape(rows, -1) for part in (relative, weighted, change))
     parts = [*flat, seen, *(p[:, None] for p in (*torso, *summary))]
-    return np.concatenate(parts, axis=1).astype(np.float32)
+    return np.concatenate(parts, axis=1, dtype=np.float32, casting="same_kind")
 
 
 def _stillness(energy: np.ndarray, moving: np.ndarray) -> np.ndarray:

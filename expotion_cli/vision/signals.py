@@ -59,13 +59,16 @@ def rows_from_pictures(
     at = np.arange(num_rows) / rate_hz
     if not found.any():
         return Rows(np.zeros((num_rows, raw.shape[1])), np.zeros(num_rows, dtype=bool), ())
-    seen_at, seen = np.asarray(times_s)[found], np.asarray(raw, dtype=np.float64)[found]
-    values = np.stack([np.interp(at, seen_at, column) for column in seen.T], axis=1)
+    seen_at = np.asarray(times_s)[found]
     before = np.clip(np.searchsorted(seen_at, at + 1e-9, side="right") - 1, 0, len(seen_at) - 1)
     after = np.clip(np.searchsorted(seen_at, at - 1e-9, side="left"), 0, len(seen_at) - 1)
     inside = (at >= seen_at[0] - 1e-9) & (at <= seen_at[-1] + 1e-9)
     lost = inside & (seen_at[after] - seen_at[before] > MAX_GAP_S)
-    values[lost] = seen[before[lost]]
+    values = np.empty((num_rows, raw.shape[1]))
+    for number, column in enumerate(raw.T):  # one by one, because all of a long clip's at once take much memory
+        seen = column[found].astype(np.float64)
+        values[:, number] = np.interp(at, seen_at, seen)
+        values[lost, number] = seen[before[lost]]
     # a row is seen if the picture nearest to it is; the last picture stays on screen until the clip ends
     middles = (times_s[1:] + times_s[:-1]) / 2
     mask = found[np.searchsorted(middles, at)] & ~lost
@@ -106,7 +109,8 @@ def smooth_rows(rows: Rows) -> Rows:
     """The same rows, smoothed within their spans and untouched outside."""
     values = rows.values.copy()
     for start, stop in rows.spans:
-        values[start:stop] = smooth(values[start:stop])
+        for column in values[start:stop].T:
+            column[:] = smooth(column)
     return Rows(values, rows.mask, rows.spans)
 
 

@@ -18,6 +18,8 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from expotion_cli.vision.spool import RowSpool
+
 FRAME = struct.Struct("<qii")
 SHAPE = struct.Struct("<ii")
 LENGTH = struct.Struct("<i")
@@ -110,7 +112,7 @@ def serve(kind: str, model: str, source: BinaryIO, sink: BinaryIO) -> None:
 
     make_row, columns = (face_row, FACE_COLUMNS) if kind == "face" else (pose_row, POSE_COLUMNS)
     landmarker = finder = others = None
-    rows: list[np.ndarray] = []
+    rows = RowSpool(columns)
     last_ms = -1
     try:
         # The first landmarker is made before anybody asks, so that what is missing is told at once.
@@ -125,7 +127,8 @@ def serve(kind: str, model: str, source: BinaryIO, sink: BinaryIO) -> None:
                     landmarker = None
                 if landmarker is None:
                     landmarker = _make_landmarker(kind, model)
-                rows, last_ms = [], -1
+                rows.close()
+                rows, last_ms = RowSpool(columns), -1
                 others = Bystanders(find_people, LOOK_S[kind])
             elif command == b"F":
                 time_ms, height, width = FRAME.unpack(_read_exactly(source, FRAME.size))
@@ -134,14 +137,16 @@ def serve(kind: str, model: str, source: BinaryIO, sink: BinaryIO) -> None:
                 last_ms = max(time_ms, last_ms + 1)
                 rgb = others.paint_out(rgb, last_ms / 1000)
                 image = mp.Image(image_format=mp.ImageFormat.SRGB, data=rgb)
-                rows.append(make_row(landmarker.detect_for_video(image, last_ms)))
+                rows.add(make_row(landmarker.detect_for_video(image, last_ms)))
             elif command == b"E":
-                table = np.stack(rows) if rows else np.zeros((0, columns), dtype=np.float32)
-                sink.write(SHAPE.pack(*table.shape) + table.astype("<f4").tobytes())
+                sink.write(SHAPE.pack(len(rows), columns))
+                for block in rows.blocks():
+                    sink.write(block.astype("<f4").tobytes())
                 sink.flush()
     except EOFError:
         pass
     finally:
+        rows.close()
         for one in (landmarker, finder):
             if one is not None:
                 one.close()  # its destructor would raise when the interpreter ends

@@ -73,7 +73,7 @@ def test_a_worker_that_dies_is_an_error_and_not_a_hang():
     for _ in range(10):  # more than the queue holds
         worker.feed(PICTURE)
     with pytest.raises(DecodeError, match="stopped in the middle"):
-        worker.finish()
+        list(worker.finish())
     assert not worker.reusable
 
 

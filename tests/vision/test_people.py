@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from expotion_cli.vision import landmarks
-from expotion_cli.vision.face import BLENDSHAPES, FaceEncoder, face_features
-from expotion_cli.vision.pose import JOINTS, PoseEncoder, pose_features
+from expotion_cli.vision.face import BLENDSHAPES, FaceEncoder, face_features, face_state
+from expotion_cli.vision.pose import JOINTS, PoseEncoder, pose_features, pose_state
 from expotion_cli.vision.streams import encode_clip
 from expotion_cli.vision.worker import FACE_COLUMNS, NUM_LANDMARKS, POSE_COLUMNS
 
@@ -36,7 +36,7 @@ def body(left_wrist=None, hips_visible=True):
 
 
 def pose_dims(raw):
-    values, mask = pose_features(TIMES, raw, 75, aspect=1.0)
+    values, mask = pose_features(TIMES, pose_state(raw, aspect=1.0), 75)
     return {name: values[:, i] for i, name in enumerate(PoseEncoder.dims)}, mask
 
 
@@ -81,7 +81,7 @@ def test_a_turned_head_has_the_angle_it_was_turned_by():
     matrices[:, 0, 0] = matrices[:, 2, 2] = np.cos(yaw)
     matrices[:, 0, 2], matrices[:, 2, 0] = np.sin(yaw), -np.sin(yaw)
     raw[:, -16:] = matrices.reshape(75, 16)
-    values, mask = face_features(TIMES, raw, 75)
+    values, mask = face_features(TIMES, face_state(raw), 75)
     dims = {name: values[:, i] for i, name in enumerate(FaceEncoder.dims)}
     assert mask.all()
     assert dims["head_yaw"][5:-5] == pytest.approx(yaw[5:-5], abs=1e-3)
