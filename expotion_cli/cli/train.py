@@ -253,7 +253,9 @@ def _trained_record(trained: Trained) -> dict[str, Any]:
 def _say_trained(trained: Trained, model: str) -> None:
     if trained.last:
         early = " (stopped early)" if trained.progress.step < trained.steps else ""
-        more = f", {trained.last['shuffled']:.4f} with another clip's motion" if "shuffled" in trained.last else ""
-        print(f"held-out loss {trained.last['loss']:.4f} at step {trained.progress.best_step}{early}{more}")
+        kinds = {"shuffled": "with another clip's motion", "unseen": "with nobody seen", "off": "without it"}
+        more = [f"{trained.last[kind]:.4f} {words}" for kind, words in kinds.items() if kind in trained.last]
+        first = f"held-out loss {trained.last['loss']:.4f} at step {trained.progress.best_step}{early}"
+        print(", ".join([first, *more]))
     given = " ".join(f"--adapter {path}" for path in (trained.adapter, trained.lora) if path is not None)
     print(f"{trained.out} · score with it: expotion-score clips --model {model} {given}")

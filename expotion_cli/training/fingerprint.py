@@ -14,8 +14,8 @@ import numpy as np
 
 VERSION = "1"
 WORDS_HZ = 64
-SHARED_S = 3.0
-"""Clips that share this much of a recording are of one track."""
+SHARED_S, SHARED_SHARE = 3.0, 0.9
+"""Clips that share this much of a recording are of one track; of shorter ones this share of the shorter."""
 _WINDOW_S, _LOWEST_HZ, _HIGHEST_HZ, _BANDS = 0.256, 300.0, 2000.0, 33
 _QUIET = 1e-3
 _RUN = 8  # steps of tokens in a word
@@ -110,6 +110,7 @@ def _suspects(rows: Sequence[np.ndarray]) -> dict[tuple[int, int, int], int]:
 
 def _agree(one: np.ndarray, other: np.ndarray, step: int, span: int) -> bool:
     """Whether most bits agree somewhere over `span` words when `other` begins `step` words later."""
+    span = max(8, min(span, int(SHARED_SHARE * min(len(one), len(other)))))
     first, last = max(0, -step), min(len(one), len(other) - step)
     if last - first < span:
         return False

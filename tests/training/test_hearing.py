@@ -104,3 +104,13 @@ def test_tokens_of_one_recording_are_recognised_and_held_tokens_tell_nothing():
     still = np.full((4, 500), 7)
     rows = [fingerprint.words_of_tokens(tokens) for tokens in (one, other, moved, still, still)]
     assert fingerprint.shared(rows, 50.0) == [[0, 2], [1, 2]]
+
+
+def test_recordings_shorter_than_what_is_usually_shared_are_recognised_too():
+    """Other music of the same length and tempo is not."""
+    sound = song(3, 2.0)
+    rng = np.random.default_rng(0)
+    again = 0.6 * sound + 0.0005 * rng.normal(size=len(sound)).astype(np.float32)
+    strangers = [song(seed, 2.0) for seed in range(20, 32)]
+    rows = [fingerprint.words_of_sound(each, RATE) for each in (sound, again, *strangers)]
+    assert fingerprint.shared(rows) == [[0, 1]]
