@@ -1,8 +1,8 @@
 """The `face` encoder: expression and head motion from MediaPipe's Face Landmarker.
 
 Angles and positions come from the head matrix (camera's frame: x right in the picture, y up, z towards the camera).
-The main person's face is meant (`bystanders`). Gaps up to 0.4 s are interpolated, longer ones hold the last values with
-all speeds zero; the mask is False in both.
+The main person's face is meant (`bystanders`); in oblong pictures small faces are looked for in squares (`framing`).
+Gaps up to 0.4 s are interpolated, longer ones hold the last values with all speeds zero; the mask is False in both.
 Where no face is ever seen all values are zero.
 """
 
@@ -57,7 +57,7 @@ class FaceEncoder(landmarks.LandmarkEncoder):
     """Encodes a clip's face; see `DIMS`."""
 
     name = "face"
-    version = "2"
+    version = "3"
     dims = tuple(dim.name for dim in DIMS)
 
     def condense(self, raw: np.ndarray) -> np.ndarray:
@@ -91,6 +91,7 @@ def face_features(times_s: np.ndarray, state: np.ndarray, rows: int) -> tuple[np
     found = state[:, 0] > 0.5
     others = signals.jumps(times_s, found, state[:, -3:-1], np.full(len(state), FACE_SIZE_CM), MAX_SPEED)
     grid = signals.rows_from_pictures(times_s, found, state[:, 1:], rows, RATE_HZ)
+    del state
     grid = signals.smooth_rows(signals.split_at_jumps(grid, times_s, others, RATE_HZ))
     blend, head = grid.values[:, :NUM_BLENDSHAPES], grid.values[:, NUM_BLENDSHAPES:]
     head_speeds = signals.speeds(head, grid.spans, RATE_HZ)

@@ -275,12 +275,22 @@ class LandmarkEncoder(Encoder):
 
     def finish(self, duration: Fraction) -> tuple[np.ndarray, np.ndarray]:
         """See `encoder.Encoder`."""
-        blocks = [self.condense(raw) for raw in self._worker.finish()]
-        self.close()
         times, self._times = np.array(self._times), []
-        state = np.concatenate(blocks)
-        del blocks
-        return self.read(times, state, num_rows(duration, exact(self.rate_hz)))
+        # not bound to a name here, so that `read` can let go of it: of a long clip it is large
+        return self.read(times, self._collect(len(times)), num_rows(duration, exact(self.rate_hz)))
+
+    def _collect(self, pictures: int) -> np.ndarray:
+        """[pictures, c] the condensed rows of the clip; gives the worker back."""
+        state, done = np.zeros((0, 0)), 0
+        for raw in self._worker.finish():
+            part = self.condense(raw)
+            if not done:
+                state = np.empty((pictures, part.shape[1]))
+            state[done : done + len(part)] = part
+            done += len(part)
+        assert done == pictures, (done, pictures)
+        self.close()
+        return state
 
     def close(self) -> None:
         """See `encoder.Encoder`."""

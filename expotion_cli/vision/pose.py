@@ -144,6 +144,7 @@ def pose_features(times_s: np.ndarray, state: np.ndarray, rows: int) -> tuple[np
     found = state[:, 0] > 0.5
     others = signals.jumps(times_s, found, state[:, 1:3], state[:, -2], MAX_SPEED)
     grid = signals.rows_from_pictures(times_s, found, state[:, 3:], rows, RATE_HZ)
+    del state
     grid = signals.smooth_rows(signals.split_at_jumps(grid, times_s, others, RATE_HZ))
     return _summarise(grid), grid.mask
 

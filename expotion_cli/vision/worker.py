@@ -10,10 +10,12 @@ int32 rows, int32 columns, float32 rows.
 
 from __future__ import annotations
 
+import functools
 import os
 import signal
 import struct
 import sys
+from collections.abc import Callable
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -31,17 +33,24 @@ NUM_LANDMARKS = 33
 POSE_COLUMNS = 1 + NUM_LANDMARKS * 6
 """found, then for each landmark x, y (shares of the picture), visibility, and x, y, z in metres."""
 MAX_PEOPLE = 3
+NOSE = 1
+"""Of the 478 landmarks of a face the one in its middle."""
 LOOK_S = {"face": 0.4, "pose": 1.0}
 """Time between two looks at who else is there; a look at bodies costs three times one at faces."""
 
 
-def face_row(result: Any) -> np.ndarray:
-    """float32 [FACE_COLUMNS] of one FaceLandmarkerResult; all zero where no face was found."""
+def face_row(result: Any, place: Callable[[np.ndarray], np.ndarray] = np.asarray) -> np.ndarray:
+    """float32 [FACE_COLUMNS] of one FaceLandmarkerResult; all zero where no face was found.
+
+    Args:
+        result: what the landmarker saw.
+        place: brings the head's matrix [4, 4] to the whole picture.
+    """
     row = np.zeros(FACE_COLUMNS, dtype=np.float32)
     if result.face_landmarks:
         row[0] = 1
         row[1 : 1 + NUM_BLENDSHAPES] = [shape.score for shape in result.face_blendshapes[0]]
-        row[1 + NUM_BLENDSHAPES :] = np.asarray(result.facial_transformation_matrixes[0]).ravel()
+        row[1 + NUM_BLENDSHAPES :] = place(np.asarray(result.facial_transformation_matrixes[0])).ravel()
     return row
 
 
@@ -109,9 +118,10 @@ def serve(kind: str, model: str, source: BinaryIO, sink: BinaryIO) -> None:
     import mediapipe as mp
 
     from expotion_cli.vision.bystanders import Bystanders
+    from expotion_cli.vision.framing import Framing
 
-    make_row, columns = (face_row, FACE_COLUMNS) if kind == "face" else (pose_row, POSE_COLUMNS)
-    landmarker = finder = others = None
+    columns = FACE_COLUMNS if kind == "face" else POSE_COLUMNS
+    landmarker = finder = others = framing = None
     rows = RowSpool(columns)
     last_ms = -1
     try:
@@ -129,15 +139,22 @@ def serve(kind: str, model: str, source: BinaryIO, sink: BinaryIO) -> None:
                     landmarker = _make_landmarker(kind, model)
                 rows.close()
                 rows, last_ms = RowSpool(columns), -1
-                others = Bystanders(find_people, LOOK_S[kind])
+                framing = Framing(find_people) if kind == "face" else None
+                others = Bystanders(framing.find if framing else find_people, LOOK_S[kind])
             elif command == b"F":
                 time_ms, height, width = FRAME.unpack(_read_exactly(source, FRAME.size))
                 data = _read_exactly(source, height * width * 3)
                 rgb = np.frombuffer(data, dtype=np.uint8).reshape(height, width, 3)
                 last_ms = max(time_ms, last_ms + 1)
                 rgb = others.paint_out(rgb, last_ms / 1000)
-                image = mp.Image(image_format=mp.ImageFormat.SRGB, data=rgb)
-                rows.add(make_row(landmarker.detect_for_video(image, last_ms)))
+                part = framing.part(rgb, last_ms / 1000) if framing else rgb
+                result = landmarker.detect_for_video(mp.Image(image_format=mp.ImageFormat.SRGB, data=part), last_ms)
+                if framing is None:
+                    rows.add(pose_row(result))
+                    continue
+                rows.add(face_row(result, functools.partial(framing.in_whole, shape=rgb.shape)))
+                nose = result.face_landmarks[0][NOSE] if result.face_landmarks else None
+                framing.saw(last_ms / 1000, nose and (nose.x, nose.y), rgb.shape)
             elif command == b"E":
                 sink.write(SHAPE.pack(len(rows), columns))
                 for block in rows.blocks():
