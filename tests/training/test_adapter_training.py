@@ -176,7 +176,7 @@ def test_an_adapter_for_features_of_another_width_is_refused(taught, tokenizer, 
 
 
 def test_a_lora_is_saved_as_peft_does_and_scores_as_it_was_trained(moving_data, tiny_model, tmp_path):
-    settings = ("adapter.rank=0", "lora.rank=4", "lora.dropout=0.1", "train.learning_rate=0.02")
+    settings = ("adapter.rank=0", "lora.rank=4", "lora.dropout=0.1", "train.lora_learning_rate=0.02")
     trainer = trainer_for(moving_data, tiny_model, tmp_path / "run", *settings)
     trained = trainer.run()
     assert trained.adapter is None and trained.last["loss"] < trained.last["off"] - 0.1

@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from expotion_cli.errors import RecipeError, UnknownNameError
-from expotion_cli.training.settings import load_train_recipe, train_recipe_names
+from expotion_cli.training.settings import TrainRecipe, load_train_recipe, train_recipe_names
+
+HELP = {
+    f"{part.name}.{field.name}": field.metadata["doc"]
+    for part in dataclasses.fields(TrainRecipe)
+    if dataclasses.is_dataclass(part.default)
+    for field in dataclasses.fields(part.default)
+}
 
 
 @pytest.mark.parametrize("name", train_recipe_names())
@@ -85,3 +94,29 @@ def test_files_that_are_no_recipes_are_named(tmp_path):
         load_train_recipe(tmp_path / "other.toml")
     with pytest.raises(UnknownNameError, match="did you mean 'authors'"):
         load_train_recipe("author")
+
+
+def test_the_page_on_training_states_every_key_with_its_default_and_what_recipes_make_of_it(repository):
+    rows = [
+        [cell.strip() for cell in line.strip().strip("|").split("|")]
+        for line in (repository / "docs" / "training.md").read_text(encoding="utf-8").splitlines()
+        if line.startswith("| `")
+    ]
+    stated = {row[0].strip("`"): row[1:] for row in rows if len(row) == 6}
+    default, shipped = TrainRecipe("default").fields(), [load_train_recipe(n).fields() for n in train_recipe_names()]
+    keys = {f"{table}.{key}" for table, entries in default.items() for key in entries}
+    assert stated.keys() == keys
+    for name, (usual, *cells, words) in stated.items():
+        table, key = name.split(".")
+        assert usual == shown(default[table][key]), name
+        for cell, fields in zip(cells, shipped, strict=True):
+            assert (cell or usual) == shown(fields[table][key]), name
+        assert words == HELP[name]
+
+
+def shown(value) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, tuple):
+        return ", ".join(value) or "all"
+    return f"{value:g}" if isinstance(value, float) else str(value)
