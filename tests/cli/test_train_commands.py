@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -89,6 +90,33 @@ def test_from_a_folder_of_clips_to_a_scored_clip(expotion, prepare, train, foota
     assert done.exit_code == 0, done.stderr
     assert str(tmp_path / "run" / "adapter") in json.dumps(read_sidecar(tmp_path / "scored" / "take0.mp4"))
     assert "does not get" not in done.stderr, "it sees what it was trained to see, without being told"
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/training.md"])
+def test_the_pages_commands_are_true_as_typed(expotion, repository, footage, model, tmp_path, monkeypatch, page):
+    """Only the model is a tiny one, the training short, and the loudness what random weights can reach."""
+    text = (repository / page).read_text(encoding="utf-8")
+    block = next(part for part in re.findall(r"```sh\n(.*?)```", text, re.DOTALL) if "train prepare footage" in part)
+    lines = [shlex.split(line) for line in block.splitlines()]
+    assert [line[:3] for line in lines[:3]] == [
+        ["expotion", "fetch", "musicgen-small"], ["expotion", "train", "prepare"], ["expotion", "train", "adapter"],
+    ]  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(footage, "footage")
+    Path("clips").mkdir()
+    shutil.copy(footage / "ben" / "take2.mp4", "clips")
+    Path("musicgen-small").symlink_to(model)  # what lies here is taken where no model of that name is known
+    for module in ("training.tokens", "music.loading", "watching"):
+        monkeypatch.setattr(f"expotion_cli.{module}.read_manifests", dict, raising=False)
+    more = {"adapter": FEW, "expotion-score": ("--lufs", "-30")}
+    for line in lines[1:]:
+        extra = next((flags for word, flags in more.items() if word in line), ())
+        command = ["score", *line[1:]] if line[0] == "expotion-score" else line[1:]
+        done = expotion(*command, *extra)
+        assert done.exit_code == 0, done.stderr
+    assert "run/adapter" in json.dumps(read_sidecar(Path("scored/take2.mp4")))
+    content = json.loads(Path("data/data.json").read_text())
+    assert {"train", "held_out"} <= {clip["split"] for clip in content["clips"]}
 
 
 def test_a_second_preparation_does_no_work_and_a_second_training_neither(prepare, train, footage, tmp_path):
