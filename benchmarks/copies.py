@@ -9,17 +9,17 @@ from typing import Any
 import numpy as np
 from bench import print_table, spread
 
-from expotion_cli.evaluation import notes
+from expotion_cli.music import statistics as measures
 from expotion_cli.storage import cache_root, digest_of
 
 SEPARATOR = -1
 STATISTICS = ("scale_consistency", "pitch_class_entropy", "density", "polyphony", "empty_beat_rate", "silence_rate")
-"""Of `evaluation.notes.statistics`, those that are compared with the training music."""
+"""Of `music.statistics.statistics`, those that are compared with the training music."""
 
 
 def melody_codes(tokens: np.ndarray) -> np.ndarray:
     """[n] int32, one a note of the melody: the interval from the note before and the spacing to the next."""
-    line = notes.melody_line(tokens)
+    line = measures.melody_line(tokens)
     return np.array([(interval + 128) << 16 | min(spacing, 65535) for interval, spacing in line], np.int32)
 
 
@@ -79,7 +79,7 @@ def copy_check(cues: Sequence[np.ndarray], folder: Path | None = None) -> dict[s
         steps = cue.shape[1]
         piece = corpus.piece(corpus.held_out[int(rng.integers(len(corpus.held_out)))])
         first = int(rng.integers(0, max(1, (piece.shape[1] - steps) // 48 + 1))) * 48
-        crops.append(notes.excerpt(piece, first, steps).astype(np.int64))
+        crops.append(measures.excerpt(piece, first, steps).astype(np.int64))
     result: dict[str, Any] = {
         "training_pieces": len(corpus.train),
         "training_melody_notes": int((haystack != SEPARATOR).sum()),
@@ -88,7 +88,7 @@ def copy_check(cues: Sequence[np.ndarray], folder: Path | None = None) -> dict[s
         lines = [melody_codes(piece) for piece in pieces]
         result[name] = spread([longest_run(line, haystack) for line in lines])
         result[f"{name}_notes"] = spread([len(line) for line in lines])
-    measured = [notes.statistics(crop) for crop in crops]
+    measured = [measures.statistics(crop) for crop in crops]
     result["held_out_statistics"] = {k: spread([m[k] for m in measured if np.isfinite(m[k])]) for k in STATISTICS}
     return result
 

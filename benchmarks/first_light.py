@@ -31,9 +31,10 @@ from following import Cue, LightClip, beats_alone, follow, paired, show_followin
 
 from expotion_cli import scoring
 from expotion_cli.demo import write_demo_clips
-from expotion_cli.evaluation import notes, sync
+from expotion_cli.evaluation import sync
 from expotion_cli.evaluation.listen import listen, voice_levels
 from expotion_cli.media.probe import probe
+from expotion_cli.music import statistics as measures
 from expotion_cli.recipe import Recipe, load_recipe
 from expotion_cli.storage import cache_root
 from expotion_cli.watching import choose_streams
@@ -129,7 +130,7 @@ def note_table(cues: Sequence[Cue], ranges: dict[str, dict[str, dict[str, float]
         cues: the cues.
         ranges: from `training_ranges`.
     """
-    found = [(nearest_range(cue, ranges), notes.statistics(cue.tokens)) for cue in cues]
+    found = [(nearest_range(cue, ranges), measures.statistics(cue.tokens)) for cue in cues]
     table = {}
     for key in STATISTICS:
         values, limits = [], []

@@ -26,12 +26,12 @@ from copies import longest_run, melody_codes, training_lines
 from expotion_cli import scoring
 from expotion_cli.evaluation import sync
 from expotion_cli.evaluation.beats import tempo_of
-from expotion_cli.evaluation.five import MEASURES, five_measures
 from expotion_cli.evaluation.listen import listen, spectral_centroid, voice_levels
 from expotion_cli.media.probe import ClipInfo, probe
 from expotion_cli.music import notes
 from expotion_cli.music.arrange import arrange, ring_on
 from expotion_cli.music.levels import integrated_lufs
+from expotion_cli.music.statistics import MEASURES, five_measures, is_stuck
 from expotion_cli.recipe import Recipe, load_recipe
 from expotion_cli.watching import choose_streams
 
@@ -40,8 +40,6 @@ WITHIN = 0.1
 OCTAVES = (0.25, 0.5, 1, 2, 4)
 BEATS_RATE_HZ = 100.0
 RESULT_LUFS, LONGEST_SILENCE_S = -14.0, 2.0
-STUCK_BARS, STUCK_NOTES = 4, 24
-BAR = 48
 
 
 @dataclass(frozen=True)
@@ -189,22 +187,6 @@ def played(take: Take, recipe: Recipe) -> set[tuple[str, float, int]]:
     """All notes as (voice, step, key)."""
     made = arrange(notes.tokens_to_events(take.tokens), take.request.timeline, voicing(recipe, take.seed))
     return {(name, note.start, note.pitch) for name, found in made.notes.items() for note in found}
-
-
-def is_stuck(tokens: np.ndarray) -> bool:
-    """Whether a bar comes four times in a row to the note, or a pitched voice says one note over and over."""
-    bars = [tokens[1:, first : first + BAR] for first in range(0, tokens.shape[1] - BAR + 1, BAR)]
-    same = 0
-    for a, b in itertools.pairwise(bars):
-        same = same + 1 if (a >= notes.FIRST_ONSET).any() and np.array_equal(a, b) else 0
-        if same >= STUCK_BARS - 1:
-            return True
-    for name in ("melody", "counter"):
-        events = notes.tokens_to_events(tokens)[name]
-        values = [event.value for event in events]
-        if any(len(list(run)) >= STUCK_NOTES for _, run in itertools.groupby(values)):
-            return True
-    return False
 
 
 def faults(takes: Sequence[Take]) -> dict[str, float]:

@@ -110,6 +110,7 @@ class Generate:
     temperature: float = _number(1.0, 0.0, 4.0, "0 takes the likeliest token, higher is more adventurous")
     top_k: int = _whole(50, 0, 4096, "draw among this many likeliest tokens; 0 means all")
     top_p: float = _number(1.0, 0.01, 1.0, "draw among the likeliest tokens that hold this share; 1 means all")
+    drafts: int = _whole(4, 1, 64, "compose so many and keep the best (models that write notes; others compose one)")
     seed: int | str = _seed(PER_CLIP, "one number for every clip, or per-clip[:NUMBER]: drawn from the clip's content")
 
 

@@ -170,12 +170,14 @@ def compose_request(
     timeline = model.codec.timeline(duration, tempo)
     drawn = dataclasses.asdict(recipe.generate)
     del drawn["seed"]
+    drafts = drawn.pop("drafts")
     request = CueRequest(
         prompt=prompt,
         timeline=timeline,
         conditioning=model.condition(seen.streams, timeline, pulse=ASKED_PULSE if low == high else 0.0),
         seed=seed,
         sampling=Sampling(**drawn),
+        drafts=drafts,
     )
     return request, tempo
 

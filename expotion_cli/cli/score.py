@@ -78,6 +78,10 @@ def score(
     top_k: Annotated[
         int | None, typer.Option(help="Draw among this many likeliest tokens; 0 for all.", rich_help_panel=MUSIC)
     ] = None,
+    drafts: Annotated[
+        int | None,
+        typer.Option(help="Compose so many and keep the best (models that write notes).", rich_help_panel=MUSIC),
+    ] = None,
     model: Annotated[
         str, typer.Option(help="What composes: a name from `expotion models`, or a folder.", rich_help_panel=MUSIC)
     ] = OWN_MODEL,
@@ -153,6 +157,7 @@ def score(
         "--visual-guidance": {"generate.visual_guidance": given(visual_guidance)},
         "--temperature": {"generate.temperature": given(temperature)},
         "--top-k": {"generate.top_k": given(top_k)},
+        "--drafts": {"generate.drafts": given(drafts)},
         "--lufs": {"loudness.lufs": given(lufs)},
         "--peak": {"loudness.peak_dbtp": given(peak)},
         "--mix": {"mix.mode": given(mix)},

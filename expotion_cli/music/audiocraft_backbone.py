@@ -50,6 +50,7 @@ class AudiocraftCodec:
     name = "encodec"
     bar_steps = 1
     follows_tempo = False
+    judge = None
 
     def __init__(self, model: Any, num_streams: int, digest: str):
         self.model, self.num_streams, self.digest = model, num_streams, digest

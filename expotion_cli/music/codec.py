@@ -11,6 +11,7 @@ import numpy as np
 from expotion_cli.timing import Timeline
 
 if TYPE_CHECKING:
+    from expotion_cli.music.drafts import NoteJudge
     from expotion_cli.music.pulse import Tempo
 
 
@@ -43,6 +44,7 @@ class Codec(Protocol):
         bar_steps: windows of a long cue begin at multiples of this many steps.
         digest: hash of all that decides the sound of given tokens (weights or soundfont, and the code's version).
         follows_tempo: its grid is one of beats, so a cue needs a tempo.
+        judge: says which of several drafts is best (`drafts`); None where tokens can't be judged before they sound.
     """
 
     name: str
@@ -52,6 +54,7 @@ class Codec(Protocol):
     bar_steps: int
     digest: str
     follows_tempo: bool
+    judge: NoteJudge | None
 
     def timeline(self, duration: Fraction, tempo: Tempo | None) -> Timeline:
         """The step grid of a cue of this length."""

@@ -47,6 +47,7 @@ class EncodecCodec:
     name = "encodec"
     bar_steps = 1
     follows_tempo = False
+    judge = None
 
     def __init__(self, model: EncodecModel, num_streams: int, digest: str):
         config = model.config

@@ -99,9 +99,10 @@ def _codec(checkpoint: Checkpoint, soundfont: Path | None, folder: Path) -> Code
             )
         return EncodecCodec(checkpoint.audio, checkpoint.decoder.config.num_codebooks, checkpoint.digest)
     if checkpoint.config.get("codec") == "notes":
+        from expotion_cli.music.drafts import NoteJudge
         from expotion_cli.music.note_codec import NoteCodec
 
-        return NoteCodec(soundfont)
+        return NoteCodec(soundfont, NoteJudge.of_model(folder))
     raise WeightsError("The config names no codec: it has neither an audio_encoder nor codec = notes.", path=folder)
 
 

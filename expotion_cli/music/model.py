@@ -14,6 +14,7 @@ from expotion_cli.music.adapter import JointEmbeddingAdapter
 from expotion_cli.music.checkpoint import Checkpoint
 from expotion_cli.music.codec import Codec
 from expotion_cli.music.conditioning import MADE_HERE, SeenStream, StepStream, condition, motion_signal
+from expotion_cli.music.drafts import drafts_of, keep_best
 from expotion_cli.music.engine import VERSION, CueRequest, Engine
 from expotion_cli.timing import Timeline
 
@@ -51,7 +52,8 @@ class Model:
     ):
         self.name, self.licence, self.codec = name, licence, codec
         self.decoder, self.adapter, self.adapter_name = checkpoint.decoder, adapter, adapter_name
-        self.digest = storage.digest_of([checkpoint.digest, adapter_digest, str(self.dtype), VERSION])
+        judged = [codec.judge.digest] if codec.judge is not None else []
+        self.digest = storage.digest_of([checkpoint.digest, adapter_digest, str(self.dtype), VERSION, *judged])
         window = checkpoint.config.get("window_steps")
         if adapter is not None:
             window = adapter.config.window_steps
@@ -106,5 +108,15 @@ class Model:
         batch_size: int | str = "auto",
         on_progress: Callable[[int, int], None] | None = None,
     ) -> Iterator[tuple[int, np.ndarray]]:
-        """Tokens [K, S] of each request, as they finish (`Engine.generate`)."""
-        return self.engine.generate(requests, batch_size=batch_size, on_progress=on_progress)
+        """Tokens [K, S] of each request, as they finish (`Engine.generate`).
+
+        Where the codec can judge notes, a cue's drafts are composed together and the best is kept.
+        """
+        judge = self.codec.judge
+        if judge is None:
+            return self.engine.generate(requests, batch_size=batch_size, on_progress=on_progress)
+        drafts = [drafts_of(request) for request in requests]
+        owners = [number for number, found in enumerate(drafts) for _ in found]
+        every = [draft for found in drafts for draft in found]
+        generated = self.engine.generate(every, batch_size=batch_size, on_progress=on_progress)
+        return keep_best(generated, owners, requests, judge)

@@ -13,6 +13,7 @@ import numpy as np
 
 from expotion_cli.music.arrange import BAR_STEPS, arrange
 from expotion_cli.music.codec import Rendering
+from expotion_cli.music.drafts import NoteJudge
 from expotion_cli.music.midi import to_midi
 from expotion_cli.music.notes import NUM_VOICES, VOCAB_SIZE, tokens_to_events
 from expotion_cli.music.render import SAMPLE_RATE, Renderer
@@ -33,6 +34,7 @@ class NoteCodec:
 
     Args:
         soundfont: an .sf2 file; None takes the one that was installed with the package.
+        judge: of drafts; None for one that knows no training music.
 
     Raises:
         UsageError: there is no such file.
@@ -46,7 +48,8 @@ class NoteCodec:
     sample_rate = SAMPLE_RATE
     follows_tempo = True
 
-    def __init__(self, soundfont: Path | None = None):
+    def __init__(self, soundfont: Path | None = None, judge: NoteJudge | None = None):
+        self.judge = judge or NoteJudge()
         font = load_soundfont(soundfont)
         # One renderer a soundfont and process: it remembers resampled notes and measured levels.
         self._renderer = _renderers.setdefault(id(font), (font, Renderer(font)))[1]

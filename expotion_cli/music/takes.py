@@ -31,6 +31,7 @@ class CueRequest:
         conditioning: streams on the step grid (`conditioning.condition`), or None for no picture at all.
         seed: another seed, another cue.
         sampling: how tokens are drawn.
+        drafts: how many are composed, of which the best is kept (`drafts`); the engine itself makes one.
     """
 
     prompt: str
@@ -38,6 +39,7 @@ class CueRequest:
     conditioning: Mapping[str, StepStream] | None
     seed: int
     sampling: Sampling = Sampling()
+    drafts: int = 1
 
     @property
     def num_steps(self) -> int:
@@ -51,7 +53,7 @@ class CueRequest:
 
     @cached_property
     def digest(self) -> str:
-        """sha256 over all that decides the tokens, but for the model."""
+        """sha256 over all that decides the tokens of a single draft, but for the model."""
         # As floats: 3 and 3.0 are the same setting.
         sampling = {name: float(value) for name, value in asdict(self.sampling).items()}
         parts = [digest_of([self.prompt, self.num_steps, self.seed, sampling]).encode()]

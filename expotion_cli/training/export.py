@@ -14,12 +14,11 @@ import torch
 from torch import Tensor
 
 from expotion_cli import storage
-from expotion_cli.evaluation.five import five_measures
-from expotion_cli.evaluation.notes import excerpt, statistics
 from expotion_cli.music.adapter import JointEmbeddingAdapter
 from expotion_cli.music.adapter_files import save_adapter
 from expotion_cli.music.checkpoint import CONFIG_FILE, transformers_name
 from expotion_cli.music.decoder import MusicDecoder
+from expotion_cli.music.statistics import excerpt, five_measures, statistics
 from expotion_cli.music.tensors import WEIGHTS_FILE
 from expotion_cli.music.text import TextEncoder
 from expotion_cli.timing import BEATS_PER_BAR, STEPS_PER_BEAT
@@ -129,7 +128,7 @@ def _corpus_facts(corpus: Corpus) -> dict:
 
 
 def music_statistics(corpus: Corpus) -> dict[str, dict]:
-    """How the training music spreads in the measures of `evaluation.notes` and `evaluation.five`: some percentiles.
+    """How the training music spreads in the measures of `music.statistics`: some percentiles.
 
     Returns:
         statistics: measure → percentiles over whole pieces. statistics_by_steps: the same over excerpts that begin on

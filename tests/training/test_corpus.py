@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from expotion_cli.evaluation.notes import scale_consistency, statistics
 from expotion_cli.music import notes
+from expotion_cli.music.statistics import scale_consistency, statistics
 from expotion_cli.training.corpus import captions, chorales, theory
 from expotion_cli.training.corpus.arranger import Piece, compose
 from expotion_cli.training.corpus.build import build_corpus, compose_numbered, gesture_rows, load_corpus

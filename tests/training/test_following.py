@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from expotion_cli.evaluation import notes as measures
 from expotion_cli.music import notes
+from expotion_cli.music import statistics as measures
 from expotion_cli.training.corpus.build import build_corpus, compose_numbered, load_corpus
 from expotion_cli.training.corpus.follower import FOLLOWING_STYLES, compose_following
 from expotion_cli.training.corpus.motion import LIMIT, draw_motion

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from expotion_cli.evaluation.notes import (
+from expotion_cli.music.notes import Event, chord_value, events_to_tokens
+from expotion_cli.music.statistics import (
     excerpt,
     index_runs,
     longest_shared_run,
@@ -13,7 +14,6 @@ from expotion_cli.evaluation.notes import (
     statistics,
     unigram_entropy,
 )
-from expotion_cli.music.notes import Event, chord_value, events_to_tokens
 
 
 def melody(pitches: list[int], length: int = 12) -> np.ndarray:

@@ -1,11 +1,13 @@
 """Measures of note tokens: is it in key, how dense, how varied, how much of it is copied.
 
 Definitions follow MusPy's where it has them: scale consistency is the largest share of notes that fit one of the 24
-natural major and minor scales; pitch-class entropy is in bits; polyphony counts the pitches that sound at a step.
+natural major and minor scales; pitch-class entropy is in bits; polyphony counts the pitches that sound at a step;
+groove consistency and the empty-beat rate count drums among the notes.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -13,12 +15,15 @@ from typing import Any
 import numpy as np
 
 from expotion_cli.music import notes
-from expotion_cli.timing import STEPS_PER_BEAT
+from expotion_cli.timing import BEATS_PER_BAR, STEPS_PER_BEAT
 
 _MAJOR = np.zeros(12, bool)
 _MAJOR[[0, 2, 4, 5, 7, 9, 11]] = True
 # The natural minor scale on A has the tones of the major scale on C, so twelve scales stand for all 24 keys.
 _SCALES = np.stack([np.roll(_MAJOR, tonic) for tonic in range(12)])
+MEASURES = ("pitch_class_entropy", "scale_consistency", "groove_consistency", "polyphony", "empty_beat_rate")
+BAR_STEPS = BEATS_PER_BAR * STEPS_PER_BEAT
+STUCK_BARS, STUCK_NOTES = 4, 24
 RUN_UNIT = 4
 """Notes of the shortest run that an index of runs can find."""
 
@@ -89,6 +94,69 @@ def statistics(tokens: np.ndarray) -> dict[str, Any]:
         "empty_beat_rate": float((per_beat == 0).mean()),
         "silence_rate": float(1 - any_sound.mean()),
     }
+
+
+def five_measures(tokens: np.ndarray) -> dict[str, float]:
+    """The five measures of a piece or cue; NaN where one is not defined.
+
+    Args:
+        tokens: [K, S] integers.
+    """
+    tokens = np.asarray(tokens)
+    found = statistics(tokens)
+    return {
+        "pitch_class_entropy": found["pitch_class_entropy"],
+        "scale_consistency": found["scale_consistency"],
+        "groove_consistency": groove_consistency(tokens),
+        "polyphony": found["polyphony"],
+        "empty_beat_rate": empty_beat_rate(tokens),
+    }
+
+
+def groove_consistency(tokens: np.ndarray) -> float:
+    """1 less the mean share of steps at which a bar differs from the next in whether anything begins.
+
+    NaN for less than two bars.
+    """
+    begins = (tokens[1:] >= notes.FIRST_ONSET).any(axis=0)
+    bars = -(-len(begins) // BAR_STEPS)
+    if bars < 2:
+        return float("nan")
+    patterns = np.zeros(bars * BAR_STEPS, dtype=bool)
+    patterns[: len(begins)] = begins
+    patterns = patterns.reshape(bars, BAR_STEPS)
+    return float(1 - (patterns[1:] != patterns[:-1]).mean())
+
+
+def empty_beat_rate(tokens: np.ndarray) -> float:
+    """Share of beats during which no note sounds."""
+    beats = -(-tokens.shape[1] // STEPS_PER_BEAT)
+    empty = np.ones(beats, dtype=bool)
+    for name, events in notes.tokens_to_events(tokens).items():
+        kind = notes.VOICES[notes.VOICE_INDEX[name]].kind
+        for event in events if kind != "dynamics" else ():
+            end = event.start + 1 if kind == "drums" else event.end
+            empty[event.start // STEPS_PER_BEAT : (end - 1) // STEPS_PER_BEAT + 1] = False
+    return float(empty.mean())
+
+
+def is_stuck(tokens: np.ndarray) -> bool:
+    """Whether a piece has run into a loop: a bar comes four times in a row to the note, or a voice says one note only.
+
+    Args:
+        tokens: [K, S] integers.
+    """
+    tokens = np.asarray(tokens)
+    struck = np.where(tokens[1:] >= notes.FIRST_ONSET, tokens[1:], 0)
+    same = 0
+    for first in range(BAR_STEPS, tokens.shape[1] - BAR_STEPS + 1, BAR_STEPS):
+        before, bar = struck[:, first - BAR_STEPS : first], struck[:, first : first + BAR_STEPS]
+        same = same + 1 if bar.any() and np.array_equal(before, bar) else 0
+        if same >= STUCK_BARS - 1:
+            return True
+    events = notes.tokens_to_events(tokens)
+    lines = ([event.value for event in events[name]] for name in ("melody", "counter"))
+    return any(len(list(run)) >= STUCK_NOTES for line in lines for _, run in itertools.groupby(line))
 
 
 def excerpt(tokens: np.ndarray, start: int, num_steps: int) -> np.ndarray:

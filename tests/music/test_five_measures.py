@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from expotion_cli.evaluation.five import MEASURES, empty_beat_rate, five_measures, groove_consistency
 from expotion_cli.music.notes import Event, events_to_tokens
+from expotion_cli.music.statistics import MEASURES, empty_beat_rate, five_measures, groove_consistency
 
 
 def test_bars_that_repeat_are_wholly_consistent_and_one_moved_stroke_counts_twice():
