@@ -236,6 +236,16 @@ def test_the_readme_begins_with_the_main_job_and_says_how_to_test():
     assert f"<!-- test -->\n```sh\n{second}```" in readme, ".ci/run finds the test command by this mark"
 
 
+def test_every_page_is_linked_from_the_readme_and_links_lead_somewhere():
+    pages = sorted((REPOSITORY / "docs").glob("*.md"))
+    readme = (REPOSITORY / "README.md").read_text()
+    assert [page.name for page in pages if f"](docs/{page.name})" not in readme] == []
+    for page in (REPOSITORY / "README.md", *pages):
+        text = page.read_text(encoding="utf-8")
+        for target in re.findall(r"\]\((?!https?:|#)([^)#\s]+)", text):
+            assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory) -> zipfile.ZipFile:
     """The package as it would be published, built from a copy so that the checkout stays clean."""

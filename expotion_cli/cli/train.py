@@ -151,12 +151,13 @@ def mini(
     recipe: Annotated[
         Path | None, typer.Option(help="A training recipe (.toml); the shipped one by default.", show_default=False)
     ] = None,
-    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "cpu",
 ) -> None:
     """Remake the embedded model: corpus, tokenizer, decoder, adapter. Stop it at any time; run it again to go on."""
+    from expotion_cli.music.loading import choose_device
     from expotion_cli.training.mini import MiniSettings, MiniTrainer
 
-    MiniTrainer(work, MiniSettings.load(recipe), device).run(out)
+    MiniTrainer(work, MiniSettings.load(recipe), str(choose_device(device))).run(out)
     print(f"{out} · score with it: expotion-score clips --model {out} --adapter {out / 'adapter'}")
 
 

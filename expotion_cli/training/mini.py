@@ -10,10 +10,13 @@ Every stage writes into its own folder and is skipped or resumed when run again.
 
 from __future__ import annotations
 
+import dataclasses
+import inspect
 import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -28,6 +31,8 @@ from expotion_cli.music.conditioning import EMBEDDED_STREAMS, FORM, MADE_HERE, S
 from expotion_cli.music.decoder import DecoderConfig, MusicDecoder
 from expotion_cli.music.notes import NUM_VOICES, VOCAB_SIZE
 from expotion_cli.music.text import TextEncoder, load_tokenizer, train_tokenizer
+from expotion_cli.recipe import nearest_hint
+from expotion_cli.training import runs
 from expotion_cli.training.corpus.build import SOURCES_FILE, Corpus, build_corpus, load_corpus
 from expotion_cli.training.corpus.captions import caption
 from expotion_cli.training.crops import (
@@ -61,13 +66,16 @@ class MiniSettings:
         """Read a training recipe; the shipped one by default.
 
         Raises:
-            RecipeError: it can't be read, or a table is missing or unknown.
+            RecipeError: it can't be read, or a key is missing or unknown.
         """
-        path = path or assets.shipped_folder("recipes") / "train" / "mini.toml"
+        shipped = assets.shipped_folder("recipes") / "train" / "mini.toml"
+        path = path or shipped
         try:
-            return MiniSettings(**tomllib.loads(path.read_text(encoding="utf-8")))
-        except (OSError, tomllib.TOMLDecodeError, TypeError) as error:
+            tables = tomllib.loads(path.read_text(encoding="utf-8"))
+        except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise RecipeError(f"The training recipe can't be read ({error}).", path=path) from error
+        _require_same_keys(tables, tomllib.loads(shipped.read_text(encoding="utf-8")), "", path)
+        return MiniSettings(**tables)
 
 
 class MiniTrainer:
@@ -84,9 +92,15 @@ class MiniTrainer:
         self.window = settings.adapter["window_steps"]
 
     def run(self, destination: Path) -> None:
-        """All stages, then the export of the model folder."""
+        """All stages, then the export of the model folder.
+
+        Raises:
+            UsageError: the work folder was begun with another recipe.
+            ExpotionError: a loss is no number, or something can't be written; the last checkpoint is whole.
+        """
         from expotion_cli.training.export import export_mini
 
+        runs.claim(self.work, {"recipe": dataclasses.asdict(self.settings)}, is_writer=True)
         corpus, following = self.corpus(), self.corpus("following")
         decoder, text = self.pretrain(corpus)
         adapter = self.follow(following, decoder, text)
@@ -244,6 +258,29 @@ class MiniTrainer:
                 totals[name][0] += loss
                 totals[name][1] += count
         return {name: loss / max(1, count) for name, (loss, count) in totals.items()}
+
+
+def _require_same_keys(given: Any, shipped: Any, where: str, path: Path) -> None:
+    """A recipe has the shipped one's keys; what goes to functions with defaults may have fewer, or more of theirs."""
+    if not isinstance(shipped, dict) or where == "corpus.shares":
+        return
+    if not isinstance(given, dict):
+        raise RecipeError(f"{where} must be a table.", path=path)
+    name = where.rpartition(".")[2]
+    function = {"loop": LoopSettings, "build": build_corpus, "following": build_corpus}.get(name)
+    function = matrix_optimizers if name.endswith("optimizer") else function
+    parameters = inspect.signature(function).parameters if function is not None else {}
+    own = {
+        key: p.default is inspect.Parameter.empty for key, p in parameters.items() if key not in ("folder", "modules")
+    }
+    needed = {key: True for key in shipped} if function is None else own
+    for key in given:
+        if key not in needed:
+            raise RecipeError(f"unknown key {f'{where}.{key}'.lstrip('.')!r}{nearest_hint(key, needed)}.", path=path)
+        _require_same_keys(given[key], shipped.get(key), f"{where}.{key}".lstrip("."), path)
+    for key, is_needed in needed.items():
+        if is_needed and key not in given:
+            raise RecipeError(f"the key {f'{where}.{key}'.lstrip('.')!r} is missing.", path=path)
 
 
 @dataclass(frozen=True)

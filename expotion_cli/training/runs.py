@@ -35,13 +35,13 @@ def claim(out: Path, decided: Mapping[str, Any], *, is_writer: bool) -> None:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise UsageError(f"it can't be read ({error}).", path=path, remedy="Choose another --out.") from error
+        raise UsageError(f"it can't be read ({error}).", path=path, remedy="Choose another folder.") from error
     wanted = json.loads(json.dumps(decided))
     if found != wanted:
         raise UsageError(
             f"the folder holds another run: {_difference(found, wanted)} differs.",
             path=out,
-            remedy="Choose another --out, or give the same data, model and recipe to go on with it.",
+            remedy="Choose another one, or give what it began with to go on with it.",
         )
 
 

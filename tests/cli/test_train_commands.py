@@ -273,7 +273,7 @@ def test_a_folder_with_another_run_and_an_interruption_say_how_to_go_on(train, d
         done = train(data)
     assert done.exit_code == 130 and "Run the same command again to go on" in done.stderr
     done = train(data, "--set", "train.clip_norm=0.5")
-    assert done.exit_code == 2 and "train.clip_norm differs" in done.stderr and "another --out" in done.stderr
+    assert done.exit_code == 2 and "train.clip_norm differs" in done.stderr and "Choose another one" in done.stderr
     done = train(data, "--quiet")
     assert done.exit_code == 0 and done.stdout == "" and done.stderr == ""
 
@@ -306,3 +306,43 @@ def test_several_processes_learn_what_one_does(train, data, model, tmp_path):
     assert len(one) == len(two) == 3
     for row, other in zip(one, two, strict=True):
         assert row == pytest.approx(other, abs=2e-3)
+
+
+def test_the_embedded_model_is_remade_in_small_and_scores_a_clip(expotion, repository, clip_folder, tmp_path):
+    """All stages from the corpus on, as `expotion train mini` is typed, with a recipe of one's own."""
+    text = (repository / "recipes" / "train" / "mini.toml").read_text(encoding="utf-8")
+    small = {
+        r"num_composed = \d+": "num_composed = 16\nworkers = 1\nheld_out_share = 0.2",
+        r"\bseed = 1\n\n": "seed = 1\nchorales = false\n\n",
+        r"\bdim = 192": "dim = 32",
+        r"num_layers = 6": "num_layers = 1",
+        r"num_heads = 6": "num_heads = 2",
+        r"ffn_dim = \d+": "ffn_dim = 64",
+        r"d_model = \d+": "d_model = 16",
+        r"vocab_size = 1024": "vocab_size = 300",
+        r"window_steps = \d+": "window_steps = 96",
+        r"batch = \d+": "batch = 2",
+        r"\bwarm_up_steps = \d+": "warm_up_steps = 5",
+        r"\bsteps = \d+": "steps = 2",
+        r"eval_every = \d+": "eval_every = 2",
+    }
+    for pattern, new in small.items():
+        text, count = re.subn(pattern, new, text)
+        assert count, pattern
+    recipe = tmp_path / "small.toml"
+    recipe.write_text(text)
+    out, flags = tmp_path / "small-mini", ["--work", tmp_path / "work", "--recipe", recipe]
+    done = expotion("train", "mini", "--out", out, *flags)
+    assert done.exit_code == 0, done.stderr
+    flags_said = shlex.split(done.stdout.partition("expotion-score clips ")[2])
+    done = expotion("score", clip_folder / "one.mp4", *flags_said, "--streams", "flow", "--out", tmp_path / "scored")
+    assert done.exit_code == 0 and read_sidecar(tmp_path / "scored" / "one.mp4"), done.stderr
+    recipe.write_text(text.replace("batch = 2", "batch = 3"))
+    done = expotion("train", "mini", "--out", out, *flags)
+    assert done.exit_code == 2 and "holds another run" in done.stderr
+    for wrong, wanted in (
+        (["--recipe", tmp_path / "none.toml"], "can't be read"),
+        (["--device", "tpu9"], "can't be used"),
+    ):
+        done = expotion("train", "mini", "--out", out, "--work", tmp_path / "other", *wrong)
+        assert done.exit_code == 2 and wanted in done.stderr and "Traceback" not in done.stderr

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import importlib.util
 import json
+import re
 import shutil
 from fractions import Fraction
 from pathlib import Path
@@ -13,9 +15,11 @@ import pytest
 import torch
 
 from expotion_cli import weights
+from expotion_cli.errors import EnvironmentProblem, RecipeError, UsageError
 from expotion_cli.music.conditioning import DRIVE, FORM, StepStream, form_stream
 from expotion_cli.music.engine import CueRequest
 from expotion_cli.music.loading import load_model
+from expotion_cli.training.corpus.build import build_corpus
 from expotion_cli.training.loop import read_log
 from expotion_cli.training.mini import MiniSettings, MiniTrainer, drop_streams, held_out_crops
 
@@ -208,3 +212,66 @@ def test_the_shipped_training_recipe_makes_a_model_of_a_few_million_parameters()
     assert 2e6 <= sum(p.numel() for p in decoder.parameters()) <= 8e6
     assert trainer.window % 48 == 0 and settings.adapter["num_layers"] <= settings.decoder["num_layers"]
     assert torch.equal(decoder.lm_heads[0].weight, trainer.build_decoder().lm_heads[0].weight)
+
+
+def test_the_shipped_weights_were_made_with_the_shipped_recipe(repository):
+    settings = MiniSettings.load()
+    folder = repository / "models" / "expotion-mini"
+    config, adapter, facts = (
+        json.loads((folder / name).read_text())
+        for name in ("config.json", "adapter/adapter_config.json", "training.json")
+    )
+    decoder, text = config["decoder"], config["text_encoder"]
+    sizes = {"dim": "hidden_size", "num_layers": "num_hidden_layers", "num_heads": "num_attention_heads"}
+    assert settings.decoder == {name: decoder[sizes.get(name, name)] for name in settings.decoder}
+    assert settings.text == {name: text[name] for name in settings.text}
+    assert settings.adapter == {name: adapter[name] for name in settings.adapter}
+    for stage in ("pretrain", "follow"):
+        loop = getattr(settings, stage)["loop"]
+        every, steps = loop["eval_every"], loop["steps"]
+        assert [row["step"] for row in facts[stage]] == sorted({*range(every, steps, every), steps})
+    corpus, following = facts["corpus"], facts["following"]
+    pieces = settings.corpus["build"]["num_composed"] + len(corpus["scores"])
+    assert corpus["train_pieces"] + corpus["held_out_pieces"] == pieces
+    composed = settings.corpus["following"]
+    assert following["train_pieces"] + following["held_out_pieces"] == composed["num_composed"]
+    assert following["moved_pieces"] / following["train_pieces"] == pytest.approx(composed["following_share"], abs=0.02)
+
+
+def test_a_work_folder_of_another_recipe_is_not_gone_on_with(made, tmp_path):
+    again = shutil.copytree(made[0], tmp_path / "work")
+    other = copy.deepcopy(TINY)
+    other.follow["batch"] = 3
+    with pytest.raises(UsageError, match="another run: its recipe's follow.batch differs"):
+        MiniTrainer(again, other).run(tmp_path / "again")
+    assert not (tmp_path / "again").exists()
+
+
+def test_a_recipes_keys_are_the_shipped_ones(repository, tmp_path):
+    text = (repository / "recipes" / "train" / "mini.toml").read_text()
+    path = tmp_path / "mine.toml"
+    changes = {
+        ("dim = 192", "dimm = 192"): "'decoder.dimm' (did you mean 'dim'?)",
+        ("num_heads = 6\n", ""): "'decoder.num_heads' is missing",
+        ("save_every = 50, seed = 2", "save_evry = 50, seed = 2"): "'follow.loop.save_evry'",
+        ("matrix_lr = 6e-3, ", ""): "'follow.adapter_optimizer.matrix_lr' is missing",
+        ("[follow]", "[folow]"): "'folow' (did you mean 'follow'?)",
+        ("seed = 1\n\n[corpus.following]", "seeds = 1\n\n[corpus.following]"): "'corpus.build.seeds'",
+    }
+    for (old, new), wanted in changes.items():
+        assert text.count(old) == 1, old
+        path.write_text(text.replace(old, new))
+        with pytest.raises(RecipeError, match=re.escape(wanted)):
+            MiniSettings.load(path)
+    path.write_text(text.replace("save_every = 50, seed = 2", "seed = 2"))
+    assert MiniSettings.load(path).follow["loop"].keys() < MiniSettings.load().follow["loop"].keys()
+
+
+def test_missing_scores_are_told_before_hours_of_composing(tmp_path, monkeypatch):
+    find = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name, *more: None if name == "music21" else find(name, *more)
+    )
+    with pytest.raises(EnvironmentProblem, match="pip install music21"):
+        build_corpus(tmp_path / "corpus", num_composed=10**6, seed=0)
+    assert not (tmp_path / "corpus").exists()

@@ -11,6 +11,7 @@ A corpus is a folder with
 
 from __future__ import annotations
 
+import importlib.util
 import json
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from expotion_cli import storage
+from expotion_cli.errors import EnvironmentProblem
 from expotion_cli.training.corpus.arranger import Piece, compose
 from expotion_cli.training.corpus.follower import compose_following
 from expotion_cli.training.corpus.gesture import HALF_BEAT
@@ -90,9 +92,14 @@ def build_corpus(
 
     Returns:
         The folder.
+
+    Raises:
+        EnvironmentProblem: music21 is wanted and missing.
     """
     from safetensors.numpy import save_file
 
+    if chorales and importlib.util.find_spec("music21") is None:  # said before the hours of composing
+        raise EnvironmentProblem("music21 is not installed.", remedy="Run: pip install music21")
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     blocks = [
