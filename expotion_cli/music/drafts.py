@@ -163,7 +163,8 @@ def follows(tokens: np.ndarray, request: CueRequest) -> float:
     if drive is None or not drive.mask.any():
         return 0.0
     reach = np.arange(-4, 5)
-    struck = np.convolve(strikes(tokens), np.exp(-0.5 * (reach / _SPREAD_STEPS) ** 2), "same")
+    struck = np.convolve(strikes(tokens), np.exp(-0.5 * (reach / _SPREAD_STEPS) ** 2))
+    struck = struck[reach[-1] : len(struck) - reach[-1]]  # as long as the cue, however short that is
     motion = drive.values[:, DRIVE_LAGS.index(0)]
     a, b = struck[drive.mask] - struck[drive.mask].mean(), motion[drive.mask] - motion[drive.mask].mean()
     size = np.sqrt(float(a @ a) * float(b @ b))

@@ -81,6 +81,14 @@ def test_strikes_on_the_motion_follow_better_than_strikes_beside_it():
     assert judge(on, asked) > judge(beside, asked)
 
 
+@pytest.mark.parametrize("steps", [1, 3, 8, 9, 10])
+def test_a_cue_of_a_few_steps_is_judged_too(steps):
+    asked = request(np.linspace(0, 1, STEPS))
+    drive = asked.conditioning[DRIVE]
+    short = replace(drive, values=drive.values[:steps], mask=drive.mask[:steps])
+    assert -1 <= follows(tune(range(0, STEPS, 24))[:, :steps], replace(asked, conditioning={DRIVE: short})) <= 1
+
+
 def test_harder_and_fuller_strikes_count_more():
     soft, hard = (strikes(tune([24], velocity=v))[24] for v in (0, 3))
     assert 0 < soft < hard
