@@ -131,7 +131,8 @@ def see(
         encoded |= encode_clip(clip, (FALLBACK_STREAM,), cache=cache, on_progress=on_progress)
         notes[-1] += f", followed {FALLBACK_STREAM} instead"
     if skipped := max(stream.skipped for stream in encoded.values()):
-        notes.append(f"{skipped} picture{'s' if skipped > 1 else ''} could not be decoded and were skipped")
+        those = "picture could not be decoded and was" if skipped == 1 else "pictures could not be decoded and were"
+        notes.append(f"{skipped} {those} skipped")
     folders = {source.name: source for source in sources if not isinstance(source, str) and source.folder is not None}
     reports = tuple(_report(clip, stream, folders.get(stream.name)) for stream in encoded.values())
     streams = {name: stream for name, stream in encoded.items() if name not in blind}
