@@ -43,15 +43,15 @@ def models(
         _show_model(rows[0])
     else:
         _table(
-            ("name", "kind", "feeds", "size", "licence", "files", "what it is"),
+            ("name", "kind", "files", "size", "licence", "feeds", "what it is"),  # the first five fit into 80 columns
             [
                 (
                     row["name"],
                     row["kind"],
-                    " + ".join(row["streams"]),
+                    row["state"],
                     size_text(row["bytes"]) if row["files"] else "-",
                     _short(row["licence"]),
-                    row["state"],
+                    " + ".join(row["streams"]),
                     row["title"],
                 )
                 for row in rows

@@ -19,6 +19,9 @@ def hard_clips(tmp_path_factory, make_video, ffmpeg) -> Path:
     folder = tmp_path_factory.mktemp("hard")
     make_video(folder / "good.mp4", duration_s=0.6)
     make_video(folder / "three-pictures.mp4", duration_s=0.12, sound=False)
+    make_video(folder / "one-picture.mp4", duration_s=0.04, sound=False)
+    for name in ("no-frames.mp4", "no-frames.mkv"):
+        ffmpeg("-f", "lavfi", "-i", "testsrc=size=160x120:rate=25", "-t", "0", folder / name)
     one_pixel = ["-f", "lavfi", "-i", "testsrc=size=16x16:rate=25:duration=0.6,crop=1:1:8:8,format=yuv444p"]
     ffmpeg(*one_pixel, "-c:v", "ffv1", folder / "one-pixel.mkv")
     huge = ["-f", "lavfi", "-i", "color=c=blue:size=7680x4320:rate=5:duration=0.4", "-preset", "ultrafast"]
@@ -43,12 +46,12 @@ def test_hard_clips_are_scored_or_named_and_the_batch_goes_on(expotion, composer
     summary = json.loads(done.stdout)
     rows = {row["clip"]: row for row in summary["clips"]}
     failed = {name for name, row in rows.items() if row["status"] == "failed"}
-    assert failed == {"no-picture.mp4", "cut.mp4"}
+    assert failed == {"no-picture.mp4", "cut.mp4", "no-frames.mp4", "no-frames.mkv"}
     for name in failed:
         assert str(hard_clips / name) in done.stderr and rows[name]["error"]["remedy"]
-    assert summary["counts"]["scored"] == 6
+    assert summary["counts"]["scored"] == 7
     notes = {name: " ".join(row["notes"]) for name, row in rows.items() if name not in failed}
-    assert "1 picture" in notes["broken.avi"] and "skipped" in notes["broken.avi"]
+    assert "1 picture could not be decoded and was skipped" in notes["broken.avi"]
     assert not any("skipped" in text for name, text in notes.items() if name != "broken.avi")
     if all(available_encoders()[name] is None for name in ("face", "pose")):
         assert all("nobody found by face and pose" in text for text in notes.values())
@@ -62,3 +65,8 @@ def test_what_was_skipped_is_also_told_from_the_cache(expotion, composer, hard_c
         assert done.exit_code == 0, done.stderr
         sidecar = json.loads(next((tmp_path / out).glob("*.score.json")).read_text())
         assert any("skipped" in note for note in sidecar["notes"]), sidecar["notes"]
+
+
+def test_a_batch_of_such_clips_is_composed_by_the_embedded_model(expotion, hard_clips, tmp_path):
+    done = expotion("score", hard_clips, "--streams", "flow", "--out", tmp_path / "out", "--json")
+    assert done.exit_code == 1 and json.loads(done.stdout)["counts"]["scored"] == 7, done.stderr
