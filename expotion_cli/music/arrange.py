@@ -29,6 +29,7 @@ _DEFAULT_LEVEL = 5.0
 _RAMP_STEPS = STEPS_PER_BEAT // 4
 _SOFTEST_CONTROL, _SOFTEST_VELOCITY = 34, 0.75  # at dynamics level 0: stillness is some 28 dB softer than the heights
 _SOFTEST_HIT, _HIT_BEND = 0.5, 1.5
+_STILL_CONTROL, _STILL_S, _STILL_LEVELS = 60, 0.9, (1.5, 4.0)  # where no level near is higher, that of a soft player
 _ANSWER_S, _SWELL_FROM, _SWELL_BEND = 0.18, 16, 1.6
 _PLACES_S = {"harmony": 0.0, "drums": -0.02, "percussion": 0.024, "bass": 0.0, "figure": 0.04, "melody": -0.03,
              "counter": 0.06}  # fmt: skip
@@ -37,6 +38,8 @@ _STRUM_S = 0.03
 _LANDING_S = (0.45, 1.4)
 _SHORTEST_LANDING_S = 1.0
 _LEAST_HEIGHT, _LANDING_LEVEL = 5.0, 4.0
+_SOFT = 0
+"""Velocity class of what is added so that no silence falls."""
 _RINGING = ("harmony", "bass", "figure", "counter", "melody")
 """Which voice rings on through a silence, if it was among those that sounded last."""
 _KICK, _CRASH = 1, 16
@@ -122,7 +125,8 @@ def arrange(events: dict[str, list[Event]], timeline: Timeline, voicing: Voicing
 def ring_on(events: dict[str, list[Event]], num_steps: int) -> dict[str, list[Event]]:
     """Let what sounded last ring on through silences of a beat and more, and open with the first chord.
 
-    Where a picture is still nothing begins; a listener should hear a held chord there, not a hole.
+    Where a picture is still nothing begins; a listener should hear a held chord there, not a hole. What is held for
+    more than a bar while nothing else begins is struck again, softly, at bar lines: some instruments die away.
 
     Args:
         events: per voice name.
@@ -150,13 +154,40 @@ def ring_on(events: dict[str, list[Event]], num_steps: int) -> dict[str, list[Ev
                 bar = min(last, first + BAR_STEPS - first % BAR_STEPS)
                 rung[name][index : index + 1] = [replace(event, end=bar), *_again(event.value, bar, last)]
                 break
+    begins = sorted({event.start for name in _RINGING for event in rung.get(name, ())})
+    for first, last in itertools.pairwise([*begins, num_steps]):
+        bars = [bar for bar in range(0, last, BAR_STEPS) if first + BAR_STEPS // 2 <= bar <= last - STEPS_PER_BEAT]
+        if last - first > BAR_STEPS and bars:
+            _strike_again(rung, bars, last)
     return rung
 
 
+def _strike_again(events: dict[str, list[Event]], steps: list[int], last: int) -> None:
+    """Let the chord be heard at these steps, or else strike what is held softly again.
+
+    Args:
+        events: per voice name; changed.
+        steps: bar lines at which nothing begins.
+        last: where the next note does.
+    """
+    chords = events.get("harmony", [])
+    before = [index for index, event in enumerate(chords) if event.end <= steps[0]]
+    if before and not any(event.start < last and event.end > steps[0] for event in chords):
+        chords[before[-1] + 1 : before[-1] + 1] = _again(chords[before[-1]].value, steps[0], last)
+        return
+    for name in _RINGING:
+        for index, event in enumerate(events.get(name, ())):
+            kept = [step for step in steps if event.start < step <= event.end - STEPS_PER_BEAT]
+            if kept and kept[0] == steps[0]:
+                again = [Event(a, b, event.value, _SOFT) for a, b in itertools.pairwise([*kept, event.end])]
+                events[name][index : index + 1] = [replace(event, end=steps[0]), *again]
+                return
+
+
 def _again(value: int, first: int, last: int) -> list[Event]:
-    """A note struck softly at every bar line, for instruments that die away."""
+    """A chord or note struck softly at its beginning and at every bar line."""
     starts = [first, *range(first - first % BAR_STEPS + BAR_STEPS, last, BAR_STEPS)]
-    return [Event(start, end, value, 0) for start, end in itertools.pairwise([*starts, last]) if end > start]
+    return [Event(start, end, value, _SOFT) for start, end in itertools.pairwise([*starts, last]) if end > start]
 
 
 def _swell(levels: np.ndarray, timeline: Timeline) -> np.ndarray:
@@ -167,7 +198,17 @@ def _swell(levels: np.ndarray, timeline: Timeline) -> np.ndarray:
     steps = np.arange(len(levels)) - _ANSWER_S * float(timeline.rate_hz)
     late = np.interp(steps, np.arange(len(levels)), levels)
     swell = _SWELL_FROM + (127 - _SWELL_FROM) * (late / (DYNAMIC_LEVELS - 1)) ** _SWELL_BEND
-    return np.maximum(swell, _SOFTEST_CONTROL)
+    return np.maximum(swell, _softest_control(levels, timeline))
+
+
+def _softest_control(levels: np.ndarray, timeline: Timeline) -> np.ndarray:
+    """[S + 1] float: the control at level 0. Between strikes it may nearly vanish, in a long stillness it is heard."""
+    reach = max(1, round(_STILL_S * float(timeline.rate_hz)))
+    near = np.lib.stride_tricks.sliding_window_view(np.pad(levels, reach, mode="edge"), 2 * reach + 1).max(axis=1)
+    floor = np.interp(near, _STILL_LEVELS, (_STILL_CONTROL, _SOFTEST_CONTROL))
+    return np.convolve(np.pad(floor, reach // 2, mode="edge"), np.ones(reach) / reach, "same")[
+        reach // 2 : reach // 2 + len(levels)
+    ]
 
 
 def dynamics_curve(events: list[Event], num_steps: int) -> np.ndarray:

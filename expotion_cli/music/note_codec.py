@@ -24,7 +24,7 @@ from expotion_cli.timing import Timeline, beat_rate_hz
 if TYPE_CHECKING:
     from expotion_cli.music.pulse import Tempo
 
-_SOUND_VERSION = 3
+_SOUND_VERSION = 4
 """Raised whenever the same tokens and settings come to sound different."""
 _renderers: dict[int, tuple[SoundFont, Renderer]] = {}
 
