@@ -99,6 +99,19 @@ def tree_memory_mb(root: int, *, peak: bool = False) -> float:
     return sum(_memory_kb(pid, "VmHWM:" if peak else "VmRSS:") for pid in process_tree(root)) / 1024
 
 
+def tree_cpu_s(root: int) -> float:
+    """Processor time that a process and all below it have used so far; 0 where the system does not tell."""
+    return sum(_cpu_ticks(pid) for pid in process_tree(root)) / os.sysconf("SC_CLK_TCK")
+
+
+def _cpu_ticks(pid: int) -> int:
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0
+    return int(fields[11]) + int(fields[12])  # in user and in system mode
+
+
 def _memory_kb(pid: int, field: str) -> int:
     try:
         lines = Path(f"/proc/{pid}/status").read_text().splitlines()

@@ -7,6 +7,8 @@
 - The tutorial's way: every model by itself, picture by picture at full size, one after the other, each with a decoder
   of its own (OpenCV's `VideoCapture`, Farneback's flow, MediaPipe on single images, MTCNN and FaceNet with their
   defaults at the same 5 pictures a second). Models are loaded before the clock starts; the fastest round counts.
+- Beside the time that passes, the processor time that all processes and threads took is told: it says what the work
+  costs where others are at work too, whose share no clock can take off.
 - A cache hit is timed until all streams are in memory, in a process that has the libraries loaded.
 - Memory is the sum over the process and its workers of the most that each ever held (pages that processes share are
   counted in each), looking at a clip of 10 s and at one of 20 min, each in fresh processes.
@@ -33,7 +35,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench import RESULTS, machine, print_table, tree_memory_mb, use_cores, write_results
+from bench import RESULTS, machine, print_table, tree_cpu_s, tree_memory_mb, use_cores, write_results
 
 if TYPE_CHECKING:
     from expotion_cli.vision.encoder import StreamSource
@@ -95,8 +97,12 @@ def sources(names: tuple[str, ...], weights: Path | None) -> list[StreamSource]:
     return [StreamSource(name, own if name == "facenet" else {}) for name in names]
 
 
-def look_times(clips: list[Path], weights: Path | None, rounds: int) -> dict[str, list[list[float]]]:
-    """Row -> clip -> shares of the clip's length that looking at it took, one a round."""
+Shares = tuple[float, float]
+"""Time that passed, and processor time, as shares of the clip's length."""
+
+
+def look_times(clips: list[Path], weights: Path | None, rounds: int) -> dict[str, list[list[Shares]]]:
+    """Row -> clip -> what looking at it took, one a round."""
     from expotion_cli.media.probe import probe
     from expotion_cli.vision.streams import encode_clip
 
@@ -104,22 +110,24 @@ def look_times(clips: list[Path], weights: Path | None, rounds: int) -> dict[str
     lengths = [float(probe(clip).duration) for clip in clips]
     for streams in wanted.values():
         encode_clip(clips[0], streams)
-    taken: dict[str, list[list[float]]] = {title: [[] for _ in clips] for title in wanted}
+    taken: dict[str, list[list[Shares]]] = {title: [[] for _ in clips] for title in wanted}
     for _ in range(rounds):
         for number, (clip, length) in enumerate(zip(clips, lengths, strict=True)):
             for title, streams in wanted.items():
-                started = time.perf_counter()
+                started, used = time.perf_counter(), tree_cpu_s(os.getpid())
                 encode_clip(clip, streams)
-                taken[title][number].append((time.perf_counter() - started) / length)
+                passed, used = time.perf_counter() - started, tree_cpu_s(os.getpid()) - used
+                taken[title][number].append((passed / length, used / length))
     return taken
 
 
-def summary(taken: list[list[float]]) -> dict[str, float]:
+def summary(taken: list[list[Shares]]) -> dict[str, float]:
     """Of one row's shares: the fastest round of each clip, and the median of all."""
-    fastest = [min(rounds) for rounds in taken]
-    every = [share for rounds in taken for share in rounds]
+    fastest = [min(share for share, _ in rounds) for rounds in taken]
+    every = [share for rounds in taken for share, _ in rounds]
     return {
         "share": round(statistics.median(fastest), 4),
+        "processor": round(statistics.median(min(used for _, used in rounds) for rounds in taken), 4),
         "slowest_clip": round(max(fastest), 4),
         "median_of_all_rounds": round(statistics.median(every), 4),
     }
@@ -143,8 +151,8 @@ def hit_times(clips: list[Path], streams: list[StreamSource], cache_folder: Path
     return taken
 
 
-def tutorial_times(clip: Path) -> dict[str, float]:
-    """Seconds the tutorial's way takes, by model."""
+def tutorial_times(clip: Path) -> dict[str, Shares]:
+    """What the tutorial's way takes, by model."""
     import cv2
     import mediapipe as mp
     import numpy as np
@@ -203,9 +211,9 @@ def tutorial_times(clip: Path) -> dict[str, float]:
         }
         taken = {}
         for name, job in work.items():
-            started = time.perf_counter()
+            started, used = time.perf_counter(), time.process_time()
             job()
-            taken[name] = time.perf_counter() - started
+            taken[name] = (time.perf_counter() - started) / CLIP_S, (time.process_time() - used) / CLIP_S
         return taken
 
 
@@ -245,18 +253,19 @@ def measure(options: argparse.Namespace, work: Path) -> dict[str, Any]:
 def measure_times(options: argparse.Namespace, clips: list[Path], weights: Path | None, work: Path) -> dict[str, Any]:
     before = _load()
     found: dict[str, Any] = {"clips": len(clips), "clip_s": CLIP_S, "rounds": options.rounds}
-    tutorial: dict[str, float] = {}
+    tutorial: dict[str, list[float]] = {}
     if not options.no_tutorial:
         each = [_child("--tutorial", clip, "--rounds", options.rounds) for clip in clips[: options.tutorial_clips]]
-        tutorial = {name: statistics.median(one[name] for one in each) / CLIP_S for name in each[0]}
-        found["tutorial"] = {name: round(value, 4) for name, value in tutorial.items()}
+        tutorial = {name: [statistics.median(one[name][i] for one in each) for i in (0, 1)] for name in each[0]}
+        found["tutorial"] = {name: [round(value, 4) for value in values] for name, values in tutorial.items()}
     found["looking"] = {}
     for title, taken in look_times(clips, weights, options.rounds).items():
         names, limit = WORK[title]
         row: dict[str, Any] = {**summary(taken), "limit": limit}
         if tutorial:
-            row["tutorial"] = round(sum(tutorial[name] for name in names), 4)
+            row["tutorial"], row["tutorial_processor"] = (round(sum(tutorial[n][i] for n in names), 4) for i in (0, 1))
             row["times_faster"] = round(row["tutorial"] / row["share"], 2)
+            row["times_less_processor"] = round(row["tutorial_processor"] / row["processor"], 2)
         found["looking"][title] = row
     names = WORK["face + pose + flow + facenet"][0]
     hits = hit_times(clips, sources(names, weights), work / "hits")
@@ -290,12 +299,22 @@ def show(found: dict[str, Any]) -> None:
             one["share"],
             one["share"] <= one["limit"],
             one["slowest_clip"],
+            one["processor"],
             one.get("tutorial"),
-            one.get("times_faster"),
+            one.get("tutorial_processor"),
         )
         for title, one in found["looking"].items()
     ]
-    head = ("looking at a clip", "aim", "share of its length", "met", "slowest clip", "tutorial's way", "times faster")
+    head = (
+        "looking at a clip",
+        "aim",
+        "share of its length",
+        "met",
+        "slowest clip",
+        "processor",
+        "tutorial",
+        "processor",
+    )
     print_table(f"{found['clips']} clips of {found['clip_s']} s, 640 by 480, best of {found['rounds']}", head, rows)
     print(f"FaceNet's weights: {found['facenet_weights']}")
 
@@ -329,7 +348,7 @@ def main() -> None:
         return
     if options.tutorial:
         rounds = [tutorial_times(options.tutorial) for _ in range(options.rounds)]
-        print(json.dumps({name: min(one[name] for one in rounds) for name in rounds[0]}))
+        print(json.dumps({name: [min(one[name][i] for one in rounds) for i in (0, 1)] for name in rounds[0]}))
         return
     facts = machine()
     with tempfile.TemporaryDirectory(prefix="expotion-bench-") as name:
