@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 
 from expotion_cli.cli import flags
+from expotion_cli.demo import DEMO_CLIPS, write_demo_clips
 from expotion_cli.errors import UsageError
 from expotion_cli.media.decode import read_audio
 
@@ -152,6 +154,30 @@ def test_without_a_flag_the_adapters_own_stream_is_looked_for_and_its_weights_ar
     said = done.sidecar("one")
     assert [stream["name"] for stream in said["streams"]] == ["flow"], "it stands in"
     assert "expotion fetch synchformer" in said["left_out"][0] and "picture plays no part" in " ".join(said["notes"])
+
+
+def test_the_paper_encoder_of_faces_is_followed_end_to_end(expotion, models, tmp_path):
+    import torch
+    from facenet_pytorch import InceptionResnetV1
+
+    torch.manual_seed(0)
+    torch.save(InceptionResnetV1(pretrained=None, classify=True, num_classes=8631).state_dict(), tmp_path / "net.pt")
+    tensors = {"pos_emb": torch.randn(LAYERS + 1, WINDOW + 1, DIM), "gates": torch.rand(LAYERS) + 0.5}
+    tensors |= {f"merge_linear.{i}.weight": torch.randn(DIM, RANK) for i in range(LAYERS)}
+    torch.save(tensors | {"ld_proj.weight": torch.randn(RANK, 512)}, tmp_path / "faces.pth")
+    (clip,) = write_demo_clips(tmp_path, [dataclasses.replace(DEMO_CLIPS[2], duration_s=2.0, has_sound=False)])
+    (tmp_path / "mine.toml").write_text(f"[streams]\nfacenet_weights = '{tmp_path / 'net.pt'}'\n")
+    for out in ("first", "second"):
+        done = expotion(
+            "score", clip.path, "--model", models / "model", "--adapter", tmp_path / "faces.pth", "--device", "cpu",
+            "--recipe", tmp_path / "mine.toml", "--seed", 1, "--out", tmp_path / out,
+        )  # fmt: skip
+        assert done.exit_code == 0, done.stderr
+    first, second = (json.loads(next((tmp_path / out).glob("*.json")).read_text()) for out in ("first", "second"))
+    (stream,) = first["streams"]
+    assert (stream["name"], stream["encoder"]) == ("facenet", "facenet")
+    assert stream["found"] > 0.8 and "that the adapter reads (facenet)" in " ".join(first["notes"])
+    assert second["artefact"] == first["artefact"]
 
 
 def test_a_model_without_an_adapter_does_not_look_at_the_clips(score, clips, monkeypatch):
