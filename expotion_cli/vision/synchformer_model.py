@@ -83,7 +83,7 @@ class VisualEncoder(nn.Module):
         self.patch_embed_3d = _Tubes(sizes)
         self.blocks = nn.ModuleList(_Block(sizes) for _ in range(sizes.depth))
         self.norm = nn.LayerNorm(sizes.width, eps=EPSILON)
-        self.spatial_attn_agg = _Gather(sizes)
+        self.spatial_attn_agg = Gather(sizes.width, sizes.heads, sizes.spread)
 
     def forward(self, pictures: Tensor) -> Tensor:
         """Rows of some segments.
@@ -177,34 +177,54 @@ class _FeedForward(nn.Module):
         return self.fc2(F.gelu(self.fc1(tokens)))
 
 
-class _Gather(nn.Module):
-    """[N, places, D] → [N, D]: what a token of its own makes of a moment, in one pre-norm transformer layer.
+class Gather(nn.Module):
+    """[N, members, D] → [N, D]: what a token of its own makes of some others, in one pre-norm transformer layer.
 
     Only that token's row is wanted, so only that row is computed.
+
+    Args:
+        width: of tokens, D.
+        heads: attention heads.
+        spread: width of the feed-forward layer in D.
     """
 
-    def __init__(self, sizes: Sizes):
+    def __init__(self, width: int, heads: int, spread: int):
         super().__init__()
-        self.cls_token = nn.Parameter(torch.zeros(1, 1, sizes.width))
-        self.self_attn = nn.MultiheadAttention(sizes.width, sizes.heads)
-        self.linear1 = nn.Linear(sizes.width, sizes.spread * sizes.width)
-        self.linear2 = nn.Linear(sizes.spread * sizes.width, sizes.width)
-        self.norm1 = nn.LayerNorm(sizes.width, eps=EPSILON)
-        self.norm2 = nn.LayerNorm(sizes.width, eps=EPSILON)
+        self.cls_token = nn.Parameter(torch.zeros(1, 1, width))
+        self.self_attn = nn.MultiheadAttention(width, heads)
+        self.linear1 = nn.Linear(width, spread * width)
+        self.linear2 = nn.Linear(spread * width, width)
+        self.norm1 = nn.LayerNorm(width, eps=EPSILON)
+        self.norm2 = nn.LayerNorm(width, eps=EPSILON)
 
-    def forward(self, moments: Tensor) -> Tensor:
-        own = self.cls_token.expand(len(moments), -1, -1)
-        seen = self.norm1(torch.cat([own, moments], dim=1))
+    def forward(self, members: Tensor) -> Tensor:
+        """See the class."""
+        own = self.cls_token.expand(len(members), -1, -1)
+        seen = self.norm1(torch.cat([own, members], dim=1))
         own = own[:, 0] + self._attend(seen)
         return own + self.linear2(F.gelu(self.linear1(self.norm2(own))))
 
     def _attend(self, seen: Tensor) -> Tensor:
-        """[N, 1 + places, D] → [N, D], what the first sees in all; `self_attn` would also compute it for the others."""
+        """[N, 1 + members, D] → [N, D], what the first sees in all; `self_attn` would also compute the others."""
         attention, width = self.self_attn, seen.shape[2]
-        query = F.linear(seen[:, 0], attention.in_proj_weight[:width], attention.in_proj_bias[:width])[:, None]
+        query = F.linear(seen[:, :1], attention.in_proj_weight[:width], attention.in_proj_bias[:width])
         key, value = F.linear(seen, attention.in_proj_weight[width:], attention.in_proj_bias[width:]).chunk(2, dim=2)
-        parts = (part.unflatten(2, (attention.num_heads, -1)).transpose(1, 2) for part in (query, key, value))
-        return attention.out_proj(F.scaled_dot_product_attention(*parts).flatten(1))
+        return attention.out_proj(attend(query, key, value, attention.num_heads)[:, 0])
+
+
+def attend(query: Tensor, key: Tensor, value: Tensor, heads: int) -> Tensor:
+    """Attention in several heads, each over its share of the width.
+
+    Args:
+        query: [B, N, D].
+        key, value: [B, M, D].
+        heads: they divide D.
+
+    Returns:
+        [B, N, D], the heads side by side.
+    """
+    parts = (part.unflatten(2, (heads, -1)).transpose(1, 2) for part in (query, key, value))
+    return F.scaled_dot_product_attention(*parts).transpose(1, 2).flatten(2)
 
 
 def load_encoder(path: str | Path, sizes: Sizes | None = None, *, remedy: str = "") -> VisualEncoder:
@@ -235,13 +255,16 @@ def visual_part(content: Mapping, path: Path, remedy: str = "") -> tuple[str, di
     Raises:
         WeightsError: there are none.
     """
-    for name in ("model", "state_dict"):
-        if isinstance(content.get(name), dict):
-            content = content[name]
-            break
+    content = unwrapped(content)
     prefix = next((prefix for prefix in PREFIXES if prefix + _MARK in content), None)
     if prefix is None:
         reason = f"There is no visual encoder in this file: no tensor is called {PREFIXES[0]}{_MARK}."
         raise WeightsError(reason, path=path, remedy=remedy)
     found = {str(name)[len(prefix) :]: value for name, value in content.items() if str(name).startswith(prefix)}
     return prefix, {name: value for name, value in found.items() if not name.startswith(UNUSED)}
+
+
+def unwrapped(content: Mapping) -> Mapping:
+    """The tensors by name, out of what a file holds: a dict of them, or one with such a dict as an entry."""
+    inner = (content[name] for name in ("model", "state_dict") if isinstance(content.get(name), dict))
+    return next(inner, content)
