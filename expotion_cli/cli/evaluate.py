@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 _CLIPS = typer.Argument(help="Video files, folders or glob patterns.", metavar="CLIPS", show_default=False)
 _ONLY = typer.Option(help="Which measures: sync, quality, notes, text, with commas between them.")
-_WEIGHTS = typer.Option(help="Folder with the weights of CLAP and AST; by default the hub's cache on this machine.")
+_WEIGHTS = typer.Option(help="Folder with the weights of CLAP, AST and Synchformer; by default those fetched before.")
 _DOWNLOAD = typer.Option("--download", help="Fetch missing weights of CLAP and AST from the hub (0.6 and 0.3 GB).")
 _SEED = typer.Option(help="Of every interval and random order.")
 _HTML = typer.Option(help="Write the tables as one page to this file.")

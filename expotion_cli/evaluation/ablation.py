@@ -143,6 +143,7 @@ def ablate(
         sets,
         dataclasses.replace(wishes, baseline=baseline),
         reference=reference,
+        cache=cache,
         notes=notes,
         failures=failures,
         tell=tell,

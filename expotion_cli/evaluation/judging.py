@@ -1,20 +1,29 @@
-"""Judges sets by how they sound beside a reference, and by whether they keep to their words."""
+"""Judges sets by how they sound beside a reference, and by whether words, picture and sound belong together."""
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from expotion_cli.errors import WeightsError
-from expotion_cli.evaluation import distributions, prompts
+from expotion_cli.evaluation import distributions, offsets, prompts
 from expotion_cli.evaluation.hearing import Heard, takes_of
+from expotion_cli.evaluation.offsets import Synchformer
 from expotion_cli.evaluation.outputs import SAMPLE_RATE, MusicSet, Piece
-from expotion_cli.evaluation.pretrained import SYNCHFORMER, Ast, Clap, Shelf
+from expotion_cli.evaluation.pretrained import Ast, Clap, Shelf
 from expotion_cli.evaluation.results import MIN_FOR_INTERVAL, Figure, of_pairs, of_values
 
+if TYPE_CHECKING:
+    from expotion_cli.media.probe import ClipInfo
+    from expotion_cli.vision.cache import EmbeddingCache
+
+ALL_SILENT = "all its outputs are silent"
+NO_PROMPTS = "no prompts (a sidecar NAME.score.json, captions.json or --prompts)"
+TOO_SHORT = f"no clip and its sound last {offsets.WINDOW_S:g} s, which Synchformer looks at in one go"
 NO_REFERENCE = "needs a reference set (--reference NAME or FOLDER)"
 DRAWS = 200
 """Of the bootstrap of a distance between sets, which costs more than a mean."""
@@ -28,10 +37,24 @@ class Judge:
         shelf: where networks' weights are.
         seed: of bootstraps and splits.
         reference: what quality is held to, or None.
+        clips: whose pictures the sets belong to, by name.
+        cache: of what was seen in them.
+        tell: told what takes long.
     """
 
-    def __init__(self, shelf: Shelf, seed: int, reference: MusicSet | None):
+    def __init__(
+        self,
+        shelf: Shelf,
+        seed: int,
+        reference: MusicSet | None,
+        *,
+        clips: Mapping[str, ClipInfo] | None = None,
+        cache: EmbeddingCache | None = None,
+        tell: Callable[[str], None] | None = None,
+    ):
         self._shelf, self._seed, self._reference = shelf, seed, reference
+        self._clips, self._cache, self._tell = clips or {}, cache, tell or (lambda text: None)
+        self._seen: dict[str, np.ndarray] = {}
         self._loaded: dict[type, Any] = {}
         self._known: dict[tuple[str, int], tuple[Piece, Any]] = {}
         self.networks: dict[str, str] = {}
@@ -41,7 +64,7 @@ class Judge:
         pieces = [piece for piece in one.pieces if not piece.is_silent]
         keys = ("fad", "kl", "inception", "spectrum", "chroma", "rhythm")
         if not pieces:
-            return dict.fromkeys(keys, Figure(missing="all its outputs are silent"))
+            return dict.fromkeys(keys, Figure(missing=ALL_SILENT))
         figures = self._by_networks(pieces) | self._by_descriptors(pieces)
         if self._reference is not None and one.name == self._reference.name:
             itself = Figure(missing="it is the reference itself")
@@ -55,10 +78,9 @@ class Judge:
         self._known = {key: value for key, value in self._known.items() if key[1] in kept}
 
     def text(self, heard: Sequence[Heard]) -> dict[str, Figure]:
-        """Whether a set keeps to its prompts."""
+        """Whether a set keeps to its prompts, and with them to the picture."""
         with_words = [h for h in heard if h.piece.prompt]
-        missing = Figure(missing="no prompts (a sidecar NAME.score.json, captions.json or --prompts)")
-        figures = {"clap": missing, "tempo": missing, "key": missing}
+        figures = dict.fromkeys(("clap", "tempo", "key"), Figure(missing=NO_PROMPTS)) | self._together(heard)
         if with_words:
             tempos = {id(h): prompts.stated_tempo(h.piece.prompt) for h in with_words}
             keys = {id(h): prompts.stated_key(h.piece.prompt) for h in with_words}
@@ -73,7 +95,6 @@ class Judge:
                 lambda h, other: float(self._key(h.piece) == keys[id(other)]),
                 "no prompt states a key",
             )
-        figures["consistency"] = Figure(missing=f"needs {SYNCHFORMER}'s audio-visual model, which is not part of this")
         return figures
 
     def _by_descriptors(self, pieces: Sequence[Piece]) -> dict[str, Figure]:
@@ -146,27 +167,84 @@ class Judge:
             other += [distributions.kl_divergence(t, labels[id(piece)]) for c, t in true.items() if c != piece.clip]
         return of_values(own, seed=self._seed, chance=float(np.mean(other)) if other else None)
 
+    def _together(self, heard: Sequence[Heard]) -> dict[str, Figure]:
+        """Whether sound and picture are in time, and whether the sound keeps to both, picture and words."""
+        keys = ("in_sync", "sync_offset", "consistency")
+        try:
+            network: Synchformer = self._network(Synchformer)
+        except WeightsError as error:
+            return dict.fromkeys(keys, Figure(missing=str(error)))
+        usable = [h for h in heard if h.piece.clip in self._clips and not h.piece.is_silent]
+        if not usable:
+            return dict.fromkeys(keys, Figure(missing=ALL_SILENT))
+        usable = [h for h in usable if min(len(self._sight(h)), len(self._hearing(h))) >= offsets.NUM_SEGMENTS]
+        if not usable:
+            return dict.fromkeys(keys, Figure(missing=TOO_SHORT))
+
+        @functools.cache
+        def judged(music: Heard, other: Heard) -> tuple[float, float]:
+            return network.judge(self._sight(other), self._hearing(music))
+
+        figures = {
+            "in_sync": self._against_others(usable, lambda h, other: judged(h, other)[0]),
+            "sync_offset": self._against_others(usable, lambda h, other: judged(h, other)[1]),
+        }
+        with_words = [h for h in usable if h.piece.prompt]
+        if not with_words:
+            return figures | {"consistency": Figure(missing=NO_PROMPTS)}
+        try:
+            fits = self._fits(with_words)
+        except WeightsError as error:
+            return figures | {"consistency": Figure(missing=str(error))}
+        all_three = self._against_others(
+            with_words, lambda h, other: offsets.together(judged(h, other)[0], fits(h, other))
+        )
+        return figures | {"consistency": all_three}
+
     def _clap_score(self, heard: Sequence[Heard]) -> Figure:
         try:
-            words = self._network(Clap).words([h.piece.prompt for h in heard])
-            sound = np.stack([self._windows(h.piece).mean(axis=0) for h in heard])
+            return self._kept(heard, self._fits(heard), NO_PROMPTS)
         except WeightsError as error:
             return Figure(missing=str(error))
-        fits = sound @ words.T
-        place = {id(h): number for number, h in enumerate(heard)}
-        return self._kept(list(heard), lambda h, other: float(fits[place[id(h)], place[id(other)]]), "no prompts")
+
+    def _fits(self, heard: Sequence[Heard]) -> Callable[[Heard, Heard], float]:
+        """(music, whose words) → CLAP's cosine.
+
+        Raises:
+            WeightsError: the weights are not here.
+        """
+        network = self._network(Clap)
+        words = network.words([h.piece.prompt for h in heard])
+        sound = np.stack([self._windows(h.piece).mean(axis=0) for h in heard])
+        cosines, place = sound @ words.T, {id(h): number for number, h in enumerate(heard)}
+        return lambda h, other: float(cosines[place[id(h)], place[id(other)]])
 
     def _kept(self, heard: Sequence[Heard], score: Callable[[Any, Any], float], otherwise: str) -> Figure:
         """Music against its own words and the others'; equal prompts make no shuffled pairs."""
         if not heard:
             return Figure(missing=otherwise)
-        names = list(dict.fromkeys(h.piece.clip for h in heard))
-        takes = takes_of(heard, names)
-        matrix = np.array([[[score(a, b) for b in take] for a in take] for take in takes])
         if len({h.piece.prompt for h in heard}) > 1:
-            return of_pairs(matrix, names, seed=self._seed)
+            return self._against_others(heard, score)
+        matrix, names = _table(heard, score)
         own = np.einsum("rii->ri", matrix).mean(axis=0)
         return of_values(dict(zip(names, own.tolist(), strict=True)), seed=self._seed)
+
+    def _against_others(self, heard: Sequence[Heard], score: Callable[[Any, Any], float]) -> Figure:
+        """Music against what belongs to its own clip, and to the others."""
+        matrix, names = _table(heard, score)
+        return of_pairs(matrix, names, seed=self._seed)
+
+    def _sight(self, heard: Heard) -> np.ndarray:
+        """What Synchformer sees in the clip of a piece, each clip looked at once."""
+        name = heard.piece.clip
+        if name not in self._seen:
+            self._tell(f"{offsets.NAME} looks at {name}")
+            self._seen[name] = self._network(Synchformer).see(self._clips[name], self._cache)
+        return self._seen[name]
+
+    def _hearing(self, heard: Heard) -> np.ndarray:
+        piece = heard.piece
+        return self._remember("synchformer", piece, lambda: self._network(Synchformer).hear(piece.audio))
 
     def _key(self, piece: Piece) -> tuple[int, bool]:
         found = self._descriptor(piece)
@@ -197,6 +275,13 @@ class Judge:
         if isinstance(self._loaded[kind], WeightsError):
             raise self._loaded[kind]
         return self._loaded[kind]
+
+
+def _table(heard: Sequence[Heard], score: Callable[[Any, Any], float]) -> tuple[np.ndarray, list[str]]:
+    """[takes, N, N] scores, row music, column what it is held to, and the N clips."""
+    names = list(dict.fromkeys(h.piece.clip for h in heard))
+    takes = takes_of(heard, names)
+    return np.array([[[score(a, b) for b in take] for a in take] for take in takes]), names
 
 
 def _frechet(one: Sequence[np.ndarray], two: Sequence[np.ndarray]) -> float:

@@ -13,7 +13,7 @@ import numpy as np
 
 from expotion_cli import __version__
 from expotion_cli.errors import ClipError
-from expotion_cli.evaluation import beats, judging, symbolic, sync, yardsticks
+from expotion_cli.evaluation import beats, judging, offsets, symbolic, sync, yardsticks
 from expotion_cli.evaluation.hearing import Heard, takes_of
 from expotion_cli.evaluation.outputs import SAMPLE_RATE, MusicSet, Piece
 from expotion_cli.evaluation.pretrained import Shelf
@@ -144,6 +144,7 @@ def evaluate(
     wishes: Wishes,
     *,
     reference: MusicSet | None = None,
+    cache: EmbeddingCache | None = None,
     notes: Sequence[str] = (),
     failures: Sequence[Any] = (),
     tell: Tell | None = None,
@@ -155,11 +156,15 @@ def evaluate(
         sets: what to measure.
         wishes: what and how.
         reference: the set that quality is held to; its pieces need not belong to the clips.
+        cache: of what networks see in the clips.
         notes, failures: what happened before, to be told with the result.
         tell: told what is being done.
     """
     tell = tell or (lambda text: None)
-    judge = judging.Judge(wishes.shelf, wishes.seed, reference) if {QUALITY, TEXT} & set(wishes.groups) else None
+    judge = None
+    if {QUALITY, TEXT} & set(wishes.groups):
+        infos = {name: clip.info for name, clip in clips.items()}
+        judge = judging.Judge(wishes.shelf, wishes.seed, reference, clips=infos, cache=cache, tell=tell)
     rows, said = [], list(notes)
     measured: dict[str, None] = {}
     for one, is_yardstick in _with_yardsticks(clips, sets, measured, wishes.yardsticks):
@@ -283,6 +288,8 @@ def describe_settings(
         f"tempos near {beats.LIKELY_BPM:g} bpm",
         "alignment_sigma_s": beats.ALIGNMENT_SIGMA_S,
         "swell_span_s": 2.0,
+        "in_sync_s": offsets.IN_SYNC_S,
+        "sync_window_s": offsets.WINDOW_S,
         "yardsticks_bpm": yardsticks.BPM,
         "notes": f"{symbolic.RESOLUTION} steps a beat, {symbolic.BEATS_PER_BAR} beats a bar",
         "reference": reference.name if reference else None,

@@ -20,7 +20,6 @@ from expotion_cli.evaluation.outputs import SAMPLE_RATE, resample
 from expotion_cli.storage import digest_file
 
 CLAP, AST = "laion/clap-htsat-unfused", "MIT/ast-finetuned-audioset-10-10-0.4593"
-SYNCHFORMER = "synchformer"
 CLAP_WINDOW_S, CLAP_HOP_S = 5.0, 2.5
 AST_WINDOW_S, AST_HOP_S = 10.0, 5.0
 _BATCH = 8

@@ -25,8 +25,11 @@ def cell(figure: Figure | None, metric: Metric, *, short: bool = False) -> str:
 
 
 def is_beyond_chance(figure: Figure, metric: Metric) -> bool:
-    """Whether the whole interval of the lift lies on the better side of chance."""
-    return metric.better == "higher" and figure.lift_interval is not None and figure.lift_interval[0] > 0
+    """Whether the whole interval of what goes beyond chance lies on the better side."""
+    if figure.lift_interval is None:
+        return False
+    low, high = figure.lift_interval
+    return (metric.better == "higher" and low > 0) or (metric.better == "lower" and high < 0)
 
 
 def absences(result: Evaluation, group: str) -> dict[str, list[str]]:

@@ -17,7 +17,7 @@ GROUPS = {
     SYNC: "Following the picture",
     QUALITY: "Sound, against the reference set",
     NOTES: "Notes",
-    TEXT: "Following the words",
+    TEXT: "Words, picture and sound together",
 }
 FORMAT = 1
 MIN_FOR_INTERVAL = 3
@@ -108,15 +108,21 @@ METRICS: tuple[Metric, ...] = (
     Metric("clap", TEXT, "CLAP score", "higher", 3, "the other clips' prompts",
            "cosine of CLAP's embeddings of prompt and sound, mean over windows of 5 s",
            "Wu et al. 2023 (LAION-CLAP)"),
+    Metric("in_sync", TEXT, "in sync", "higher", 2, _SHUFFLED,
+           "likelihood of the offsets -0.2, 0 and 0.2 s, as Synchformer judges, mean over windows of 4.8 s",
+           "this project; Synchformer of Iashin et al. 2024"),
+    Metric("sync_offset", TEXT, "sync offset, s", "lower", 2, _SHUFFLED,
+           "distance from 0 of the offset that Synchformer takes for the likeliest, mean over windows of 4.8 s",
+           "Iashin et al. 2024 (Synchformer); DeSync in Cheng et al. 2025 (MMAudio)"),
+    Metric("consistency", TEXT, "text-video-audio", "higher", 2, _SHUFFLED + " and prompts",
+           "geometric mean of in sync and of the CLAP score (0 where that is negative), clip by clip",
+           "this project"),
     Metric("tempo", TEXT, "tempo met", "higher", 2, "the other clips' prompts",
            "share of the prompts that state a tempo whose music has it within 10 %, octaves allowed",
            "Accuracy 2 of Gouyon et al. 2006, at 10 %"),
     Metric("key", TEXT, "key met", "higher", 2, "the other clips' prompts",
            "share of the prompts that state a key whose music is in it",
            "keys by Krumhansl and Kessler 1982"),
-    Metric("consistency", TEXT, "text-video-audio", "higher", 2, _SHUFFLED,
-           "Synchformer's own judgement of whether sound and picture belong together",
-           "Iashin et al. 2024"),
 )  # fmt: skip
 BY_KEY = {metric.key: metric for metric in METRICS}
 

@@ -111,7 +111,9 @@ def evaluate_files(
         raise ClipError(
             f"nothing of the baseline {wishes.baseline!r} could be read.", remedy="Choose another --baseline."
         )
-    return measuring.evaluate(clips, sets, wishes, reference=reference, notes=notes, failures=failures, tell=tell)
+    return measuring.evaluate(
+        clips, sets, wishes, reference=reference, cache=cache, notes=notes, failures=failures, tell=tell
+    )
 
 
 def probe_clips(inputs: Sequence[str | Path]) -> tuple[dict[str, ClipInfo], list[ExpotionError]]:
