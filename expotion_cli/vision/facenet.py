@@ -11,10 +11,11 @@ is ever seen all values are zero.
 
 from __future__ import annotations
 
+import itertools
 import queue
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,7 +25,7 @@ import numpy as np
 from expotion_cli.errors import UsageError
 from expotion_cli.media.pictures import View
 from expotion_cli.timing import exact, num_rows
-from expotion_cli.vision import mtcnn, networks, signals
+from expotion_cli.vision import heap, mtcnn, networks, signals
 from expotion_cli.vision.encoder import Encoder, Picture
 
 if TYPE_CHECKING:
@@ -41,6 +42,8 @@ CLASSIFIER = "logits."
 
 _BATCH = {"cpu": 16, "cuda": 64}
 _QUEUE_PICTURES = 4
+_TIDY_FACES = 256
+_BLOCK_ROWS = 1024
 _IN_MEMORY = 16 << 20  # bytes of cut-out faces; more go to a temporary file
 
 
@@ -104,14 +107,22 @@ class FacenetEncoder(Encoder):
         """See `encoder.Encoder`."""
         times_s, found, faces = self._finder.finish()
         raw = np.zeros((len(times_s), WIDTH), dtype=np.float32)
-        raw[found] = embed(self._network, faces, self._device)
+        places, done = np.flatnonzero(found), 0
+        for vectors in embed(self._network, faces, self._device):
+            raw[places[done : done + len(vectors)]] = vectors
+            done += len(vectors)
+            if done % _TIDY_FACES < len(vectors):
+                heap.give_back()
         rows = num_rows(duration, exact(self.rate_hz))
         # the tracker has already dropped what was found by chance
         grid = signals.rows_from_pictures(times_s, found, raw, rows, self.rate_hz, min_run=1)
         self.close()
-        values = grid.values
-        values /= np.maximum(np.linalg.norm(values, axis=1, keepdims=True), 1e-12)
-        return values.astype(np.float32), grid.mask
+        values = np.empty((rows, WIDTH), dtype=np.float32)
+        for start in range(0, rows, _BLOCK_ROWS):  # of a long clip each further copy would take much memory
+            block = grid.values[start : start + _BLOCK_ROWS]
+            lengths = np.maximum(np.linalg.norm(block, axis=1, keepdims=True), 1e-12)
+            np.divide(block, lengths, out=values[start : start + _BLOCK_ROWS], casting="same_kind")
+        return values, grid.mask
 
     def close(self) -> None:
         """See `encoder.Encoder`. The network itself is kept for the next clip."""
@@ -152,34 +163,26 @@ def load_network(path: Path, remedy: str, device: str) -> torch.nn.Module:
     return network.requires_grad_(False).to(device, memory_format=torch.channels_last)
 
 
-def embed(network: torch.nn.Module, faces: Iterator[np.ndarray], device: str) -> np.ndarray:
-    """FaceNet's vectors of cut-out faces.
+def embed(network: torch.nn.Module, faces: Iterable[np.ndarray], device: str) -> Iterator[np.ndarray]:
+    """FaceNet's vectors of cut-out faces, in order.
 
     Args:
         network: as `load_network` gives it.
         faces: uint8 [160, 160, 3] each.
         device: where the network is.
 
-    Returns:
-        float32 [n, 512], each of length 1.
+    Yields:
+        float32 [n, 512] of the next n faces, each of length 1.
     """
     import torch
 
-    def run(batch: list[np.ndarray]) -> np.ndarray:
-        pixels = torch.from_numpy(np.stack(batch)).to(device).permute(0, 3, 1, 2)  # already in channels_last
-        return network((pixels.float() - 127.5) / 128.0).float().cpu().numpy()
-
+    faces = iter(faces)
     size = _BATCH["cuda" if device.startswith("cuda") else "cpu"]
-    batch, vectors = [], [np.zeros((0, WIDTH), dtype=np.float32)]
-    with torch.inference_mode():
-        for face in faces:
-            batch.append(face)
-            if len(batch) == size:
-                vectors.append(run(batch))
-                batch = []
-        if batch:
-            vectors.append(run(batch))
-    return np.concatenate(vectors)
+    while batch := list(itertools.islice(faces, size)):
+        with torch.inference_mode():
+            pixels = torch.from_numpy(np.stack(batch)).to(device).permute(0, 3, 1, 2)  # already in channels_last
+            vectors = network((pixels.float() - 127.5) / 128.0).float().cpu().numpy()
+        yield vectors
 
 
 class _Finder:

@@ -12,7 +12,7 @@ from expotion_cli import storage
 from expotion_cli.errors import DecodeError, MissingLibraryError, ProbeError
 from expotion_cli.media.decode import Damage, Frame, iter_views
 from expotion_cli.media.probe import ClipInfo, probe
-from expotion_cli.vision import precomputed
+from expotion_cli.vision import heap, precomputed
 from expotion_cli.vision.cache import EmbeddingCache, content_hash
 from expotion_cli.vision.encoder import (
     REGISTRY,
@@ -190,6 +190,7 @@ def _encode(
     views = list(dict.fromkeys([THUMBNAIL, *(encoder.view for encoder in encoders.values())]))
     watching = [[encoder for encoder in encoders.values() if encoder.view == view] for view in views]
     repeats = _Repeats()
+    tidied_s = 0.0
     try:
         for encoder in encoders.values():
             encoder.begin()
@@ -200,9 +201,16 @@ def _encode(
                 continue
             for encoder in watching[number]:
                 encoder.feed(Picture(frame.time_s, frame.rgb))
+            if frame.time_s - tidied_s >= heap.EVERY_S:
+                tidied_s = frame.time_s
+                heap.give_back()
             if on_progress is not None:
                 on_progress(min(1.0, frame.time_s / float(info.duration)))
-        return {name: encoder.finish(info.duration) for name, encoder in encoders.items()}
+        made = {}
+        for name, encoder in encoders.items():
+            heap.give_back()
+            made[name] = encoder.finish(info.duration)
+        return made
     finally:
         for encoder in encoders.values():
             encoder.close()

@@ -74,7 +74,7 @@ def test_the_vectors_are_facenets_own_of_the_same_cuts(weights, portrait):
     face = mtcnn.cut_out(portrait, box)
     with torch.no_grad():
         wanted = own((torch.from_numpy(face.copy()).permute(2, 0, 1)[None].float() - 127.5) / 128)[0].numpy()
-    found = embed(load_network(weights, "", "cpu"), iter([face]), "cpu")[0]
+    found = next(embed(load_network(weights, "", "cpu"), [face], "cpu"))[0]
     assert found == pytest.approx(wanted, abs=1e-4) and wanted.std() > 0.01
 
 

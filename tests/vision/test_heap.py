@@ -1,0 +1,49 @@
+"""What is freed while a long clip is looked at goes back to the system."""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from expotion_cli.vision import heap
+from expotion_cli.vision.streams import encode_clip
+
+needs_glibc = pytest.mark.skipif(
+    sys.platform != "linux" or not hasattr(ctypes.CDLL(None), "malloc_trim"), reason="only glibc keeps what is freed"
+)
+
+
+def resident_mb() -> float:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096 / 1e6
+
+
+@needs_glibc
+def test_what_is_freed_below_something_still_in_use_goes_back():
+    size = 60_000  # too small for pages of its own
+    before = resident_mb()
+    pieces = [np.ones(size, dtype=np.uint8) for _ in range(2000)]
+    pieces = pieces[::40]  # holes between what is kept
+    held = resident_mb()
+    heap.give_back()
+    assert held - before > 60 and resident_mb() - before < 30
+    assert all(piece.all() for piece in pieces)
+
+
+def test_other_systems_are_left_alone(monkeypatch):
+    monkeypatch.setattr(heap, "_trim", lambda: None)
+    heap.give_back()
+
+
+def test_it_is_called_over_and_over_while_a_clip_is_looked_at_and_changes_nothing(moving_patch, monkeypatch):
+    clip = moving_patch(160, 90, 1.0)
+    plain = encode_clip(clip, ["flow"])["flow"]
+    calls = []
+    monkeypatch.setattr(heap, "EVERY_S", 0.1)
+    monkeypatch.setattr(heap, "give_back", lambda: calls.append(1))
+    again = encode_clip(clip, ["flow"])["flow"]
+    assert np.array_equal(again.values, plain.values)
+    assert 8 <= len(calls) <= 12
