@@ -247,6 +247,21 @@ def test_only_streams_that_looked_have_lanes_and_embeddings_get_one_of_their_own
     assert record["dims"] == {} and record["num_dims"] == 8 and record["change"]["mean"] == pytest.approx(14.1421)
 
 
+@pytest.mark.parametrize("names", [("flow",), ("pose",), ("face", "flow"), ("face", "pose", "flow")])
+def test_words_beside_the_lanes_stand_clear_of_each_other_whoever_looked(names):
+    values = 400 * np.random.default_rng(0).normal(size=(50, 8)).astype(np.float32)
+    wide = EmbeddingStream("synchformer", values, np.ones(50, bool), 5.0, tuple("abcdefgh"), "synchformer", "1", "d")
+    drawing = picture_of(make_observation([*(make_stream(name, 250) for name in names), wide], 10.0))
+    texts = [shape for shape in drawing.shapes if isinstance(shape, scene.Text)]
+    for beside in (
+        [text.y for text in texts if text.anchor == "end" and text.x < chart.LEFT],
+        [text.y for text in texts if text.anchor == "end" and text.x > chart.LEFT + chart.PLOT],
+    ):
+        assert np.diff(sorted(beside)).min() > 12
+    levels = [text for text in texts if text.anchor == "start" and text.x > chart.LEFT + chart.PLOT]
+    assert all(text_width(text.words, text.size) < 34 for text in levels), [text.words for text in levels]
+
+
 def test_beats_are_drawn_on_the_picture_and_left_out_where_they_cannot_be_told_apart(seen):
     beats = beat_times(seen)
     apart = np.diff([time for time, _ in beats])

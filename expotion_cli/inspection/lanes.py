@@ -211,7 +211,7 @@ class _View:
         if tempo is None:
             said = "no tempo: nobody moved for half of the clip"
         yield Lane(
-            "Accents", "height: strength", 26 * len(sources), 0, len(sources), tuple(marks),
+            "Accents", "height: strength", max(LOW, 26 * len(sources)), 0, len(sources), tuple(marks),
             keys=tuple((name, STREAM_COLOURS[name]) for name in sources), facts=tuple(reversed(facts)),
             levels=tuple((place, "") for place in range(1, len(sources))), has_beats=True,
         )  # fmt: skip
@@ -325,7 +325,7 @@ def _levels(low: float, high: float) -> tuple[tuple[float, str], ...]:
 def _short(value: float) -> str:
     if abs(value) < 0.001:
         return "0"
-    return f"{value:.2g}" if abs(value) < 1000 else f"{value:.0f}"
+    return f"{value:.2g}" if abs(value) < 99.5 else f"{value:.0f}"
 
 
 def _facts(values: np.ndarray, mask: np.ndarray) -> tuple[str, ...]:

@@ -120,7 +120,7 @@ class Observer:
         blind = [name for name, stream in streams.items() if not stream.mask.any()]
         skipped = max((stream.skipped for stream in streams.values()), default=0)
         notes = [f"nobody found by {' and '.join(blind)}"] if blind else []
-        notes += [f"{skipped} broken pictures skipped"] if skipped else []
+        notes += [f"{skipped} broken picture{'s' if skipped > 1 else ''} skipped"] if skipped else []
         notes += [f"{stream} left out: {reason}" for stream, reason in self.left_out.items()]
         return Observation(
             name=name,

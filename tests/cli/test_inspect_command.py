@@ -244,3 +244,17 @@ def test_a_real_clip_where_no_face_is_found_says_so(expotion, real_clips, tmp_pa
     pose = next(stream for stream in record["streams"] if stream["name"] == "pose")
     assert face["coverage"] < 0.1 and pose["coverage"] > 0.9
     assert (face["seen_s"] == []) == ("nobody found" in (tmp_path / "tennis.inspect.svg").read_text(encoding="utf-8"))
+
+
+def test_a_broken_picture_is_counted_as_one(inspect, tmp_path, ffmpeg):
+    import av
+
+    clip = tmp_path / "broken.avi"
+    ffmpeg("-f", "lavfi", "-i", "testsrc2=size=160x120:rate=25:duration=1", "-c:v", "mjpeg", clip)
+    with av.open(str(clip)) as container:
+        packet = [packet for packet in container.demux(video=0) if packet.size][12]
+    content = bytearray(clip.read_bytes())
+    content[packet.pos + 16 : packet.pos + packet.size - 16] = b"\xff" * (packet.size - 32)
+    clip.write_bytes(content)
+    done = inspect(clip, "--out", tmp_path / "out", "--streams", "flow")
+    assert done.exit_code == 0 and "1 broken picture skipped" in done.stdout
