@@ -84,7 +84,7 @@ class PoseEncoder(landmarks.LandmarkEncoder):
     """
 
     name = "pose"
-    version = "2"
+    version = "3"
     dims = tuple(dim.name for dim in DIMS)
 
     def __init__(self, model: str = "lite") -> None:

@@ -37,6 +37,10 @@ NOSE = 1
 """Of the 478 landmarks of a face the one in its middle."""
 LOOK_S = {"face": 0.4, "pose": 1.0}
 """Time between two looks at who else is there; a look at bodies costs three times one at faces."""
+SETTLING_LOOKS, SETTLING_MS = 10, 100
+"""Somebody found anew is looked at so many times more, this far apart on MediaPipe's clock, before they count."""
+NEW_AFTER_MS = 1000
+"""Who was not seen for longer is found anew."""
 
 
 def face_row(result: Any, place: Callable[[np.ndarray], np.ndarray] = np.asarray) -> np.ndarray:
@@ -106,6 +110,80 @@ def _make_landmarker(kind: str, model: str) -> Any:
     return vision.PoseLandmarker.create_from_options(options)
 
 
+class SteadyLandmarker:
+    """A landmarker that follows one person from picture to picture, and of whom a still picture asks no motion.
+
+    MediaPipe smooths over time, from a first guess that is some way off: in its first half second even a photograph
+    moves. So whoever is found anew is looked at until that is over, and a picture that is the same as the one before
+    gives the same again.
+
+    Args:
+        make: makes one of MediaPipe's landmarkers for video.
+    """
+
+    def __init__(self, make: Callable[[], Any]):
+        self._make = make
+        self._landmarker = make()
+        self._used = False
+        self._begin()
+
+    def _begin(self) -> None:
+        self._clock_ms, self._added_ms = -1, 0
+        self._seen_ms: int | None = None
+        self._last: tuple[np.ndarray, Any] | None = None
+
+    def begin(self) -> None:
+        """Start a clip; nobody is remembered."""
+        if self._used:
+            self.close()
+        if self._landmarker is None:
+            self._landmarker = self._make()
+        self._used = False
+        self._begin()
+
+    def look(self, pixels: np.ndarray, time_ms: int) -> Any:
+        """What is seen on the next picture.
+
+        Args:
+            pixels: uint8 [H, W, 3] RGB, not changed later.
+            time_ms: later than the picture before.
+        """
+        if self._last is not None and np.array_equal(self._last[0], pixels):
+            if _is_somebody(self._last[1]):
+                self._seen_ms = time_ms
+            return self._last[1]
+        import mediapipe as mp
+
+        self._used = True
+        picture = mp.Image(image_format=mp.ImageFormat.SRGB, data=pixels)
+        self._clock_ms = max(time_ms + self._added_ms, self._clock_ms + 1)
+        result = self._landmarker.detect_for_video(picture, self._clock_ms)
+        if _is_somebody(result):
+            if self._seen_ms is None or time_ms - self._seen_ms > NEW_AFTER_MS:
+                result = self._settle(picture, result)
+            self._seen_ms = time_ms
+        self._last = pixels, result
+        return result
+
+    def _settle(self, picture: Any, result: Any) -> Any:
+        for _ in range(SETTLING_LOOKS):
+            self._clock_ms += SETTLING_MS
+            self._added_ms += SETTLING_MS
+            again = self._landmarker.detect_for_video(picture, self._clock_ms)
+            result = again if _is_somebody(again) else result
+        return result
+
+    def close(self) -> None:
+        """Safe to call twice; without it MediaPipe's destructor would raise when the interpreter ends."""
+        if self._landmarker is not None:
+            self._landmarker.close()
+            self._landmarker = None
+
+
+def _is_somebody(result: Any) -> bool:
+    return bool(getattr(result, "face_landmarks", None) or getattr(result, "pose_landmarks", None))
+
+
 def _read_exactly(source: BinaryIO, size: int) -> bytes:
     data = source.read(size)
     if len(data) != size:
@@ -115,8 +193,6 @@ def _read_exactly(source: BinaryIO, size: int) -> bytes:
 
 def serve(kind: str, model: str, source: BinaryIO, sink: BinaryIO) -> None:
     """Answer clips until the input ends."""
-    import mediapipe as mp
-
     from expotion_cli.vision.bystanders import Bystanders
     from expotion_cli.vision.framing import Framing
 
@@ -126,17 +202,13 @@ def serve(kind: str, model: str, source: BinaryIO, sink: BinaryIO) -> None:
     last_ms = -1
     try:
         # The first landmarker is made before anybody asks, so that what is missing is told at once.
-        landmarker = _make_landmarker(kind, model)
+        landmarker = SteadyLandmarker(functools.partial(_make_landmarker, kind, model))
         finder, find_people = _people_finder(kind, model)
         sink.write(b"Y")
         sink.flush()
         while command := source.read(1):
             if command == b"B":
-                if last_ms >= 0 and landmarker is not None:
-                    landmarker.close()  # it remembers faces it tracked: each clip gets a fresh one
-                    landmarker = None
-                if landmarker is None:
-                    landmarker = _make_landmarker(kind, model)
+                landmarker.begin()
                 rows.close()
                 rows, last_ms = RowSpool(columns), -1
                 framing = Framing(find_people) if kind == "face" else None
@@ -148,7 +220,7 @@ def serve(kind: str, model: str, source: BinaryIO, sink: BinaryIO) -> None:
                 last_ms = max(time_ms, last_ms + 1)
                 rgb = others.paint_out(rgb, last_ms / 1000)
                 part = framing.part(rgb, last_ms / 1000) if framing else rgb
-                result = landmarker.detect_for_video(mp.Image(image_format=mp.ImageFormat.SRGB, data=part), last_ms)
+                result = landmarker.look(part, last_ms)
                 if framing is None:
                     rows.add(pose_row(result))
                     continue

@@ -145,3 +145,19 @@ def test_a_portrait_that_sways_at_90_bpm_has_accents_at_90_bpm(at_90_bpm, name, 
     for part in near:
         outside[part] = False
     assert np.median([curve[part].max() for part in near]) > 3 * np.median(curve[outside])
+
+
+@needs_mediapipe
+@pytest.mark.parametrize(("name", "dim"), [("face", "head_accent"), ("pose", "accent"), ("flow", "accent")])
+def test_who_does_not_know_the_beats_finds_their_tempo_in_the_accents(at_90_bpm, name, dim):
+    assert tempo_of(encode_clip(at_90_bpm.path, [name])[name].dim(dim)) == pytest.approx(90, rel=0.02)
+
+
+def tempo_of(curve: np.ndarray, rate_hz: float = 25.0) -> float:
+    """Beats a minute by autocorrelation, between 60 and 180."""
+    centred = curve - curve.mean()
+    lags = np.arange(round(rate_hz * 60 / 180), round(rate_hz * 60 / 60) + 1)
+    strength = [np.dot(centred[:-lag], centred[lag:]) / (len(centred) - lag) for lag in lags]
+    best = min(max(int(np.argmax(strength)), 1), len(lags) - 2)
+    low, here, high = strength[best - 1 : best + 2]
+    return 60 * rate_hz / (lags[best] + 0.5 * (low - high) / (low - 2 * here + high))
