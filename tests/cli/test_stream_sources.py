@@ -156,28 +156,55 @@ def test_without_a_flag_the_adapters_own_stream_is_looked_for_and_its_weights_ar
     assert "expotion fetch synchformer" in said["left_out"][0] and "picture plays no part" in " ".join(said["notes"])
 
 
-def test_the_paper_encoder_of_faces_is_followed_end_to_end(expotion, models, tmp_path):
+def random_network(name: str):
+    """A state dict in the layout that the encoder's authors publish."""
     import torch
-    from facenet_pytorch import InceptionResnetV1
 
     torch.manual_seed(0)
-    torch.save(InceptionResnetV1(pretrained=None, classify=True, num_classes=8631).state_dict(), tmp_path / "net.pt")
+    if name == "facenet":
+        from facenet_pytorch import InceptionResnetV1
+
+        return InceptionResnetV1(pretrained=None, classify=True, num_classes=8631).state_dict()
+    if name == "raft":
+        from torchvision.models.optical_flow import raft_large
+
+        return raft_large(weights=None, progress=False).state_dict()
+    from expotion_cli.vision.synchformer_model import Sizes, VisualEncoder
+
+    tensors = VisualEncoder(Sizes()).state_dict()
+    return {f"vfeat_extractor.{name}": 0.02 * torch.randn(tensor.shape) for name, tensor in tensors.items()}
+
+
+@pytest.mark.parametrize(
+    ("name", "width", "settings"),
+    [
+        ("facenet", 512, ""),
+        ("raft", 256, ""),
+        pytest.param("synchformer", 768, "synchformer_stride = 16\n", marks=pytest.mark.slow),
+    ],
+)
+def test_the_papers_encoders_are_followed_end_to_end(expotion, models, tmp_path, name, width, settings):
+    import torch
+
+    torch.save(random_network(name), tmp_path / "net.pt")
     tensors = {"pos_emb": torch.randn(LAYERS + 1, WINDOW + 1, DIM), "gates": torch.rand(LAYERS) + 0.5}
     tensors |= {f"merge_linear.{i}.weight": torch.randn(DIM, RANK) for i in range(LAYERS)}
-    torch.save(tensors | {"ld_proj.weight": torch.randn(RANK, 512)}, tmp_path / "faces.pth")
+    torch.save(tensors | {"ld_proj.weight": torch.randn(RANK, width)}, tmp_path / "eyes.pth")
     (clip,) = write_demo_clips(tmp_path, [dataclasses.replace(DEMO_CLIPS[2], duration_s=2.0, has_sound=False)])
-    (tmp_path / "mine.toml").write_text(f"[streams]\nfacenet_weights = '{tmp_path / 'net.pt'}'\n")
-    for out in ("first", "second"):
+    (tmp_path / "mine.toml").write_text(f"[streams]\n{name}_weights = '{tmp_path / 'net.pt'}'\n{settings}")
+    for out, asked in (("first", ()), ("second", ()), ("asked", ("--streams", name))):
         done = expotion(
-            "score", clip.path, "--model", models / "model", "--adapter", tmp_path / "faces.pth", "--device", "cpu",
-            "--recipe", tmp_path / "mine.toml", "--seed", 1, "--out", tmp_path / out,
+            "score", clip.path, "--model", models / "model", "--adapter", tmp_path / "eyes.pth", "--device", "cpu",
+            "--recipe", tmp_path / "mine.toml", "--seed", 1, *asked, "--out", tmp_path / out,
         )  # fmt: skip
         assert done.exit_code == 0, done.stderr
-    first, second = (json.loads(next((tmp_path / out).glob("*.json")).read_text()) for out in ("first", "second"))
+    first, second, asked = (
+        json.loads(next((tmp_path / out).glob("*.json")).read_text()) for out in ("first", "second", "asked")
+    )
     (stream,) = first["streams"]
-    assert (stream["name"], stream["encoder"]) == ("facenet", "facenet")
-    assert stream["found"] > 0.8 and "that the adapter reads (facenet)" in " ".join(first["notes"])
-    assert second["artefact"] == first["artefact"]
+    assert (stream["name"], stream["encoder"]) == (name, name)
+    assert stream["found"] > 0.8 and f"that the adapter reads ({name})" in " ".join(first["notes"])
+    assert second["artefact"] == first["artefact"] and asked["streams"] == first["streams"]
 
 
 def test_a_model_without_an_adapter_does_not_look_at_the_clips(score, clips, monkeypatch):
