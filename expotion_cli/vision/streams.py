@@ -207,9 +207,10 @@ def _encode(
             if on_progress is not None:
                 on_progress(min(1.0, frame.time_s / float(info.duration)))
         made = {}
-        for name, encoder in encoders.items():
+        # Networks, which stand last in the registry, need most memory while they work: they come before there are rows.
+        for name in sorted(encoders, key=list(REGISTRY).index, reverse=True):
             heap.give_back()
-            made[name] = encoder.finish(info.duration)
+            made[name] = encoders[name].finish(info.duration)
         return made
     finally:
         for encoder in encoders.values():

@@ -20,6 +20,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from expotion_cli.vision import heap
 from expotion_cli.vision.spool import RowSpool
 
 FRAME = struct.Struct("<qii")
@@ -39,6 +40,8 @@ LOOK_S = {"face": 0.4, "pose": 1.0}
 """Time between two looks at who else is there; a look at bodies costs three times one at faces."""
 SETTLING_LOOKS, SETTLING_MS = 10, 100
 """Somebody found anew is looked at so many times more, this far apart on MediaPipe's clock, before they count."""
+TIDY_PICTURES = 250
+"""After so many pictures freed memory is given back."""
 NEW_AFTER_MS = 1000
 """Who was not seen for longer is found anew."""
 
@@ -218,6 +221,8 @@ def serve(kind: str, model: str, source: BinaryIO, sink: BinaryIO) -> None:
                 data = _read_exactly(source, height * width * 3)
                 rgb = np.frombuffer(data, dtype=np.uint8).reshape(height, width, 3)
                 last_ms = max(time_ms, last_ms + 1)
+                if len(rows) % TIDY_PICTURES == TIDY_PICTURES - 1:
+                    heap.give_back()
                 rgb = others.paint_out(rgb, last_ms / 1000)
                 part = framing.part(rgb, last_ms / 1000) if framing else rgb
                 result = landmarker.look(part, last_ms)

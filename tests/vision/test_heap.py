@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from expotion_cli.vision import heap
+from expotion_cli.vision import heap, streams
+from expotion_cli.vision.flow import FlowEncoder
 from expotion_cli.vision.streams import encode_clip
 
 needs_glibc = pytest.mark.skipif(
@@ -47,3 +48,23 @@ def test_it_is_called_over_and_over_while_a_clip_is_looked_at_and_changes_nothin
     again = encode_clip(clip, ["flow"])["flow"]
     assert np.array_equal(again.values, plain.values)
     assert 8 <= len(calls) <= 12
+
+
+def test_networks_end_a_clip_first_and_streams_come_in_the_order_asked_for(moving_patch, monkeypatch):
+    ended = []
+
+    class Network(FlowEncoder):
+        """Stands behind all others in the registry, as networks do."""
+
+        def finish(self, duration):
+            ended.append("network")
+            return super().finish(duration)
+
+    real = FlowEncoder.finish
+    monkeypatch.setattr(FlowEncoder, "finish", lambda self, duration: (ended.append("flow"), real(self, duration))[1])
+    monkeypatch.setitem(streams.REGISTRY, "network", "none")
+    kinds = {"flow": FlowEncoder, "network": Network}
+    monkeypatch.setattr(streams, "make_encoder", lambda source: kinds[source.name]())
+    found = encode_clip(moving_patch(160, 90, 0.4), ["flow", "network"])
+    assert ended == ["network", "flow", "flow"] and list(found) == ["flow", "network"]
+    assert np.array_equal(found["flow"].values, found["network"].values)
