@@ -37,7 +37,11 @@ def recorded_once(tmp_path_factory, make_video):
     folder = tmp_path_factory.mktemp("embedded")
     make_video(folder / "clips" / "moving.mp4", duration_s=3.0)
     shutil.copytree(shipped_folder("models") / "expotion-mini", folder / "model")
-    text = load_recipe("cinematic").path.read_text().replace('["face", "pose", "flow"]', '["flow"]')
+    text = load_recipe("cinematic").path.read_text()
+    # Room below the ceiling: a louder cue that is limited more swells otherwise, too.
+    for old, new in (('# use = ["face", "pose", "flow"]', 'use = ["flow"]'), ("lufs = -14", "lufs = -23")):
+        assert old in text
+        text = text.replace(old, new)
     (folder / "mine.toml").write_text(text)
     options = {
         "name": str(folder / "model"),
