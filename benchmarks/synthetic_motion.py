@@ -28,7 +28,11 @@ from bench import RESULTS, machine, print_table, write_results
 from expotion_cli.evaluation.sync import onset_times
 from expotion_cli.media.probe import probe
 from expotion_cli.music.conditioning import ACTIVITY_FLOORS, normalise
+from expotion_cli.music.note_codec import NoteCodec
 from expotion_cli.storage import write_bytes
+from expotion_cli.timing import Timeline, beat_rate_hz
+from expotion_cli.training.corpus.arranger import Piece
+from expotion_cli.training.corpus.build import compose_numbered
 from expotion_cli.training.hearing import Hearing, hear
 from expotion_cli.training.motion_from_audio import DIMS, MARGIN_S, RATE_HZ, move_to
 from expotion_cli.training.sound import SOUND_SUFFIXES, read_sound
@@ -78,20 +82,15 @@ def listen(folders: Sequence[Path], num_pieces: int) -> list[Hearing]:
     """What is heard in sound files, and in pieces composed by rule."""
     files = sorted(p for folder in folders for p in folder.rglob("*") if p.suffix.lower() in SOUND_SUFFIXES)
     heard = [hear(read_sound(path, SOUND_RATE), SOUND_RATE) for path in files]
-    return heard + [hear(*compose(number)) for number in range(num_pieces)]
+    return heard + [hear(*play(compose_numbered(7, number), number)) for number in range(num_pieces)]
 
 
-def compose(number: int) -> tuple[np.ndarray, int]:
-    """A stretch of a piece of the embedded model's corpus, played: ([2, n], its sample rate)."""
-    from expotion_cli.music.note_codec import NoteCodec
-    from expotion_cli.timing import Timeline, beat_rate_hz
-    from expotion_cli.training.corpus.build import compose_numbered
-
-    piece = compose_numbered(7, number)
+def play(piece: Piece, seed: int) -> tuple[np.ndarray, int]:
+    """A stretch from the middle of a piece composed by rule, played: ([2, n], its sample rate)."""
     codec = NoteCodec()
     timeline = Timeline(Fraction(round(LENGTH_S + 4)), beat_rate_hz(Fraction(piece.attributes["tempo_bpm"])))
     first = max(0, piece.tokens.shape[1] - timeline.num_steps) // 2 // 48 * 48
-    return codec.decode(piece.tokens[:, first:], timeline, seed=number).audio, codec.sample_rate
+    return codec.decode(piece.tokens[:, first:], timeline, seed=seed).audio, codec.sample_rate
 
 
 def move(music: Sequence[Hearing], bodies: int) -> list[Person]:

@@ -36,8 +36,8 @@ def write_wav(path: Path, sound: np.ndarray, rate: int = 16_000) -> Path:
     return path
 
 
-def tiny_musicgen(seed: int = 0, vocab_size: int = 32, num_codebooks: int = 2):
-    """transformers' MusicGen, 2 layers wide 32; its codec's entries are what it makes of a song, so it hears."""
+def tiny_musicgen(seed: int = 0, vocab_size: int = 32, num_codebooks: int = 2, dim: int = 32, num_layers: int = 2):
+    """transformers' MusicGen with random weights; its codec's entries are what it makes of a song, so it hears."""
     import torch
     from transformers import MusicgenConfig, MusicgenForConditionalGeneration
 
@@ -51,10 +51,10 @@ def tiny_musicgen(seed: int = 0, vocab_size: int = 32, num_codebooks: int = 2):
                        "audio_channels": 1, "target_bandwidths": [0.05 * bits * num_codebooks],
                        "norm_type": "weight_norm", "normalize": False, "use_causal_conv": False,
                        "num_residual_layers": 1, "compress": 2, "kernel_size": 3, "last_kernel_size": 3},
-        decoder={"model_type": "musicgen_decoder", "vocab_size": vocab_size, "hidden_size": 32, "num_hidden_layers": 2,
-                 "num_attention_heads": 2, "ffn_dim": 64, "num_codebooks": num_codebooks, "audio_channels": 1,
-                 "dropout": 0.0, "pad_token_id": vocab_size, "bos_token_id": vocab_size,
-                 "max_position_embeddings": 512},
+        decoder={"model_type": "musicgen_decoder", "vocab_size": vocab_size, "hidden_size": dim,
+                 "num_hidden_layers": num_layers, "num_attention_heads": dim // 16, "ffn_dim": 2 * dim,
+                 "num_codebooks": num_codebooks, "audio_channels": 1, "dropout": 0.0,
+                 "pad_token_id": vocab_size, "bos_token_id": vocab_size, "max_position_embeddings": 512},
     )  # fmt: skip
     model = MusicgenForConditionalGeneration(config).eval()
     with torch.no_grad():
