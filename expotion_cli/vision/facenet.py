@@ -106,6 +106,7 @@ class FacenetEncoder(Encoder):
     def finish(self, duration: Fraction) -> tuple[np.ndarray, np.ndarray]:
         """See `encoder.Encoder`."""
         times_s, found, faces = self._finder.finish()
+        heap.give_back()  # what the finder's thread freed is of no use to this one
         raw = np.zeros((len(times_s), WIDTH), dtype=np.float32)
         places, done = np.flatnonzero(found), 0
         for vectors in embed(self._network, faces, self._device):
