@@ -29,7 +29,7 @@ _DEFAULT_LEVEL = 5.0
 _RAMP_STEPS = STEPS_PER_BEAT // 4
 _SOFTEST_CONTROL, _SOFTEST_VELOCITY = 34, 0.75  # at dynamics level 0: stillness is some 28 dB softer than the heights
 _SOFTEST_HIT, _HIT_BEND = 0.5, 1.5
-_STILL_CONTROL, _STILL_S, _STILL_LEVELS = 48, 0.9, (1.5, 4.0)  # where no level near is higher, that of a soft player
+_STILL_CONTROL, _STILL_S, _STILL_LEVELS = 60, 0.9, (1.5, 4.0)  # where no level near is higher, that of a soft player
 _ANSWER_S, _SWELL_FROM = 0.14, 16
 _PLACES_S = {"harmony": 0.0, "drums": -0.02, "percussion": 0.024, "bass": 0.0, "figure": 0.04, "melody": -0.03,
              "counter": 0.06}  # fmt: skip
