@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -77,6 +78,16 @@ def write_results(name: str, results: dict[str, Any], folder: Path = RESULTS) ->
     storage.write_json(path, results)
     print(f"\nwritten: {os.path.relpath(path)}")
     return path
+
+
+def put_into(page: Path, made: dict[str, str]) -> None:
+    """Replace what stands on a page between `<!-- NAME -->` and `<!-- /NAME -->`."""
+    text = page.read_text(encoding="utf-8")
+    for name, table in made.items():
+        pattern = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
+        text, count = pattern.subn(lambda found, table=table: f"{found[1]}{table}\n{found[2]}", text)
+        assert count == 1, f"{page} has no place for {name}"
+    storage.write_bytes(page, text.encode())
 
 
 def process_tree(root: int) -> list[int]:

@@ -11,20 +11,18 @@ from __future__ import annotations
 
 import argparse
 import os
-import re
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
-from bench import RESULTS, machine, write_results
+from bench import RESULTS, machine, put_into, write_results
 
 from expotion_cli.evaluation import ablation, report
 from expotion_cli.evaluation.measuring import PLAIN, Wishes
 from expotion_cli.evaluation.results import SYNC, Evaluation
 from expotion_cli.evaluation.running import Sources, evaluate_files
-from expotion_cli.storage import write_bytes
 from expotion_cli.vision.cache import EmbeddingCache
 
 REPOSITORY = RESULTS.parent.parent
@@ -55,16 +53,6 @@ def tables(evaluation: Evaluation, plain: Evaluation, ablated: Evaluation | None
         found["ablation"] = report.markdown(ablated, SYNC, FOLLOWING)
         found["ablation-notes"] = report.markdown(ablated, "notes")
     return found
-
-
-def put_into(page: Path, made: dict[str, str]) -> None:
-    """Replace what stands between `<!-- NAME -->` and `<!-- /NAME -->`."""
-    text = page.read_text(encoding="utf-8")
-    for name, table in made.items():
-        pattern = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
-        text, count = pattern.subn(lambda found, table=table: f"{found[1]}{table}\n{found[2]}", text)
-        assert count == 1, f"{page} has no place for {name}"
-    write_bytes(page, text.encode())
 
 
 def main() -> None:

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from bench import machine, print_table, use_cores, write_results
+from bench import RESULTS, machine, print_table, put_into, use_cores, write_results
 from copies import longest_run, melody_codes, training_lines
 
 from expotion_cli import scoring
@@ -35,6 +35,7 @@ from expotion_cli.music.statistics import MEASURES, five_measures, is_stuck
 from expotion_cli.recipe import Recipe, load_recipe
 from expotion_cli.watching import choose_streams
 
+PAGE = RESULTS.parent.parent / "docs" / "evaluation.md"
 ASKED_BPM = (76, 90, 104, 120, 138)
 WITHIN = 0.1
 OCTAVES = (0.25, 0.5, 1, 2, 4)
@@ -279,6 +280,47 @@ def show(name: str, found: dict[str, Any]) -> None:
     print_table(f"{name}: the rest", ("", "value"), rows)
 
 
+def markdown(results: dict[str, dict[str, Any]]) -> str:
+    """All recipes' marks for a page."""
+
+    def following(key: str) -> list[str]:
+        rows = [one[key] for one in results.values()]
+        return [f"{r['lift']:.2f} ({r['own']:.2f} - {r['other']:.2f}); {r['probability']:.2f}" for r in rows]
+
+    table = {
+        "with the picture: lift (own r - shuffled r); own ranks higher": following("picture"),
+        "`--streams none`": following("streams_none"),
+        "the bare rule": following("bare_rule"),
+        "tempo asked for is heard": [f"{one['tempo']['heard']:.0%}" for one in results.values() if "tempo" in one],
+    }
+    for key in MEASURES:
+        title = f"{key.replace('_', ' ')} inside 10-90 %"
+        table[title] = [
+            f"{one['notes'][key]['inside']:.0%} ({one['notes'][key]['mean']:.2f})" for one in results.values()
+        ]
+    table["most notes that two seeds share"] = [f"{one['most_shared_by_two_seeds']:.0%}" for one in results.values()]
+    for key in ("takes", "silent", "clipped", "stuck"):
+        table[key] = [str(one["faults"][key]) for one in results.values()]
+    table["longest silence, s"] = [f"{one['faults']['longest_silence_s']:.2f}" for one in results.values()]
+    music = {
+        "melody breaths in 10 s": "melody_breaths_in_10_s",
+        "from breath to breath, s": "longest_melody_breath_to_breath_s",
+        "takes that sound to the last frame": "sounding_to_the_last_frame",
+        "last 0.2 s below the loudest, dB": "last_200_ms_below_the_loudest_db",
+    }
+    for title, key in music.items():
+        table[title] = [f"{one['music'][key]:.1f}" for one in results.values()]
+    names = sorted({name for one in results.values() for name in one["music"]["voices_db"]})
+    for name in names:
+        found = [
+            (one["music"]["voices_db"].get(name), one["music"]["voices_centre_hz"].get(name))
+            for one in results.values()
+        ]
+        table[f"{name}: dB of all; centre, Hz"] = ["-" if db is None else f"{db:.0f}; {hz}" for db, hz in found]
+    lines = [["", *results], ["---"] * (1 + len(results)), *([title, *cells] for title, cells in table.items())]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=3, help="takes a clip")
@@ -327,6 +369,8 @@ def main() -> None:
             "recipes": results,
         },
     )
+    if options.name == "marks" and ranges and not options.no_tempo:
+        put_into(PAGE, {"marks": markdown({name: results[name] for name in options.recipes.split(",")})})
 
 
 if __name__ == "__main__":

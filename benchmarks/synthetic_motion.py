@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -23,13 +22,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from bench import RESULTS, machine, print_table, write_results
+from bench import RESULTS, machine, print_table, put_into, write_results
 
 from expotion_cli.evaluation.sync import onset_times
 from expotion_cli.media.probe import probe
 from expotion_cli.music.conditioning import ACTIVITY_FLOORS, normalise
 from expotion_cli.music.note_codec import NoteCodec
-from expotion_cli.storage import write_bytes
 from expotion_cli.timing import Timeline, beat_rate_hz
 from expotion_cli.training.corpus.arranger import Piece
 from expotion_cli.training.corpus.build import compose_numbered
@@ -245,15 +243,6 @@ def markdown(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
-def put_into(page: Path, made: str) -> None:
-    """Replace what stands between the marks of the table."""
-    name = "synthetic-motion"
-    pattern = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
-    text, count = pattern.subn(lambda found: f"{found[1]}{made}\n{found[2]}", page.read_text(encoding="utf-8"))
-    assert count == 1, f"{page} has no place for {name}"
-    write_bytes(page, text.encode())
-
-
 def main() -> None:
     """Watch, listen, move, compare."""
     shared = REPOSITORY.parent / "shared"
@@ -281,7 +270,7 @@ def main() -> None:
     }
     if not options.no_write:
         write_results("synthetic_motion", {"machine": facts, "settings": settings, **results})
-        put_into(PAGE, markdown(head, rows))
+        put_into(PAGE, {"synthetic-motion": markdown(head, rows)})
 
 
 if __name__ == "__main__":
