@@ -5,7 +5,9 @@ of pictures. Onsets: rises of mel bands' log power, of a spectrum's magnitudes, 
 row. All at 50 rows a second, lags within 0.2 s. Sound is that of finished results: mixed, limited, encoded.
 
     expotion-score clips --recipe cinematic --out scored
-    python benchmarks/other_detectors.py clips --outputs cinematic=scored [--outputs NAME=DIR ...]
+    python benchmarks/other_detectors.py clips --outputs cinematic=scored [--outputs NAME=DIR ...] [--name NAME]
+
+Clips that a set lacks are left out of all.
 """
 
 from __future__ import annotations
@@ -84,23 +86,27 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("clips", type=Path)
     parser.add_argument("--outputs", action="append", required=True, help="NAME=DIR; once for each set")
+    parser.add_argument("--name", default="other_detectors", help="of the results file, and of the page's table")
     parser.add_argument("--no-write", action="store_true", help="only print")
     options = parser.parse_args()
     facts = machine()
     clips = {name: probe(source.path) for name, source in find_clips([options.clips])[0].items()}
-    seen = [motions(clip) for clip in clips.values()]
-    results = {}
+    sets = {}
     for wanted in options.outputs:
         name, _, folder = wanted.partition("=")
-        files = find_outputs(name, folder, clips).files
+        sets[name] = find_outputs(name, folder, clips).files
+    clips = {name: info for name, info in clips.items() if all(name in files for files in sets.values())}
+    seen = [motions(clip) for clip in clips.values()]
+    results = {}
+    for name, files in sets.items():
         heard = [onsets(read_piece(files[clip], info)[0].audio) for clip, info in clips.items()]
         results[name] = compare(seen, heard)
         head = ("motion", "onsets", "own r", "other clips' r", "lift", "own ranks higher")
         keys = ("motion", "onsets", "own", "other", "lift", "probability")
         print_table(f"{name}, {len(clips)} clips", head, [[row[key] for key in keys] for row in results[name]])
     if not options.no_write:
-        write_results("other_detectors", {"machine": facts, "clips": list(clips), "sets": results})
-        put_into(PAGE, {"other-detectors": markdown(results)})
+        write_results(options.name, {"machine": facts, "clips": list(clips), "sets": results})
+        put_into(PAGE, {options.name.replace("_", "-"): markdown(results)})
 
 
 if __name__ == "__main__":
