@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from expotion_cli.evaluation import mel
 from expotion_cli.timing import resample_rows
 
 if TYPE_CHECKING:
@@ -74,11 +75,7 @@ def onset_strength(audio: np.ndarray, sample_rate: int, rate_hz: float = RATE_HZ
 def mel_bands(spectrum_size: int, sample_rate: int) -> np.ndarray:
     """[bands, bins] float32 triangles, evenly spaced on the mel scale, each of sum 1; empty ones are left out."""
     top = min(_HIGHEST_HZ, sample_rate / 2)
-    ends = 2595 * np.log10(1 + np.array([_LOWEST_HZ, top]) / 700)
-    edges = 700 * (10 ** (np.linspace(*ends, _NUM_BANDS + 2) / 2595) - 1)
-    bins = np.fft.rfftfreq(spectrum_size, 1 / sample_rate)
-    low, middle, high = edges[:-2, None], edges[1:-1, None], edges[2:, None]
-    bands = np.maximum(0, np.minimum((bins - low) / (middle - low), (high - bins) / (high - middle)))
+    bands = mel.triangles(np.fft.rfftfreq(spectrum_size, 1 / sample_rate), _LOWEST_HZ, top, _NUM_BANDS)
     sums = bands.sum(axis=1, keepdims=True)
     kept = sums[:, 0] > 0
     return (bands[kept] / sums[kept]).astype(np.float32)

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from expotion_cli.evaluation import mel
 from expotion_cli.vision.synchformer_model import Gather, attend
 
 SAMPLE_RATE = 16000
@@ -178,9 +179,6 @@ def log_mel(sound: Tensor, sizes: AudioSizes | None = None) -> Tensor:
 
 
 def mel_bands(count: int) -> np.ndarray:
-    """[count, bins] float32: triangles of height 1, evenly spaced on the mel scale (HTK's) from 0 to 8 kHz."""
-    highest = SAMPLE_RATE / 2
-    edges = 700 * (10 ** (np.linspace(0, 2595 * np.log10(1 + highest / 700), count + 2) / 2595) - 1)
-    bins = np.linspace(0, highest, SPECTRUM // 2 + 1)
-    low, middle, high = edges[:-2, None], edges[1:-1, None], edges[2:, None]
-    return np.maximum(0, np.minimum((bins - low) / (middle - low), (high - bins) / (high - middle))).astype(np.float32)
+    """[count, bins] float32: the triangles of the mel scale from 0 to 8 kHz."""
+    bins_hz = np.fft.rfftfreq(SPECTRUM, 1 / SAMPLE_RATE)
+    return mel.triangles(bins_hz, 0.0, SAMPLE_RATE / 2, count).astype(np.float32)
