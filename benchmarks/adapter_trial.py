@@ -21,9 +21,9 @@ import numpy as np
 from bench import machine, print_table, write_results
 from synthetic_motion import REPOSITORY, play
 
-from expotion_cli.training.corpus.build import compose_numbered
-from expotion_cli.training.corpus.captions import caption
 from expotion_cli.training.loop import read_log
+from expotion_cli.training.mini.corpus.build import compose_numbered
+from expotion_cli.training.mini.corpus.captions import caption
 
 sys.path.insert(0, str(REPOSITORY / "tests" / "helpers"))
 from tiny_music import save_tiny, write_wav  # noqa: E402 (the tests make the same kind of model)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from bench import print_table, spread
 
-from expotion_cli.music import statistics as measures
+from expotion_cli.music.codecs.notes import metrics as measures
 from expotion_cli.storage import cache_root, digest_of
 
 SEPARATOR = -1
@@ -39,8 +39,8 @@ def training_corpus(folder: Path | None, name: str = "build") -> Any:
         folder: of a built corpus.
         name: "build" for the pieces of the first stage, "following" for those of the second.
     """
-    from expotion_cli.training.corpus.build import SOURCES_FILE, build_corpus, load_corpus
-    from expotion_cli.training.mini import MiniSettings
+    from expotion_cli.training.mini.corpus.build import SOURCES_FILE, build_corpus, load_corpus
+    from expotion_cli.training.mini.train import MiniSettings
 
     settings = MiniSettings.load().corpus[name]
     if folder is None:

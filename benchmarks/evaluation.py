@@ -68,7 +68,7 @@ def main() -> None:
     options = parser.parse_args()
     facts, cache = machine(), EmbeddingCache()
     from expotion_cli.evaluation.pretrained import Shelf
-    from expotion_cli.music.loading import load_model
+    from expotion_cli.music.load import load_model
 
     systems = sorted(path for path in options.scores.iterdir() if path.is_dir())
     # Only what everybody scored can be compared.

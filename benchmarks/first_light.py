@@ -29,15 +29,17 @@ from bench import machine, print_table, spread, use_cores, write_results
 from copies import STATISTICS, copy_check, show_copies
 from following import Cue, LightClip, beats_alone, follow, paired, show_following
 
-from expotion_cli import scoring
+from expotion_cli.audio.onsets import onset_strength, onset_times
 from expotion_cli.demo import write_demo_clips
 from expotion_cli.evaluation import sync
 from expotion_cli.evaluation.listen import listen, voice_levels
 from expotion_cli.media.probe import probe
-from expotion_cli.music import statistics as measures
+from expotion_cli.music.codecs.notes import metrics as measures
 from expotion_cli.recipe import Recipe, load_recipe
+from expotion_cli.scoring import ladder
+from expotion_cli.scoring.streams import choose_streams
+from expotion_cli.spotting.activity import motion_energy
 from expotion_cli.storage import cache_root
-from expotion_cli.watching import choose_streams
 
 CONDITIONS = ("picture", "none", "shuffled", "blind")
 LOWEST_SCALE_CONSISTENCY = 0.85
@@ -45,7 +47,7 @@ LOWEST_SCALE_CONSISTENCY = 0.85
 
 def load_clips(real: Path | None) -> list[LightClip]:
     """The demo clips, then real ones; what is seen in them comes from the embedding cache or goes there."""
-    from expotion_cli.music.conditioning import motion_signal
+    from expotion_cli.spotting.activity import motion_signal
     from expotion_cli.vision.cache import EmbeddingCache
 
     cache = EmbeddingCache()
@@ -55,7 +57,7 @@ def load_clips(real: Path | None) -> list[LightClip]:
     clips = []
     for path in [*demos, *(sorted(real.glob("*.mp4")) if real is not None else [])]:
         info = probe(path)
-        seen = scoring.see(info, names, cache=cache)
+        seen = ladder.see(info, names, cache=cache)
         _, accents, rate_hz = motion_signal(seen.streams, float(info.duration))
         known = demos[path].accent_times_s if path in demos else ()
         clips.append(
@@ -63,9 +65,9 @@ def load_clips(real: Path | None) -> list[LightClip]:
                 info=info,
                 name=path.stem,
                 seen_streams=seen,
-                motion=sync.motion_energy(path, cache=cache),
+                motion=motion_energy(path, cache=cache),
                 known=known,
-                seen=tuple(sync.onset_times(accents, rate_hz)),
+                seen=tuple(onset_times(accents, rate_hz)),
             )
         )
     return clips
@@ -77,16 +79,16 @@ def make_cues(
     recipe: Recipe,
     seeds: int,
     conditions: Sequence[str],
-    watch: scoring.Stopwatch | None = None,
+    watch: ladder.Stopwatch | None = None,
 ) -> list[Cue]:
     """Generate all cues in one go, then render them; `watch` learns how long it took."""
-    from expotion_cli.music.voicing import Voicing
+    from expotion_cli.music.codecs.notes.instruments import Voicing
 
     wanted = []
     for seed, (number, clip) in itertools.product(range(seeds), enumerate(clips)):
         duration = clip.info.duration
-        own, _ = scoring.compose_request(model, clip.seen_streams, duration, recipe, prompt=recipe.prompt, seed=seed)
-        blind, _ = scoring.compose_request(model, scoring.Seen(), duration, recipe, prompt=recipe.prompt, seed=seed)
+        own, _ = ladder.compose_request(model, clip.seen_streams, duration, recipe, prompt=recipe.prompt, seed=seed)
+        blind, _ = ladder.compose_request(model, ladder.Seen(), duration, recipe, prompt=recipe.prompt, seed=seed)
         # Each seed takes the streams of another neighbour.
         stranger = clips[(number + 1 + seed % max(1, len(clips) - 1)) % len(clips)].seen_streams.streams
         requests = {
@@ -96,7 +98,7 @@ def make_cues(
             "blind": blind,
         }
         wanted += [(number, seed, condition, requests[condition]) for condition in conditions]
-    watch = watch or scoring.Stopwatch()
+    watch = watch or ladder.Stopwatch()
     tokens = dict(model.generate([request for *_, request in wanted]))
     watch.lap("generate")
     cues = []
@@ -105,7 +107,7 @@ def make_cues(
         stems = {"keep_stems": True} if condition == "picture" else {}
         made = model.codec.decode(tokens[index], request.timeline, voicing, seed=seed, **stems)
         watch.lap("render")
-        strength = sync.onset_strength(made.audio, made.sample_rate)
+        strength = onset_strength(made.audio, made.sample_rate)
         cues.append(
             Cue(
                 number,
@@ -198,7 +200,7 @@ def measure(
     listening: bool = True,
 ) -> tuple[dict[str, Any], list[Cue]]:
     """All but the copy check for one setting. Returns (plain JSON values, the cues of the first condition)."""
-    watch = scoring.Stopwatch()
+    watch = ladder.Stopwatch()
     cues = make_cues(model, clips, recipe, seeds, conditions, watch)
     seeing = [cue for cue in cues if cue.condition == conditions[0]]
     result: dict[str, Any] = {
@@ -237,7 +239,7 @@ def show(title: str, result: dict[str, Any]) -> None:
 
 def training_ranges(model_name: str) -> dict[str, dict[str, dict[str, float]]]:
     """The training music's statistics by the length of excerpts in steps, as the model's folder states them."""
-    from expotion_cli.weights import find_manifest
+    from expotion_cli.weights.manifest import find_manifest
 
     folder = Path(model_name) if Path(model_name).is_dir() else find_manifest(model_name, "music").folder
     facts = folder / "training.json" if folder is not None else Path()
@@ -263,7 +265,7 @@ def main() -> None:
     options = parser.parse_args()
     use_cores(options.cores)
     facts = machine()
-    from expotion_cli.music.loading import load_model
+    from expotion_cli.music.load import load_model
 
     default = Path(__file__).resolve().parents[2] / "shared" / "clips"
     real = Path(os.environ.get("EXPOTION_REAL_CLIPS") or default)

@@ -9,10 +9,12 @@ from typing import Any
 import numpy as np
 from bench import print_table
 
-from expotion_cli import scoring
+from expotion_cli.audio.loudness import loudness_curve
+from expotion_cli.audio.onsets import RATE_HZ, onset_times
 from expotion_cli.evaluation import sync
 from expotion_cli.media.probe import ClipInfo
-from expotion_cli.music.notes import VOICES, tokens_to_events
+from expotion_cli.music.codecs.notes.tokens import VOICES, tokens_to_events
+from expotion_cli.scoring import ladder
 from expotion_cli.timing import STEPS_PER_BEAT
 
 
@@ -22,7 +24,7 @@ class LightClip:
 
     info: ClipInfo
     name: str
-    seen_streams: scoring.Seen
+    seen_streams: ladder.Seen
     motion: np.ndarray
     known: tuple[float, ...]
     seen: tuple[float, ...]
@@ -57,7 +59,7 @@ def follow(clips: Sequence[LightClip], cues: Sequence[Cue]) -> dict[str, Any]:
         for number, clip in enumerate(clips):
             found = sync.motion_onset_correlation(clip.motion, cue.strength)
             matrix[seeds.index(cue.seed), cue.clip, number] = found.value
-        swells.append(sync.swell_correlation(clips[cue.clip].motion, sync.loudness_curve(cue.audio, cue.sample_rate)))
+        swells.append(sync.swell_correlation(clips[cue.clip].motion, loudness_curve(cue.audio, cue.sample_rate)))
     by_cue["own r"] = [float(matrix[seeds.index(cue.seed), cue.clip, cue.clip]) for cue in cues]
     by_cue["swell r"] = swells
     interval = [round(edge, 4) for edge in sync.bootstrap_interval(swells)]
@@ -73,9 +75,9 @@ def follow(clips: Sequence[LightClip], cues: Sequence[Cue]) -> dict[str, Any]:
             if accents := getattr(clip, kind):
                 times, weights = struck_notes(cue)
                 curve = np.zeros(len(cue.strength))
-                np.add.at(curve, np.clip(np.rint(times * sync.RATE_HZ).astype(int), 0, len(curve) - 1), weights)
-                duration_s, rate_hz = clip.duration_s, sync.RATE_HZ
-                scores["hits"].append(sync.accent_hits(sync.onset_times(cue.strength), accents, duration_s))
+                np.add.at(curve, np.clip(np.rint(times * RATE_HZ).astype(int), 0, len(curve) - 1), weights)
+                duration_s, rate_hz = clip.duration_s, RATE_HZ
+                scores["hits"].append(sync.accent_hits(onset_times(cue.strength), accents, duration_s))
                 scores["stress"].append(sync.accent_strength(cue.strength, rate_hz, accents, duration_s))
                 scores["note_hits"].append(sync.accent_hits(times, accents, duration_s))
                 scores["note_stress"].append(sync.accent_strength(curve, rate_hz, accents, duration_s))

@@ -23,17 +23,20 @@ import numpy as np
 from bench import RESULTS, machine, print_table, put_into, use_cores, write_results
 from copies import longest_run, melody_codes, training_lines
 
-from expotion_cli import scoring
+from expotion_cli.audio.loudness import loudness_curve
+from expotion_cli.audio.onsets import RATE_HZ, onset_strength
 from expotion_cli.evaluation import sync
 from expotion_cli.evaluation.beats import tempo_of
 from expotion_cli.evaluation.listen import listen, spectral_centroid, voice_levels
 from expotion_cli.media.probe import ClipInfo, probe
-from expotion_cli.music import notes
-from expotion_cli.music.arrange import arrange, ring_on
-from expotion_cli.music.levels import integrated_lufs
-from expotion_cli.music.statistics import MEASURES, five_measures, is_stuck
+from expotion_cli.music.codecs.notes import tokens as notes
+from expotion_cli.music.codecs.notes.arrange import arrange, ring_on
+from expotion_cli.music.codecs.notes.balance import integrated_lufs
+from expotion_cli.music.codecs.notes.metrics import MEASURES, five_measures, is_stuck
 from expotion_cli.recipe import Recipe, load_recipe
-from expotion_cli.watching import choose_streams
+from expotion_cli.scoring import ladder
+from expotion_cli.scoring.streams import choose_streams
+from expotion_cli.spotting.activity import motion_energy
 
 PAGE = RESULTS.parent.parent / "docs" / "evaluation.md"
 ASKED_BPM = (76, 90, 104, 120, 138)
@@ -48,7 +51,7 @@ class Clip:
     """A clip, what was seen in it and how much moves."""
 
     info: ClipInfo
-    seen: scoring.Seen
+    seen: ladder.Seen
     motion: np.ndarray
 
 
@@ -73,15 +76,15 @@ def load_clips(folder: Path) -> list[Clip]:
     cache, clips = EmbeddingCache(), []
     for path in sorted(folder.glob("*.mp4")):
         info = probe(path)
-        seen = scoring.see(info, choose_streams(("face", "pose", "flow")).names, cache=cache)
-        clips.append(Clip(info, seen, sync.motion_energy(path, cache=cache)))
+        seen = ladder.see(info, choose_streams(("face", "pose", "flow")).names, cache=cache)
+        clips.append(Clip(info, seen, motion_energy(path, cache=cache)))
     return clips
 
 
-def compose(model: Any, recipe: Recipe, wanted: Sequence[tuple[int, int, Clip, scoring.Seen, str]]) -> list[Take]:
+def compose(model: Any, recipe: Recipe, wanted: Sequence[tuple[int, int, Clip, ladder.Seen, str]]) -> list[Take]:
     """Takes of (clip number, seed, clip, what is seen, prompt), generated in one go and rendered."""
     requests = [
-        scoring.compose_request(model, seen, clip.info.duration, recipe, prompt=prompt, seed=seed)
+        ladder.compose_request(model, seen, clip.info.duration, recipe, prompt=prompt, seed=seed)
         for _, seed, clip, seen, prompt in wanted
     ]
     tokens = dict(model.generate([request for request, _ in requests]))
@@ -93,7 +96,7 @@ def compose(model: Any, recipe: Recipe, wanted: Sequence[tuple[int, int, Clip, s
 
 
 def voicing(recipe: Recipe, seed: int) -> Any:
-    from expotion_cli.music.voicing import Voicing
+    from expotion_cli.music.codecs.notes.instruments import Voicing
 
     return Voicing.from_table({"sound": recipe.sound, "voices": recipe.voices}, seed)
 
@@ -111,16 +114,16 @@ def ranking(clips: Sequence[Clip], sounds: Sequence[tuple[int, int, np.ndarray]]
 
 
 def strength_of(take: Take) -> np.ndarray:
-    return sync.onset_strength(take.audio, take.sample_rate)
+    return onset_strength(take.audio, take.sample_rate)
 
 
 def bare_rule(model: Any, clips: Sequence[Clip], recipe: Recipe) -> dict[str, Any]:
     """What a drum on every lively sixteenth reaches, played by the recipe's own kit."""
     sounds = []
     for number, clip in enumerate(clips):
-        request, _ = scoring.compose_request(model, clip.seen, clip.info.duration, recipe, prompt="", seed=0)
+        request, _ = ladder.compose_request(model, clip.seen, clip.info.duration, recipe, prompt="", seed=0)
         steps = np.arange(0, request.num_steps, 3)
-        rows = np.clip(np.rint(request.timeline.step_times()[steps] * sync.RATE_HZ), 0, len(clip.motion) - 1)
+        rows = np.clip(np.rint(request.timeline.step_times()[steps] * RATE_HZ), 0, len(clip.motion) - 1)
         energy = clip.motion[rows.astype(int)]
         low, high = np.quantile(energy, (0.5, 0.95))
         events = [
@@ -132,7 +135,7 @@ def bare_rule(model: Any, clips: Sequence[Clip], recipe: Recipe) -> dict[str, An
         sound = replace(voicing(recipe, 0), landing=False)
         sound = replace(sound, voices=tuple((n, replace(v, mute=n != "drums", gain_db=0.0)) for n, v in sound.voices))
         made = model.codec.decode(tokens, request.timeline, sound, seed=0)
-        sounds.append((number, 0, sync.onset_strength(made.audio, made.sample_rate)))
+        sounds.append((number, 0, onset_strength(made.audio, made.sample_rate)))
     return ranking(clips, sounds)
 
 
@@ -144,7 +147,7 @@ def tempo_kept(model: Any, clips: Sequence[Clip], recipe: Recipe) -> dict[str, A
         asked.append(bpm)
     takes = compose(model, recipe, wanted)
     heard = [
-        tempo_of(sync.onset_strength(t.audio, t.sample_rate, BEATS_RATE_HZ).astype(float), BEATS_RATE_HZ) for t in takes
+        tempo_of(onset_strength(t.audio, t.sample_rate, BEATS_RATE_HZ).astype(float), BEATS_RATE_HZ) for t in takes
     ]
     kept = [any(abs(h * octave / bpm - 1) <= WITHIN for octave in OCTAVES) for h, bpm in zip(heard, asked, strict=True)]
     grid = [float(take.tempo.bpm) == bpm for take, bpm in zip(takes, asked, strict=True)]
@@ -228,7 +231,7 @@ def as_music(takes: Sequence[Take]) -> dict[str, Any]:
                 spans.append((event.end - begun) / rate)
                 begun = None
         longest.append(max(spans))
-        loud = sync.loudness_curve(take.audio, take.sample_rate)
+        loud = loudness_curve(take.audio, take.sample_rate)
         tails.append(float(loud[-10:].mean() - loud.max()))
         landed.append(bool(tails[-1] > -40))
     return {
@@ -246,7 +249,7 @@ def measure(model: Any, clips: Sequence[Clip], name: str, seeds: int, ranges: An
     recipe = load_recipe(name)
     everyone = list(itertools.product(range(seeds), enumerate(clips)))
     takes = compose(model, recipe, [(n, seed, clip, clip.seen, recipe.prompt) for seed, (n, clip) in everyone])
-    blind = compose(model, recipe, [(n, seed, clip, scoring.Seen(), recipe.prompt) for seed, (n, clip) in everyone])
+    blind = compose(model, recipe, [(n, seed, clip, ladder.Seen(), recipe.prompt) for seed, (n, clip) in everyone])
     result = {
         "picture": ranking(clips, [(take.clip, take.seed, strength_of(take)) for take in takes]),
         "streams_none": ranking(clips, [(take.clip, take.seed, strength_of(take)) for take in blind]),
@@ -337,8 +340,8 @@ def main() -> None:
     options = parser.parse_args()
     use_cores(options.cores)
     facts = machine()
-    from expotion_cli.music.loading import load_model
-    from expotion_cli.weights import find_manifest
+    from expotion_cli.music.load import load_model
+    from expotion_cli.weights.manifest import find_manifest
 
     default = Path(__file__).resolve().parents[2] / "shared" / "clips"
     clips = load_clips(options.clips or Path(os.environ.get("EXPOTION_REAL_CLIPS") or default))

@@ -21,6 +21,7 @@ import cv2
 import numpy as np
 from bench import RESULTS, machine, print_table, put_into, write_results
 
+from expotion_cli.audio.onsets import RATE_HZ, mel_bands
 from expotion_cli.evaluation import sync
 from expotion_cli.evaluation.outputs import SAMPLE_RATE, find_clips, find_outputs, read_piece
 from expotion_cli.media.decode import iter_frames
@@ -46,17 +47,17 @@ def motions(clip: ClipInfo) -> dict[str, np.ndarray]:
             rows.append(np.array(size) / (frame.time_s - before[0]))
             times.append(frame.time_s)
         before = frame.time_s, picture
-    grid = np.arange(0, times[-1], 1 / sync.RATE_HZ)
+    grid = np.arange(0, times[-1], 1 / RATE_HZ)
     return {name: np.interp(grid, times, column) for name, column in zip(MOTIONS, np.array(rows).T, strict=True)}
 
 
 def onsets(audio: np.ndarray) -> dict[str, np.ndarray]:
     """Onset strength by each detector: [T] at 50 rows a second."""
-    mono, hop = np.atleast_2d(audio).mean(axis=0), round(SAMPLE_RATE / sync.RATE_HZ)
+    mono, hop = np.atleast_2d(audio).mean(axis=0), round(SAMPLE_RATE / RATE_HZ)
     padded = np.pad(mono, (WINDOW // 2, WINDOW))
     places = np.arange(0, len(mono), hop)[:, None] + np.arange(WINDOW)
     magnitudes = np.abs(np.fft.rfft(padded[places] * np.hanning(WINDOW).astype(np.float32)))
-    mel = magnitudes**2 @ sync.mel_bands(WINDOW, SAMPLE_RATE).T
+    mel = magnitudes**2 @ mel_bands(WINDOW, SAMPLE_RATE).T
     levels = np.log1p(1000 * mel / max(1e-9, float(mel.max()))), magnitudes, np.log1p(10 * magnitudes)
     rises = [np.maximum(np.diff(level, axis=0, prepend=level[:1]), 0).mean(axis=1) for level in levels]
     return dict(zip(ONSETS, rises, strict=True))

@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from expotion_cli.music.adapter import AdapterConfig, JointEmbeddingAdapter, StreamSpec
 from expotion_cli.music.conditioning import StepStream
-from expotion_cli.music.decoder import DecoderConfig, MusicDecoder
-from expotion_cli.music.engine import CueRequest, Engine
-from expotion_cli.music.sampling import Sampling
-from expotion_cli.music.text import TextEncoder, train_tokenizer
+from expotion_cli.music.generate.engine import CueRequest, Engine
+from expotion_cli.music.generate.sampling import Sampling
+from expotion_cli.music.transformer.adapter import AdapterConfig, JointEmbeddingAdapter, StreamSpec
+from expotion_cli.music.transformer.config import DecoderConfig
+from expotion_cli.music.transformer.decoder import MusicDecoder
+from expotion_cli.music.transformer.text import TextEncoder, train_tokenizer
 from expotion_cli.timing import Timeline
 
 RATE_HZ = 50
@@ -72,7 +73,7 @@ def text_encoder(folder: Path, device: torch.device) -> TextEncoder:
     """A small T5 with a tokenizer for the benchmark's prompts."""
     from transformers import T5Config, T5EncoderModel
 
-    from expotion_cli.music.text import load_tokenizer
+    from expotion_cli.music.transformer.text import load_tokenizer
 
     train_tokenizer(PROMPTS, folder / "tokenizer.json", 400)
     config = T5Config(vocab_size=400, d_model=128, d_kv=32, d_ff=256, num_layers=2, num_heads=4, dropout_rate=0.0)

@@ -209,7 +209,7 @@ class Bench:
 
 
 def _load(**options: Any) -> Any:
-    from expotion_cli.music.loading import load_model
+    from expotion_cli.music.load import load_model
 
     return load_model(options.pop("name"), **options)
 
@@ -267,16 +267,16 @@ def _lying_meter(by_lu: float) -> contextlib.AbstractContextManager:
 
 def _late(by_s: float) -> contextlib.AbstractContextManager:
     """The music begins too late."""
-    from expotion_cli import scoring
+    from expotion_cli.scoring import ladder
 
-    prompt = scoring.render
+    prompt = ladder.render
 
     def render(*arguments: Any, **options: Any) -> Any:
         score = prompt(*arguments, **options)
         lead = np.pad(score.audio, ((0, 0), (round(by_s * score.sample_rate), 0)))
         return dataclasses.replace(score, audio=lead[:, : score.audio.shape[1]])
 
-    return _instead(scoring, "render", render)
+    return _instead(ladder, "render", render)
 
 
 def _smaller_aac() -> contextlib.AbstractContextManager:

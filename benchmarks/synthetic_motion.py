@@ -24,16 +24,16 @@ from typing import Any
 import numpy as np
 from bench import RESULTS, machine, print_table, put_into, write_results
 
-from expotion_cli.evaluation.sync import onset_times
+from expotion_cli.audio.onsets import onset_times
 from expotion_cli.media.probe import probe
-from expotion_cli.music.conditioning import ACTIVITY_FLOORS, normalise
-from expotion_cli.music.note_codec import NoteCodec
+from expotion_cli.media.sound import SOUND_SUFFIXES, read_sound
+from expotion_cli.music.codecs.notes.codec import NoteCodec
+from expotion_cli.spotting.activity import ACTIVITY_FLOORS, normalise
 from expotion_cli.timing import Timeline, beat_rate_hz
-from expotion_cli.training.corpus.arranger import Piece
-from expotion_cli.training.corpus.build import compose_numbered
-from expotion_cli.training.hearing import Hearing, hear
-from expotion_cli.training.motion_from_audio import DIMS, MARGIN_S, RATE_HZ, move_to
-from expotion_cli.training.sound import SOUND_SUFFIXES, read_sound
+from expotion_cli.training.adapter.motion_from_audio import DIMS, MARGIN_S, RATE_HZ, move_to
+from expotion_cli.training.data.curves import Hearing, hear
+from expotion_cli.training.mini.corpus.arranger import Piece
+from expotion_cli.training.mini.corpus.build import compose_numbered
 from expotion_cli.vision.streams import encode_clip
 
 REPOSITORY = RESULTS.parent.parent

@@ -76,7 +76,7 @@ def make_clips(folder: Path, work: Path, limit: int, seconds: int) -> list[Path]
 
 def facenet_weights(work: Path) -> Path | None:
     """None where FaceNet's published weights are here; else a file of random ones in their layout."""
-    from expotion_cli.weights import find_manifest
+    from expotion_cli.weights.manifest import find_manifest
 
     if find_manifest("facenet", "encoder").lack() is None:
         return None

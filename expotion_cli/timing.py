@@ -65,6 +65,21 @@ class Timeline:
         return num_samples(self.duration, sample_rate)
 
 
+@dataclass(frozen=True)
+class Tempo:
+    """A cue's tempo.
+
+    Attributes:
+        bpm: beats a minute.
+        start: time of step 0, the first beat of a bar, on the picture's clock: in (-one bar, 0].
+        confidence: 0 (no pulse was found) .. 1 (as regular as a pendulum).
+    """
+
+    bpm: Fraction
+    start: Fraction
+    confidence: float
+
+
 def beat_rate_hz(tempo_bpm: float | Fraction) -> Fraction:
     """Steps a second of the beat grid at this tempo."""
     return exact(tempo_bpm) * STEPS_PER_BEAT / 60

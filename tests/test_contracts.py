@@ -19,31 +19,25 @@ from expotion_cli import errors
 from expotion_cli.assets import shipped_folder
 from expotion_cli.recipe import load_recipe, recipe_names
 from expotion_cli.storage import digest_file
-from expotion_cli.weights import is_commit, read_manifests, weights_folder
+from expotion_cli.weights.manifest import is_commit, read_manifests, weights_folder
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 PACKAGE = REPOSITORY / "expotion_cli"
 
-FLOORS = {
-    0: {"errors", "timing", "storage", "assets"},
-    1: {"recipe", "weights", "fetching", "discovery", "artefact", "ledger", "media"},
-    2: {"vision", "music", "demo"},
-    3: {"watching", "scoring", "training", "evaluation"},
-    4: {"planning", "batch", "regression", "inspection"},
-    5: {"cli"},
-}
-FLOOR_OF = {room: floor for floor, rooms in FLOORS.items() for room in rooms}
-SAME_FLOOR = {
-    ("assets", "errors"),
-    ("storage", "errors"),
-    ("scoring", "watching"),
-    ("training", "evaluation"),
-    ("evaluation", "scoring"),
-    ("evaluation", "watching"),
-    ("batch", "planning"),
-    ("regression", "planning"),
-}
-SAME_FLOOR |= {("fetching", "weights")}
+FLOORS = (
+    {"errors"},
+    {"assets", "storage", "timing", "prompts"},
+    {"recipe", "audio"},
+    {"media", "weights"},
+    {"vision", "demo"},
+    {"spotting"},
+    {"music"},
+    {"scoring"},
+    {"evaluation", "inspection", "regression", "training"},
+    {"cli"},
+)
+"""Rooms from the ground up: each imports from the floors below it, and from no other room of its own floor."""
+FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 HEAVY = {"torch", "torchvision", "transformers", "mediapipe", "cv2", "av", "symusic", "facenet_pytorch"}
 
 
@@ -55,33 +49,60 @@ def room_of(path: Path) -> str:
     return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
 
-def imported_rooms(path: Path) -> set[str]:
-    """Rooms of this package that a module imports anywhere in its code, annotations included."""
-    rooms = set()
+def module_name(path: Path) -> str:
+    """The dotted name of a module's file."""
+    parts = path.relative_to(REPOSITORY).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {module_name(path): path for path in [*modules(), PACKAGE / "__init__.py"]}
+
+
+def imported_modules(path: Path) -> set[str]:
+    """Modules of this package that a module imports anywhere in its code, for annotations included."""
+    found = set()
     for node in ast.walk(ast.parse(path.read_text())):
         names = []
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: relative import"
-            names = [f"{node.module}.{alias.name}" for alias in node.names]
-        for name in names:
-            parts = name.split(".")
-            if parts[0] == "expotion_cli" and len(parts) > 1 and parts[1] != "__version__":
-                rooms.add(parts[1])
-    return rooms
+            whole = [f"{node.module}.{alias.name}" for alias in node.names]
+            names = [name if name in MODULES else node.module for name in whole]
+        found |= {name for name in names if name in MODULES}
+    return found - {module_name(path)}
+
+
+def imported_rooms(path: Path) -> set[str]:
+    """Rooms of this package that a module imports."""
+    return {name.split(".")[1] for name in imported_modules(path) if "." in name}
 
 
 def test_every_module_has_its_floor():
     assert {room_of(path) for path in modules()} == set(FLOOR_OF)
+    assert sum(map(len, FLOORS)) == len(FLOOR_OF), "a room stands on two floors"
 
 
 @pytest.mark.parametrize("path", modules(), ids=lambda path: path.relative_to(PACKAGE).as_posix())
 def test_imports_go_downward_only(path):
     here = room_of(path)
     for room in imported_rooms(path) - {here}:
-        allowed = FLOOR_OF[room] < FLOOR_OF[here] or (here, room) in SAME_FLOOR
-        assert allowed, f"{here} (floor {FLOOR_OF[here]}) imports {room} (floor {FLOOR_OF[room]})"
+        assert FLOOR_OF[room] < FLOOR_OF[here], f"{here} (floor {FLOOR_OF[here]}) imports {room} ({FLOOR_OF[room]})"
+
+
+def test_no_modules_import_each_other_in_a_circle():
+    graph = {name: imported_modules(path) for name, path in MODULES.items()}
+    done: set[str] = set()
+
+    def walk(name: str, trail: tuple[str, ...]) -> None:
+        assert name not in trail, " -> ".join((*trail[trail.index(name) :], name))
+        if name not in done:
+            for other in sorted(graph[name]):
+                walk(other, (*trail, name))
+            done.add(name)
+
+    for name in graph:
+        walk(name, ())
 
 
 def test_vision_and_music_never_import_each_other():
@@ -106,15 +127,15 @@ def test_errors_form_one_tree_that_the_module_draws():
 @pytest.mark.parametrize(
     ("module", "names"),
     [
-        ("expotion_cli.scoring", "see compose_request render finish score_clip"),
-        ("expotion_cli.watching", "choose_streams streams_for needs_of needs_ahead"),
-        ("expotion_cli.batch", "run Listener Summary"),
-        ("expotion_cli.planning", "plan Settings Plan Job Result"),
+        ("expotion_cli.scoring.ladder", "see compose_request render finish score_clip"),
+        ("expotion_cli.scoring.streams", "choose_streams streams_for needs_of needs_ahead"),
+        ("expotion_cli.scoring.batch", "run Listener Summary"),
+        ("expotion_cli.scoring.plan", "plan Settings Plan Job Result"),
         ("expotion_cli.recipe", "load_recipe recipe_names Recipe UNSET"),
-        ("expotion_cli.discovery", "discover Source"),
+        ("expotion_cli.scoring.discover", "discover Source"),
         ("expotion_cli.music.model", "Model"),
-        ("expotion_cli.music.loading", "load_model"),
-        ("expotion_cli.music.engine", "CueRequest Engine"),
+        ("expotion_cli.music.load", "load_model"),
+        ("expotion_cli.music.generate.engine", "CueRequest Engine"),
         ("expotion_cli.vision.streams", "encode_clip available_encoders"),
         ("expotion_cli.media.probe", "probe ClipInfo"),
         ("expotion_cli.media.remux", "remux output_suffix"),
@@ -297,7 +318,7 @@ def test_the_published_requirements_are_the_projects_own_and_no_groups(wheel):
 def test_an_unpacked_wheel_finds_its_models_and_recipes(wheel, tmp_path):
     wheel.extractall(tmp_path)
     code = (
-        "from expotion_cli.recipe import load_recipe; from expotion_cli.weights import read_manifests\n"
+        "from expotion_cli.recipe import load_recipe; from expotion_cli.weights.manifest import read_manifests\n"
         "import expotion_cli\n"
         "print(load_recipe('cinematic').path, expotion_cli.__file__)\n"
         "assert read_manifests()"

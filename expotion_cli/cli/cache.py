@@ -17,10 +17,10 @@ _JSON = typer.Option("--json", help="For programs.")
 @honest
 def info(as_json: Annotated[bool, _JSON] = False) -> None:
     """Say where the cache is and what it holds."""
-    from expotion_cli.artefact import CueStore
+    from expotion_cli.scoring.cue_store import CueStore
     from expotion_cli.storage import cache_root
     from expotion_cli.vision.cache import EmbeddingCache
-    from expotion_cli.weights import weights_folder
+    from expotion_cli.weights.manifest import weights_folder
 
     seen = EmbeddingCache().info()
     weights = [path.stat().st_size for path in weights_folder().rglob("*") if path.is_file()]
@@ -49,7 +49,7 @@ def verify(as_json: Annotated[bool, _JSON] = False) -> None:
 
     What was removed is made again when needed.
     """
-    from expotion_cli.artefact import CueStore
+    from expotion_cli.scoring.cue_store import CueStore
     from expotion_cli.storage import cache_root
     from expotion_cli.vision.cache import EmbeddingCache
 
@@ -65,8 +65,8 @@ def prune(
     as_json: Annotated[bool, _JSON] = False,
 ) -> None:
     """Remove what was unused for longest. Results and their sidecars are not touched."""
-    from expotion_cli.artefact import CueStore
     from expotion_cli.cli.flags import size
+    from expotion_cli.scoring.cue_store import CueStore
     from expotion_cli.storage import cache_root
     from expotion_cli.vision.cache import EmbeddingCache
 

@@ -203,8 +203,8 @@ def _wishes(only: str, seed: int, weights: Path | None, download: bool, baseline
 
 
 def _load(name: str, **options: Any) -> Any:
-    from expotion_cli.music.loading import load_model
-    from expotion_cli.weights import licence_notice
+    from expotion_cli.music.load import load_model
+    from expotion_cli.weights.manifest import licence_notice
 
     model = load_model(name, **options)
     if notice := licence_notice(name):

@@ -10,7 +10,7 @@ import typer
 from expotion_cli.cli.say import honest, say_aside
 
 if TYPE_CHECKING:
-    from expotion_cli.fetching import Progress
+    from expotion_cli.weights.fetch import Progress
 
 
 @honest
@@ -22,8 +22,8 @@ def fetch(
     Only the files its manifest lists come, nothing of them is executed, each is checked.
     Run it again after an interruption and it goes on where it stopped. Files that were put there by hand are checked.
     """
-    from expotion_cli.fetching import fetch as bring
-    from expotion_cli.weights import find_manifest, size_text
+    from expotion_cli.weights.fetch import fetch as bring
+    from expotion_cli.weights.manifest import find_manifest, size_text
 
     manifest = find_manifest(name)
     if manifest.ships:

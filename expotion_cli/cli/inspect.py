@@ -49,9 +49,9 @@ def inspect(
     set_waiting()
     from expotion_cli.cli.inspecting import choose_listener
     from expotion_cli.inspection import run
-    from expotion_cli.planning import check_writable
     from expotion_cli.recipe import load_recipe
-    from expotion_cli.watching import streams_for
+    from expotion_cli.scoring.plan import check_writable
+    from expotion_cli.scoring.streams import streams_for
 
     kinds = run.read_formats(formats)
     names, features = streams_and_features(streams)

@@ -9,10 +9,10 @@ import typer
 from expotion_cli.assets import shipped_folder
 from expotion_cli.cli.say import honest, say_json
 from expotion_cli.errors import UnknownNameError
-from expotion_cli.weights import size_text
+from expotion_cli.weights.manifest import size_text
 
 if TYPE_CHECKING:
-    from expotion_cli.weights import Manifest
+    from expotion_cli.weights.manifest import Manifest
 
 BUILT_IN = "built in"
 """The state of encoders that need no files."""
@@ -25,7 +25,7 @@ def models(
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
 ) -> int:
     """List music models and encoders: size, licence, whether their files are here."""
-    from expotion_cli.weights import read_manifests
+    from expotion_cli.weights.manifest import read_manifests
 
     found = read_manifests()
     if name is not None:

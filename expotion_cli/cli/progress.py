@@ -7,9 +7,9 @@ import threading
 import time
 from typing import Any
 
-from expotion_cli.batch import STAGES, Listener, Summary
 from expotion_cli.cli.say import say_aside, say_error
-from expotion_cli.planning import Job, Plan, Result
+from expotion_cli.scoring.batch import STAGES, Listener, Summary
+from expotion_cli.scoring.plan import Job, Plan, Result
 
 STAGE_WEIGHTS = {"look": 0.55, "compose": 0.25, "render": 0.05, "encode": 0.15}
 """Rough shares of a clip's time; they only steer the bar and the ETA."""

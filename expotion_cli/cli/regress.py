@@ -168,8 +168,8 @@ def _prepare() -> None:
 
 
 def _load(**options: Any) -> Any:
-    from expotion_cli.music.loading import load_model
-    from expotion_cli.weights import licence_notice
+    from expotion_cli.music.load import load_model
+    from expotion_cli.weights.manifest import licence_notice
 
     name = options.pop("name")
     model = load_model(name, **options)

@@ -17,9 +17,9 @@ from expotion_cli.cli.threads import set_waiting
 from expotion_cli.errors import UsageError
 
 if TYPE_CHECKING:
-    from expotion_cli.batch import Summary
-    from expotion_cli.planning import Plan, Settings
     from expotion_cli.recipe import Recipe
+    from expotion_cli.scoring.batch import Summary
+    from expotion_cli.scoring.plan import Plan, Settings
 
 INPUT, MUSIC, SOUND, OUTPUT, MACHINE = "Input", "Music", "Sound", "Output", "Machine"
 OWN_BACKBONE, AUDIOCRAFT = "expotion", "audiocraft"
@@ -140,9 +140,9 @@ def score(
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     set_waiting()
-    from expotion_cli.discovery import read_input_list
-    from expotion_cli.planning import Settings
     from expotion_cli.recipe import load_recipe
+    from expotion_cli.scoring.discover import read_input_list
+    from expotion_cli.scoring.plan import Settings
 
     inputs = [*(clips or []), *(read_input_list(input_list) if input_list is not None else [])]
     if not inputs:
@@ -198,8 +198,8 @@ def _carry_out(
     dry_run: bool,
 ) -> int:
     from expotion_cli.cli.progress import choose_listener, show_plan
-    from expotion_cli.planning import plan
-    from expotion_cli.watching import needs_ahead
+    from expotion_cli.scoring.plan import plan
+    from expotion_cli.scoring.streams import needs_ahead
 
     needs = needs_ahead(composer["name"], composer.get("adapter")) if "backbone" not in composer else None
     planned = plan(inputs, recipe, settings, needs=needs)
@@ -214,13 +214,13 @@ def _carry_out(
             show_plan(planned)
         return 3 if not planned.jobs else 1 if planned.problems else 0
 
-    from expotion_cli.batch import run
+    from expotion_cli.scoring.batch import run
 
     with choose_listener(planned, quiet=quiet, as_json=as_json) as listener:
 
         def load() -> Any:
             listener.waiting_for = f"loading {composer['name']}"
-            from expotion_cli.weights import licence_notice
+            from expotion_cli.weights.manifest import licence_notice
 
             name = composer.pop("name")
             model = _load(name, **composer)
@@ -242,7 +242,7 @@ def _load(name: str, *, backbone: str = OWN_BACKBONE, **options: Any) -> Any:
         from expotion_cli.music.audiocraft_backbone import load_audiocraft
 
         return load_audiocraft(name, **options)
-    from expotion_cli.music.loading import load_model
+    from expotion_cli.music.load import load_model
 
     return load_model(name, **options)
 
@@ -311,7 +311,7 @@ def _plan_record(planned: Plan) -> dict[str, Any]:
 
 
 def _summary_record(summary: Summary, planned: Plan) -> dict[str, Any]:
-    from expotion_cli.artefact import sidecar_path
+    from expotion_cli.scoring.sidecar import sidecar_path
 
     rows = []
     for result in summary.results:

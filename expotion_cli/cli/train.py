@@ -13,8 +13,8 @@ from expotion_cli.cli.say import error_record, honest, say_aside, say_error, say
 from expotion_cli.errors import UsageError
 
 if TYPE_CHECKING:
-    from expotion_cli.training.adapter_training import Trained
-    from expotion_cli.training.prepare import Prepared
+    from expotion_cli.training.adapter.train import Trained
+    from expotion_cli.training.data.prepare import Prepared
 
 train_app = typer.Typer(no_args_is_help=True, help="Make weights: adapters on your own data, or the embedded model.")
 
@@ -64,8 +64,8 @@ def prepare(
     """
     _offline()
     from expotion_cli.cli.flags import streams as read_streams
-    from expotion_cli.training.prepare import Wanted
-    from expotion_cli.training.prepare import prepare as prepare_data
+    from expotion_cli.training.data.prepare import Wanted
+    from expotion_cli.training.data.prepare import prepare as prepare_data
 
     wanted = Wanted(
         streams=tuple(read_streams(streams)),
@@ -119,11 +119,11 @@ def adapter(
     from expotion_cli.training.settings import load_train_recipe
 
     made_recipe = load_train_recipe(recipe, settings or [])
-    from expotion_cli.training.adapter_training import AdapterTrainer
-    from expotion_cli.training.shards import DataFolder
-    from expotion_cli.training.team import Team
-    from expotion_cli.training.tokens import find_model
-    from expotion_cli.weights import licence_notice
+    from expotion_cli.training.adapter.train import AdapterTrainer
+    from expotion_cli.training.data.shards import DataFolder
+    from expotion_cli.training.data.tokens import find_model
+    from expotion_cli.training.distributed import Team
+    from expotion_cli.weights.manifest import licence_notice
 
     folder = DataFolder.open(data)
     team = Team(device, made_recipe.train.precision)
@@ -154,8 +154,8 @@ def mini(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "cpu",
 ) -> None:
     """Remake the embedded model: corpus, tokenizer, decoder, adapter. Stop it at any time; run it again to go on."""
-    from expotion_cli.music.loading import choose_device
-    from expotion_cli.training.mini import MiniSettings, MiniTrainer
+    from expotion_cli.music.load import choose_device
+    from expotion_cli.training.mini.train import MiniSettings, MiniTrainer
 
     MiniTrainer(work, MiniSettings.load(recipe), str(choose_device(device))).run(out)
     print(f"{out} · score with it: expotion-score clips --model {out} --adapter {out / 'adapter'}")
@@ -167,14 +167,14 @@ def _offline() -> None:
 
 
 def _tokenizer(model: str, device: str) -> Any:
-    from expotion_cli.music.loading import choose_device
-    from expotion_cli.training.tokens import SoundTokenizer, find_model
+    from expotion_cli.music.load import choose_device
+    from expotion_cli.training.data.tokens import SoundTokenizer, find_model
 
     return SoundTokenizer.load(find_model(model), choose_device(device))
 
 
 def _features(text: str | None) -> tuple[Any, ...]:
-    from expotion_cli.music.adapter import StreamSpec
+    from expotion_cli.music.transformer.adapter import StreamSpec
 
     specs = []
     for part in (text or "").split(","):

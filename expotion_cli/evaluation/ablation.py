@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from expotion_cli import scoring
 from expotion_cli.errors import ClipError, ExpotionError, OutputError, UsageError
 from expotion_cli.evaluation import measuring
 from expotion_cli.evaluation.measuring import EvaluatedClip, Tell, Wishes
@@ -25,10 +24,11 @@ from expotion_cli.evaluation.outputs import (
 from expotion_cli.evaluation.results import Evaluation
 from expotion_cli.evaluation.running import check_wishes, nothing_measured, probe_clips
 from expotion_cli.recipe import Recipe, load_recipe, nearest_hint
-from expotion_cli.watching import choose_streams
+from expotion_cli.scoring import ladder
+from expotion_cli.scoring.streams import choose_streams
 
 if TYPE_CHECKING:
-    from expotion_cli.music.engine import CueRequest
+    from expotion_cli.music.generate.engine import CueRequest
     from expotion_cli.music.model import Model
     from expotion_cli.vision.cache import EmbeddingCache
 
@@ -118,12 +118,12 @@ def ablate(
         raise UsageError("no condition is left.", remedy="Give at least two clips for shuffled.")
     choice = choose_streams(ALL_STREAMS)
     notes += choice.notes
-    seen: dict[str, scoring.Seen] = {}
+    seen: dict[str, ladder.Seen] = {}
     clips: dict[str, EvaluatedClip] = {}
     for name, info in infos.items():
         tell(f"look     {name}")
         try:
-            seen[name] = scoring.see(info, dict.fromkeys((*choice.names, "flow")), cache=cache)
+            seen[name] = ladder.see(info, dict.fromkeys((*choice.names, "flow")), cache=cache)
             clips[name] = measuring.look(name, info, cache=cache, seen=seen[name].streams["flow"])
             notes += [f"{name}: {note}" for note in seen[name].notes]
         except ExpotionError as error:
@@ -218,7 +218,7 @@ class Studio:
         self,
         model: Model,
         clips: Mapping[str, EvaluatedClip],
-        seen: Mapping[str, scoring.Seen],
+        seen: Mapping[str, ladder.Seen],
         plan: Plan,
         words: Mapping[str, str],
         tell: Tell,
@@ -238,7 +238,7 @@ class Studio:
         pieces = []
         for number, (name, take, request) in enumerate(orders):
             self._tell(f"render   {variant.name}: {name}")
-            score = scoring.render(self._model, tokens[number], request.timeline, variant.recipe, seed=request.seed)
+            score = ladder.render(self._model, tokens[number], request.timeline, variant.recipe, seed=request.seed)
             if self._plan.keep is not None:
                 _keep(self._plan.keep, variant.name, name, take, score)
             audio = resample(score.audio, score.sample_rate, SAMPLE_RATE)
@@ -268,7 +268,7 @@ class Studio:
     def _request(
         self, model: Any, name: str, streams: Mapping[str, Any], variant: Variant, take: int
     ) -> tuple[CueRequest, Any]:
-        return scoring.compose_request(
+        return ladder.compose_request(
             model,
             dataclasses.replace(self._seen[name], streams=dict(streams)),
             self._clips[name].info.duration,
@@ -316,7 +316,7 @@ def _folder(folder: Path, clips: Mapping[str, EvaluatedClip], failures: list[Exp
     return MusicSet(folder.name or str(folder), tuple(pieces))
 
 
-def _keep(root: Path, variant: str, clip: str, take: int, score: scoring.Score) -> None:
+def _keep(root: Path, variant: str, clip: str, take: int, score: ladder.Score) -> None:
     from expotion_cli.media.flac import to_16_bit, write_flac
     from expotion_cli.storage import write_bytes
 

@@ -10,7 +10,7 @@ import math
 
 import numpy as np
 
-from expotion_cli.evaluation.sync import RATE_HZ, onset_strength
+from expotion_cli.audio.onsets import RATE_HZ, onset_strength
 
 TRACK_RATE_HZ = 100.0
 TEMPO_RANGE_BPM = (40.0, 240.0)

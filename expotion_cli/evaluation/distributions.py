@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from expotion_cli.evaluation.sync import mel_bands, onset_strength, onset_times
+from expotion_cli.audio.onsets import mel_bands, onset_strength, onset_times
 
 _WINDOW = 8192
 _FLOOR_DB = 60.0

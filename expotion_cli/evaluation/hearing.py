@@ -7,7 +7,9 @@ from functools import cached_property
 
 import numpy as np
 
-from expotion_cli.evaluation import beats, sync
+from expotion_cli.audio.loudness import loudness_curve
+from expotion_cli.audio.onsets import onset_strength, onset_times
+from expotion_cli.evaluation import beats
 from expotion_cli.evaluation.outputs import SAMPLE_RATE, Piece
 
 
@@ -20,12 +22,12 @@ class Heard:
     @cached_property
     def onsets(self) -> np.ndarray:
         """[T] onset strength."""
-        return sync.onset_strength(self.piece.audio, SAMPLE_RATE)
+        return onset_strength(self.piece.audio, SAMPLE_RATE)
 
     @cached_property
     def onsets_s(self) -> np.ndarray:
         """[n] seconds of clear onsets."""
-        return sync.onset_times(self.onsets)
+        return onset_times(self.onsets)
 
     @cached_property
     def beats_and_tempo(self) -> tuple[np.ndarray, float]:
@@ -35,7 +37,7 @@ class Heard:
     @cached_property
     def loudness(self) -> np.ndarray:
         """[T] level in dB."""
-        return sync.loudness_curve(self.piece.audio, SAMPLE_RATE)
+        return loudness_curve(self.piece.audio, SAMPLE_RATE)
 
 
 def takes_of(heard: Sequence[Heard], names: Sequence[str]) -> list[list[Heard]]:

@@ -16,6 +16,7 @@ from expotion_cli.evaluation.offsets import Synchformer
 from expotion_cli.evaluation.outputs import SAMPLE_RATE, MusicSet, Piece
 from expotion_cli.evaluation.pretrained import Ast, Clap, Shelf
 from expotion_cli.evaluation.results import MIN_FOR_INTERVAL, Figure, of_pairs, of_values
+from expotion_cli.prompts import stated_key, stated_tempo
 
 if TYPE_CHECKING:
     from expotion_cli.media.probe import ClipInfo
@@ -82,8 +83,8 @@ class Judge:
         with_words = [h for h in heard if h.piece.prompt]
         figures = dict.fromkeys(("clap", "tempo", "key"), Figure(missing=NO_PROMPTS)) | self._together(heard)
         if with_words:
-            tempos = {id(h): prompts.stated_tempo(h.piece.prompt) for h in with_words}
-            keys = {id(h): prompts.stated_key(h.piece.prompt) for h in with_words}
+            tempos = {id(h): stated_tempo(h.piece.prompt) for h in with_words}
+            keys = {id(h): stated_key(h.piece.prompt) for h in with_words}
             figures["clap"] = self._clap_score(with_words)
             figures["tempo"] = self._kept(
                 [h for h in with_words if tempos[id(h)] is not None],

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from expotion_cli.evaluation.sync import RATE_HZ, onset_strength, onset_times
+from expotion_cli.audio.onsets import RATE_HZ, onset_strength, onset_times
 
 BLOCK_S = 0.05
 SILENT_DBFS = -60.0

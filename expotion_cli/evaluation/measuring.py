@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from expotion_cli import __version__
+from expotion_cli.audio.onsets import RATE_HZ
 from expotion_cli.errors import ClipError
 from expotion_cli.evaluation import beats, judging, offsets, symbolic, sync, yardsticks
 from expotion_cli.evaluation.hearing import Heard, takes_of
@@ -30,6 +31,7 @@ from expotion_cli.evaluation.results import (
     of_values,
     ranking_of,
 )
+from expotion_cli.spotting.activity import motion_energy
 from expotion_cli.vision.motion import flow_method, make_flow_function
 
 if TYPE_CHECKING:
@@ -51,7 +53,7 @@ class EvaluatedClip:
     Attributes:
         name: of the clip.
         info: what probing found.
-        motion: [T] motion energy at `sync.RATE_HZ`.
+        motion: [T] motion energy at `RATE_HZ`.
         stream: where it comes from, for people.
     """
 
@@ -114,12 +116,12 @@ def look(
     found: EmbeddingStream = seen if seen is not None else encode_clip(info, (stream,), cache=cache)[stream]
     if not found.mask.any():
         raise ClipError(f"nobody was found by {stream}.", path=info.path, remedy="Use --motion flow.")
-    motion = sync.motion_energy(found)[: math.ceil(float(info.duration) * sync.RATE_HZ)]
+    motion = motion_energy(found)[: math.ceil(float(info.duration) * RATE_HZ)]
     return EvaluatedClip(name, info, motion, f"{found.encoder} {found.version}, energy")
 
 
 def plain_motion(info: ClipInfo) -> np.ndarray:
-    """[T] mean speed of dense flow at `sync.RATE_HZ`, in picture heights a second, nothing taken off.
+    """[T] mean speed of dense flow at `RATE_HZ`, in picture heights a second, nothing taken off.
 
     Raises:
         DecodeError: the picture can't be read.
@@ -134,7 +136,7 @@ def plain_motion(info: ClipInfo) -> np.ndarray:
             speeds.append(float(np.linalg.norm(function(last[1], small), axis=-1).mean()) / (len(small) * seconds))
             times.append((frame.time_s + last[0]) / 2)
         last = frame.time_s, small
-    grid = np.arange(math.ceil(float(info.duration) * sync.RATE_HZ)) / sync.RATE_HZ
+    grid = np.arange(math.ceil(float(info.duration) * RATE_HZ)) / RATE_HZ
     return np.interp(grid, times[1:] or times, speeds[1:] or speeds).astype(np.float32)
 
 
@@ -279,7 +281,7 @@ def describe_settings(
     return {
         "motion": sorted({clip.stream for clip in clips}),
         "sample_rate": SAMPLE_RATE,
-        "rate_hz": sync.RATE_HZ,
+        "rate_hz": RATE_HZ,
         "max_lag_s": sync.MAX_LAG_S,
         "onsets": "spectral flux of 48 mel bands, 40 Hz to 16 kHz; clear onsets above 1.5 times the mean",
         "bin_s": beats.BIN_S,

@@ -25,7 +25,7 @@ from expotion_cli.media.decode import iter_views
 from expotion_cli.vision import networks
 from expotion_cli.vision.encoder import EmbeddingStream
 from expotion_cli.vision.synchformer import OWN_RATE_HZ, SEGMENT, STRIDE, SynchformerEncoder, middle
-from expotion_cli.weights import find_manifest, size_text
+from expotion_cli.weights.manifest import find_manifest, size_text
 
 if TYPE_CHECKING:
     from expotion_cli.evaluation.synchformer_av import AudioVisualModel, ModelSizes

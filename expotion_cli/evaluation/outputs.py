@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from expotion_cli.discovery import VIDEO_SUFFIXES, Source, discover
 from expotion_cli.errors import ClipError, DecodeError, ExpotionError, UsageError
+from expotion_cli.scoring.discover import VIDEO_SUFFIXES, Source, discover
 
 if TYPE_CHECKING:
     from expotion_cli.media.probe import ClipInfo

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from expotion_cli.errors import ClipError
-from expotion_cli.music.statistics import entropy_bits, scale_consistency
+from expotion_cli.music.codecs.notes.metrics import entropy_bits, scale_consistency
 
 RESOLUTION = 24
 """Time steps a beat, MusPy's default."""

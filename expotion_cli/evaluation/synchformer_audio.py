@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from expotion_cli.evaluation import mel
+from expotion_cli.audio import mel
 from expotion_cli.vision.synchformer_model import Gather, attend
 
 SAMPLE_RATE = 16000

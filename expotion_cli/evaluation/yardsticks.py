@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from expotion_cli.evaluation.sync import RATE_HZ
+from expotion_cli.audio.onsets import RATE_HZ
 
 RULE, METRONOME = "bare rule", "metronome"
 BPM = 120.0

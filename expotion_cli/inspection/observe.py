@@ -6,56 +6,15 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from expotion_cli.errors import EnvironmentProblem
-from expotion_cli.vision.signals import runs
+from expotion_cli.spotting.accents import ACCENT_DIMS, WITNESS_COVERAGE, Accent, Stillness, find_accents, find_stillness
 
 if TYPE_CHECKING:
     from expotion_cli.media.probe import ClipInfo
-    from expotion_cli.music.pulse import Tempo
     from expotion_cli.recipe import Recipe
+    from expotion_cli.timing import Tempo
     from expotion_cli.vision.cache import EmbeddingCache
     from expotion_cli.vision.encoder import EmbeddingStream, StreamSource
-
-ACCENT_DIMS = {"pose": "accent", "face": "head_accent", "flow": "accent"}
-ENERGY_DIMS = {"pose": "energy", "flow": "energy", "face": "head_speed"}
-"""Who tells how much moves, the surest first."""
-CLEAR_ACCENT = 0.3
-"""Weaker accents, in shares of the clip's own 95th percentile plus a floor, are mostly trembling."""
-STILL_SHARE, STILL_S, STILL_BLUR_S = 0.5, 0.5, 0.2
-"""Still: less than this share of a small but deliberate movement, for at least so long, averaged over so long."""
-WITNESS_COVERAGE = 0.5
-
-
-@dataclass(frozen=True)
-class Accent:
-    """A moment where motion stops or turns sharply.
-
-    Attributes:
-        time_s: on the picture's clock.
-        strength: 0..1.5, in shares of the clip's own 95th percentile plus a floor (`conditioning.normalise`).
-        source: the stream that saw it.
-    """
-
-    time_s: float
-    strength: float
-    source: str
-
-
-@dataclass(frozen=True)
-class Stillness:
-    """When nobody moves.
-
-    Attributes:
-        source: the stream that was asked; None where none saw enough to tell.
-        threshold: of its energy, in that stream's unit.
-        spans_s: (start, end) of each stretch.
-    """
-
-    source: str | None
-    threshold: float
-    spans_s: tuple[tuple[float, float], ...]
 
 
 @dataclass(frozen=True)
@@ -159,49 +118,10 @@ def _name(source: str | StreamSource) -> str:
     return source if isinstance(source, str) else source.name
 
 
-def find_accents(streams: dict[str, EmbeddingStream]) -> tuple[Accent, ...]:
-    """Clear accents of all streams that tell them, by time."""
-    from expotion_cli.evaluation.sync import onset_times
-    from expotion_cli.music.conditioning import normalise
-
-    found = []
-    for name, dim in ACCENT_DIMS.items():
-        stream = streams.get(name)
-        if stream is None or dim not in stream.dims or not stream.mask.any():
-            continue
-        curve = np.nan_to_num(normalise(name, dim, stream.dim(dim), stream.mask)) * stream.mask
-        for time_s in onset_times(curve, stream.rate_hz):
-            strength = float(curve[min(len(curve) - 1, round(time_s * stream.rate_hz))])
-            if strength >= CLEAR_ACCENT:
-                found.append(Accent(round(float(time_s), 3), round(strength, 3), name))
-    return tuple(sorted(found, key=lambda accent: (accent.time_s, accent.source)))
-
-
-def find_stillness(streams: dict[str, EmbeddingStream]) -> Stillness:
-    """When the surest witness that saw somebody half of the time sees hardly any motion."""
-    from expotion_cli.music.conditioning import ACTIVITY_FLOORS
-
-    for name, dim in ENERGY_DIMS.items():
-        stream = streams.get(name)
-        if stream is None or dim not in stream.dims or stream.coverage < WITNESS_COVERAGE:
-            continue
-        threshold = STILL_SHARE * ACTIVITY_FLOORS[name, dim]
-        reach = max(1, round(STILL_BLUR_S * stream.rate_hz))
-        energy = np.convolve(np.pad(stream.dim(dim), (reach // 2, reach - 1 - reach // 2), mode="edge"),
-                             np.full(reach, 1 / reach), mode="valid")  # fmt: skip
-        spans = [
-            (start / stream.rate_hz, stop / stream.rate_hz)
-            for start, stop in runs((energy < threshold) & stream.mask)
-            if stop - start >= STILL_S * stream.rate_hz
-        ]
-        return Stillness(name, threshold, tuple(spans))
-    return Stillness(None, 0.0, ())
-
-
 def choose_tempo(clip: ClipInfo, streams: dict[str, EmbeddingStream], recipe: Recipe) -> Tempo | None:
     """The tempo and beats that scoring with the embedded model would take, as `Model.tempo` finds them."""
-    from expotion_cli.music.conditioning import motion_signal
-    from expotion_cli.music.pulse import choose_tempo as choose
+    from expotion_cli.spotting.activity import motion_signal
+    from expotion_cli.spotting.tempo import choose_tempo as choose
 
     if not any(streams[name].coverage >= WITNESS_COVERAGE for name in ACCENT_DIMS if name in streams):
         return None

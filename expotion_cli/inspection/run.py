@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from expotion_cli.discovery import destination, discover, refuse_collisions
 from expotion_cli.errors import EnvironmentProblem, ExpotionError, OutputError, ProbeError, UsageError
 from expotion_cli.recipe import Recipe, nearest_hint
+from expotion_cli.scoring.discover import destination, discover, refuse_collisions
 from expotion_cli.storage import write_bytes, write_json
 
 if TYPE_CHECKING:

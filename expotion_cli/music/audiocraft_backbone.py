@@ -22,15 +22,16 @@ import torch
 
 from expotion_cli import storage
 from expotion_cli.errors import EnvironmentProblem, UsageError, WeightsError
-from expotion_cli.music.audiocraft import CODEC_FILE, LM_FILE, named_beside, read_exported
-from expotion_cli.music.codec import Rendering
-from expotion_cli.music.loading import DTYPES, choose_device
-from expotion_cli.music.torchfile import read_torch_file
+from expotion_cli.music.checkpoints.audiocraft import CODEC_FILE, LM_FILE, named_beside, read_exported
+from expotion_cli.music.checkpoints.safe_torch import read_torch_file
+from expotion_cli.music.codecs.codec import Rendering
+from expotion_cli.music.load import DTYPES, choose_device
 from expotion_cli.timing import Timeline
 
 if TYPE_CHECKING:
-    from expotion_cli.music.conditioning import SeenStream, StepStream
-    from expotion_cli.music.engine import CueRequest
+    from expotion_cli.music.conditioning import StepStream
+    from expotion_cli.music.generate.engine import CueRequest
+    from expotion_cli.spotting.activity import SeenStream
 
 STRIDE_SHARE = 0.6
 """A long cue moves on by this share of a window, and keeps the rest as context: audiocraft's 18 of 30 seconds."""

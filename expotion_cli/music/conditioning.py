@@ -11,12 +11,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 
 from expotion_cli.errors import EmptyStreamError, UnknownNameError
-from expotion_cli.music.adapter import StreamSpec
+from expotion_cli.music.transformer.adapter import StreamSpec
+from expotion_cli.spotting.activity import ACTIVITY_FLOORS, SeenStream, normalise
 from expotion_cli.timing import BEATS_PER_BAR, STEPS_PER_BEAT, Timeline, resample_rows
 
 FORM = "form"
@@ -34,25 +34,7 @@ MADE_HERE = (FORM, DRIVE)
 """Streams that no encoder gives."""
 FORM_DIMS = ("opening", "ending")
 FORM_DECAY_STEPS = 2 * BEATS_PER_BAR * STEPS_PER_BEAT
-ACTIVITY_LIMIT = 1.5
 
-ACTIVITY_FLOORS: dict[tuple[str, str], float] = {
-    ("pose", "energy"): 0.25,
-    ("pose", "energy_left"): 0.25,
-    ("pose", "energy_right"): 0.25,
-    ("pose", "energy_head"): 0.15,
-    ("pose", "accent"): 0.50,
-    ("face", "expression_speed"): 0.15,
-    ("face", "head_speed"): 0.30,
-    ("face", "head_accent"): 0.50,
-    ("flow", "energy"): 0.03,
-    ("flow", "accent"): 0.05,
-    ("flow", "energy_left"): 0.03,
-    ("flow", "energy_right"): 0.03,
-}
-"""Dimensions that are activities, with their floor in the encoder's own unit."""
-LEVEL_SCALES: dict[tuple[str, str], float] = {("face", "arousal"): 5.0}
-"""Other dimensions are levels: times this factor (1 by default), clipped to [-2, 2]."""
 ACTIVITY_STANDARD = (0.28, 0.2)
 LEVEL_STANDARDS: dict[str, tuple[float, float]] = {
     "hands_height": (0.5, 0.35),
@@ -72,23 +54,6 @@ EMBEDDED_STREAMS = (
 """What the embedded model's adapter reads."""
 
 
-MOTION_RATE_HZ = 25.0
-_WITNESSES = {
-    "pose": ("energy", "accent"),
-    "face": ("head_speed", "head_accent"),
-    "flow": ("energy", "accent"),
-}
-
-
-class SeenStream(Protocol):
-    """What is needed of an embedding stream (`vision.EmbeddingStream` is one)."""
-
-    values: np.ndarray
-    mask: np.ndarray
-    rate_hz: float
-    dims: tuple[str, ...]
-
-
 @dataclass(frozen=True)
 class StepStream:
     """A stream on the step grid.
@@ -100,25 +65,6 @@ class StepStream:
 
     values: np.ndarray
     mask: np.ndarray
-
-
-def normalise(stream: str, dim: str, values: np.ndarray, seen: np.ndarray) -> np.ndarray:
-    """Bring one dimension to about 0..1 (activities) or clip it to [-2, 2] (levels).
-
-    Args:
-        stream: name of the stream.
-        dim: name of the dimension.
-        values: [T_e].
-        seen: [T_e] bool; only these rows count for the percentile.
-
-    Returns:
-        [T_e] float32.
-    """
-    floor = ACTIVITY_FLOORS.get((stream, dim))
-    if floor is None:
-        return np.clip(values * LEVEL_SCALES.get((stream, dim), 1.0), -2, 2).astype(np.float32)
-    top = np.percentile(values[seen], 95) if seen.any() else 0.0
-    return np.clip(values / (top + floor), 0, ACTIVITY_LIMIT).astype(np.float32)
 
 
 def standardise(stream: str, dim: str, values: np.ndarray) -> np.ndarray:
@@ -273,26 +219,3 @@ def _ending_step(timeline: Timeline) -> float:
     bar = STEPS_PER_BEAT * BEATS_PER_BAR
     last_landing = (float(timeline.duration - timeline.start) - 1.0) * float(timeline.rate_hz)
     return (max(0, int(last_landing // bar)) + 1) * bar
-
-
-def motion_signal(streams: Mapping[str, SeenStream], duration_s: float) -> tuple[np.ndarray, np.ndarray, float]:
-    """One curve of motion energy and one of accents: the mean of all witnesses, whose errors are not each other's.
-
-    Witnesses are pose, face and flow; one counts if it saw somebody at least half of the time. With none, both curves
-    are flat.
-
-    Returns:
-        ([T] energy, [T] accents, rows a second), normalised.
-    """
-    times = np.arange(max(1, int(duration_s * MOTION_RATE_HZ))) / MOTION_RATE_HZ
-    heard = []
-    for name, dims in _WITNESSES.items():
-        stream = streams.get(name)
-        if stream is None or not len(stream.mask) or stream.mask.mean() < 0.5:
-            continue
-        if all(dim in stream.dims for dim in dims):
-            columns = [normalise(name, dim, stream.values[:, stream.dims.index(dim)], stream.mask) for dim in dims]
-            seen = np.stack(columns, axis=1) * stream.mask[:, None]
-            heard.append(resample_rows(seen, stream.rate_hz, times))
-    energy, accents = np.mean(heard, axis=0).T if heard else np.zeros((2, len(times)))
-    return energy, accents, MOTION_RATE_HZ

@@ -10,16 +10,17 @@ import numpy as np
 import torch
 
 from expotion_cli import storage
-from expotion_cli.music.adapter import JointEmbeddingAdapter
-from expotion_cli.music.checkpoint import Checkpoint
-from expotion_cli.music.codec import Codec
-from expotion_cli.music.conditioning import MADE_HERE, SeenStream, StepStream, condition, motion_signal
-from expotion_cli.music.drafts import drafts_of, keep_best
-from expotion_cli.music.engine import VERSION, CueRequest, Engine
+from expotion_cli.music.checkpoints.huggingface import Checkpoint
+from expotion_cli.music.codecs.codec import Codec
+from expotion_cli.music.conditioning import MADE_HERE, StepStream, condition
+from expotion_cli.music.generate.engine import VERSION, CueRequest, Engine
+from expotion_cli.music.generate.rerank import drafts_of, keep_best
+from expotion_cli.music.transformer.adapter import JointEmbeddingAdapter
+from expotion_cli.spotting.activity import SeenStream, motion_signal
 from expotion_cli.timing import Timeline
 
 if TYPE_CHECKING:
-    from expotion_cli.music.pulse import Tempo
+    from expotion_cli.timing import Tempo
 
 ENCODEC_WINDOW_S = 30
 """MusicGen was trained on 30 seconds."""
@@ -88,7 +89,7 @@ class Model:
         """Tempo and beat placement for a clip, from the motion's own pulse; None for codecs without a beat."""
         if not self.codec.follows_tempo:
             return None
-        from expotion_cli.music.pulse import choose_tempo
+        from expotion_cli.spotting.tempo import choose_tempo
 
         energy, accents, rate_hz = motion_signal(streams, float(duration))
         return choose_tempo(energy, accents, rate_hz, duration, bpm_range, fixed_bpm, always_fit=True)

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from expotion_cli import scoring
 from expotion_cli.errors import ExpotionError
 from expotion_cli.recipe import Recipe
 from expotion_cli.regression import recording
@@ -26,6 +25,7 @@ from expotion_cli.regression.rendering import (
     run_notes,
     settings_of,
 )
+from expotion_cli.scoring import ladder
 
 if TYPE_CHECKING:
     from expotion_cli.music.model import Model
@@ -151,7 +151,7 @@ def check(
     limit = TimeLimit(limit_s)
     limits = recording.recorded_tolerances(reference, tolerances or {})
     source, recipe, notes = recording.recorded_recipe(reference)
-    scoring.check_sound(recipe)
+    ladder.check_sound(recipe)
     clips, problems, strangers = recording.locate(reference, where)
     arguments = recording.recorded_model(reference) | {k: v for k, v in (options or {}).items() if v is not None}
     checks = {name: ClipCheck(name, "error", error=error) for name, error in problems.items()}

@@ -13,8 +13,8 @@ from functools import cached_property
 
 import numpy as np
 
+from expotion_cli.audio.onsets import RATE_HZ, mel_bands, onset_strength, onset_times
 from expotion_cli.errors import UsageError
-from expotion_cli.evaluation.sync import RATE_HZ, mel_bands, onset_strength, onset_times
 from expotion_cli.media.flac import FULL_SCALE
 from expotion_cli.media.loudness import ABSOLUTE_GATE_LUFS, Loudness, measure_over_time
 from expotion_cli.recipe import nearest_hint

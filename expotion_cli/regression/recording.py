@@ -8,10 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from expotion_cli import scoring
-from expotion_cli.discovery import Source, discover
 from expotion_cli.errors import ClipError, ExpotionError, UnknownNameError, UsageError
-from expotion_cli.planning import check_writable
 from expotion_cli.recipe import Recipe, load_recipe
 from expotion_cli.regression.measures import tolerances
 from expotion_cli.regression.reference import (
@@ -35,6 +32,9 @@ from expotion_cli.regression.rendering import (
     run_notes,
     settings_of,
 )
+from expotion_cli.scoring import ladder
+from expotion_cli.scoring.discover import Source, discover
+from expotion_cli.scoring.plan import check_writable
 
 if TYPE_CHECKING:
     from expotion_cli.music.model import Model
@@ -112,7 +112,7 @@ def record(
     """
     folder = Path(folder)
     recipe = load_recipe(wanted.recipe).override(wanted.flags)
-    scoring.check_sound(recipe)
+    ladder.check_sound(recipe)
     refuse_equal_names(clips)
     old = read_reference(folder) if (folder / MANIFEST).is_file() else None
     model = load()
@@ -299,7 +299,7 @@ def _place_of_option(key: str, value: Any, folder: Path) -> Any:
         return value
     if isinstance(value, list):
         return [_place_of_option(key, each, folder) for each in value]
-    from expotion_cli.weights import read_manifests
+    from expotion_cli.weights.manifest import read_manifests
 
     text = str(value)
     is_name = key == "name" and text in read_manifests()

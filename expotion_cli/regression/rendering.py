@@ -16,17 +16,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from expotion_cli import scoring
-from expotion_cli.discovery import Source, destination, refuse_collisions
 from expotion_cli.errors import ClipError, EnvironmentProblem, ExpotionError, OutputError, ProbeError
 from expotion_cli.recipe import Recipe
 from expotion_cli.regression.measures import Sound
+from expotion_cli.scoring import ladder
+from expotion_cli.scoring.discover import Source, destination, refuse_collisions
+from expotion_cli.scoring.streams import needs_of, streams_for, unheard_streams, unseen_in_clip
 from expotion_cli.storage import digest_bytes, digest_file
-from expotion_cli.watching import needs_of, streams_for, unheard_streams, unseen_in_clip
 
 if TYPE_CHECKING:
     from expotion_cli.media.probe import ClipInfo
-    from expotion_cli.music.engine import CueRequest
+    from expotion_cli.music.generate.engine import CueRequest
     from expotion_cli.music.model import Model
     from expotion_cli.vision.encoder import StreamSource
 
@@ -56,7 +56,7 @@ class Rendered:
     Attributes:
         clip: what was rendered.
         prompt, seed: of its cue.
-        tempo: `scoring.tempo_record`, or None.
+        tempo: `ladder.tempo_record`, or None.
         streams: what was seen: name, digest and share found of each embedding stream.
         conditioning: digest of what the decoder received.
         tokens: [K, S] int64.
@@ -147,15 +147,15 @@ def render(
     limit, tell = limit or TimeLimit(None), on_stage or (lambda name, stage: None)
     choice, common = streams_for(recipe, needs_of(model), features), run_notes(model, recipe, features)
     for start in range(0, len(clips), GROUP):
-        waiting: list[tuple[int, scoring.Seen, CueRequest, Any]] = []
+        waiting: list[tuple[int, ladder.Seen, CueRequest, Any]] = []
         for index in range(start, min(start + GROUP, len(clips))):
             clip = clips[index]
             tell(clip.name, "look")
             with _guard(clip) as failure:
                 limit.check()
                 # No cache: an entry would hide what changed in the code that made it.
-                seen = scoring.see(clip.info, choice.sources, cache=None, on_progress=limit.check)
-                request, tempo = scoring.compose_request(
+                seen = ladder.see(clip.info, choice.sources, cache=None, on_progress=limit.check)
+                request, tempo = ladder.compose_request(
                     model, seen, clip.info.duration, recipe, prompt=recipe.prompt, seed=recipe.seed_for(clip.sha256)
                 )
                 waiting.append((index, seen, request, tempo))
@@ -194,7 +194,7 @@ def _finish(
     clip: Clip,
     recipe: Recipe,
     model: Model,
-    seen: scoring.Seen,
+    seen: ladder.Seen,
     request: CueRequest,
     tempo: Any,
     tokens: np.ndarray,
@@ -205,10 +205,10 @@ def _finish(
     from expotion_cli.media.remux import output_suffix
 
     watch = time.monotonic()
-    score = scoring.render(model, tokens, request.timeline, recipe, seed=request.seed)
+    score = ladder.render(model, tokens, request.timeline, recipe, seed=request.seed)
     with tempfile.TemporaryDirectory(prefix="expotion-regress-") as scratch:
         video = destination(scratch, PurePath(PurePath(clip.name).name), output_suffix(clip.info))
-        report = scoring.finish(clip.info, score, recipe, video)
+        report = ladder.finish(clip.info, score, recipe, video)
         # What is heard is compared: after the limiter and the encoder, on the picture's clock.
         sound = Sound(to_16_bit(read_audio(video, report.sample_rate)), report.sample_rate)
     measured = {
@@ -222,7 +222,7 @@ def _finish(
         clip=clip,
         prompt=request.prompt,
         seed=request.seed,
-        tempo=scoring.tempo_record(tempo),
+        tempo=ladder.tempo_record(tempo),
         streams=streams,
         conditioning=conditioning_digest(request.conditioning),
         tokens=np.asarray(tokens),
@@ -260,7 +260,7 @@ def machine_facts(model: Model) -> dict[str, str]:
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         "number type": str(model.dtype).removeprefix("torch."),
     }
-    return facts | scoring.versions() | {"ffmpeg": _ffmpeg_version()}
+    return facts | ladder.versions() | {"ffmpeg": _ffmpeg_version()}
 
 
 NOT_OF_THE_MACHINE = ("python", "expotion")

@@ -23,7 +23,7 @@ from expotion_cli.timing import exact, num_rows
 from expotion_cli.vision import worker as protocol
 from expotion_cli.vision.encoder import COLOUR, RATE_HZ, Encoder, Picture
 from expotion_cli.vision.spool import BLOCK_ROWS
-from expotion_cli.weights import find_manifest
+from expotion_cli.weights.manifest import find_manifest
 
 SYSTEM_LIBRARIES = {
     "libGL.so.1": "libgl1",

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from expotion_cli import storage
 from expotion_cli.errors import UsageError, WeightsError
-from expotion_cli.weights import find_manifest
+from expotion_cli.weights.manifest import find_manifest
 
 if TYPE_CHECKING:
     import torch

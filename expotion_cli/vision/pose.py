@@ -16,7 +16,7 @@ from expotion_cli.errors import UsageError
 from expotion_cli.vision import landmarks, signals
 from expotion_cli.vision.encoder import RATE_HZ, Dim
 from expotion_cli.vision.worker import NUM_LANDMARKS, POSE_COLUMNS
-from expotion_cli.weights import find_manifest
+from expotion_cli.weights.manifest import find_manifest
 
 MODELS = {"lite": "pose", "full": "pose-full", "heavy": "pose-heavy"}
 """What a setting means for `landmarks.task_file`."""

@@ -10,11 +10,11 @@ import pytest
 import torch
 from audiocraft_files import LM_FILE, change_package, load
 
-from expotion_cli.music.attending import Passage
-from expotion_cli.music.delay import apply_delay, remove_delay
-from expotion_cli.music.engine import CueRequest
-from expotion_cli.music.loading import load_model
-from expotion_cli.music.sampling import Sampling, guide
+from expotion_cli.music.generate.engine import CueRequest
+from expotion_cli.music.generate.sampling import Sampling, guide
+from expotion_cli.music.load import load_model
+from expotion_cli.music.transformer.attention import Passage
+from expotion_cli.music.transformer.delay import apply_delay, remove_delay
 
 PROMPTS = ("slow sad piano", "epic strings, drums and a very long tail of other words")
 START, STEPS = 64, 40

@@ -21,7 +21,7 @@ def composer(monkeypatch) -> FakeComposer:
         fake.asked.append({"name": name, **options})
         return fake
 
-    monkeypatch.setitem(sys.modules, "expotion_cli.music.loading", SimpleNamespace(load_model=load_model))
+    monkeypatch.setitem(sys.modules, "expotion_cli.music.load", SimpleNamespace(load_model=load_model))
     return fake
 
 

@@ -16,10 +16,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from expotion_cli.artefact import read_cue, read_sidecar
 from expotion_cli.demo import DEMO_CLIPS, write_demo_clips
-from expotion_cli.ledger import read_ledger
 from expotion_cli.media.decode import read_audio
+from expotion_cli.scoring.cue_store import read_cue
+from expotion_cli.scoring.ledger import read_ledger
+from expotion_cli.scoring.sidecar import read_sidecar
 from expotion_cli.storage import digest_file
 
 LENGTHS_S = (2.0, 1.6, 1.2)

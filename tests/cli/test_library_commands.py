@@ -8,9 +8,9 @@ import os
 import numpy as np
 import pytest
 
-from expotion_cli.artefact import CueStore, StoredCue
 from expotion_cli.cli import flags
 from expotion_cli.recipe import load_recipe, recipe_names
+from expotion_cli.scoring.cue_store import CueStore, StoredCue
 from expotion_cli.storage import cache_root
 from expotion_cli.vision.encoder import REGISTRY
 
@@ -61,7 +61,7 @@ def test_a_damaged_model_file_is_found(expotion, monkeypatch, tmp_path):
     (tmp_path / "mine.toml").write_text(
         'kind = "music"\ntitle = "t"\nlicence = "l"\n[[files]]\npath = "m.bin"\nbytes = 5\nsha256 = "00"\n'
     )
-    for module in ("expotion_cli.weights", "expotion_cli.cli.library"):
+    for module in ("expotion_cli.weights.manifest", "expotion_cli.cli.library"):
         monkeypatch.setattr(f"{module}.shipped_folder", lambda name: tmp_path)
     assert expotion("models").exit_code == 0
     done = expotion("models", "--verify")

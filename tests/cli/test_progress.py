@@ -9,11 +9,11 @@ from types import SimpleNamespace
 
 import pytest
 
-from expotion_cli.batch import STAGES, Summary
 from expotion_cli.cli import progress
 from expotion_cli.cli.progress import STAGE_WEIGHTS, Lines, LiveTable, Teller, choose_listener
 from expotion_cli.errors import ProbeError
-from expotion_cli.planning import Result, Settings
+from expotion_cli.scoring.batch import STAGES, Summary
+from expotion_cli.scoring.plan import Result, Settings
 
 SIDECAR = {"tempo": {"bpm": 96.2}, "loudness": {"integrated_lufs": -14.02, "true_peak_dbtp": -1.2}, "notes": []}
 

@@ -117,7 +117,7 @@ def test_missing_weights_exit_with_4_and_are_no_drift(expotion, composer, record
     def load_model(name, **options):
         raise WeightsError("the weights are truncated.", path="model.safetensors", remedy="Install again.")
 
-    monkeypatch.setattr(sys.modules["expotion_cli.music.loading"], "load_model", load_model)
+    monkeypatch.setattr(sys.modules["expotion_cli.music.load"], "load_model", load_model)
     done = expotion("regress", "check", recorded)
     assert done.exit_code == 4 and "model.safetensors" in done.stderr
 

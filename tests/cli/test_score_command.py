@@ -201,7 +201,7 @@ def test_missing_weights_exit_with_4(score, composer, monkeypatch, clip_folder, 
     def load_model(name, **options):
         raise WeightsError("the weights are missing.", path="model.safetensors", remedy="Install again.")
 
-    monkeypatch.setattr(sys.modules["expotion_cli.music.loading"], "load_model", load_model)
+    monkeypatch.setattr(sys.modules["expotion_cli.music.load"], "load_model", load_model)
     done = score(clip_folder, "--out", tmp_path / "out", "--json")
     assert done.exit_code == 4 and "model.safetensors" in done.stderr
     assert json.loads(done.stdout)["error"]["remedy"] == "Install again."

@@ -23,7 +23,7 @@ def models(tmp_path_factory) -> Path:
     import torch
     from transformers import MusicgenConfig, MusicgenForConditionalGeneration
 
-    from expotion_cli.music.text import train_tokenizer
+    from expotion_cli.music.transformer.text import train_tokenizer
 
     folder = tmp_path_factory.mktemp("models")
     torch.manual_seed(0)

@@ -17,7 +17,7 @@ import torch
 from adapter_runs import SMALL
 from tiny_music import CAPTIONS, save_tiny, song, write_wav
 
-from expotion_cli.artefact import read_sidecar
+from expotion_cli.scoring.sidecar import read_sidecar
 from expotion_cli.training.loop import read_log
 
 FEW = tuple(part for setting in SMALL for part in ("--set", setting))
@@ -263,7 +263,7 @@ def test_data_that_are_not_ready_or_for_another_model_are_refused(expotion, trai
 
 
 def test_a_folder_with_another_run_and_an_interruption_say_how_to_go_on(train, data, tmp_path, monkeypatch):
-    from expotion_cli.training import adapter_training
+    from expotion_cli.training.adapter import train as adapter_training
 
     def interrupted(*_):
         raise KeyboardInterrupt

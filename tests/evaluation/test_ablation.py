@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 from fake_composer import FakeCodec, FakeComposer
 
-from expotion_cli import scoring
 from expotion_cli.errors import UsageError
 from expotion_cli.evaluation import ablation, measuring
 from expotion_cli.evaluation.ablation import Plan, plan_variants
 from expotion_cli.evaluation.measuring import Wishes
 from expotion_cli.evaluation.outputs import read_sound
 from expotion_cli.music.conditioning import StepStream
+from expotion_cli.scoring import ladder
 from expotion_cli.timing import Timeline, resample_rows
 from expotion_cli.vision.encoder import EmbeddingStream
 
@@ -77,9 +77,9 @@ def looked(monkeypatch):
         streams = {
             name: EmbeddingStream(name, ramp, np.ones(rows, bool), 25.0, ("energy",), name, "1", name) for name in names
         }
-        return scoring.Seen(streams)
+        return ladder.Seen(streams)
 
-    monkeypatch.setattr(scoring, "see", see)
+    monkeypatch.setattr(ladder, "see", see)
     monkeypatch.setattr(ablation, "choose_streams", lambda names: SimpleNamespace(names=tuple(names), notes=()))
 
 

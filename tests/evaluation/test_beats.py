@@ -7,7 +7,8 @@ import math
 import numpy as np
 import pytest
 
-from expotion_cli.evaluation import beats, sync, yardsticks
+from expotion_cli.audio.onsets import onset_strength
+from expotion_cli.evaluation import beats, yardsticks
 
 SAMPLE_RATE, DURATION_S = 48_000, 10.0
 
@@ -70,4 +71,4 @@ def test_the_bare_rule_strikes_where_there_is_motion_and_the_metronome_everywher
     assert rule.min() >= 3.9 and rule.max() <= 6.0 and np.allclose(rule / 0.125, np.rint(rule / 0.125))
     assert not len(yardsticks.rule_times(np.zeros(500), DURATION_S))
     metronome = yardsticks.strike(yardsticks.metronome_times(DURATION_S), DURATION_S, SAMPLE_RATE)
-    assert beats.tempo_of(sync.onset_strength(metronome, SAMPLE_RATE, 100.0), 100.0) == pytest.approx(120, rel=0.01)
+    assert beats.tempo_of(onset_strength(metronome, SAMPLE_RATE, 100.0), 100.0) == pytest.approx(120, rel=0.01)

@@ -5,20 +5,19 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from expotion_cli.audio.loudness import loudness_curve
+from expotion_cli.audio.onsets import onset_strength, onset_times
 from expotion_cli.evaluation.sync import (
     NUM_SHIFTS,
     accent_hits,
     accent_strength,
     bootstrap_interval,
-    loudness_curve,
-    motion_energy,
     motion_onset_correlation,
-    onset_strength,
-    onset_times,
     own_against_other,
     pool,
     swell_correlation,
 )
+from expotion_cli.spotting.activity import motion_energy
 from expotion_cli.vision.encoder import EmbeddingStream
 
 SAMPLE_RATE, RATE_HZ, DURATION_S = 44_100, 50.0, 10.0

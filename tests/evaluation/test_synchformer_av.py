@@ -13,7 +13,7 @@ from expotion_cli.errors import WeightsError
 from expotion_cli.evaluation.synchformer_audio import AudioEncoder, AudioSizes, log_mel, mel_bands
 from expotion_cli.evaluation.synchformer_av import AudioVisualModel, ModelSizes, SyncTransformer, load_model, offsets_s
 from expotion_cli.vision.synchformer_model import Sizes, VisualEncoder, load_encoder
-from expotion_cli.weights import find_manifest
+from expotion_cli.weights.manifest import find_manifest
 
 
 def linear(name: str, outputs: int, inputs: int) -> dict[str, tuple[int, ...]]:

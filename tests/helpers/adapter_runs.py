@@ -36,9 +36,9 @@ def write_moving_list(folder: Path, *, count: int = 16, width: int = 2, vocab_si
 
 def prepare_moving(folder: Path, tokenizer, *, width: int = 2):
     """`write_moving_list`, prepared: 12 clips to learn from, 4 held out."""
-    from expotion_cli.music.adapter import StreamSpec
-    from expotion_cli.training.prepare import Wanted, prepare
-    from expotion_cli.training.shards import DataFolder
+    from expotion_cli.music.transformer.adapter import StreamSpec
+    from expotion_cli.training.data.prepare import Wanted, prepare
+    from expotion_cli.training.data.shards import DataFolder
 
     wanted = Wanted(features=(StreamSpec.numbered("move", width),), held_out_share=0.25)
     listed = write_moving_list(folder / "list", width=width)
@@ -53,11 +53,11 @@ def trainer_for(
     """A small run on one core of the processor; `settings` are laid over `SMALL`."""
     import torch
 
-    from expotion_cli.training.adapter_training import AdapterTrainer
+    from expotion_cli.training.adapter.train import AdapterTrainer
+    from expotion_cli.training.data.shards import DataFolder
+    from expotion_cli.training.data.tokens import find_model
+    from expotion_cli.training.distributed import Team
     from expotion_cli.training.settings import load_train_recipe
-    from expotion_cli.training.shards import DataFolder
-    from expotion_cli.training.team import Team
-    from expotion_cli.training.tokens import find_model
 
     torch.set_num_threads(1)
     made = load_train_recipe(recipe, [*SMALL, *settings])

@@ -15,7 +15,7 @@ import torch
 import yaml
 from torch import Tensor
 
-from expotion_cli.music.checkpoint import Checkpoint, load_checkpoint
+from expotion_cli.music.checkpoints.huggingface import Checkpoint, load_checkpoint
 
 LM_FILE, CODEC_FILE = "state_dict.bin", "compression_state_dict.bin"
 LM_SETTINGS = """

@@ -7,11 +7,11 @@ from fractions import Fraction
 import numpy as np
 import torch
 
-from expotion_cli.music.adapter import AdapterConfig, JointEmbeddingAdapter, StreamSpec
 from expotion_cli.music.conditioning import FORM, FORM_DIMS, StepStream, form_stream
-from expotion_cli.music.decoder import MusicDecoder
-from expotion_cli.music.engine import CueRequest, Engine
-from expotion_cli.music.sampling import Sampling
+from expotion_cli.music.generate.engine import CueRequest, Engine
+from expotion_cli.music.generate.sampling import Sampling
+from expotion_cli.music.transformer.adapter import AdapterConfig, JointEmbeddingAdapter, StreamSpec
+from expotion_cli.music.transformer.decoder import MusicDecoder
 from expotion_cli.timing import Timeline
 
 WINDOW, BAR = 16, 4

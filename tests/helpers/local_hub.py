@@ -17,7 +17,8 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 
-from expotion_cli import fetching, weights
+from expotion_cli.weights import fetch as fetching
+from expotion_cli.weights import manifest as weights
 
 REPO = "someone/tiny"
 """What the model of these tests is called on the hub; in its manifest it is `tiny`."""

@@ -73,7 +73,7 @@ def tiny_musicgen(seed: int = 0, vocab_size: int = 32, num_codebooks: int = 2, d
 
 def save_tiny(folder: Path, **options) -> Path:
     """The tiny model as a folder in the transformers format, with a tokenizer."""
-    from expotion_cli.music.text import train_tokenizer
+    from expotion_cli.music.transformer.text import train_tokenizer
 
     tiny_musicgen(**options).save_pretrained(folder)
     train_tokenizer(CAPTIONS, folder / "tokenizer.json", 290)

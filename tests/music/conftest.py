@@ -12,7 +12,7 @@ import pytest
 import torch
 from audiocraft_files import save_audiocraft
 
-from expotion_cli.music.notes import QUALITIES, VOICE_INDEX, Event, chord_value, events_to_tokens
+from expotion_cli.music.codecs.notes.tokens import QUALITIES, VOICE_INDEX, Event, chord_value, events_to_tokens
 
 CAPTIONS = ["slow sad piano", "fast epic strings with drums", "dreamy ambient pads, soft", "upbeat electronic dance"]
 
@@ -79,7 +79,7 @@ def tiny_musicgen(num_codebooks: int = 4, audio_channels: int = 1, text_dim: int
 
 def save_folder(model, folder: Path) -> Path:
     """Save in the transformers format, with a tokenizer."""
-    from expotion_cli.music.text import train_tokenizer
+    from expotion_cli.music.transformer.text import train_tokenizer
 
     model.save_pretrained(folder)
     train_tokenizer(CAPTIONS, folder / "tokenizer.json", 290)

@@ -8,12 +8,8 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from expotion_cli import scoring
 from expotion_cli.errors import EmptyStreamError, UnknownNameError
-from expotion_cli.music.adapter import StreamSpec
 from expotion_cli.music.conditioning import (
-    ACTIVITY_FLOORS,
-    ACTIVITY_LIMIT,
     DRIVE,
     DRIVE_DIMS,
     DRIVE_LIMIT,
@@ -24,12 +20,13 @@ from expotion_cli.music.conditioning import (
     drive_curve,
     drive_stream,
     form_stream,
-    motion_signal,
-    normalise,
     with_pulse,
 )
-from expotion_cli.music.loading import load_model
+from expotion_cli.music.load import load_model
+from expotion_cli.music.transformer.adapter import StreamSpec
 from expotion_cli.recipe import load_recipe
+from expotion_cli.scoring import ladder
+from expotion_cli.spotting.activity import ACTIVITY_FLOORS, ACTIVITY_LIMIT, motion_signal, normalise
 from expotion_cli.timing import Timeline, beat_rate_hz
 
 
@@ -242,10 +239,10 @@ def test_a_tempo_asked_for_in_the_prompt_sets_the_grid_and_is_heard_in_the_drive
     model = load_model("expotion-mini", device="cpu")
     swing = 0.2 + 0.1 * np.abs(np.sin(np.arange(100) / 8))
     dims = ("energy", "accent", "energy_left", "energy_right")
-    seen = scoring.Seen({"flow": stream(swing, swing, swing, swing, dims=dims)})
+    seen = ladder.Seen({"flow": stream(swing, swing, swing, swing, dims=dims)})
     recipe = load_recipe("cinematic")
-    free, _ = scoring.compose_request(model, seen, Fraction(4), recipe, prompt="strings", seed=0)
-    asked, tempo = scoring.compose_request(model, seen, Fraction(4), recipe, prompt="strings, 77 bpm", seed=0)
+    free, _ = ladder.compose_request(model, seen, Fraction(4), recipe, prompt="strings", seed=0)
+    asked, tempo = ladder.compose_request(model, seen, Fraction(4), recipe, prompt="strings, 77 bpm", seed=0)
     assert float(tempo.bpm) == 77 and asked.timeline.rate_hz == beat_rate_hz(77)
     now = DRIVE_DIMS.index("back_0")
     drives = [request.conditioning[DRIVE].values[:, now] for request in (free, asked)]

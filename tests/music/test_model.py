@@ -11,15 +11,15 @@ import numpy as np
 import pytest
 import torch
 
-from expotion_cli import weights
 from expotion_cli.assets import shipped_folder
 from expotion_cli.errors import UnknownNameError, UsageError, WeightsError
-from expotion_cli.music.adapter import AdapterConfig, JointEmbeddingAdapter, StreamSpec
-from expotion_cli.music.adapter_files import save_adapter
-from expotion_cli.music.codec import Codec
-from expotion_cli.music.engine import CueRequest
-from expotion_cli.music.loading import load_model
-from expotion_cli.music.sampling import Sampling
+from expotion_cli.music.checkpoints.adapter_files import save_adapter
+from expotion_cli.music.codecs.codec import Codec
+from expotion_cli.music.generate.engine import CueRequest
+from expotion_cli.music.generate.sampling import Sampling
+from expotion_cli.music.load import load_model
+from expotion_cli.music.transformer.adapter import AdapterConfig, JointEmbeddingAdapter, StreamSpec
+from expotion_cli.weights import manifest as weights
 
 MINI = "expotion-mini"
 
@@ -166,7 +166,7 @@ def test_a_damaged_file_of_the_shipped_model_is_found_before_anything_is_loaded(
     shutil.copytree(shipped / MINI, models / MINI)
     shutil.copy(shipped / f"{MINI}.toml", models)
     monkeypatch.setattr(weights, "shipped_folder", lambda name: models)
-    monkeypatch.setattr("expotion_cli.music.loading.load_checkpoint", lambda *a, **k: pytest.fail("it was loaded"))
+    monkeypatch.setattr("expotion_cli.music.load.load_checkpoint", lambda *a, **k: pytest.fail("it was loaded"))
     path = models / MINI / "adapter" / "adapter_model.safetensors"
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 0xFF

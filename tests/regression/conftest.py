@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from fake_composer import FakeComposer
 
-from expotion_cli import scoring
 from expotion_cli.media import remux
 from expotion_cli.regression import checking, recording
 from expotion_cli.regression.reference import Reference, read_reference
+from expotion_cli.scoring import ladder
 
 RECIPE = 'prompt = "calm piano"\n[streams]\nuse = []\n[generate]\nseed = "per-clip"\n'
 
@@ -83,7 +83,7 @@ def too_late(monkeypatch) -> Callable[[float], None]:
     """The music begins so many seconds late."""
 
     def delay(by_s: float) -> None:
-        prompt = scoring.render
+        prompt = ladder.render
 
         def render(*arguments, **options):
             score = prompt(*arguments, **options)
@@ -91,6 +91,6 @@ def too_late(monkeypatch) -> Callable[[float], None]:
             audio = np.pad(score.audio, ((0, 0), (lead, 0)))[:, : score.audio.shape[1]]
             return dataclasses.replace(score, audio=audio)
 
-        monkeypatch.setattr(scoring, "render", render)
+        monkeypatch.setattr(ladder, "render", render)
 
     return delay

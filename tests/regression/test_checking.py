@@ -12,7 +12,7 @@ from fake_composer import FakeComposer
 from expotion_cli.errors import ClipError, UnknownNameError, UsageError
 from expotion_cli.regression import checking
 from expotion_cli.regression.reference import read_reference
-from expotion_cli.weights import find_manifest
+from expotion_cli.weights.manifest import find_manifest
 
 
 def contents(folder):
@@ -294,14 +294,14 @@ def test_what_is_not_through_when_time_is_up_is_an_error(check):
 def test_a_clip_that_can_not_be_rendered_does_not_hold_up_the_others(check, monkeypatch):
     from expotion_cli.regression import rendering
 
-    finish = rendering.scoring.finish
+    finish = rendering.ladder.finish
 
     def fail(clip, *arguments, **options):
         if clip.path.name == "one.mp4":
             raise RuntimeError("out of luck")
         return finish(clip, *arguments, **options)
 
-    monkeypatch.setattr(rendering.scoring, "finish", fail)
+    monkeypatch.setattr(rendering.ladder, "finish", fail)
     result = check()
     assert statuses(result) == {"one.mp4": "error", "sub/two.mp4": "same"}
     assert "RuntimeError: out of luck" in str(result.clips[0].error)

@@ -9,7 +9,7 @@ import pytest
 
 from expotion_cli.assets import shipped_folder
 from expotion_cli.errors import WeightsError
-from expotion_cli.music.loading import load_model
+from expotion_cli.music.load import load_model
 from expotion_cli.recipe import load_recipe
 from expotion_cli.regression import checking, recording
 from expotion_cli.regression.reference import read_reference

@@ -17,7 +17,7 @@ def tiny_model(tmp_path_factory) -> Path:
 def tokenizer(tiny_model):
     import torch
 
-    from expotion_cli.training.tokens import SoundTokenizer, find_model
+    from expotion_cli.training.data.tokens import SoundTokenizer, find_model
 
     return SoundTokenizer.load(find_model(str(tiny_model)), torch.device("cpu"))
 
@@ -35,8 +35,8 @@ def music_folder(tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def music_data(music_folder, tokenizer, tmp_path_factory):
     """The songs, prepared; two of them are held out."""
-    from expotion_cli.training.prepare import Wanted, prepare
-    from expotion_cli.training.shards import DataFolder
+    from expotion_cli.training.data.prepare import Wanted, prepare
+    from expotion_cli.training.data.shards import DataFolder
     from expotion_cli.vision.cache import EmbeddingCache
 
     out = tmp_path_factory.mktemp("data") / "data"

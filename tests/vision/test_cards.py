@@ -8,7 +8,7 @@ import pytest
 
 from expotion_cli.assets import shipped_folder
 from expotion_cli.vision.encoder import REGISTRY, make_encoder
-from expotion_cli.weights import read_manifests
+from expotion_cli.weights.manifest import read_manifests
 
 
 @pytest.mark.parametrize("name", REGISTRY)

@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from expotion_cli import weights
 from expotion_cli.errors import DecodeError, MissingLibraryError, WeightsError
 from expotion_cli.vision import landmarks, streams
 from expotion_cli.vision.encoder import Picture
+from expotion_cli.weights import manifest as weights
 
 PICTURE = Picture(0.0, np.zeros((48, 64, 3), np.uint8))
 

@@ -10,14 +10,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from expotion_cli import weights
 from expotion_cli.errors import RecipeError, UsageError, WeightsError
 from expotion_cli.recipe import load_recipe
+from expotion_cli.scoring.streams import streams_for
 from expotion_cli.vision import landmarks
 from expotion_cli.vision.encoder import StreamSource, make_encoder
 from expotion_cli.vision.pose import MODELS, PoseEncoder
 from expotion_cli.vision.streams import encode_clip, stream_digests
-from expotion_cli.watching import streams_for
+from expotion_cli.weights import manifest as weights
 
 FULL = StreamSource("pose", {"model": "full"})
 needs_mediapipe = pytest.mark.skipif(landmarks.missing_reason() is not None, reason="needs MediaPipe")

@@ -13,7 +13,7 @@ import torch
 
 from expotion_cli import storage
 from expotion_cli.errors import MissingLibraryError, UsageError, WeightsError
-from expotion_cli.music.adapter import StreamSpec
+from expotion_cli.music.transformer.adapter import StreamSpec
 from expotion_cli.timing import exact, num_rows
 from expotion_cli.vision import networks, synchformer, synchformer_model
 from expotion_cli.vision.encoder import Picture, StreamSource

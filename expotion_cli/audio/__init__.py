@@ -1,0 +1,1 @@
+"""Measures of sound, with numpy alone: what a listener would notice."""

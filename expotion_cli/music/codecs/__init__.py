@@ -1,0 +1,1 @@
+"""What tokens mean: from tokens to sound."""

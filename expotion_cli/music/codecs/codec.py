@@ -1,0 +1,65 @@
+"""What a codec is: the layer that knows what tokens mean."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+import numpy as np
+
+from expotion_cli.timing import Timeline
+
+if TYPE_CHECKING:
+    from expotion_cli.music.codecs.notes.judge import NoteJudge
+    from expotion_cli.timing import Tempo
+
+
+@dataclass(frozen=True)
+class Rendering:
+    """A cue as sound.
+
+    Attributes:
+        audio: [2, n] float32, n exactly `timeline.samples(sample_rate)`.
+        sample_rate: samples a second.
+        midi: the cue as a standard MIDI file, where the codec has notes.
+        stems: the voices apart, where the codec has voices, each [2, n].
+    """
+
+    audio: np.ndarray
+    sample_rate: int
+    midi: bytes | None = None
+    stems: dict[str, np.ndarray] = field(default_factory=dict)
+
+
+@runtime_checkable
+class Codec(Protocol):
+    """Tokens to audio.
+
+    Attributes:
+        name: "encodec" or "notes".
+        num_streams: parallel token streams K.
+        vocab_size: tokens V a stream.
+        sample_rate: of the audio it makes.
+        bar_steps: windows of a long cue begin at multiples of this many steps.
+        digest: hash of all that decides the sound of given tokens (weights or soundfont, and the code's version).
+        follows_tempo: its grid is one of beats, so a cue needs a tempo.
+        judge: says which of several drafts is best (`drafts`); None where tokens can't be judged before they sound.
+    """
+
+    name: str
+    num_streams: int
+    vocab_size: int
+    sample_rate: int
+    bar_steps: int
+    digest: str
+    follows_tempo: bool
+    judge: NoteJudge | None
+
+    def timeline(self, duration: Fraction, tempo: Tempo | None) -> Timeline:
+        """The step grid of a cue of this length."""
+        ...
+
+    def decode(self, tokens: np.ndarray, timeline: Timeline, voicing: Any = None, *, seed: int = 0) -> Rendering:
+        """Tokens [K, S] as sound; S is `timeline.num_steps`."""
+        ...

@@ -1,0 +1,1 @@
+"""The note codec: tokens of eight voices on a beat grid, played with a soundfont."""

@@ -1,0 +1,394 @@
+"""Turns a cue's events into the notes that are played: register, chord voicings, ending, dynamics, human touch."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from expotion_cli.music.codecs.notes.instruments import Voicing
+from expotion_cli.music.codecs.notes.tokens import (
+    CHORD_VELOCITIES,
+    DYNAMIC_LEVELS,
+    VELOCITIES,
+    VOICE_INDEX,
+    VOICES,
+    Event,
+    chord_pitches,
+    chord_value,
+)
+from expotion_cli.timing import BEATS_PER_BAR, STEPS_PER_BEAT, Timeline
+
+BAR_STEPS = STEPS_PER_BEAT * BEATS_PER_BAR
+CHORD_LOW, CHORD_HIGH = 51, 77
+_CHORD_CENTRE = 63.0
+_DEFAULT_LEVEL = 5.0
+_RAMP_STEPS = STEPS_PER_BEAT // 4
+_SOFTEST_CONTROL, _SOFTEST_VELOCITY = 34, 0.75  # at dynamics level 0: stillness is some 28 dB softer than the heights
+_SOFTEST_HIT, _HIT_BEND = 0.5, 1.5
+_STILL_CONTROL, _STILL_S, _STILL_LEVELS = 60, 0.9, (1.5, 4.0)  # where no level near is higher, that of a soft player
+_ANSWER_S, _SWELL_FROM = 0.14, 16
+_PLACES_S = {"harmony": 0.0, "drums": -0.02, "percussion": 0.024, "bass": 0.0, "figure": 0.04, "melody": -0.03,
+             "counter": 0.06}  # fmt: skip
+"""Where each voice likes to lie against the beat, in seconds at full spread."""
+_STRUM_S = 0.03
+_LANDING_S = (0.45, 1.4)
+_SHORTEST_LANDING_S = 1.0
+_LEAST_HEIGHT, _LANDING_LEVEL = 5.0, 4.0
+_SOFT = 0
+"""Velocity class of what is added so that no silence falls."""
+_RINGING = ("harmony", "bass", "figure", "counter", "melody")
+"""Which voice rings on through a silence, if it was among those that sounded last."""
+_KICK, _CRASH = 1, 16
+_LOWEST_PITCH, _HIGHEST_PITCH, _LOWEST_BASS = 24, 103, 28
+
+
+@dataclass(frozen=True)
+class ScoreNote:
+    """A note of the arrangement.
+
+    Attributes:
+        start, end: in steps (a note that was already sounding when the picture begins starts between two steps).
+        pitch: MIDI key as sounded (drums: the kit's key).
+        velocity: 1..127.
+        shift_s: human deviation of its onset, for sound only.
+    """
+
+    start: float
+    end: float
+    pitch: int
+    velocity: int
+    shift_s: float = 0.0
+
+
+@dataclass(frozen=True)
+class Arrangement:
+    """What is played.
+
+    Attributes:
+        notes: per sounding voice name, by time; muted and silent voices are left out.
+        control: [S + 1] float, the swell (MIDI controller 11, 0..127) at every step.
+        minor: the cue's mode.
+    """
+
+    notes: dict[str, tuple[ScoreNote, ...]]
+    control: np.ndarray
+    minor: bool
+
+
+def arrange(events: dict[str, list[Event]], timeline: Timeline, voicing: Voicing) -> Arrangement:
+    """Make the notes of a cue.
+
+    Args:
+        events: per voice name, pitches relative to a tonic of C, on the timeline's steps.
+        timeline: the cue's beat grid over the picture.
+        voicing: key, octaves, mutes, landing, human touch.
+    """
+    minor = _is_minor(events)
+    if voicing.ring:
+        events = ring_on(events, timeline.num_steps)
+    landing = _landing_step(events, timeline) if voicing.landing else None
+    if landing is not None:
+        events = _land(events, landing, timeline.num_steps, minor)
+    levels = dynamics_curve(events.get("dynamics", []), timeline.num_steps)
+    levels = levels + max(0.0, _LEAST_HEIGHT - levels.max())  # how loud a cue is as a whole is decided when it is mixed
+    if landing is not None:
+        levels[landing:] = np.maximum(levels[landing:], _LANDING_LEVEL)
+    control = _swell(levels, timeline)
+    if landing is not None:  # the last chord dies away
+        rate = float(timeline.rate_hz)
+        end = float(timeline.duration - timeline.start) * rate
+        control = control * np.interp(np.arange(len(control)), [landing + 0.3 * rate, max(end, landing + 1)], [1, 0.7])
+    softness = _SOFTEST_VELOCITY + (1 - _SOFTEST_VELOCITY) * levels / (DYNAMIC_LEVELS - 1)
+    struck = _SOFTEST_HIT + (1 - _SOFTEST_HIT) * (levels / (DYNAMIC_LEVELS - 1)) ** _HIT_BEND
+    notes: dict[str, tuple[ScoreNote, ...]] = {}
+    for name, sound in voicing.sounds.items():
+        if sound.mute:
+            continue
+        found: list[ScoreNote] = []
+        heard = [(event, span) for event in events.get(name, ()) if (span := _heard(event, name, timeline))]
+        for (event, (start, end)), pitches in zip(heard, _pitches(name, [e for e, _ in heard], voicing), strict=True):
+            soft = struck if VOICES[VOICE_INDEX[name]].kind == "drums" else softness
+            classes = CHORD_VELOCITIES if VOICES[VOICE_INDEX[name]].kind == "chord" else VELOCITIES
+            for order, pitch in enumerate(pitches):
+                shift_s, accent = _human(voicing, name, event.start, order)
+                velocity = round(classes[event.velocity] * soft[event.start] * accent)
+                found.append(ScoreNote(start, end, pitch, int(np.clip(velocity, 1, 127)), shift_s))
+        if found:
+            notes[name] = tuple(found)
+    return Arrangement(notes, control, minor)
+
+
+def ring_on(events: dict[str, list[Event]], num_steps: int) -> dict[str, list[Event]]:
+    """Let what sounded last ring on through silences of a beat and more, and open with the first chord.
+
+    Where a picture is still nothing begins; a listener should hear a held chord there, not a hole. What is held for
+    more than a bar while nothing else begins is struck again, softly, at bar lines: some instruments die away.
+
+    Args:
+        events: per voice name.
+        num_steps: S.
+    """
+    rung = {name: list(found) for name, found in events.items()}
+    silent = np.ones(num_steps + 1, dtype=bool)
+    for name in _RINGING:
+        for event in rung.get(name, ()):
+            silent[event.start : event.end] = False
+    silent[num_steps] = False
+    edges = np.flatnonzero(np.diff(np.concatenate([[0], silent.astype(np.int8)])))
+    for first, last in edges.reshape(-1, 2).tolist():
+        if last - first < STEPS_PER_BEAT:
+            continue
+        if first == 0:
+            voice = next((name for name in _RINGING if rung.get(name)), None)
+            if voice is not None:
+                rung[voice] = [*_again(rung[voice][0].value, 0, last), *rung[voice]]
+            continue
+        for name in _RINGING:
+            held = [index for index, event in enumerate(rung.get(name, ())) if event.end == first]
+            if held:
+                index, event = held[-1], rung[name][held[-1]]
+                bar = min(last, first + BAR_STEPS - first % BAR_STEPS)
+                rung[name][index : index + 1] = [replace(event, end=bar), *_again(event.value, bar, last)]
+                break
+    begins = sorted({event.start for name in _RINGING for event in rung.get(name, ())})
+    for first, last in itertools.pairwise([*begins, num_steps]):
+        bars = [bar for bar in range(0, last, BAR_STEPS) if first + BAR_STEPS // 2 <= bar <= last - STEPS_PER_BEAT]
+        if last - first > BAR_STEPS and bars:
+            _strike_again(rung, bars, last)
+    return rung
+
+
+def _strike_again(events: dict[str, list[Event]], steps: list[int], last: int) -> None:
+    """Let the chord be heard at these steps, or else strike what is held softly again.
+
+    Args:
+        events: per voice name; changed.
+        steps: bar lines at which nothing begins.
+        last: where the next note does.
+    """
+    chords = events.get("harmony", [])
+    before = [index for index, event in enumerate(chords) if event.end <= steps[0]]
+    if before and not any(event.start < last and event.end > steps[0] for event in chords):
+        chords[before[-1] + 1 : before[-1] + 1] = _again(chords[before[-1]].value, steps[0], last)
+        return
+    for name in _RINGING:
+        for index, event in enumerate(events.get(name, ())):
+            kept = [step for step in steps if event.start < step <= event.end - STEPS_PER_BEAT]
+            if kept and kept[0] == steps[0]:
+                again = [Event(a, b, event.value, _SOFT) for a, b in itertools.pairwise([*kept, event.end])]
+                events[name][index : index + 1] = [replace(event, end=steps[0]), *again]
+                return
+
+
+def _again(value: int, first: int, last: int) -> list[Event]:
+    """A chord or note struck softly at its beginning and at every bar line."""
+    starts = [first, *range(first - first % BAR_STEPS + BAR_STEPS, last, BAR_STEPS)]
+    return [Event(start, end, value, _SOFT) for start, end in itertools.pairwise([*starts, last]) if end > start]
+
+
+def _swell(levels: np.ndarray, timeline: Timeline) -> np.ndarray:
+    """[S + 1] float: what the levels do to notes that are held, a moment late: a bow or a breath takes time to answer.
+
+    Strikes get their loudness from the level at once; so a gesture is first struck and then swells.
+    """
+    steps = np.arange(len(levels)) - _ANSWER_S * float(timeline.rate_hz)
+    late = np.interp(steps, np.arange(len(levels)), levels)
+    swell = _SWELL_FROM + (127 - _SWELL_FROM) * late / (DYNAMIC_LEVELS - 1)
+    return np.maximum(swell, _softest_control(levels, timeline))
+
+
+def _softest_control(levels: np.ndarray, timeline: Timeline) -> np.ndarray:
+    """[S + 1] float: the control at level 0. Between strikes it may nearly vanish, in a long stillness it is heard."""
+    reach = max(1, round(_STILL_S * float(timeline.rate_hz)))
+    near = np.lib.stride_tricks.sliding_window_view(np.pad(levels, reach, mode="edge"), 2 * reach + 1).max(axis=1)
+    floor = np.interp(near, _STILL_LEVELS, (_STILL_CONTROL, _SOFTEST_CONTROL))
+    return np.convolve(np.pad(floor, reach // 2, mode="edge"), np.ones(reach) / reach, "same")[
+        reach // 2 : reach // 2 + len(levels)
+    ]
+
+
+def dynamics_curve(events: list[Event], num_steps: int) -> np.ndarray:
+    """[num_steps + 1] float: the dynamics level at every step.
+
+    A new level is reached where its event stands, by a straight swell over the two beats before it (less where the
+    level before is younger).
+    """
+    if not events:
+        return np.full(num_steps + 1, _DEFAULT_LEVEL)
+    places, levels = [events[0].start], [events[0].value]
+    for before, event in itertools.pairwise(events):
+        places += [max(before.start, event.start - _RAMP_STEPS), event.start]
+        levels += [before.value, event.value]
+    return np.interp(np.arange(num_steps + 1), places, levels)
+
+
+def voice_chords(chords: list[tuple[int, tuple[int, ...]]]) -> list[tuple[int, ...]]:
+    """Lay chords out in a middle register so that each moves smoothly to the next.
+
+    Close and open positions of every inversion, in four parts (triads double a note), compete: short ways for every
+    part, above all for the upper one, no wandering off, nothing muddy below, no semitone clash at the top.
+
+    Args:
+        chords: (root pitch class, intervals above it), at sounding pitch.
+
+    Returns:
+        Ascending MIDI pitches of each chord.
+    """
+    voiced: list[tuple[int, ...]] = []
+    for root, intervals in chords:
+        classes = tuple((root + interval) % 12 for interval in intervals)
+        before = voiced[-1] if voiced else None
+        voiced.append(min(_positions(classes), key=lambda pitches: (_discomfort(pitches, before), pitches)))
+    return voiced
+
+
+def _positions(classes: tuple[int, ...]) -> list[tuple[int, ...]]:
+    doubled = [classes] if len(classes) >= 4 else [(*classes, classes[0]), (*classes, classes[2])]
+    found: set[tuple[int, ...]] = set()
+    for parts in doubled:
+        for order in set(itertools.permutations(parts)):
+            for lowest in range(CHORD_LOW + (order[0] - CHORD_LOW) % 12, CHORD_HIGH - 12, 12):
+                pitches = [lowest]
+                for part in order[1:]:
+                    step = (part - pitches[-1]) % 12
+                    pitches.append(pitches[-1] + (step or 12))
+                if pitches[-1] <= CHORD_HIGH:
+                    found.add(tuple(pitches))
+    return sorted(found)
+
+
+def _discomfort(pitches: tuple[int, ...], before: tuple[int, ...] | None) -> float:
+    gaps = np.diff(pitches)
+    cost = 0.5 * abs(sum(pitches) / len(pitches) - _CHORD_CENTRE)
+    cost += sum(3.0 for low, gap in zip(pitches, gaps, strict=False) if gap < 3 and low < 57)
+    cost += 4.0 * (gaps[-1] == 1) + 0.3 * max(0, int(gaps.max()) - 8) + 0.2 * max(0, pitches[-1] - pitches[0] - 16)
+    if before is not None:
+        moves = [abs(a - b) for a, b in zip(pitches, before, strict=True)]
+        cost += sum(moves) + moves[-1] + 0.5 * max(moves)
+    return float(cost)
+
+
+def _pitches(name: str, events: list[Event], voicing: Voicing) -> list[tuple[int, ...]]:
+    """Sounding keys of each event."""
+    voice, lift = VOICES[VOICE_INDEX[name]], 12 * voicing.sounds[name].octave
+    if voice.kind == "drums":
+        return [tuple(key for lane, key in enumerate(voice.lanes) if event.value >> lane & 1) for event in events]
+    if voice.kind == "chord":
+        chords = [chord_pitches(event.value) for event in events]
+        laid = voice_chords([((root + voicing.tonic) % 12, intervals) for root, intervals in chords])
+        return [tuple(_fold(pitch + lift) for pitch in pitches) for pitches in laid]
+    low = _LOWEST_BASS if name == "bass" else _LOWEST_PITCH
+    return [(_fold(event.value + voicing.tonic + lift, low),) for event in events]
+
+
+def _fold(pitch: int, low: int = _LOWEST_PITCH) -> int:
+    while pitch < low:
+        pitch += 12
+    while pitch > _HIGHEST_PITCH:
+        pitch -= 12
+    return pitch
+
+
+def _heard(event: Event, name: str, timeline: Timeline) -> tuple[float, float] | None:
+    """(start, end) in steps of what is heard of an event; None if that is nothing, or too little to strike again."""
+    zero = float(-timeline.start * timeline.rate_hz)
+    last = float((timeline.duration - timeline.start) * timeline.rate_hz)
+    if event.start >= last:
+        return None
+    if event.start >= zero:
+        return float(event.start), float(event.end)
+    rate = float(timeline.rate_hz)
+    if (zero - event.start) / rate < 0.02:
+        return zero, float(event.end)
+    left = (event.end - zero) / rate
+    if VOICES[VOICE_INDEX[name]].kind == "drums" or left < 0.1:
+        return None
+    return (zero, float(event.end)) if left >= 0.35 or left * rate >= (event.end - event.start) / 2 else None
+
+
+def _human(voicing: Voicing, name: str, step: int, order: int) -> tuple[float, float]:
+    """(seconds of delay, factor on the velocity) of a note: its voice's place in the ensemble, a strummed chord's
+    order, and a little drawn from the seed, the voice and the step alone."""
+    place_s = voicing.spread * (_PLACES_S[name] + _STRUM_S * order * (VOICES[VOICE_INDEX[name]].kind == "chord"))
+    if not voicing.humanise:
+        return place_s, 1.0
+    drawn = hashlib.sha256(f"{voicing.seed} {name} {step} {order}".encode()).digest()
+    time, force = (int.from_bytes(drawn[k : k + 4], "big") / 2**31 - 1 for k in (0, 4))
+    reach_s = 0.004 if VOICES[VOICE_INDEX[name]].kind == "drums" else 0.009
+    return place_s + voicing.humanise * reach_s * time, 1 + 0.1 * voicing.humanise * force
+
+
+def _is_minor(events: dict[str, list[Event]]) -> bool:
+    """Whether the tonic's chords, or else the thirds in the other voices, are minor."""
+    thirds = {3: 0, 4: 0}
+    for event in events.get("harmony", ()):
+        root, intervals = chord_pitches(event.value)
+        if root == 0 and intervals[1] in thirds:
+            thirds[intervals[1]] += event.end - event.start
+    if not any(thirds.values()):
+        for voice in VOICES:
+            for event in events.get(voice.name, ()) if voice.kind == "pitched" else ():
+                if event.value % 12 in thirds:
+                    thirds[event.value % 12] += event.end - event.start
+    return thirds[3] > thirds[4]
+
+
+def _landing_step(events: dict[str, list[Event]], timeline: Timeline) -> int | None:
+    """Where the music should come to rest: the step struck hardest among those that leave the last chord time to ring.
+
+    Music that follows a picture strikes where the picture moves, so its last chord falls on the last gesture; between
+    steps struck alike the stronger beat wins, and where nothing is struck it alone decides.
+    """
+    rate = float(timeline.rate_hz)
+    shortest, longest = _LANDING_S
+    last = float(timeline.duration - timeline.start) * rate
+    earliest = max(last - longest * rate, (_SHORTEST_LANDING_S - float(timeline.start)) * rate)
+    steps = [step for step in range(math.ceil(earliest), math.floor(last - shortest * rate) + 1)]
+    struck = dict.fromkeys(steps, 0.0)
+    for name, found in events.items():
+        if VOICES[VOICE_INDEX[name]].kind != "dynamics":
+            for event in found:
+                if event.start in struck:
+                    struck[event.start] += 1 + event.velocity
+    on_beats = [step for step in steps if step % (STEPS_PER_BEAT // 2) == 0] or steps
+    levels = dynamics_curve(events.get("dynamics", []), timeline.num_steps)
+
+    def worth(step: int) -> tuple[float, float, int]:
+        strides = (BAR_STEPS, BAR_STEPS // 2, STEPS_PER_BEAT)
+        beat = next((weight for weight, stride in zip((3, 2, 1), strides, strict=True) if step % stride == 0), 0)
+        return struck[step] * (1 + levels[step]), beat, step
+
+    return max(on_beats, key=worth, default=None)
+
+
+def _land(events: dict[str, list[Event]], landing: int, num_steps: int, minor: bool) -> dict[str, list[Event]]:
+    """Close on the tonic: from `landing` on, every voice that was playing holds a tone of its chord."""
+    triad = (0, 3, 7) if minor else (0, 4, 7)
+    landed: dict[str, list[Event]] = {}
+    for voice in VOICES:
+        kept = [replace(e, end=min(e.end, landing)) for e in events.get(voice.name, ()) if e.start < landing]
+        landed[voice.name] = kept
+        if voice.kind == "dynamics":
+            continue
+        recent = [e for e in kept if (e.start if voice.kind == "drums" else e.end) > landing - BAR_STEPS]
+        if not recent:
+            continue
+        last = recent[-1]
+        if voice.kind == "chord":
+            value, velocity = chord_value(0, "min" if minor else "maj"), last.velocity
+        elif voice.kind == "drums":
+            if voice.name != "drums":
+                continue
+            value, velocity = _KICK | _CRASH, max(2, last.velocity)
+        else:
+            tones = (0,) if voice.name == "bass" else triad
+            wanted = [p for p in range(voice.base, voice.base + 48) if p % 12 in tones]
+            # A melody would rather reach the tonic, if that is about as near as another tone of the chord.
+            value = min(wanted, key=lambda p: (abs(p - last.value) + 2.5 * (p % 12 != 0), p))
+            velocity = max(2, last.velocity)
+        kept.append(Event(landing, num_steps, value, velocity))
+    return landed

@@ -1,0 +1,101 @@
+"""The note codec: tokens of eight voices on a beat grid → a score → stereo sound and a MIDI file."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+from fractions import Fraction
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from expotion_cli.music.codecs.codec import Rendering
+from expotion_cli.music.codecs.notes.arrange import BAR_STEPS, arrange
+from expotion_cli.music.codecs.notes.instruments import Voicing
+from expotion_cli.music.codecs.notes.judge import NoteJudge
+from expotion_cli.music.codecs.notes.midi import to_midi
+from expotion_cli.music.codecs.notes.render import SAMPLE_RATE, Renderer
+from expotion_cli.music.codecs.notes.soundfont import SoundFont, load_soundfont
+from expotion_cli.music.codecs.notes.tokens import NUM_VOICES, VOCAB_SIZE, tokens_to_events
+from expotion_cli.timing import Timeline, beat_rate_hz
+
+if TYPE_CHECKING:
+    from expotion_cli.timing import Tempo
+
+_SOUND_VERSION = 4
+"""Raised whenever the same tokens and settings come to sound different."""
+_renderers: dict[int, tuple[SoundFont, Renderer]] = {}
+
+
+class NoteCodec:
+    """Decodes note tokens with a General-MIDI soundfont.
+
+    Args:
+        soundfont: an .sf2 file; None takes the one that was installed with the package.
+        judge: of drafts; None for one that knows no training music.
+
+    Raises:
+        UsageError: there is no such file.
+        WeightsError: the soundfont is missing, damaged or of another kind.
+    """
+
+    name = "notes"
+    num_streams = NUM_VOICES
+    vocab_size = VOCAB_SIZE
+    bar_steps = BAR_STEPS
+    sample_rate = SAMPLE_RATE
+    follows_tempo = True
+
+    def __init__(self, soundfont: Path | None = None, judge: NoteJudge | None = None):
+        self.judge = judge or NoteJudge()
+        font = load_soundfont(soundfont)
+        # One renderer a soundfont and process: it remembers resampled notes and measured levels.
+        self._renderer = _renderers.setdefault(id(font), (font, Renderer(font)))[1]
+        self.soundfont = font.path
+
+    @cached_property
+    def digest(self) -> str:
+        """Hash of the soundfont's content and of the way it is played."""
+        content = hashlib.sha256(self.soundfont.read_bytes()).hexdigest()
+        return hashlib.sha256(f"notes {_SOUND_VERSION} {SAMPLE_RATE} {content}".encode()).hexdigest()
+
+    def timeline(self, duration: Fraction, tempo: Tempo | None) -> Timeline:
+        """The beat grid of a cue of this length and tempo.
+
+        Raises:
+            ValueError: no tempo was given.
+        """
+        if tempo is None:
+            raise ValueError("The note codec's grid needs a tempo.")
+        return Timeline(duration, beat_rate_hz(tempo.bpm), tempo.start)
+
+    def decode(
+        self,
+        tokens: np.ndarray,
+        timeline: Timeline,
+        voicing: Voicing | None = None,
+        *,
+        seed: int | None = None,
+        keep_stems: bool = False,
+    ) -> Rendering:
+        """Make the sound of a cue.
+
+        Args:
+            tokens: [8, S] integers; steps past the timeline's end are ignored.
+            timeline: the cue's grid.
+            voicing: how it sounds; None for the defaults.
+            seed: the cue's seed, for the key "auto" and the human touch; None takes the voicing's.
+            keep_stems: also return every voice by itself, without reverberation.
+
+        Returns:
+            [2, timeline.samples(44100)] float32 and the MIDI file.
+        """
+        voicing = voicing or Voicing()
+        if seed is not None:
+            voicing = replace(voicing, seed=seed)
+        events = tokens_to_events(np.asarray(tokens)[:, : timeline.num_steps])
+        arrangement = arrange(events, timeline, voicing)
+        rendering = self._renderer.render(arrangement, timeline, voicing, keep_stems)
+        return replace(rendering, midi=to_midi(arrangement, timeline, voicing))

@@ -1,0 +1,117 @@
+"""Judges takes of a cue by their notes, before they are rendered: faults, measures, how well they follow the motion."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from expotion_cli.music.codecs.notes import tokens as notes
+from expotion_cli.music.codecs.notes.arrange import dynamics_curve, ring_on
+from expotion_cli.music.codecs.notes.metrics import MEASURES, five_measures, is_stuck
+from expotion_cli.music.conditioning import DRIVE, DRIVE_LAGS
+from expotion_cli.music.generate.window import CueRequest
+from expotion_cli.storage import digest_of
+from expotion_cli.timing import STEPS_PER_BEAT
+
+VERSION = 1
+"""Raised whenever the same drafts would be judged otherwise."""
+LONGEST_PAUSE_S = 2.0
+RANGES_FILE = "training.json"
+_SOFTEST = 0.4
+_SPREAD_STEPS = 1.5
+
+
+@dataclass(frozen=True)
+class NoteJudge:
+    """Judges cues of notes.
+
+    Attributes:
+        ranges: measure → (low, high) of the training music, for excerpts of some lengths in steps; without any, only
+            faults and following count.
+    """
+
+    ranges: Mapping[int, Mapping[str, tuple[float, float]]] = field(default_factory=dict)
+
+    @classmethod
+    def of_model(cls, folder: Path) -> NoteJudge:
+        """The judge of a model whose folder says how its training music spreads (`training.json`), if it does."""
+        path = folder / RANGES_FILE
+        if not path.is_file():
+            return cls()
+        rows = json.loads(path.read_text()).get("statistics_by_steps", {})
+        ranges = {
+            int(steps): {key: (row[key]["p10"], row[key]["p90"]) for key in MEASURES if key in row}
+            for steps, row in rows.items()
+        }
+        return cls(ranges)
+
+    @property
+    def digest(self) -> str:
+        """Hash of all that decides a choice."""
+        return digest_of(
+            [VERSION, {str(steps): {k: list(v) for k, v in row.items()} for steps, row in self.ranges.items()}]
+        )
+
+    def __call__(self, tokens: np.ndarray, request: CueRequest) -> tuple[float, ...]:
+        """(-faults, measures inside their range, correlation with the motion) of tokens [8, S]."""
+        return -self.faults(tokens, request), self.inside(tokens), follows(tokens, request)
+
+    def faults(self, tokens: np.ndarray, request: CueRequest) -> int:
+        """How many of these it has: stuck in a loop; nothing struck for long and nothing held."""
+        longest = longest_pause(tokens) / float(request.timeline.rate_hz)
+        return int(is_stuck(tokens)) + int(longest > LONGEST_PAUSE_S)
+
+    def inside(self, tokens: np.ndarray) -> int:
+        """How many of the five measures lie within the training music's 10-90 % range, as it will be played."""
+        if not self.ranges:
+            return 0
+        steps = tokens.shape[1]
+        known = self.ranges[min(self.ranges, key=lambda length: abs(np.log(steps / length)))]
+        found = five_measures(notes.events_to_tokens(ring_on(notes.tokens_to_events(tokens), steps), steps))
+        return sum(low - 1e-9 <= found[key] <= high + 1e-9 for key, (low, high) in known.items())
+
+
+def longest_pause(tokens: np.ndarray) -> int:
+    """Longest stretch of steps in which no pitched voice sounds and no drum is struck, as it will be played."""
+    steps = tokens.shape[1]
+    silent = np.ones(steps + 2, dtype=bool)
+    silent[[0, -1]] = False
+    for name, found in ring_on(notes.tokens_to_events(tokens), steps).items():
+        kind = notes.VOICES[notes.VOICE_INDEX[name]].kind
+        for event in found if kind != "dynamics" else ():
+            end = min(steps, event.start + STEPS_PER_BEAT) if kind == "drums" else event.end
+            silent[1 + event.start : 1 + end] = False
+    sounding = np.flatnonzero(~silent)
+    return int(np.diff(sounding).max()) - 1
+
+
+def strikes(tokens: np.ndarray) -> np.ndarray:
+    """[S]: how hard each step is struck, all voices together."""
+    steps = tokens.shape[1]
+    events = notes.tokens_to_events(tokens)
+    loudness = _SOFTEST + (1 - _SOFTEST) * dynamics_curve(events["dynamics"], steps) / (notes.DYNAMIC_LEVELS - 1)
+    total = np.zeros(steps)
+    for voice in notes.VOICES[1:]:
+        classes = notes.CHORD_VELOCITIES if voice.kind == "chord" else notes.VELOCITIES
+        for event in events[voice.name]:
+            size = np.sqrt(event.value.bit_count()) if voice.kind == "drums" else 1.0
+            total[event.start] += size * classes[event.velocity] / 127 * loudness[event.start]
+    return total
+
+
+def follows(tokens: np.ndarray, request: CueRequest) -> float:
+    """Pearson correlation of strikes, a little blurred, with the motion that the cue was conditioned on; 0 without."""
+    drive = (request.conditioning or {}).get(DRIVE)
+    if drive is None or not drive.mask.any():
+        return 0.0
+    reach = np.arange(-4, 5)
+    struck = np.convolve(strikes(tokens), np.exp(-0.5 * (reach / _SPREAD_STEPS) ** 2))
+    struck = struck[reach[-1] : len(struck) - reach[-1]]  # as long as the cue, however short that is
+    motion = drive.values[:, DRIVE_LAGS.index(0)]
+    a, b = struck[drive.mask] - struck[drive.mask].mean(), motion[drive.mask] - motion[drive.mask].mean()
+    size = np.sqrt(float(a @ a) * float(b @ b))
+    return round(float(a @ b / size), 6) if size > 1e-9 else 0.0

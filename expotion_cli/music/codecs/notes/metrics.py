@@ -1,0 +1,280 @@
+"""Measures of note tokens: is it in key, how dense, how varied, how much of it is copied.
+
+Definitions follow MusPy's where it has them: scale consistency is the largest share of notes that fit one of the 24
+natural major and minor scales; pitch-class entropy is in bits; polyphony counts the pitches that sound at a step;
+groove consistency and the empty-beat rate count drums among the notes.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from expotion_cli.music.codecs.notes import tokens as notes
+from expotion_cli.timing import BEATS_PER_BAR, STEPS_PER_BEAT
+
+_MAJOR = np.zeros(12, bool)
+_MAJOR[[0, 2, 4, 5, 7, 9, 11]] = True
+# The natural minor scale on A has the tones of the major scale on C, so twelve scales stand for all 24 keys.
+_SCALES = np.stack([np.roll(_MAJOR, tonic) for tonic in range(12)])
+MEASURES = ("pitch_class_entropy", "scale_consistency", "groove_consistency", "polyphony", "empty_beat_rate")
+BAR_STEPS = BEATS_PER_BAR * STEPS_PER_BEAT
+STUCK_BARS, STUCK_NOTES = 4, 24
+RUN_UNIT = 4
+"""Notes of the shortest run that an index of runs can find."""
+
+_CHORD_TONES = np.array(
+    [
+        [(root + i) % 12 if i is not None else -1 for i in (list(q) + [None])[:4]]
+        for root in range(12)
+        for q in notes.QUALITIES.values()
+    ]
+)
+
+
+def statistics(tokens: np.ndarray) -> dict[str, Any]:
+    """Measure a piece.
+
+    Args:
+        tokens: [K, S] integers.
+
+    Returns:
+        scale_consistency: 0..1 over the notes of the pitched voices and the tones of chords; NaN without notes.
+        pitch_class_entropy: bits, of the same tones.
+        density: onsets a beat of all voices but the dynamics.
+        voice_density: the same, by voice.
+        polyphony: mean number of tones sounding at once where any sounds (chord tones counted singly).
+        grid: share of onsets (dynamics left out) on "beat", "eighth" (the half beat), "sixteenth", "triplet" and
+            "other" steps.
+        empty_beat_rate: share of beats without any onset.
+        silence_rate: share of steps at which no pitched voice or chord sounds.
+    """
+    tokens = np.asarray(tokens)
+    num_steps = tokens.shape[1]
+    beats = num_steps / STEPS_PER_BEAT
+    onsets = tokens >= notes.FIRST_ONSET
+    dynamics = notes.VOICE_INDEX["dynamics"]
+    struck = np.delete(onsets, dynamics, axis=0)
+    pitch_classes = np.zeros(12)
+    sounding = np.zeros(num_steps)
+    for index, voice in enumerate(notes.VOICES):
+        if voice.kind not in ("pitched", "chord"):
+            continue
+        values, tones = _tones(voice, tokens[index][onsets[index]])
+        pitch_classes += np.bincount(tones, minlength=12)
+        sizes = np.zeros(num_steps)
+        sizes[onsets[index]] = values
+        sounding += sizes[_last_change(tokens[index])]
+    any_sound = sounding > 0
+    steps = np.flatnonzero(struck.any(axis=0))
+    places = np.repeat(steps, struck.sum(axis=0)[steps]) % STEPS_PER_BEAT
+    total = max(len(places), 1)
+    share = {
+        "beat": np.isin(places, (0,)),
+        "eighth": np.isin(places, (6,)),
+        "sixteenth": np.isin(places, (3, 9)),
+        "triplet": np.isin(places, (4, 8)),
+    }
+    grid = {name: float(hit.sum() / total) for name, hit in share.items()}
+    grid["other"] = 1.0 - sum(grid.values()) if len(places) else 0.0
+    whole = int(np.ceil(beats))
+    per_beat = np.zeros(whole)
+    np.add.at(per_beat, steps // STEPS_PER_BEAT, 1)
+    return {
+        "scale_consistency": scale_consistency(pitch_classes),
+        "pitch_class_entropy": entropy_bits(pitch_classes),
+        "density": float(struck.sum() / beats),
+        "voice_density": {v.name: float(onsets[i].sum() / beats) for i, v in enumerate(notes.VOICES)},
+        "polyphony": float(sounding[any_sound].mean()) if any_sound.any() else 0.0,
+        "grid": grid,
+        "empty_beat_rate": float((per_beat == 0).mean()),
+        "silence_rate": float(1 - any_sound.mean()),
+    }
+
+
+def five_measures(tokens: np.ndarray) -> dict[str, float]:
+    """The five measures of a piece or cue; NaN where one is not defined.
+
+    Args:
+        tokens: [K, S] integers.
+    """
+    tokens = np.asarray(tokens)
+    found = statistics(tokens)
+    return {
+        "pitch_class_entropy": found["pitch_class_entropy"],
+        "scale_consistency": found["scale_consistency"],
+        "groove_consistency": groove_consistency(tokens),
+        "polyphony": found["polyphony"],
+        "empty_beat_rate": empty_beat_rate(tokens),
+    }
+
+
+def groove_consistency(tokens: np.ndarray) -> float:
+    """1 less the mean share of steps at which a bar differs from the next in whether anything begins.
+
+    NaN for less than two bars.
+    """
+    begins = (tokens[1:] >= notes.FIRST_ONSET).any(axis=0)
+    bars = -(-len(begins) // BAR_STEPS)
+    if bars < 2:
+        return float("nan")
+    patterns = np.zeros(bars * BAR_STEPS, dtype=bool)
+    patterns[: len(begins)] = begins
+    patterns = patterns.reshape(bars, BAR_STEPS)
+    return float(1 - (patterns[1:] != patterns[:-1]).mean())
+
+
+def empty_beat_rate(tokens: np.ndarray) -> float:
+    """Share of beats during which no note sounds."""
+    beats = -(-tokens.shape[1] // STEPS_PER_BEAT)
+    empty = np.ones(beats, dtype=bool)
+    for name, events in notes.tokens_to_events(tokens).items():
+        kind = notes.VOICES[notes.VOICE_INDEX[name]].kind
+        for event in events if kind != "dynamics" else ():
+            end = event.start + 1 if kind == "drums" else event.end
+            empty[event.start // STEPS_PER_BEAT : (end - 1) // STEPS_PER_BEAT + 1] = False
+    return float(empty.mean())
+
+
+def is_stuck(tokens: np.ndarray) -> bool:
+    """Whether a piece has run into a loop: a bar comes four times in a row to the note, or a voice says one note only.
+
+    Args:
+        tokens: [K, S] integers.
+    """
+    tokens = np.asarray(tokens)
+    struck = np.where(tokens[1:] >= notes.FIRST_ONSET, tokens[1:], 0)
+    same = 0
+    for first in range(BAR_STEPS, tokens.shape[1] - BAR_STEPS + 1, BAR_STEPS):
+        before, bar = struck[:, first - BAR_STEPS : first], struck[:, first : first + BAR_STEPS]
+        same = same + 1 if bar.any() and np.array_equal(before, bar) else 0
+        if same >= STUCK_BARS - 1:
+            return True
+    events = notes.tokens_to_events(tokens)
+    lines = ([event.value for event in events[name]] for name in ("melody", "counter"))
+    return any(len(list(run)) >= STUCK_NOTES for line in lines for _, run in itertools.groupby(line))
+
+
+def excerpt(tokens: np.ndarray, start: int, num_steps: int) -> np.ndarray:
+    """A stretch of a piece as a piece of its own: what already sounds where it begins is struck there.
+
+    Statistics of a whole piece and of a short cue can't be compared (the longer, the more pitches occur); those of an
+    excerpt and a cue of about the same length can.
+
+    Args:
+        tokens: [K, S] integers.
+        start: its first step.
+        num_steps: its length; less where the piece ends before.
+
+    Returns:
+        [K, <= num_steps], a copy.
+    """
+    found = np.array(tokens[:, start : start + num_steps])
+    for index, voice in enumerate(notes.VOICES):
+        if voice.kind in ("pitched", "chord"):
+            found[index, 0] = tokens[index, _last_change(tokens[index, : start + 1])[start]]
+    return found
+
+
+def scale_consistency(pitch_classes: np.ndarray) -> float:
+    """Largest share of notes within one of the 24 natural major and minor scales.
+
+    Args:
+        pitch_classes: [12] counts.
+    """
+    total = pitch_classes.sum()
+    return float((_SCALES @ pitch_classes).max() / total) if total else float("nan")
+
+
+def entropy_bits(counts: np.ndarray) -> float:
+    """Entropy of a histogram in bits; 0 for an empty one."""
+    total = counts.sum()
+    if not total:
+        return 0.0
+    share = counts[counts > 0] / total
+    return float(-(share * np.log2(share)).sum())
+
+
+def unigram_entropy(tokens: np.ndarray) -> np.ndarray:
+    """[K] entropy in nats of each voice's tokens: the loss of a model that knows only how frequent they are."""
+    result = []
+    for row in np.asarray(tokens):
+        result.append(entropy_bits(np.bincount(row, minlength=notes.VOCAB_SIZE)) * np.log(2))
+    return np.array(result)
+
+
+def _tones(voice: notes.Voice, onsets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(number of tones of every onset, pitch classes of all of them)."""
+    if voice.kind == "chord":
+        chords = _CHORD_TONES[(onsets - notes.FIRST_ONSET) // len(notes.CHORD_VELOCITIES) % len(_CHORD_TONES)]
+        return (chords >= 0).sum(axis=1), chords[chords >= 0]
+    pitches = (onsets - notes.FIRST_ONSET) // len(notes.VELOCITIES) + voice.base
+    return np.ones(len(onsets), int), pitches % 12
+
+
+def _last_change(row: np.ndarray) -> np.ndarray:
+    """[S] for each step the latest step that is not a hold (0 before the first)."""
+    return np.maximum.accumulate(np.where(row != notes.HOLD, np.arange(len(row)), 0))
+
+
+def melody_line(tokens: np.ndarray, voice: str = "melody") -> list[tuple[int, int]]:
+    """(interval in semitones from the note before, steps until the next note) of each note but the first and last."""
+    index = notes.VOICE_INDEX[voice]
+    row = np.asarray(tokens)[index]
+    starts = np.flatnonzero(row >= notes.FIRST_ONSET)
+    pitches = (row[starts].astype(int) - notes.FIRST_ONSET) // len(notes.VELOCITIES)
+    return list(zip(np.diff(pitches)[: len(starts) - 2].tolist(), np.diff(starts)[1:].tolist(), strict=True))
+
+
+@dataclass(frozen=True)
+class RunIndex:
+    """Where short runs of notes occur in a set of pieces.
+
+    Attributes:
+        lines: melody lines of the pieces.
+        places: run of `RUN_UNIT` notes → (piece, position) pairs.
+    """
+
+    lines: list[list[tuple[int, int]]]
+    places: dict[tuple[tuple[int, int], ...], list[tuple[int, int]]]
+
+
+def index_runs(pieces: Iterable[np.ndarray], voice: str = "melody") -> RunIndex:
+    """Index the melodies of training pieces for `longest_shared_run`.
+
+    Args:
+        pieces: [K, S] tokens each.
+    """
+    lines = [melody_line(piece, voice) for piece in pieces]
+    places: dict[tuple[tuple[int, int], ...], list[tuple[int, int]]] = {}
+    for number, line in enumerate(lines):
+        for i in range(len(line) - RUN_UNIT + 1):
+            places.setdefault(tuple(line[i : i + RUN_UNIT]), []).append((number, i))
+    return RunIndex(lines, places)
+
+
+def longest_shared_run(tokens: np.ndarray, corpus_index: RunIndex, voice: str = "melody") -> int:
+    """Length in notes of the longest exact run (intervals and spacing) that also stands in an indexed piece.
+
+    Runs shorter than `RUN_UNIT` count as 0: any two melodies share those.
+    """
+    line = melody_line(tokens, voice)
+    best = 0
+    for i in range(len(line) - RUN_UNIT + 1):
+        if i + best >= len(line):
+            break
+        for number, j in corpus_index.places.get(tuple(line[i : i + RUN_UNIT]), ()):
+            other = corpus_index.lines[number]
+            # A longer run than the best so far must also match at its far end.
+            far = i + best, j + best
+            if best and (far[0] >= len(line) or far[1] >= len(other) or other[far[1]] != line[far[0]]):
+                continue
+            length = RUN_UNIT
+            while i + length < len(line) and j + length < len(other) and line[i + length] == other[j + length]:
+                length += 1
+            best = max(best, length)
+    return best

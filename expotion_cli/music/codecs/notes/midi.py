@@ -1,0 +1,69 @@
+"""Writes an arrangement as a standard MIDI file, for composers' own programs."""
+
+from __future__ import annotations
+
+import numpy as np
+import symusic
+
+from expotion_cli.music.codecs.notes.arrange import Arrangement
+from expotion_cli.music.codecs.notes.instruments import Voicing
+from expotion_cli.music.codecs.notes.tokens import VOICE_INDEX, VOICES
+from expotion_cli.timing import BEATS_PER_BAR, STEPS_PER_BEAT, Timeline
+
+TICKS_PER_BEAT = 480
+TICKS_PER_STEP = TICKS_PER_BEAT // STEPS_PER_BEAT
+_MAJOR_SHARPS = (0, -5, 2, -3, 4, -1, 6, 1, -4, 3, -2, 5)  # by pitch class of the tonic
+_SWELL_STEPS = 3
+
+
+def to_midi(arrangement: Arrangement, timeline: Timeline, voicing: Voicing) -> bytes:
+    """A standard MIDI file of the cue.
+
+    Tick 0 is step 0, the beginning of a bar, so bar lines and beats fall right. Where the picture begins later than
+    that, a marker "picture starts" stands at its first frame, and nothing sounds before it; "picture ends" stands at
+    its end. Notes stand exactly on the grid; the human touch of the rendering is left to the player.
+
+    Args:
+        arrangement: the notes, one track a voice.
+        timeline: gives tempo and start.
+        voicing: gives programs, places and levels.
+
+    Returns:
+        The file's bytes.
+    """
+    score = symusic.Score(TICKS_PER_BEAT)
+    rate_hz = float(timeline.rate_hz)
+    score.tempos.append(symusic.Tempo(0, qpm=rate_hz * 60 / STEPS_PER_BEAT))
+    score.time_signatures.append(symusic.TimeSignature(0, BEATS_PER_BAR, 4))
+    relative_major = (voicing.tonic + 3 * arrangement.minor) % 12
+    score.key_signatures.append(symusic.KeySignature(0, _MAJOR_SHARPS[relative_major], int(arrangement.minor)))
+    first, last = (round(float(time - timeline.start) * rate_hz * TICKS_PER_STEP) for time in (0, timeline.duration))
+    score.markers.append(symusic.TextMeta(first, "picture starts"))
+    score.markers.append(symusic.TextMeta(last, "picture ends"))
+    for name, notes in arrangement.notes.items():
+        sound = voicing.sounds[name]
+        drums = VOICES[VOICE_INDEX[name]].kind == "drums"
+        track = symusic.Track(name, program=sound.program, is_drum=drums)
+        for note in notes:
+            start = round(note.start * TICKS_PER_STEP)
+            end = min(round(note.end * TICKS_PER_STEP), max(last, start + 1))
+            track.notes.append(symusic.Note(start, max(1, end - start), note.pitch, note.velocity))
+        level = int(np.clip(round(100 * 10 ** (sound.gain_db / 40)), 0, 127))
+        # Drums and percussion share a channel: its settings come from the drums where both play.
+        if name != "percussion" or "drums" not in arrangement.notes:
+            for number, value in ((7, level), (10, round(63.5 + 63.5 * sound.pan)), (91, round(127 * sound.reverb))):
+                track.controls.append(symusic.ControlChange(0, number, int(value)))
+            for time, value in _swells(arrangement.control):
+                track.controls.append(symusic.ControlChange(time, 11, value))
+        score.tracks.append(track)
+    return score.dumps_midi()
+
+
+def _swells(control: np.ndarray) -> list[tuple[int, int]]:
+    """(tick, value) wherever the swell, read four times a beat, changes."""
+    found: list[tuple[int, int]] = []
+    for step in range(0, len(control), _SWELL_STEPS):
+        value = int(np.clip(round(control[step]), 1, 127))
+        if not found or found[-1][1] != value:
+            found.append((step * TICKS_PER_STEP, value))
+    return found

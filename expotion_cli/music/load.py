@@ -1,0 +1,140 @@
+"""Loads what composes: a model by its name or from its files, with what it sees with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from expotion_cli import storage
+from expotion_cli.errors import UsageError, WeightsError
+from expotion_cli.music.checkpoints.adapter_files import ADAPTER_TYPE, adapter_type, load_adapter
+from expotion_cli.music.checkpoints.huggingface import Checkpoint, decoder_config, load_checkpoint, open_checkpoint
+from expotion_cli.music.checkpoints.lora import LORA_TYPE, merge_lora
+from expotion_cli.music.checkpoints.state_dict import Source
+from expotion_cli.music.codecs.codec import Codec
+from expotion_cli.music.model import Model
+from expotion_cli.weights.manifest import find_manifest, read_manifests
+
+NO_ADAPTER = "none"
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+SMALL_MODEL_PARAMETERS = 50_000_000
+
+
+def load_model(
+    name: str = "expotion-mini",
+    *,
+    device: str = "auto",
+    dtype: str = "auto",
+    adapter: str | Path | Sequence[str | Path] | None = None,
+    soundfont: Path | None = None,
+) -> Model:
+    """Load a model by its manifest's name or from its files.
+
+    Args:
+        name: a manifest in `models/`, a hub id that one names, a folder in the transformers format, or audiocraft's
+            folder or `state_dict.bin`.
+        device: "auto" (CUDA where there is one), "cpu", "cuda", "cuda:1" ...
+        dtype: "auto", "fp32", "bf16" or "fp16".
+        adapter: one or more of: a joint-embedding adapter's folder or `.pth` file (at most one; it takes the place of
+            the model's own), LoRA folders (merged into the weights), "none" for no joint-embedding adapter.
+        soundfont: for models that compose notes.
+
+    Raises:
+        UnknownNameError: no such model.
+        UsageError: no such device or number type, or adapters that exclude each other.
+        WeightsError: weights are missing, damaged or do not fit.
+    """
+    place = choose_device(device)
+    path, licence, default_adapter = Path(name), "as its source states", None
+    checked: dict[Path, str] = {}
+    if name in read_manifests() or not path.exists():  # what happens to lie here hides no shipped model
+        manifest = find_manifest(name, "music")
+        checked = manifest.require()
+        assert manifest.folder is not None
+        path, licence, default_adapter = manifest.folder, manifest.licence, manifest.adapter
+    eyes, loras = _sort_adapters([adapter] if isinstance(adapter, str | Path) else adapter or [], default_adapter)
+    source = open_checkpoint(path)
+    checkpoint = load_checkpoint(source, device=place, dtype=_dtype(dtype, place, source), known=checked)
+    codec = _codec(checkpoint, soundfont, path)
+    # Before anything reads the weights: side streams and packed matrices are made from the merged ones.
+    digests, names = [merge_lora(lora, checkpoint.decoder) for lora in loras], [str(lora) for lora in loras]
+    seeing = None
+    if eyes is not None:
+        seeing, digest = load_adapter(eyes, checkpoint.decoder)
+        digests.insert(0, digest)
+        names.insert(0, f"{name} (its own)" if eyes is default_adapter else str(eyes))
+    digest = digests[0] if len(digests) == 1 else storage.digest_of(digests) if digests else ""
+    return Model(name, licence, checkpoint, codec, seeing, " + ".join(names) or None, digest)
+
+
+def _sort_adapters(given: Sequence[str | Path], own: Path | None) -> tuple[Path | None, list[Path]]:
+    """(the joint-embedding adapter, if any; the LoRAs)."""
+    eyes: list[Path | None] = []
+    loras: list[Path] = []
+    for path in map(Path, given):
+        kind = None if str(path) == NO_ADAPTER else adapter_type(path)
+        if kind not in (None, ADAPTER_TYPE, LORA_TYPE):
+            raise WeightsError(f"This adapter is of type {kind!r}, not {ADAPTER_TYPE} or {LORA_TYPE}.", path=path)
+        if kind == LORA_TYPE:
+            loras.append(path)
+        else:
+            eyes.append(path if kind else None)
+    if len(eyes) > 1:
+        raise UsageError(
+            f"The adapters {' and '.join(str(path or NO_ADAPTER) for path in eyes[:2])} exclude each other.",
+            remedy="Give at most one joint-embedding adapter or none, and any number of LoRAs.",
+        )
+    return (eyes[0] if eyes else own), loras
+
+
+def _codec(checkpoint: Checkpoint, soundfont: Path | None, folder: Path) -> Codec:
+    if checkpoint.audio is not None:
+        from expotion_cli.music.codecs.encodec import EncodecCodec
+
+        if soundfont is not None:
+            raise UsageError(
+                "A soundfont is of use only to models that compose notes.", remedy="Leave --soundfont out."
+            )
+        return EncodecCodec(checkpoint.audio, checkpoint.decoder.config.num_codebooks, checkpoint.digest)
+    if checkpoint.config.get("codec") == "notes":
+        from expotion_cli.music.codecs.notes.codec import NoteCodec
+        from expotion_cli.music.codecs.notes.judge import NoteJudge
+
+        return NoteCodec(soundfont, NoteJudge.of_model(folder))
+    raise WeightsError("The config names no codec: it has neither an audio_encoder nor codec = notes.", path=folder)
+
+
+def choose_device(name: str) -> torch.device:
+    """The device of this name; "auto" is CUDA where there is one.
+
+    Raises:
+        UsageError: there is no such device here.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise UsageError(f"The device {name!r} can't be used here.", remedy="Use auto or cpu.") from error
+    return device
+
+
+def _dtype(name: str, device: torch.device, source: Source) -> torch.dtype:
+    if name in DTYPES:
+        return DTYPES[name]
+    if name != "auto":
+        raise UsageError(f"There is no number type {name!r}.", remedy=f"Use auto, {', '.join(DTYPES)}.")
+    if device.type == "cpu":
+        sizes = decoder_config(source.config, source.path)
+        about = sizes.num_layers * sizes.dim * (8 * sizes.dim + 2 * sizes.ffn_dim)
+        if about < SMALL_MODEL_PARAMETERS or not _has_bf16():
+            return torch.float32
+    return torch.bfloat16
+
+
+def _has_bf16() -> bool:
+    # Emulated bf16 is far slower than fp32; torch tells of the real thing only through this private name.
+    return bool(getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)())

@@ -1,0 +1,1 @@
+"""A folder of clips in, scored clips out: discover, plan, and climb the ladder many clips at a time."""

@@ -1,0 +1,197 @@
+"""What a batch will do: clips found and probed, results, seeds and prompts fixed. Loads no model, writes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from expotion_cli.errors import ExpotionError, ProbeError, UsageError
+from expotion_cli.recipe import Recipe
+from expotion_cli.scoring import ladder
+from expotion_cli.scoring.discover import Source, destination, discover, refuse_collisions
+from expotion_cli.scoring.streams import FALLBACK_STREAM, Needs, StreamChoice, streams_for
+
+if TYPE_CHECKING:
+    from expotion_cli.media.probe import ClipInfo
+    from expotion_cli.vision.encoder import StreamSource
+
+PROBE_THREADS = 4
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a batch is run; what the result sounds like stands in the recipe.
+
+    Attributes:
+        out: output folder.
+        recursive: look into subfolders.
+        overwrite: make results anew that are already there, and replace files this program did not make.
+        midi: also write each cue as a MIDI file.
+        batch_size: cues generated at a time, or "auto".
+        prompts: a prompt of its own for some clips, by file name, stem or path inside the input folder.
+        features: folders of rows computed elsewhere, in place of the encoders of these names.
+    """
+
+    out: Path = Path("scored")
+    recursive: bool = True
+    overwrite: bool = False
+    midi: bool = False
+    batch_size: int | str = "auto"
+    prompts: Mapping[str, str] = field(default_factory=dict)
+    features: tuple[StreamSource, ...] = ()
+
+
+@dataclass(frozen=True)
+class Job:
+    """One clip that will be scored.
+
+    Attributes:
+        name: path inside the input, with forward slashes.
+        clip: what probing found.
+        destination: the result's final path.
+        content: sha256 of the clip's bytes.
+        streams: digest of each embedding stream that may be seen in it; `flow`, the stand-in, is always among them.
+        prompt, seed: of its cue.
+    """
+
+    name: str
+    clip: ClipInfo
+    destination: Path
+    content: str
+    streams: dict[str, str]
+    prompt: str
+    seed: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What will be done, before any model is loaded.
+
+    Attributes:
+        jobs: clips that can be scored.
+        problems: what can't, as failed results.
+        streams: what will be looked at.
+        notes: what is worth saying before the start.
+    """
+
+    jobs: tuple[Job, ...]
+    problems: tuple[Result, ...]
+    recipe: Recipe
+    settings: Settings
+    streams: StreamChoice
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Result:
+    """What became of one clip.
+
+    Attributes:
+        name: path inside the input, or the argument that led nowhere.
+        status: "scored", "already" (a rerun found it done) or "failed".
+        output: the video, unless it failed.
+        error: why it failed.
+        sidecar: what stands in the sidecar.
+    """
+
+    name: str
+    status: str
+    output: Path | None = None
+    error: ExpotionError | None = None
+    sidecar: dict[str, Any] | None = None
+
+
+def plan(inputs: Sequence[str | Path], recipe: Recipe, settings: Settings, *, needs: Needs | None = None) -> Plan:
+    """Find the clips, probe them all and fix where results go. Writes nothing.
+
+    Args:
+        inputs: files, folders or glob patterns.
+        recipe: with all flags laid over it.
+        settings: how the batch is run.
+        needs: what composes takes from the picture (`watching.needs_ahead`), if that is known.
+
+    Raises:
+        UsageError: results would collide, or a setting is wrong.
+    """
+    from expotion_cli.media.remux import output_suffix
+
+    ladder.check_sound(recipe)
+    streams = streams_for(recipe, needs, settings.features)
+    found = discover(inputs, out=settings.out, recursive=settings.recursive)
+    problems = [Result(str(error.path), "failed", error=error) for error in found.problems]
+    jobs = []
+    watched = streams.sources
+    if watched and FALLBACK_STREAM not in streams.names:
+        watched = (*watched, FALLBACK_STREAM)
+    with ThreadPoolExecutor(PROBE_THREADS) as pool:
+        inspected = pool.map(lambda source: _inspect(source, watched), found.sources)
+        for source, outcome in zip(found.sources, inspected, strict=True):
+            if isinstance(outcome, ExpotionError):
+                problems.append(Result(source.relative.as_posix(), "failed", error=outcome))
+                continue
+            clip, content, stream_digests = outcome
+            jobs.append(
+                Job(
+                    name=source.relative.as_posix(),
+                    clip=clip,
+                    destination=destination(settings.out, source.relative, output_suffix(clip)),
+                    content=content,
+                    streams=stream_digests,
+                    prompt=_prompt(source, recipe, settings.prompts),
+                    seed=recipe.seed_for(content),
+                )
+            )
+    refuse_collisions((job.clip.path, job.destination) for job in jobs)
+    notes = (*streams.notes, *streams.remarks, *_unused_prompts(found.sources, settings.prompts))
+    return Plan(tuple(jobs), tuple(problems), recipe, settings, streams, notes)
+
+
+def check_writable(out: Path) -> None:
+    """Make the output folder and try to write there.
+
+    Raises:
+        UsageError: it can't be written.
+    """
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        probe = out / ".expotion-write-test"
+        probe.write_bytes(b"")
+        probe.unlink()
+    except OSError as error:
+        raise UsageError(
+            f"the output folder can't be written ({error.strerror}).", path=out, remedy="Choose another with --out."
+        ) from error
+
+
+def _inspect(
+    source: Source, watched: tuple[str | StreamSource, ...]
+) -> tuple[ClipInfo, str, dict[str, str]] | ExpotionError:
+    from expotion_cli.media.probe import probe
+    from expotion_cli.vision.cache import EmbeddingCache
+    from expotion_cli.vision.streams import stream_digests
+
+    cache = EmbeddingCache()
+    try:
+        clip = probe(source.path)
+        return clip, cache.content_hash(clip.path), stream_digests(clip, watched, cache=cache)
+    except ExpotionError as error:
+        return error
+    except OSError as error:
+        return ProbeError(f"it can't be read ({error.strerror}).", path=source.path, remedy="Check its permissions.")
+
+
+def _prompt(source: Source, recipe: Recipe, prompts: Mapping[str, str]) -> str:
+    return next((prompts[key] for key in _prompt_keys(source) if key in prompts), recipe.prompt)
+
+
+def _prompt_keys(source: Source) -> tuple[str, str, str]:
+    return source.relative.as_posix(), source.relative.name, source.relative.stem
+
+
+def _unused_prompts(sources: Sequence[Source], prompts: Mapping[str, str]) -> list[str]:
+    used = {key for source in sources for key in _prompt_keys(source)}
+    unused = sorted(set(prompts) - used)
+    return [f"prompts for no clip at hand: {', '.join(unused)}"] if unused else []

@@ -1,0 +1,284 @@
+"""Which encoders look at the clips, and how much of that reaches the music."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from expotion_cli.errors import ExpotionError, RecipeError, UnknownNameError, UsageError
+from expotion_cli.recipe import Recipe, nearest_hint
+
+if TYPE_CHECKING:
+    from expotion_cli.music.model import Model
+    from expotion_cli.vision.encoder import StreamSource
+
+FALLBACK_STREAM = "flow"
+"""Needs nobody in the picture, and no system library."""
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What a model takes from the picture.
+
+    Attributes:
+        streams: name → dimensions of each embedding stream that its adapter reads; empty without an adapter.
+        follows_tempo: it also takes its tempo from the motion.
+    """
+
+    streams: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    follows_tempo: bool = False
+
+    @property
+    def anything(self) -> bool:
+        """Whether there is any use in looking."""
+        return bool(self.streams) or self.follows_tempo
+
+
+@dataclass(frozen=True)
+class StreamChoice:
+    """Which streams of the clips will be looked at.
+
+    Attributes:
+        sources: names, or names with settings or a folder of rows computed elsewhere.
+        notes: said once: what is missing and how to get it.
+        remarks: said once: why it is these streams.
+        missing: names of streams that were wanted and can't be had here.
+    """
+
+    sources: tuple[str | StreamSource, ...]
+    notes: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the streams."""
+        return tuple(source if isinstance(source, str) else source.name for source in self.sources)
+
+
+def needs_of(model: Model) -> Needs:
+    """What a loaded model takes from the picture."""
+    adapter = getattr(model, "adapter", None)
+    dims = {spec.name: spec.dims for spec in adapter.config.streams} if adapter is not None else {}
+    return Needs({name: dims.get(name, ()) for name in model.streams}, model.codec.follows_tempo)
+
+
+def needs_ahead(name: str, adapter: str | Path | Sequence[str | Path] | None = None) -> Needs | None:
+    """What a model will take from the picture, by its small files alone, so that looking can begin while it is loaded.
+
+    Args:
+        name, adapter: as `music.loading.load_model` takes them.
+
+    Returns:
+        None where the files don't tell; loading them will say why.
+    """
+    from expotion_cli.weights.manifest import find_manifest, read_manifests
+
+    given = [adapter] if isinstance(adapter, str | Path) else adapter or []
+    try:
+        folder, own = Path(name), None
+        if name in read_manifests() or not folder.exists():
+            manifest = find_manifest(name, "music")
+            folder, own = manifest.folder or folder, manifest.adapter
+        if not folder.exists():
+            return None
+        settings = folder / "config.json"  # audiocraft's files have none
+        config = json.loads(settings.read_text(encoding="utf-8")) if settings.is_file() else {}
+        eyes = [found for path in given if (found := _reads(Path(path))) is not None]
+        streams = eyes[0] if eyes else (_reads(own) if own is not None else None)
+        return Needs(streams or {}, config.get("codec") == "notes")
+    except (ExpotionError, OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def _reads(adapter: Path) -> dict[str, tuple[str, ...]] | None:
+    """The streams an adapter reads; None for LoRAs."""
+    if str(adapter) == "none":
+        return {}
+    if adapter.is_file():
+        from expotion_cli.music.checkpoints.adapter_files import released_streams
+
+        return {spec.name: spec.dims for spec in released_streams(adapter)}
+    values = json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))
+    if "streams" not in values:
+        return None
+    return {
+        str(stream["name"]): tuple(stream["dims"] if "dims" in stream else map(str, range(stream["width"])))
+        for stream in values["streams"]
+    }
+
+
+def streams_for(recipe: Recipe, needs: Needs | None = None, features: Iterable[StreamSource] = ()) -> StreamChoice:
+    """Which streams to look at for a recipe and what composes.
+
+    What a recipe or a flag lists is looked at. Where nothing is listed, it is what the adapter reads, with the recipe's
+    default streams where the tempo follows the picture. Where nothing of the picture can reach the music, nobody looks.
+
+    Args:
+        recipe: with all flags laid over it.
+        needs: what composes takes from the picture, if that is known.
+        features: folders of rows computed elsewhere, in place of the encoders of these names.
+
+    Raises:
+        RecipeError: a setting of an encoder is wrong.
+        UnknownNameError: no encoder of that name.
+        UsageError: a folder of features is missing or empty.
+    """
+    from expotion_cli.vision.encoder import REGISTRY, StreamSource
+
+    settings = encoder_settings(recipe)
+    folders = {source.name: source for source in features}
+    names = tuple(dict.fromkeys((*recipe.streams.use, *folders)))
+    remarks: list[str] = []
+    if needs is not None and not needs.anything:
+        return StreamChoice(())
+    if needs is not None and not recipe.streams.is_chosen:
+        reads = [name for name in needs.streams if name in REGISTRY or name in folders]
+        own = tuple(dict.fromkeys((*(names if needs.follows_tempo else ()), *reads)))
+        if own and set(own) != set(names):
+            rule = "as nothing else is listed by --streams or by [streams] use in the recipe"
+            remarks.append(f"the streams are those that the adapter reads ({', '.join(own)}), {rule}")
+        names = own
+    read = needs.streams if needs is not None else {}
+    unread = [name for name in folders if read and name not in read]
+    remarks += [f"the adapter does not read {name}; it reads {' and '.join(_seen(read))}" for name in unread]
+    sources = [
+        replace(folders[name], dims=read.get(name) or None)
+        if name in folders
+        else StreamSource(name, settings[name])
+        if name in settings
+        else name
+        for name in names
+    ]
+    return replace(choose_streams(sources), remarks=tuple(remarks))
+
+
+def encoder_settings(recipe: Recipe) -> dict[str, dict[str, Any]]:
+    """The keys of a recipe's `[streams]` that are settings of encoders (`pose_model`), by encoder.
+
+    Raises:
+        RecipeError: no encoder has such a setting, or not such a value.
+    """
+    if not recipe.streams.settings:
+        return {}
+    from expotion_cli.vision.encoder import REGISTRY, StreamSource, encoder_class, make_encoder
+
+    known = {
+        f"{name}_{setting}": (name, setting)
+        for name in REGISTRY
+        for setting, parameter in inspect.signature(encoder_class(name)).parameters.items()
+        if parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
+    }
+    found: dict[str, dict[str, Any]] = {}
+    for key, value in recipe.streams.settings.items():
+        if key not in known:
+            keys = ["streams.use", *(f"streams.{each}" for each in known)]
+            raise RecipeError(
+                f"recipe: unknown key 'streams.{key}'{nearest_hint(f'streams.{key}', keys)}.",
+                path=recipe.path,
+                remedy=f"Known keys: {', '.join(keys)}.",
+            )
+        name, setting = known[key]
+        try:
+            make_encoder(StreamSource(name, {setting: value}))
+        except (TypeError, ValueError, UsageError) as error:
+            reason = error.reason if isinstance(error, UsageError) else str(error)
+            raise RecipeError(f"recipe: streams.{key} = {value!r}: {reason.rstrip('.')}.", path=recipe.path) from None
+        found.setdefault(name, {})[setting] = value
+    return found
+
+
+def choose_streams(sources: Iterable[str | StreamSource]) -> StreamChoice:
+    """Which of the wanted streams can be had on this machine; `flow` stands in when none of them can.
+
+    Raises:
+        UnknownNameError: no encoder of that name.
+        UsageError: a folder of features is missing or empty.
+    """
+    sources = tuple(sources)
+    if not sources:
+        return StreamChoice(())
+    from expotion_cli.vision import precomputed
+    from expotion_cli.vision.encoder import REGISTRY
+
+    chosen = []
+    # Several encoders often miss the same library: say each reason once.
+    reasons: dict[str, list[str]] = {}
+    for source in sources:
+        name = source if isinstance(source, str) else source.name
+        if not isinstance(source, str) and source.folder is not None:
+            precomputed.check_folder(source)
+        elif name not in REGISTRY:
+            raise UnknownNameError(
+                f"No embedding stream is called {name!r}{nearest_hint(name, REGISTRY)}.",
+                remedy=f"Streams: {', '.join(REGISTRY)}; features computed elsewhere: --streams {name}=FOLDER.",
+            )
+        elif (reason := _unavailable(source)) is not None:
+            reasons.setdefault(reason, []).append(name)
+            continue
+        chosen.append(source)
+    notes = [f"{' and '.join(missing)} left out: {reason}" for reason, missing in reasons.items()]
+    missing = tuple(name for names in reasons.values() for name in names)
+    return StreamChoice(tuple(chosen) or (FALLBACK_STREAM,), tuple(notes), missing=missing)
+
+
+def _seen(streams: Iterable[str]) -> list[str]:
+    from expotion_cli.music.conditioning import MADE_HERE
+
+    return [name for name in streams if name not in MADE_HERE]
+
+
+def _unavailable(source: str | StreamSource) -> str | None:
+    from expotion_cli.vision.encoder import make_encoder
+
+    return make_encoder(source).unavailable()
+
+
+def unheard_streams(model: Model, choice: StreamChoice, recipe: Recipe) -> tuple[str, ...]:
+    """What to say once a run if the picture, or a part of it that the adapter reads, cannot reach the music.
+
+    An adapter goes on without a stream (it has a learned row in its place), so nobody would notice.
+
+    Returns:
+        Notes; none where the adapter gets all it reads, or where the recipe wants nobody to look.
+    """
+    from expotion_cli.vision.encoder import REGISTRY
+
+    if not recipe.streams.use:
+        return ()
+    if not model.streams:
+        return (f"{model.name} has no adapter that sees: {_without_eyes(model)}",)
+    is_blind = not set(model.streams) & set(choice.names)
+    reasons: dict[str, list[str]] = {}
+    for name in (name for name in model.streams if name not in choice.names):
+        if name not in REGISTRY:
+            reasons.setdefault("no such encoder here yet", []).append(name)
+        elif name not in choice.missing:
+            reasons.setdefault("left out by the recipe", []).append(name)
+        elif is_blind:  # else the choice's own note says enough
+            reasons.setdefault("can't run here", []).append(name)
+    missing = " and ".join(f"{' and '.join(names)} ({reason})" for reason, names in reasons.items())
+    if is_blind:
+        return (f"the adapter reads {missing} and gets nothing of it: {_without_eyes(model)}",)
+    return (f"the adapter reads {missing}, but does not get it",) if missing else ()
+
+
+def unseen_in_clip(model: Model, choice: StreamChoice, seen: Iterable[str]) -> tuple[str, ...]:
+    """What to say of a clip where all that the adapter reads was looked for in vain.
+
+    Args:
+        model: what composes.
+        choice: which encoders looked.
+        seen: names of the streams that saw something, those that stood in among them.
+    """
+    if not set(model.streams) & set(choice.names) or set(model.streams) & set(seen):
+        return ()
+    return (f"nothing that the adapter reads was seen: {_without_eyes(model)}",)
+
+
+def _without_eyes(model: Model) -> str:
+    return "only the tempo follows the picture" if model.codec.follows_tempo else "the picture plays no part"

@@ -1,0 +1,1 @@
+"""What the picture asks of music: from embedding streams to accents, intensity and tempo."""

@@ -1,0 +1,118 @@
+"""How much moves: the encoders' activities in shares of the clip's own range, and curves of motion made from them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+from expotion_cli.audio.onsets import RATE_HZ
+from expotion_cli.timing import resample_rows
+
+if TYPE_CHECKING:
+    from expotion_cli.vision.cache import EmbeddingCache
+    from expotion_cli.vision.encoder import EmbeddingStream
+
+
+ACTIVITY_LIMIT = 1.5
+ACTIVITY_FLOORS: dict[tuple[str, str], float] = {
+    ("pose", "energy"): 0.25,
+    ("pose", "energy_left"): 0.25,
+    ("pose", "energy_right"): 0.25,
+    ("pose", "energy_head"): 0.15,
+    ("pose", "accent"): 0.50,
+    ("face", "expression_speed"): 0.15,
+    ("face", "head_speed"): 0.30,
+    ("face", "head_accent"): 0.50,
+    ("flow", "energy"): 0.03,
+    ("flow", "accent"): 0.05,
+    ("flow", "energy_left"): 0.03,
+    ("flow", "energy_right"): 0.03,
+}
+"""Dimensions that are activities, with their floor in the encoder's own unit."""
+LEVEL_SCALES: dict[tuple[str, str], float] = {("face", "arousal"): 5.0}
+"""Other dimensions are levels: times this factor (1 by default), clipped to [-2, 2]."""
+MOTION_RATE_HZ = 25.0
+_WITNESSES = {
+    "pose": ("energy", "accent"),
+    "face": ("head_speed", "head_accent"),
+    "flow": ("energy", "accent"),
+}
+
+
+class SeenStream(Protocol):
+    """What is needed of an embedding stream (`vision.EmbeddingStream` is one)."""
+
+    values: np.ndarray
+    mask: np.ndarray
+    rate_hz: float
+    dims: tuple[str, ...]
+
+
+def normalise(stream: str, dim: str, values: np.ndarray, seen: np.ndarray) -> np.ndarray:
+    """Bring one dimension to about 0..1 (activities) or clip it to [-2, 2] (levels).
+
+    Args:
+        stream: name of the stream.
+        dim: name of the dimension.
+        values: [T_e].
+        seen: [T_e] bool; only these rows count for the percentile.
+
+    Returns:
+        [T_e] float32.
+    """
+    floor = ACTIVITY_FLOORS.get((stream, dim))
+    if floor is None:
+        return np.clip(values * LEVEL_SCALES.get((stream, dim), 1.0), -2, 2).astype(np.float32)
+    top = np.percentile(values[seen], 95) if seen.any() else 0.0
+    return np.clip(values / (top + floor), 0, ACTIVITY_LIMIT).astype(np.float32)
+
+
+def motion_signal(streams: Mapping[str, SeenStream], duration_s: float) -> tuple[np.ndarray, np.ndarray, float]:
+    """One curve of motion energy and one of accents: the mean of all witnesses, whose errors are not each other's.
+
+    Witnesses are pose, face and flow; one counts if it saw somebody at least half of the time. With none, both curves
+    are flat.
+
+    Returns:
+        ([T] energy, [T] accents, rows a second), normalised.
+    """
+    times = np.arange(max(1, int(duration_s * MOTION_RATE_HZ))) / MOTION_RATE_HZ
+    heard = []
+    for name, dims in _WITNESSES.items():
+        stream = streams.get(name)
+        if stream is None or not len(stream.mask) or stream.mask.mean() < 0.5:
+            continue
+        if all(dim in stream.dims for dim in dims):
+            columns = [normalise(name, dim, stream.values[:, stream.dims.index(dim)], stream.mask) for dim in dims]
+            seen = np.stack(columns, axis=1) * stream.mask[:, None]
+            heard.append(resample_rows(seen, stream.rate_hz, times))
+    energy, accents = np.mean(heard, axis=0).T if heard else np.zeros((2, len(times)))
+    return energy, accents, MOTION_RATE_HZ
+
+
+def motion_energy(
+    source: str | Path | EmbeddingStream, rate_hz: float = RATE_HZ, *, cache: EmbeddingCache | None = None
+) -> np.ndarray:
+    """How much moves in the picture, camera motion taken off.
+
+    Args:
+        source: a clip, or its `flow` stream.
+        rate_hz: rows a second.
+        cache: of embedding streams, for clips.
+
+    Returns:
+        [T] float32, picture heights a second.
+
+    Raises:
+        ProbeError, DecodeError: the clip can't be read.
+    """
+    if isinstance(source, str | Path):
+        from expotion_cli.vision.streams import encode_clip
+
+        source = encode_clip(source, ("flow",), cache=cache)["flow"]
+    times = np.arange(math.ceil(len(source.values) / source.rate_hz * rate_hz)) / rate_hz
+    return resample_rows(source.dim("energy")[:, None], source.rate_hz, times)[:, 0]

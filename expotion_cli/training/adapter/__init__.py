@@ -1,0 +1,1 @@
+"""Trains an adapter on a frozen MusicGen."""

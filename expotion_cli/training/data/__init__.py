@@ -1,0 +1,1 @@
+"""Makes a data folder out of videos and music."""

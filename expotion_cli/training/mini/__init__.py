@@ -1,0 +1,1 @@
+"""Remakes the embedded model from scratch."""

@@ -1,0 +1,204 @@
+"""Write the training corpus to a folder, and read it back.
+
+A corpus is a folder with
+
+- `corpus.safetensors`: all pieces one after another: `tokens` uint8 [8, total], `offsets` int64 [N + 1], `energy` and
+  `accent` float16 [total] on the step grid: the motion curve or gesture each piece was driven by, NaN for none;
+- `attributes.json`: one entry a piece;
+- `split.json`: train and held-out piece numbers (whole pieces);
+- `sources.json`: origin and licence of what was not composed here.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from expotion_cli import storage
+from expotion_cli.errors import EnvironmentProblem
+from expotion_cli.training.mini.corpus.arranger import Piece, compose
+from expotion_cli.training.mini.corpus.follower import compose_following
+from expotion_cli.training.mini.corpus.gesture import HALF_BEAT
+
+CORPUS_FILE, ATTRIBUTES_FILE, SPLIT_FILE, SOURCES_FILE = (
+    "corpus.safetensors",
+    "attributes.json",
+    "split.json",
+    "sources.json",
+)
+_BLOCK = 250
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """A corpus in memory.
+
+    Attributes:
+        tokens: [8, total] uint8.
+        offsets: [N + 1] int64; piece i is `tokens[:, offsets[i]:offsets[i + 1]]`.
+        energy: [total] float16, NaN where a piece had no gesture.
+        accent: [total] float16, strength at accented steps, else 0 (NaN as above).
+        attributes: one dict a piece, with "source" and "licence".
+        train: piece numbers to train on.
+        held_out: piece numbers never trained on.
+    """
+
+    tokens: np.ndarray
+    offsets: np.ndarray
+    energy: np.ndarray
+    accent: np.ndarray
+    attributes: list[dict[str, Any]]
+    train: list[int]
+    held_out: list[int]
+
+    def piece(self, number: int) -> np.ndarray:
+        """[8, S] uint8 tokens of one piece."""
+        return self.tokens[:, self.offsets[number] : self.offsets[number + 1]]
+
+    def motion(self, number: int) -> np.ndarray | None:
+        """[S] float16 the motion curve that a piece was written on; None where there was none."""
+        if not self.attributes[number].get("moved"):
+            return None
+        return self.energy[self.offsets[number] : self.offsets[number + 1]]
+
+
+def build_corpus(
+    folder: str | Path,
+    num_composed: int,
+    seed: int,
+    chorales: bool = True,
+    workers: int = 2,
+    held_out_share: float = 0.03,
+    following_share: float | None = None,
+) -> Path:
+    """Compose the corpus and write it; the same arguments give the same bytes, whatever `workers` is.
+
+    Args:
+        folder: created if absent; its corpus files are replaced.
+        num_composed: number of rule-composed pieces.
+        seed: of everything.
+        chorales: also read the free scores that come with music21 (needs music21).
+        workers: processes.
+        held_out_share: share of pieces (of each source) set apart, by whole piece.
+        following_share: this share is written on motion curves and all others go their own way; None for pieces with
+            gestures alone.
+
+    Returns:
+        The folder.
+
+    Raises:
+        EnvironmentProblem: music21 is wanted and missing.
+    """
+    from safetensors.numpy import save_file
+
+    if chorales and importlib.util.find_spec("music21") is None:  # said before the hours of composing
+        raise EnvironmentProblem("music21 is not installed.", remedy="Run: pip install music21")
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    blocks = [
+        (seed, first, min(first + _BLOCK, num_composed), following_share) for first in range(0, num_composed, _BLOCK)
+    ]
+    if workers > 1 and len(blocks) > 1:
+        with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+            packed = list(pool.map(_compose_block, blocks))
+    else:
+        packed = [_compose_block(block) for block in blocks]
+    sources: list[dict[str, Any]] = []
+    if chorales:
+        from expotion_cli.training.mini.corpus.chorales import read_scores
+
+        scores, sources = read_scores()
+        if scores:
+            packed.append(_pack(scores))
+    lengths = np.concatenate([p[1] for p in packed]) if packed else np.zeros(0, np.int64)
+    attributes = [a for p in packed for a in p[4]]
+    with storage.atomic_path(folder / CORPUS_FILE) as temporary:
+        save_file(
+            {
+                "tokens": np.concatenate([p[0] for p in packed], axis=1),
+                "offsets": np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
+                "energy": np.concatenate([p[2] for p in packed]),
+                "accent": np.concatenate([p[3] for p in packed]),
+            },
+            str(temporary),
+        )
+    storage.write_bytes(folder / ATTRIBUTES_FILE, json.dumps(attributes, ensure_ascii=False).encode())
+    storage.write_json(folder / SPLIT_FILE, _split(attributes, seed, held_out_share))
+    storage.write_json(folder / SOURCES_FILE, sources)
+    return folder
+
+
+def load_corpus(folder: str | Path) -> Corpus:
+    """Read a corpus folder."""
+    from safetensors.numpy import load_file
+
+    folder = Path(folder)
+    arrays = load_file(str(folder / CORPUS_FILE))
+    split = json.loads((folder / SPLIT_FILE).read_text())
+    attributes = json.loads((folder / ATTRIBUTES_FILE).read_text())
+    return Corpus(attributes=attributes, train=split["train"], held_out=split["held_out"], **arrays)
+
+
+def compose_numbered(seed: int, number: int, following_share: float | None = None) -> Piece:
+    """Piece `number` of the corpus with this seed: independent of all others."""
+    rng = np.random.default_rng((seed, number))
+    if following_share is None:
+        return compose(rng)
+    return compose_following(rng) if rng.random() < following_share else compose(rng, follow="none")
+
+
+def gesture_rows(piece: Piece) -> tuple[np.ndarray, np.ndarray]:
+    """([S] energy, [S] accent strength) of what a piece was driven by; NaN where there was none."""
+    size = piece.tokens.shape[1]
+    if piece.motion is not None:
+        return piece.motion.astype(np.float16), np.full(size, np.nan, np.float16)
+    if piece.gesture is None:
+        return np.full(size, np.nan, np.float16), np.full(size, np.nan, np.float16)
+    energy = np.repeat(np.asarray(piece.gesture.energy, np.float16), HALF_BEAT)[:size]
+    accent = np.zeros(size, np.float16)
+    for step, strength in piece.gesture.accents.items():
+        accent[step] = strength
+    return energy, accent
+
+
+Packed = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, list[dict[str, Any]]]
+
+
+def _compose_block(block: tuple[int, int, int, float | None]) -> Packed:
+    seed, first, last, following_share = block
+    return _pack([compose_numbered(seed, number, following_share) for number in range(first, last)])
+
+
+def _pack(pieces: list[Piece]) -> Packed:
+    rows = [gesture_rows(piece) for piece in pieces]
+    return (
+        np.concatenate([piece.tokens.astype(np.uint8) for piece in pieces], axis=1),
+        np.array([piece.tokens.shape[1] for piece in pieces], np.int64),
+        np.concatenate([energy for energy, _ in rows]),
+        np.concatenate([accent for _, accent in rows]),
+        [
+            {**piece.attributes, "source": piece.source, "licence": piece.licence, "moved": piece.motion is not None}
+            for piece in pieces
+        ],
+    )
+
+
+def _split(attributes: list[dict[str, Any]], seed: int, share: float) -> dict[str, list[int]]:
+    """Set whole pieces apart; pieces that share a score go the same way."""
+    rng = np.random.default_rng((seed, 1 << 32))
+    groups: dict[str, list[int]] = {}
+    for number, entry in enumerate(attributes):
+        key = f"composed {number}" if entry["source"] == "composed" else entry["source"]
+        groups.setdefault(key, []).append(number)
+    held_out = [n for members in groups.values() if rng.random() < share for n in members]
+    if not held_out and len(groups) > 1:
+        held_out = list(groups.values())[-1]
+    apart = set(held_out)
+    return {"train": [n for n in range(len(attributes)) if n not in apart], "held_out": held_out}

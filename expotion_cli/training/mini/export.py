@@ -1,0 +1,184 @@
+"""Writes a trained embedded model as a folder that ships: weights, adapter, tokenizer, facts and manifest."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from expotion_cli import storage
+from expotion_cli.music.checkpoints.adapter_files import save_adapter
+from expotion_cli.music.checkpoints.huggingface import CONFIG_FILE, transformers_name
+from expotion_cli.music.checkpoints.state_dict import WEIGHTS_FILE
+from expotion_cli.music.codecs.notes.metrics import excerpt, five_measures, statistics
+from expotion_cli.music.transformer.adapter import JointEmbeddingAdapter
+from expotion_cli.music.transformer.decoder import MusicDecoder
+from expotion_cli.music.transformer.text import TextEncoder
+from expotion_cli.timing import BEATS_PER_BAR, STEPS_PER_BEAT
+from expotion_cli.training.loop import read_log
+from expotion_cli.training.mini.corpus.build import SOURCES_FILE, Corpus
+
+NAME = "expotion-mini"
+STORED = torch.float16
+"""Half the size, and closer to the trained weights than bf16 would be."""
+PERCENTILES = {"p5": 5, "p10": 10, "p50": 50, "p90": 90, "p95": 95}
+STATISTICS_PIECES, EXCERPTS_A_PIECE = 400, 4
+EXCERPT_STEPS = (96, 192, 384)
+"""Two, four and eight bars: about as long as cues of 5, 10 and 20 seconds."""
+
+
+def export_mini(
+    folder: Path,
+    work: Path,
+    text_settings: Mapping[str, Any],
+    corpus: Corpus,
+    following: Corpus,
+    decoder: MusicDecoder,
+    text: TextEncoder,
+    adapter: JointEmbeddingAdapter,
+) -> None:
+    """Write the model folder and, beside it, its manifest.
+
+    Args:
+        folder: becomes `models/expotion-mini`; its files are replaced.
+        work: the training's work folder, with its logs and the tokenizer.
+        text_settings: sizes of the text encoder, in the keys of a T5 configuration.
+        corpus, following: the pieces of the two stages; they give the facts about the training music.
+        decoder, text, adapter: trained.
+    """
+    from safetensors.torch import save
+
+    folder = Path(folder)
+    config = decoder.config
+    storage.write_bytes(folder / WEIGHTS_FILE, save(model_tensors(decoder, text), {"format": "pt"}))
+    storage.write_json(
+        folder / CONFIG_FILE,
+        {
+            "model_type": "musicgen",
+            "codec": "notes",
+            "window_steps": adapter.config.window_steps,
+            "text_encoder": {"model_type": "t5", **text_settings},
+            "decoder": {
+                "model_type": "musicgen_decoder",
+                "hidden_size": config.dim,
+                "num_hidden_layers": config.num_layers,
+                "num_attention_heads": config.num_heads,
+                "ffn_dim": config.ffn_dim,
+                "num_codebooks": config.num_codebooks,
+                "vocab_size": config.vocab_size,
+                "activation_function": "gelu",
+                "scale_embedding": False,
+                "pad_token_id": config.start_token,
+                "bos_token_id": config.start_token,
+            },
+        },
+    )
+    shutil.copyfile(work / "tokenizer" / "tokenizer.json", folder / "tokenizer.json")
+    save_adapter(folder / "adapter", adapter, NAME, STORED)
+    storage.write_json(folder / "training.json", training_facts(work, corpus, following))
+    write_manifest(folder)
+
+
+def model_tensors(decoder: MusicDecoder, text: TextEncoder) -> dict[str, Tensor]:
+    """All weights under the names of the transformers format."""
+    tensors = {}
+    for name, tensor in decoder.state_dict().items():
+        tensors[transformers_name(name)] = tensor
+    for name, tensor in text.model.state_dict().items():
+        if name != "encoder.embed_tokens.weight":  # the same table as shared.weight
+            tensors["text_encoder." + name] = tensor
+    return {name: tensor.detach().to("cpu", STORED).contiguous() for name, tensor in tensors.items()}
+
+
+def training_facts(work: Path, corpus: Corpus, following: Corpus) -> dict:
+    """What the model card and the tests need to know: corpora, licences, losses, the training music's statistics."""
+    sources = json.loads((work / "corpus" / SOURCES_FILE).read_text())
+    return {
+        "corpus": {**_corpus_facts(corpus), "scores": [s for s in sources if s.get("used")]},
+        "following": {
+            **_corpus_facts(following),
+            "moved_pieces": sum(following.attributes[n]["moved"] for n in following.train),
+        },
+        **music_statistics(following),
+        "unigram": json.loads((work / "pretrain" / "unigram.json").read_text()),
+        "pretrain": read_log(work / "pretrain" / "held_out.csv"),
+        "follow": read_log(work / "follow" / "held_out.csv"),
+    }
+
+
+def _corpus_facts(corpus: Corpus) -> dict:
+    train = [corpus.attributes[n] for n in corpus.train]
+    hours = sum(
+        corpus.piece(n).shape[1] / STEPS_PER_BEAT / corpus.attributes[n]["tempo_bpm"] / 60 for n in corpus.train
+    )
+    return {
+        "train_pieces": len(corpus.train),
+        "held_out_pieces": len(corpus.held_out),
+        "train_hours": round(hours, 1),
+        "styles": dict(sorted(Counter(a["style"] for a in train).items())),
+    }
+
+
+def music_statistics(corpus: Corpus) -> dict[str, dict]:
+    """How the training music spreads in the measures of `music.statistics`: some percentiles.
+
+    Returns:
+        statistics: measure → percentiles over whole pieces. statistics_by_steps: the same over excerpts that begin on
+        bar lines, by their length in steps, for comparison with cues about as long.
+    """
+    chosen = [corpus.piece(number) for number in corpus.train[:: max(1, len(corpus.train) // STATISTICS_PIECES)]]
+    bar, rng = BEATS_PER_BAR * STEPS_PER_BEAT, np.random.default_rng(0)
+    by_steps = {}
+    for steps in EXCERPT_STEPS:
+        excerpts = [
+            excerpt(piece, bar * int(rng.integers((piece.shape[1] - steps) // bar + 1)), steps)
+            for piece in chosen
+            for _ in range(EXCERPTS_A_PIECE)
+            if piece.shape[1] >= steps
+        ]
+        if excerpts:
+            by_steps[str(steps)] = _percentiles(excerpts)
+    return {"statistics": _percentiles(chosen), "statistics_by_steps": by_steps}
+
+
+def _percentiles(pieces: Iterable[np.ndarray]) -> dict[str, dict[str, float]]:
+    figures: dict[str, list[float]] = {}
+    for piece in pieces:
+        for key, value in {**statistics(piece), **five_measures(piece)}.items():
+            if isinstance(value, int | float) and np.isfinite(value):
+                figures.setdefault(key, []).append(value)
+    return {
+        key: dict(zip(PERCENTILES, np.percentile(values, tuple(PERCENTILES.values())).round(4).tolist(), strict=True))
+        for key, values in figures.items()
+    }
+
+
+def write_manifest(folder: Path) -> None:
+    """Write `NAME.toml` beside the folder, with every file's size and sha256."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
+    lines = [
+        'kind = "music"',
+        'title = "Composes notes for eight voices and follows face, pose and flow"',
+        'version = "2"',
+        'licence = "MIT (weights and music made with them; see the card for the training music)"',
+        'source = "trained by this project: expotion train mini"',
+        f'folder = "{folder.name}"',
+        f'adapter = "{folder.name}/adapter"',
+    ]
+    for path in files:
+        relative = path.relative_to(folder.parent).as_posix()
+        lines += [
+            "",
+            "[[files]]",
+            f'path = "{relative}"',
+            f"bytes = {path.stat().st_size}",
+            f'sha256 = "{storage.digest_file(path)}"',
+        ]
+    storage.write_bytes(folder.parent / f"{folder.name}.toml", ("\n".join(lines) + "\n").encode())

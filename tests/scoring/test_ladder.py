@@ -1,0 +1,114 @@
+"""The ladder of one clip, rung by rung."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from expotion_cli.errors import RecipeError, UsageError
+from expotion_cli.media.decode import read_audio
+from expotion_cli.media.probe import probe
+from expotion_cli.recipe import load_recipe, recipe_names
+from expotion_cli.scoring import ladder
+
+
+def stream(name: str, found: bool):
+    return SimpleNamespace(
+        name=name, mask=np.full(50, found), encoder=name, version="1", digest=f"{name}-digest", rate_hz=25.0, skipped=0
+    )
+
+
+@pytest.fixture
+def eyes(monkeypatch):
+    """Encoders that find what `found` says; `asked` lists what was encoded."""
+    state = SimpleNamespace(found={"face": True, "pose": True, "flow": True}, asked=[])
+
+    def encode_clip(clip, names, *, cache=None, on_progress=None):
+        state.asked.append(tuple(names))
+        return {name: stream(name, state.found[name]) for name in names}
+
+    monkeypatch.setattr("expotion_cli.vision.streams.encode_clip", encode_clip)
+    return state
+
+
+def test_a_clip_with_nobody_in_it_is_followed_by_flow(eyes):
+    eyes.found |= {"face": False, "pose": False}
+    seen = ladder.see(None, ("face", "pose"))
+    assert eyes.asked == [("face", "pose"), ("flow",)] and list(seen.streams) == ["flow"]
+    assert "nobody found by face and pose, followed flow instead" in seen.notes
+    assert {report["name"]: report["found"] for report in seen.reports} == {"face": 0, "pose": 0, "flow": 1}
+
+
+def test_a_stream_that_found_nobody_is_set_aside(eyes):
+    eyes.found["face"] = False
+    seen = ladder.see(None, ("face", "pose", "flow"))
+    assert list(seen.streams) == ["pose", "flow"] and seen.notes == ("nobody found by face",)
+    assert len(eyes.asked) == 1
+
+
+def test_without_streams_the_picture_is_not_looked_at(eyes):
+    assert ladder.see(None, ()).streams == {} and eyes.asked == []
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_every_shipped_recipe_sets_instruments_the_codec_knows(name):
+    ladder.check_sound(load_recipe(name))
+
+
+@pytest.mark.parametrize(
+    "text", ["[voices.basss]\nprogram = 1\n", "[voices.bass]\nprogramm = 1\n", "[sound]\nkey = 'H'\n"]
+)
+def test_a_wrong_instrument_setting_is_an_error_that_names_the_recipe(tmp_path, text):
+    path = tmp_path / "mine.toml"
+    path.write_text(text)
+    with pytest.raises(RecipeError) as caught:
+        ladder.check_sound(load_recipe(path))
+    assert caught.value.path == path and caught.value.remedy
+
+
+def test_tempo_survives_its_record_exactly():
+    tempo = SimpleNamespace(bpm=Fraction(1234567, 12345), start=Fraction(-7, 9), confidence=0.5)
+    codec = SimpleNamespace(timeline=lambda duration, tempo: (duration, tempo.bpm, tempo.start))
+    model = SimpleNamespace(codec=codec)
+    again = ladder.cue_timeline(model, Fraction(10), ladder.tempo_record(tempo))
+    assert again == (Fraction(10), tempo.bpm, tempo.start)
+
+
+def test_the_result_is_as_long_as_the_picture_and_mono_music_becomes_stereo(make_video, tmp_path):
+    clip = probe(make_video(tmp_path / "in.mp4", duration_s=0.7, fps="30000/1001", sound=False))
+    rate = 32_000
+    music = np.sin(np.arange(3 * rate) / 20)[None].astype(np.float32) * 0.1
+    codec = SimpleNamespace(decode=lambda *_, **__: SimpleNamespace(audio=music, sample_rate=rate, midi=None))
+    score = ladder.render(SimpleNamespace(codec=codec), None, None, load_recipe("cinematic"), seed=1)
+    assert score.audio.shape == (2, 3 * rate)
+    ladder.finish(clip, score, load_recipe("cinematic"), tmp_path / "out.mp4")
+    written = probe(tmp_path / "out.mp4")
+    assert written.duration == clip.duration and written.audio.channels == 2
+    assert abs(read_audio(tmp_path / "out.mp4", rate).shape[1] - clip.duration * rate) <= 1024
+
+
+def test_under_keeps_the_clips_own_sound_and_replace_drops_it(make_video, tmp_path):
+    clip = probe(make_video(tmp_path / "in.mp4", duration_s=2.0))  # its own sound is a tone of 330 Hz
+    rate = 44_100
+    music = np.tile(np.sin(2 * np.pi * 1000 * np.arange(2 * rate) / rate), (2, 1)).astype(np.float32) * 0.2
+    levels = {}
+    for mode in ("replace", "under"):
+        recipe = load_recipe("cinematic", {"mix.mode": mode})
+        ladder.finish(clip, ladder.Score(music, rate, None), recipe, tmp_path / f"{mode}.mp4")
+        spectrum = np.abs(np.fft.rfft(read_audio(tmp_path / f"{mode}.mp4", rate)[0, :rate]))
+        levels[mode] = 20 * np.log10(spectrum[328:333].max() / spectrum[998:1003].max())
+    assert levels["replace"] < -40 and levels["under"] > 6
+
+
+def test_the_audio_codec_can_be_chosen_where_the_container_takes_it(make_video, tmp_path):
+    clip = probe(make_video(tmp_path / "in.mp4", duration_s=1.0))
+    rate = 44_100
+    music = np.tile(np.sin(2 * np.pi * 440 * np.arange(rate) / rate), (2, 1)).astype(np.float32) * 0.2
+    recipe = load_recipe("cinematic", {"mix.audio_codec": "flac"})
+    ladder.finish(clip, ladder.Score(music, rate, None), recipe, tmp_path / "out.mkv")
+    assert probe(tmp_path / "out.mkv").audio.codec == "flac"
+    with pytest.raises(UsageError, match="flac sound doesn't go into .webm"):
+        ladder.finish(clip, ladder.Score(music, rate, None), recipe, tmp_path / "out.webm")

@@ -1,0 +1,116 @@
+"""Sound is read from any file, and heard: hits, beats, swells; shared recordings are recognised."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from tiny_music import song, write_wav
+
+from expotion_cli.errors import DecodeError
+from expotion_cli.media.sound import is_mute, read_sound
+from expotion_cli.training.data import fingerprint
+from expotion_cli.training.data.curves import RATE_HZ, Hearing, hear, pulse_of
+
+RATE = 16_000
+
+
+def peaks(curve: np.ndarray) -> np.ndarray:
+    return np.flatnonzero((curve[1:-1] > curve[:-2]) & (curve[1:-1] >= curve[2:]) & (curve[1:-1] > 0.2)) + 1
+
+
+@pytest.mark.parametrize("suffix", [".wav", ".flac", ".mp3", ".ogg", ".opus", ".m4a", ".aiff"])
+def test_music_of_every_common_kind_is_read_at_the_rate_that_is_asked_for(tmp_path, ffmpeg, suffix):
+    wav = write_wav(tmp_path / "a.wav", song(0, 2.0))
+    path = tmp_path / f"b{suffix}"
+    if suffix == ".wav":
+        path = wav
+    else:
+        ffmpeg("-i", wav, *(["-c:a", "libopus"] if suffix in (".ogg", ".opus") else []), path)
+    sound = read_sound(path, 32_000, 2)
+    assert sound.shape[0] == 2 and sound.dtype == np.float32 and not is_mute(path)
+    assert sound.shape[1] == pytest.approx(64_000, abs=4_000) and 0.3 < np.abs(sound).max() < 1.1
+
+
+def test_a_video_lends_its_sound_track(tmp_path, make_video):
+    assert read_sound(make_video(tmp_path / "a.mp4"), RATE).shape == pytest.approx((1, RATE), abs=2_100)
+    silent = make_video(tmp_path / "b.mp4", sound=False)
+    assert is_mute(silent)
+    with pytest.raises(DecodeError, match="no sound"):
+        read_sound(silent, RATE)
+
+
+def test_files_that_are_no_music_are_named(tmp_path):
+    (tmp_path / "broken.mp3").write_bytes(b"not at all music")
+    (tmp_path / "list.wav").write_text("#EXTM3U\nfile:///etc/passwd\n")
+    write_wav(tmp_path / "silent.wav", np.zeros(RATE))
+    for name, said in (("broken.mp3", "can't be read"), ("list.wav", "can't be read"), ("silent.wav", "silence")):
+        with pytest.raises(DecodeError, match=said) as caught:
+            read_sound(tmp_path / name, RATE)
+        assert caught.value.path == tmp_path / name
+    assert not is_mute(tmp_path / "broken.mp3")
+
+
+def test_hits_and_beats_are_heard_where_they_are():
+    bpm = 100.0
+    heard = hear(song(3, 8.0, bpm), RATE)
+    assert len(heard.hits) == len(heard.pulse) == len(heard.level) == 8 * RATE_HZ
+    beats = np.arange(int(8.0 * bpm / 60)) * 60 / bpm
+    near = [heard.hits[max(0, round(b * RATE_HZ) - 2) : round(b * RATE_HZ) + 3].max() for b in beats]
+    assert np.mean(near) > 5 * heard.hits.mean()
+    found = peaks(heard.pulse) / RATE_HZ
+    distance = np.abs(found[:, None] - beats[None]).min(axis=1)
+    assert len(found) >= 10 and np.median(distance) < 0.04
+
+
+def test_the_pulse_of_noise_is_weak_and_silence_has_none():
+    clicks = np.zeros(500)
+    clicks[::25] = 1.0
+    noise = np.abs(np.random.default_rng(0).normal(size=500))
+    assert pulse_of(clicks)[150:350].max() > 2 * pulse_of(noise)[150:350].max()
+    assert not pulse_of(np.zeros(500)).any()
+
+
+def test_swells_show_in_the_level():
+    sound = song(4, 8.0) * np.linspace(0.02, 1.0, 8 * RATE)
+    level = hear(sound, RATE).level
+    assert level[:100].mean() < level[-150:].mean() - 0.1
+
+
+def test_a_stretch_beyond_the_piece_is_silent():
+    heard = hear(song(5, 2.0), RATE)
+    part = heard.between(-1.0, 3.0)
+    assert len(part.hits) == 200 and not part.hits[:50].any() and not part.hits[150:].any()
+    assert np.array_equal(part.hits[50:150], heard.hits) and not heard.between(5.0, 6.0).level.any()
+    again = Hearing.of(heard.tensors())
+    assert np.array_equal(again.pulse, heard.pulse) and heard.duration_s == 2.0
+
+
+def test_the_same_recording_is_recognised_at_another_level_place_and_encoding(tmp_path, ffmpeg):
+    sound = song(6, 9.0)
+    ffmpeg("-i", write_wav(tmp_path / "a.wav", 0.4 * sound[30_000:]), "-b:a", "64k", tmp_path / "a.mp3")
+    rows = [
+        fingerprint.words_of_sound(sound, RATE),
+        fingerprint.words_of_sound(read_sound(tmp_path / "a.mp3", RATE), RATE),
+        fingerprint.words_of_sound(song(7, 9.0), RATE),
+    ]
+    assert fingerprint.shared(rows) == [[0, 1]]
+    assert fingerprint.shared([]) == [] and fingerprint.shared(rows[2:]) == []
+
+
+def test_tokens_of_one_recording_are_recognised_and_held_tokens_tell_nothing():
+    rng = np.random.default_rng(0)
+    one, other = rng.integers(0, 2048, (2, 4, 500))
+    moved = np.concatenate([other[:, 300:], one[:, 100:400]], axis=1)
+    still = np.full((4, 500), 7)
+    rows = [fingerprint.words_of_tokens(tokens) for tokens in (one, other, moved, still, still)]
+    assert fingerprint.shared(rows, 50.0) == [[0, 2], [1, 2]]
+
+
+def test_recordings_shorter_than_what_is_usually_shared_are_recognised_too():
+    """Other music of the same length and tempo is not."""
+    sound = song(3, 2.0)
+    rng = np.random.default_rng(0)
+    again = 0.6 * sound + 0.0005 * rng.normal(size=len(sound)).astype(np.float32)
+    strangers = [song(seed, 2.0) for seed in range(20, 32)]
+    rows = [fingerprint.words_of_sound(each, RATE) for each in (sound, again, *strangers)]
+    assert fingerprint.shared(rows) == [[0, 1]]
