@@ -12,7 +12,7 @@ from bench import print_table
 from expotion_cli.audio.loudness import loudness_curve
 from expotion_cli.audio.onsets import RATE_HZ, onset_times
 from expotion_cli.evaluation import sync
-from expotion_cli.media.probe import ClipInfo
+from expotion_cli.media.clip import ClipInfo
 from expotion_cli.music.codecs.notes.tokens import VOICES, tokens_to_events
 from expotion_cli.scoring import ladder
 from expotion_cli.timing import STEPS_PER_BEAT

@@ -28,7 +28,8 @@ from expotion_cli.audio.onsets import RATE_HZ, onset_strength
 from expotion_cli.evaluation import sync
 from expotion_cli.evaluation.beats import tempo_of
 from expotion_cli.evaluation.listen import listen, spectral_centroid, voice_levels
-from expotion_cli.media.probe import ClipInfo, probe
+from expotion_cli.media.clip import ClipInfo
+from expotion_cli.media.probe import probe
 from expotion_cli.music.codecs.notes import tokens as notes
 from expotion_cli.music.codecs.notes.arrange import arrange, ring_on
 from expotion_cli.music.codecs.notes.balance import integrated_lufs

@@ -24,8 +24,9 @@ from bench import RESULTS, machine, print_table, put_into, write_results
 from expotion_cli.audio.onsets import RATE_HZ, mel_bands
 from expotion_cli.evaluation import sync
 from expotion_cli.evaluation.outputs import SAMPLE_RATE, find_clips, find_outputs, read_piece
+from expotion_cli.media.clip import ClipInfo
 from expotion_cli.media.decode import iter_frames
-from expotion_cli.media.probe import ClipInfo, probe
+from expotion_cli.media.probe import probe
 
 PAGE = RESULTS.parent.parent / "docs" / "evaluation.md"
 SIZE = (320, 240)

@@ -19,7 +19,7 @@ from expotion_cli.evaluation.results import MIN_FOR_INTERVAL, Figure, of_pairs, 
 from expotion_cli.prompts import stated_key, stated_tempo
 
 if TYPE_CHECKING:
-    from expotion_cli.media.probe import ClipInfo
+    from expotion_cli.media.clip import ClipInfo
     from expotion_cli.vision.cache import EmbeddingCache
 
 ALL_SILENT = "all its outputs are silent"

@@ -35,7 +35,7 @@ from expotion_cli.spotting.activity import motion_energy
 from expotion_cli.vision.motion import flow_method, make_flow_function
 
 if TYPE_CHECKING:
-    from expotion_cli.media.probe import ClipInfo
+    from expotion_cli.media.clip import ClipInfo
     from expotion_cli.vision.cache import EmbeddingCache
     from expotion_cli.vision.encoder import EmbeddingStream
 

@@ -29,7 +29,7 @@ from expotion_cli.weights.manifest import find_manifest, size_text
 
 if TYPE_CHECKING:
     from expotion_cli.evaluation.synchformer_av import AudioVisualModel, ModelSizes
-    from expotion_cli.media.probe import ClipInfo
+    from expotion_cli.media.clip import ClipInfo
     from expotion_cli.vision.cache import EmbeddingCache
 
 NAME = "synchformer"

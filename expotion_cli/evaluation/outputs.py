@@ -15,7 +15,7 @@ from expotion_cli.errors import ClipError, DecodeError, ExpotionError, UsageErro
 from expotion_cli.scoring.discover import VIDEO_SUFFIXES, Source, discover
 
 if TYPE_CHECKING:
-    from expotion_cli.media.probe import ClipInfo
+    from expotion_cli.media.clip import ClipInfo
 
 SAMPLE_RATE = 48_000
 SOUND_SUFFIXES = frozenset(".wav .flac .m4a .mp3 .ogg .opus .aac".split())

@@ -29,7 +29,7 @@ from expotion_cli.evaluation.results import GROUPS, Evaluation
 from expotion_cli.recipe import nearest_hint
 
 if TYPE_CHECKING:
-    from expotion_cli.media.probe import ClipInfo
+    from expotion_cli.media.clip import ClipInfo
     from expotion_cli.vision.cache import EmbeddingCache
 
 OWN_SOUND = "own sound"

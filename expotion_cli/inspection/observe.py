@@ -10,7 +10,7 @@ from expotion_cli.errors import EnvironmentProblem
 from expotion_cli.spotting.accents import ACCENT_DIMS, WITNESS_COVERAGE, Accent, Stillness, find_accents, find_stillness
 
 if TYPE_CHECKING:
-    from expotion_cli.media.probe import ClipInfo
+    from expotion_cli.media.clip import ClipInfo
     from expotion_cli.recipe import Recipe
     from expotion_cli.timing import Tempo
     from expotion_cli.vision.cache import EmbeddingCache

@@ -16,7 +16,7 @@ from expotion_cli.storage import write_bytes, write_json
 
 if TYPE_CHECKING:
     from expotion_cli.inspection.observe import Observation, Observer
-    from expotion_cli.media.probe import ClipInfo
+    from expotion_cli.media.clip import ClipInfo
     from expotion_cli.vision.encoder import StreamSource
 
 FORMATS = ("png", "svg")

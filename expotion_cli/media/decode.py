@@ -12,8 +12,9 @@ import av
 import numpy as np
 
 from expotion_cli.errors import DecodeError
+from expotion_cli.media.clip import ClipInfo
 from expotion_cli.media.pictures import Painter, View
-from expotion_cli.media.probe import ClipInfo, has_no_display_times, open_container, picture_stream, probe
+from expotion_cli.media.probe import has_no_display_times, open_container, picture_stream, probe
 from expotion_cli.timing import exact, num_rows, num_samples
 
 STEREO = 2

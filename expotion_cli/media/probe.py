@@ -13,6 +13,7 @@ import numpy as np
 from av.sidedata.sidedata import Type as SideDataType
 
 from expotion_cli.errors import ProbeError
+from expotion_cli.media.clip import AudioInfo, ClipInfo
 from expotion_cli.media.ffmpeg import DEMUXERS, file_url, open_options
 
 HEAD_BYTES = 4096
@@ -24,72 +25,6 @@ RATE_SLACK = Fraction(1, 1000)  # a mean rate this close to the nominal one is t
 
 NOT_A_VIDEO = "Give a video file (MP4, MOV, MKV, WebM, AVI, MPEG, FLV, WMV, OGG, MXF)."
 CUT_OFF = "Copy or download it again, or repair it first."
-
-
-@dataclass(frozen=True)
-class AudioInfo:
-    """A clip's first sound track.
-
-    Attributes:
-        codec: libavcodec's name for the codec.
-        sample_rate: in Hz.
-        channels: how many.
-        start: seconds by which it begins after the picture (negative: before); an encoder's priming doesn't count.
-        duration: seconds of sound in its packets.
-        index: its stream index.
-    """
-
-    codec: str
-    sample_rate: int
-    channels: int
-    start: Fraction
-    duration: Fraction
-    index: int
-
-
-@dataclass(frozen=True)
-class ClipInfo:
-    """A clip that can be scored.
-
-    Attributes:
-        path: the file.
-        duration: seconds from the first picture's appearance to the last one's end.
-        fps: frames a second; the mean where the rate varies.
-        width: of the upright picture in square pixels.
-        height: of the upright picture in square pixels.
-        rotation: degrees clockwise by which the stored picture is turned for showing: 0, 90, 180 or 270.
-        container: "mp4", "mov", "mkv", "webm", or the demuxer's name for others ("avi", "mpegts", ...).
-        video_codec: libavcodec's name for the codec.
-        audio: the first sound track, or None.
-        has_subtitles: whether there is a subtitle track.
-        num_chapters: how many chapters the file lists.
-        num_frames: pictures in the file.
-        start: the first picture's time stamp in seconds, on the container's clock.
-        demuxer: which of `ffmpeg.DEMUXERS` reads it.
-        video_index: the picture's stream index.
-        cover_indices: stream indices of cover pictures.
-        subtitle_codecs: libavcodec's name for the codec of each subtitle track.
-        tags: the container's metadata.
-    """
-
-    path: Path
-    duration: Fraction
-    fps: Fraction
-    width: int
-    height: int
-    rotation: int
-    container: str
-    video_codec: str
-    audio: AudioInfo | None
-    has_subtitles: bool
-    num_chapters: int
-    num_frames: int
-    start: Fraction
-    demuxer: str
-    video_index: int
-    cover_indices: tuple[int, ...]
-    subtitle_codecs: tuple[str, ...]
-    tags: dict[str, str]
 
 
 @dataclass(frozen=True)

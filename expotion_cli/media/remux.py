@@ -15,10 +15,11 @@ import numpy as np
 
 from expotion_cli.errors import ClipError, LoudnessError, OutputError, UsageError
 from expotion_cli.media import ffmpeg as tool
+from expotion_cli.media.clip import ClipInfo
 from expotion_cli.media.decode import read_audio
 from expotion_cli.media.loudness import BLOCK_S, RESOLUTION_DB, Loudness, measure
 from expotion_cli.media.mix import fit_length
-from expotion_cli.media.probe import ClipInfo, probe
+from expotion_cli.media.probe import probe
 from expotion_cli.media.retime import RETIMED_DEMUXER, write_retimed
 from expotion_cli.storage import atomic_path
 from expotion_cli.timing import num_samples
@@ -38,8 +39,6 @@ ENCODERS: dict[str, dict[str, Any]] = {
 }
 MUXERS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska", ".webm": "webm"}
 CODECS = {"mp4": ("aac",), "mov": ("aac",), "matroska": ("aac", "flac", "opus"), "webm": ("opus",)}
-SUFFIXES = {"mp4": (".mp4", ".m4v", ".mov"), "mov": (".mov",), "mkv": (".mkv",), "webm": (".webm", ".mkv")}
-MP4_PICTURES = {"h264", "hevc", "av1", "mpeg4"}
 SUBTITLES = {"mp4": {"mov_text"}, "mov": {"mov_text"}, "webm": {"webvtt"}}
 NOT_FOR_MATROSKA = {"mov_text", "eia_608", "unknown"}
 # players read the classic tags; the newer kind is written only where the clip already uses it
@@ -78,17 +77,6 @@ class _Level:
     limited: bool
 
 
-def output_suffix(info: ClipInfo) -> str:
-    """The suffix of the scored video: the clip's own where its container takes a copied picture and the new sound.
-
-    Others become MP4 if the picture is of a kind that plays everywhere in MP4 and no subtitles would be lost, else MKV.
-    """
-    own = info.path.suffix.lower()
-    if info.container in SUFFIXES:
-        return own if own in SUFFIXES[info.container] else SUFFIXES[info.container][0]
-    return ".mp4" if info.video_codec in MP4_PICTURES and not info.has_subtitles else ".mkv"
-
-
 def remux(
     clip: ClipInfo,
     music: np.ndarray,
@@ -110,7 +98,7 @@ def remux(
         clip: what `probe` found out.
         music: [2, n] float32, cut or padded to the picture's length.
         sample_rate: in Hz.
-        destination: the file to write; its suffix chooses the container (see `output_suffix`).
+        destination: the file to write; its suffix chooses the container (see `clip.output_suffix`).
         target_lufs: integrated loudness, met within 0.5 LU.
         peak_dbtp: highest true peak.
         audio_codec: "aac", "opus" or "flac"; None: AAC, in WebM Opus.

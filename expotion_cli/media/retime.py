@@ -7,8 +7,9 @@ from pathlib import Path
 import av
 
 from expotion_cli.errors import DecodeError
+from expotion_cli.media.clip import ClipInfo
 from expotion_cli.media.ffmpeg import file_url
-from expotion_cli.media.probe import ClipInfo, open_container, picture_stream
+from expotion_cli.media.probe import open_container, picture_stream
 
 RETIMED_DEMUXER = "nut"
 

@@ -10,9 +10,10 @@ import av
 import numpy as np
 
 from expotion_cli.errors import DecodeError
+from expotion_cli.media.clip import ClipInfo
 from expotion_cli.media.decode import Damage, decoded
 from expotion_cli.media.pictures import Painter, View
-from expotion_cli.media.probe import ClipInfo, open_container, picture_stream, probe
+from expotion_cli.media.probe import open_container, picture_stream, probe
 from expotion_cli.timing import exact
 
 JUMP_S = 8

@@ -25,7 +25,7 @@ from expotion_cli.scoring.streams import needs_of, streams_for, unheard_streams,
 from expotion_cli.storage import digest_bytes, digest_file
 
 if TYPE_CHECKING:
-    from expotion_cli.media.probe import ClipInfo
+    from expotion_cli.media.clip import ClipInfo
     from expotion_cli.music.generate.engine import CueRequest
     from expotion_cli.music.model import Model
     from expotion_cli.vision.encoder import StreamSource
@@ -200,9 +200,9 @@ def _finish(
     tokens: np.ndarray,
     notes: Iterable[str],
 ) -> Rendered:
+    from expotion_cli.media.clip import output_suffix
     from expotion_cli.media.decode import read_audio
     from expotion_cli.media.flac import to_16_bit
-    from expotion_cli.media.remux import output_suffix
 
     watch = time.monotonic()
     score = ladder.render(model, tokens, request.timeline, recipe, seed=request.seed)

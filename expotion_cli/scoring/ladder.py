@@ -25,7 +25,7 @@ from expotion_cli.scoring.streams import FALLBACK_STREAM, needs_of, streams_for,
 from expotion_cli.timing import Timeline, num_samples
 
 if TYPE_CHECKING:
-    from expotion_cli.media.probe import ClipInfo
+    from expotion_cli.media.clip import ClipInfo
     from expotion_cli.media.remux import RemuxReport
     from expotion_cli.music.generate.engine import CueRequest
     from expotion_cli.music.model import Model
@@ -249,7 +249,7 @@ def score_clip(
 
     Args:
         path: the clip.
-        destination: the video to write; its suffix should be `media.remux.output_suffix`'s.
+        destination: the video to write; its suffix should be `media.clip.output_suffix`'s.
         model: from `music.loading.load_model`.
         recipe: from `recipe.load_recipe`.
         prompt: instead of the recipe's.

@@ -15,7 +15,7 @@ from expotion_cli.scoring.discover import Source, destination, discover, refuse_
 from expotion_cli.scoring.streams import FALLBACK_STREAM, Needs, StreamChoice, streams_for
 
 if TYPE_CHECKING:
-    from expotion_cli.media.probe import ClipInfo
+    from expotion_cli.media.clip import ClipInfo
     from expotion_cli.vision.encoder import StreamSource
 
 PROBE_THREADS = 4
@@ -116,7 +116,7 @@ def plan(inputs: Sequence[str | Path], recipe: Recipe, settings: Settings, *, ne
     Raises:
         UsageError: results would collide, or a setting is wrong.
     """
-    from expotion_cli.media.remux import output_suffix
+    from expotion_cli.media.clip import output_suffix
 
     ladder.check_sound(recipe)
     streams = streams_for(recipe, needs, settings.features)

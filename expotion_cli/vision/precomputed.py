@@ -21,7 +21,7 @@ import numpy as np
 
 from expotion_cli import storage
 from expotion_cli.errors import ClipError, EmptyStreamError, UsageError
-from expotion_cli.media.probe import ClipInfo
+from expotion_cli.media.clip import ClipInfo
 from expotion_cli.vision.encoder import EmbeddingStream, StreamSource
 
 ENCODER = "precomputed"

@@ -23,9 +23,10 @@ from expotion_cli.inspection.fonts import printable, shortened, text_width
 from expotion_cli.inspection.lanes import BEAT_LIMIT, Stretches, Ticks, beat_times, lanes_of
 from expotion_cli.inspection.record import CURVE_RATE_HZ, record_of
 from expotion_cli.media import stills as stills_module
+from expotion_cli.media.clip import ClipInfo
 from expotion_cli.media.decode import iter_frames
 from expotion_cli.media.pictures import View
-from expotion_cli.media.probe import ClipInfo, probe
+from expotion_cli.media.probe import probe
 from expotion_cli.media.stills import stills
 from expotion_cli.recipe import load_recipe
 from expotion_cli.spotting.accents import Stillness, find_accents, find_stillness

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 
 from expotion_cli.errors import LoudnessError, OutputError, UsageError
+from expotion_cli.media.clip import output_suffix
 from expotion_cli.media.decode import iter_frames, read_audio
 from expotion_cli.media.loudness import measure
 from expotion_cli.media.probe import probe
-from expotion_cli.media.remux import output_suffix, remux
+from expotion_cli.media.remux import remux
 from expotion_cli.storage import digest_file
 
 RATE = 44_100

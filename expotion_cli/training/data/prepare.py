@@ -14,8 +14,9 @@ import numpy as np
 
 from expotion_cli import storage
 from expotion_cli.errors import ClipError, ExpotionError, OutputError, UsageError
+from expotion_cli.media.clip import ClipInfo
 from expotion_cli.media.decode import read_audio
-from expotion_cli.media.probe import ClipInfo, probe
+from expotion_cli.media.probe import probe
 from expotion_cli.media.sound import fold, read_sound, seconds
 from expotion_cli.music.checkpoints.adapter_files import KNOWN_WIDTHS
 from expotion_cli.music.transformer.adapter import StreamSpec
