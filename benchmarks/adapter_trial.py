@@ -26,7 +26,7 @@ from expotion_cli.training.mini.corpus.build import compose_numbered
 from expotion_cli.training.mini.corpus.captions import caption
 
 sys.path.insert(0, str(REPOSITORY / "tests" / "helpers"))
-from tiny_music import save_tiny, write_wav  # noqa: E402 (the tests make the same kind of model)
+from tiny_music import save_tiny, write_wav
 
 SIZES = {"dim": 128, "num_layers": 4, "vocab_size": 64}
 COLUMNS = {"loss": "own motion", "shuffled": "another clip's", "unseen": "nobody seen", "off": "bare model"}

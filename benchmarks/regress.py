@@ -43,8 +43,10 @@ def main() -> None:
     names = list(unchanged["largest"])
     verdict = "same" if unchanged["green"] == arguments.repeats else "drift"
     rows = [("none, largest of all", verdict, "-", "-", *unchanged["largest"].values())]
-    for fault in (*encoders, *faults):
-        rows.append((fault["fault"], fault["exact"], fault["sound"], fault["named"], *fault["smallest"].values()))
+    rows += [
+        (fault["fault"], fault["exact"], fault["sound"], fault["named"], *fault["smallest"].values())
+        for fault in (*encoders, *faults)
+    ]
     title = f"{len(CLIPS)} clips of {arguments.seconds:g} s; {unchanged['green']} of {arguments.repeats} checks green"
     print_table(title, ("change", "exact", "by sound", "named", *names), rows)
     print(f"  weights cut short: {truncated['error']} (exit code {truncated['exit_code']})")

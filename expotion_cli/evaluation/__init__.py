@@ -1,0 +1,1 @@
+"""How closely music follows its clips, and how it sounds, each beside chance."""

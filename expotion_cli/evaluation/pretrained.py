@@ -127,7 +127,7 @@ def _load(repo: str, place: str, model_class: Any, tools_class: Any, where: Shel
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise WeightsError(f"the weights of {repo} can't be read ({first[:160]}).", path=place) from error
     if told.get("missing_keys"):
-        raise WeightsError(f"the weights of {repo} are not whole: {sorted(told['missing_keys'])[0]} is missing.")
+        raise WeightsError(f"the weights of {repo} are not whole: {min(told['missing_keys'])} is missing.")
     return model.eval(), tools, _identity(repo, place, model)
 
 

@@ -67,7 +67,7 @@ def note_statistics(notes: NoteList) -> dict[str, float]:
         NaN for what there are no notes for.
     """
     if not len(notes.start):
-        return {key: math.nan for key in KEYS}
+        return dict.fromkeys(KEYS, math.nan)
     length = int(notes.end.max())
     pitched = ~notes.is_drum
     classes = np.bincount(notes.pitch[pitched] % 12, minlength=12)

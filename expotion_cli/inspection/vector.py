@@ -20,9 +20,11 @@ def to_svg(scene: Scene) -> str:
     title = escape(scene.title)
     lines = [
         '<?xml version="1.0" encoding="UTF-8"?>',
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{scene.width}" height="{scene.height}" '
-        f'viewBox="0 0 {scene.width} {scene.height}" role="img" aria-label={quoteattr(scene.title)} '
-        f'font-family="{_FONTS}">',
+        (
+            f'<svg xmlns="http://www.w3.org/2000/svg" width="{scene.width}" height="{scene.height}" '
+            f'viewBox="0 0 {scene.width} {scene.height}" role="img" aria-label={quoteattr(scene.title)} '
+            f'font-family="{_FONTS}">'
+        ),
         f"<title>{title}</title>",
         _hatch_pattern(),
         f'<rect width="{scene.width}" height="{scene.height}" fill="{kinds.PAGE}"/>',

@@ -1,0 +1,1 @@
+"""Reading, mixing and remuxing clips. The only place that talks to ffmpeg."""

@@ -7,6 +7,7 @@ network. So every file is opened with a fixed list of demuxers (none of which fo
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import re
@@ -142,10 +143,8 @@ def _feed(pipe: IO[bytes], samples: np.ndarray) -> None:
     except BrokenPipeError:
         pass  # ffmpeg has given up; its messages say why
     finally:
-        try:
+        with contextlib.suppress(BrokenPipeError):
             pipe.close()
-        except BrokenPipeError:
-            pass
 
 
 def readable_tail(log: str) -> str:

@@ -56,8 +56,7 @@ def read_flac(path: str | Path) -> tuple[np.ndarray, int]:
         with av.open(tool.file_url(path), format="flac", options=options) as container:
             stream = container.streams.audio[0]
             sample_rate, channels = stream.codec_context.sample_rate, stream.codec_context.channels
-            for frame in container.decode(stream):
-                pieces.append(frame.to_ndarray().reshape(-1, channels).T)
+            pieces += (frame.to_ndarray().reshape(-1, channels).T for frame in container.decode(stream))
     except (av.error.FFmpegError, OSError, IndexError, ValueError) as error:
         raise DecodeError(f"the sound can't be read ({error}).", path=path) from error
     if not pieces or channels != 2 or pieces[0].dtype != np.int16:

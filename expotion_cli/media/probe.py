@@ -328,7 +328,7 @@ def _why_it_did_not_open(path: Path, head: bytes, error: Exception) -> ProbeErro
     if head[4:8] in (b"ftyp", b"moov", b"mdat", b"wide") and isinstance(error, av.error.InvalidDataError):
         reason = "its index (moov) is missing: it is cut off or was never finished."
         return ProbeError(reason, path=path, remedy=CUT_OFF)
-    if head.startswith(b"\x1a\x45\xdf\xa3") or head.startswith(b"RIFF"):
+    if head.startswith((b"\x1aE\xdf\xa3", b"RIFF")):
         return ProbeError("it begins like a video but can't be read further.", path=path, remedy=CUT_OFF)
     reason = "it is no video of a kind that can be read, whatever its name says."
     return ProbeError(reason, path=path, remedy=NOT_A_VIDEO)

@@ -1,0 +1,1 @@
+"""Models that compose: from conditioning to tokens, and from tokens to samples."""

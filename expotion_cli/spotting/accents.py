@@ -57,7 +57,6 @@ class Stillness:
 
 def find_accents(streams: dict[str, EmbeddingStream]) -> tuple[Accent, ...]:
     """Clear accents of all streams that tell them, by time."""
-
     found = []
     for name, dim in ACCENT_DIMS.items():
         stream = streams.get(name)
@@ -73,7 +72,6 @@ def find_accents(streams: dict[str, EmbeddingStream]) -> tuple[Accent, ...]:
 
 def find_stillness(streams: dict[str, EmbeddingStream]) -> Stillness:
     """When the surest witness that saw somebody half of the time sees hardly any motion."""
-
     for name, dim in ENERGY_DIMS.items():
         stream = streams.get(name)
         if stream is None or dim not in stream.dims or stream.coverage < WITNESS_COVERAGE:

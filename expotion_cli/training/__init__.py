@@ -1,0 +1,1 @@
+"""Training adapters on prepared footage, and remaking the embedded model."""

@@ -128,7 +128,7 @@ def summarise_motion(motion: Motion, height: int, seconds: float) -> np.ndarray:
     speed = np.hypot(velocity[..., 0], velocity[..., 1])
     if speed.mean() < NOTHING:
         velocity, speed = np.zeros_like(velocity), np.zeros_like(speed)
-    blocks_high, blocks_wide = speed.shape
+    blocks_wide = speed.shape[1]
     side = motion.block / height
     growth = sum(
         np.gradient(velocity[..., i], axis=1 - i).mean() * (1, -1)[i] for i in (0, 1) if speed.shape[1 - i] > 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import ctypes
 import functools
 import importlib.util
@@ -202,10 +203,8 @@ class LandmarkWorker:
                 except (BrokenPipeError, ValueError, OSError):
                     self._broken = True
         finally:
-            try:
+            with contextlib.suppress(OSError):
                 sink.close()
-            except OSError:
-                pass
 
     def _told_reason(self, answer: bytes) -> str:
         """What the worker said of its end, else the last line of its error stream."""

@@ -225,8 +225,10 @@ def _middle(points: np.ndarray, left: int) -> np.ndarray:
 
 
 def _visibility(points: np.ndarray) -> np.ndarray:
-    """[N, 33] in 0..1: MediaPipe's visibility, 0 up to 0.5 (such joints are guessed, and jump) and 1 from 0.8 on;
-    0 for what lies outside the picture."""
+    """How far each joint can be trusted: [N, 33] in 0..1.
+
+    From MediaPipe's visibility: 0 up to 0.5 (such joints are guessed, and jump), 1 from 0.8 on; 0 outside the frame.
+    """
     inside = ((points[..., :2] > -0.02) & (points[..., :2] < 1.02)).all(axis=-1)
     ramp = np.clip((points[..., 2] - 0.5) / 0.3, 0, 1)
     return ramp * ramp * (3 - 2 * ramp) * inside

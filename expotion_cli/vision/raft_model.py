@@ -73,7 +73,7 @@ class RaftNetwork:
         self._known = []
 
     def _features(self, pixels: np.ndarray) -> Tensor:
-        """[1, 256, h / 8, w / 8]"""
+        """[1, 256, h / 8, w / 8]."""
         for array, found in self._known:
             if array is pixels:
                 return found

@@ -5,6 +5,7 @@ Everything here is symmetric in time, so nothing lags behind the picture, and re
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -176,7 +177,7 @@ def split_at_jumps(rows: Rows, times_s: np.ndarray, jumps: np.ndarray, rate_hz: 
     spans: list[tuple[int, int]] = []
     for start, stop in rows.spans:
         inside = [start, *sorted({int(border) for border in borders if start < border < stop}), stop]
-        spans += zip(inside, inside[1:], strict=False)
+        spans += itertools.pairwise(inside)
     return Rows(rows.values, rows.mask, tuple(spans))
 
 

@@ -234,8 +234,7 @@ def serve(kind: str, model: str, source: BinaryIO, sink: BinaryIO) -> None:
                 framing.saw(last_ms / 1000, nose and (nose.x, nose.y), rgb.shape)
             elif command == b"E":
                 sink.write(SHAPE.pack(len(rows), columns))
-                for block in rows.blocks():
-                    sink.write(block.astype("<f4").tobytes())
+                sink.writelines(block.astype("<f4").tobytes() for block in rows.blocks())
                 sink.flush()
     except EOFError:
         pass

@@ -80,7 +80,7 @@ class WeightFile:
         return self.pin.sha256
 
     def state(self, *, thorough: bool = False) -> str:
-        """ "here", "missing", "damaged" or "unchecked" (nothing says yet what it must hold).
+        """One of "here", "missing", "damaged" and "unchecked" (no checksum is known yet).
 
         The content is read only if `thorough`.
         """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import shutil
 from fractions import Fraction
 
@@ -58,7 +59,7 @@ def test_guided_logits_equal_audiocrafts_whole_and_over_prefill_and_cached_steps
     passage = Passage(text, cache=ours.decoder.new_cache(2, tokens.shape[2]))
     edges = [0, *range(16, tokens.shape[2] + 1)]
     with lm.streaming():
-        for first, last in zip(edges, edges[1:], strict=False):
+        for first, last in itertools.pairwise(edges):
             part = tokens[:, :, first:last]
             theirs, found = lm(part, [], given), ours.decoder(part, passage)
             assert (found - theirs).abs().max() <= 1e-4, (first, last)

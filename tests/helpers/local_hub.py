@@ -194,7 +194,8 @@ class _Handler(BaseHTTPRequestHandler):
         if hub.ignore_range or hub.unsized:
             asked = None
         if asked and asked[2]:
-            return self._part(content, int(asked[1]), int(asked[2]))
+            self._part(content, int(asked[1]), int(asked[2]))
+            return
         start = int(asked[1]) if asked else 0
         body = content[start:]
         breaks = hub.break_after.get(name)

@@ -73,7 +73,7 @@ def test_interlaced_frames_give_one_moment(run_ffmpeg, tmp_path):
     interlaced = ["-flags", "+ildct+ilme", "-x264-params", "tff=1", "-preset", "ultrafast", "-crf", "12"]
     run_ffmpeg("-f", "lavfi", "-i", f"{running},interlace=lowpass=off", "-c:v", "libx264", *interlaced, woven)
     with av.open(str(woven)) as container:
-        stored = [frame for frame in container.decode(video=0)]
+        stored = list(container.decode(video=0))
         assert all(frame.interlaced_frame for frame in stored)
         mixed = stored[5].to_ndarray(format="gray").astype(int)
     shown = list(iter_frames(woven))[5].rgb[..., 1].astype(int)

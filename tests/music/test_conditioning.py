@@ -209,7 +209,7 @@ def test_the_drive_goes_on_with_the_sensors_that_are_left_and_is_unknown_without
     mask = np.arange(250) < 100
     body = Seen((5 + 3 * swing)[:, None], mask, 25.0, ("energy",))
     times = np.arange(200) / 20
-    alone, known = drive_curve({"pose": body}, times)
+    _, known = drive_curve({"pose": body}, times)
     assert known[:70].all() and not known[90:].any()
     both, known = drive_curve({"pose": body, "flow": stream(0.2 + 0.1 * swing, dims=("energy",))}, times)
     assert known.all() and both[100:].std() > 0.2

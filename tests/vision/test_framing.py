@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
@@ -40,7 +41,7 @@ def test_squares_cover_an_oblong_picture_and_overlap_by_half(shape):
     side, places = min(shape), corners(shape)
     along = [max(place) for place in places]
     assert all(min(place) == 0 for place in places) and along[0] == 0 and along[-1] + side == max(shape)
-    assert all(0 < after - before <= side / 2 + 1 for before, after in zip(along, along[1:], strict=False))
+    assert all(0 < after - before <= side / 2 + 1 for before, after in itertools.pairwise(along))
 
 
 def test_who_is_seen_in_the_whole_picture_is_not_looked_for_in_parts():
@@ -104,7 +105,7 @@ def test_a_head_has_the_same_place_in_the_whole_picture(shape):
     assert part.shape[:2] == (120, 120) and np.array_equal(whole[:3, :3], np.eye(3))
     seen, told = place_on_screen(matrix, 120), place_on_screen(whole, height)
     assert told[2] == pytest.approx(seen[2])
-    assert told[:2] + (width / 2, height / 2) == pytest.approx(seen[:2] + 60 + corner)
+    assert (*told[:2], width / 2, height / 2) == pytest.approx(seen[:2] + 60 + corner)
     assert np.array_equal(matrix[:3, 3], (4.0, -6.0, -40.0)), "its own matrix stays"
 
 

@@ -241,8 +241,11 @@ class AdapterTrainer:
 
     @torch.no_grad()
     def evaluate(self) -> dict[str, float]:
-        """Held-out losses: as it is ("loss"), with what another clip's person did ("shuffled"), with nobody seen
-        ("unseen"), and without anything that is trained ("off")."""
+        """Held-out losses by name.
+
+        "loss": as trained; "shuffled": with another clip's motion; "unseen": with the picture masked; "off": without
+        anything that is trained.
+        """
         assert self.held_out is not None
         self.decoder.eval()
         every = self.held_out.held_out(self.recipe.data.held_out_crops)

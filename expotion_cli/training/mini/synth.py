@@ -116,7 +116,7 @@ class _Person:
         """Another sensor: how true it is (0..1), how it scales, how late it is."""
         rng = self.rng
         own = np.abs(coloured(rng, len(self.motion), rng.uniform(0.1, 0.3) * self.step_hz)) * 0.6
-        late = int(round(rng.uniform(-0.04, 0.05) * self.step_hz))
+        late = round(rng.uniform(-0.04, 0.05) * self.step_hz)
         self.heard = np.roll(truth * self.motion + (1 - truth) * own, late)
         self.low, self.gain = rng.uniform(0.0, 0.25), rng.uniform(0.2, 0.65)
         self.noise = rng.uniform(0.01, 0.1)

@@ -274,7 +274,7 @@ def _require_same_keys(given: Any, shipped: Any, where: str, path: Path) -> None
     own = {
         key: p.default is inspect.Parameter.empty for key, p in parameters.items() if key not in ("folder", "modules")
     }
-    needed = {key: True for key in shipped} if function is None else own
+    needed = dict.fromkeys(shipped, True) if function is None else own
     for key in given:
         if key not in needed:
             raise RecipeError(f"unknown key {f'{where}.{key}'.lstrip('.')!r}{nearest_hint(key, needed)}.", path=path)
@@ -322,7 +322,7 @@ def drop_streams(
     everything = rng.random() < drop_all
     result = {}
     for name, stream in streams.items():
-        dropped = name != FORM and everything or name not in MADE_HERE and rng.random() < drop_each
+        dropped = (name != FORM and everything) or (name not in MADE_HERE and rng.random() < drop_each)
         result[name] = StepStream(stream.values, stream.mask & (not dropped))
     return result
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import subprocess
 import sys
@@ -118,7 +119,7 @@ def test_a_seam_would_be_noticed(takes, kind):
     for take in takes:
         audio = take.audio.copy()
         places = [*take.places[take.joins], len(audio)]
-        for first, last in list(zip(places, places[1:], strict=False))[::2]:
+        for first, last in list(itertools.pairwise(places))[::2]:
             part = audio[first:last]
             audio[first:last] = 0.2 * part if kind == "level" else np.convolve(part, np.full(64, 1 / 64), mode="same")
         sounds.append(audio)

@@ -311,8 +311,11 @@ def _heard(event: Event, name: str, timeline: Timeline) -> tuple[float, float] |
 
 
 def _human(voicing: Voicing, name: str, step: int, order: int) -> tuple[float, float]:
-    """(seconds of delay, factor on the velocity) of a note: its voice's place in the ensemble, a strummed chord's
-    order, and a little drawn from the seed, the voice and the step alone."""
+    """(delay in seconds, factor on the velocity) of one note.
+
+    Made of the voice's place in the ensemble, the note's place in a strummed chord, and a little chance that depends on
+    the seed, the voice and the step alone.
+    """
     place_s = voicing.spread * (_PLACES_S[name] + _STRUM_S * order * (VOICES[VOICE_INDEX[name]].kind == "chord"))
     if not voicing.humanise:
         return place_s, 1.0
@@ -347,7 +350,7 @@ def _landing_step(events: dict[str, list[Event]], timeline: Timeline) -> int | N
     shortest, longest = _LANDING_S
     last = float(timeline.duration - timeline.start) * rate
     earliest = max(last - longest * rate, (_SHORTEST_LANDING_S - float(timeline.start)) * rate)
-    steps = [step for step in range(math.ceil(earliest), math.floor(last - shortest * rate) + 1)]
+    steps = list(range(math.ceil(earliest), math.floor(last - shortest * rate) + 1))
     struck = dict.fromkeys(steps, 0.0)
     for name, found in events.items():
         if VOICES[VOICE_INDEX[name]].kind != "dynamics":

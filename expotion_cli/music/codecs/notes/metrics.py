@@ -29,7 +29,7 @@ RUN_UNIT = 4
 
 _CHORD_TONES = np.array(
     [
-        [(root + i) % 12 if i is not None else -1 for i in (list(q) + [None])[:4]]
+        [(root + i) % 12 if i is not None else -1 for i in [*q, None][:4]]
         for root in range(12)
         for q in notes.QUALITIES.values()
     ]
@@ -201,10 +201,8 @@ def entropy_bits(counts: np.ndarray) -> float:
 
 def unigram_entropy(tokens: np.ndarray) -> np.ndarray:
     """[K] entropy in nats of each voice's tokens: the loss of a model that knows only how frequent they are."""
-    result = []
-    for row in np.asarray(tokens):
-        result.append(entropy_bits(np.bincount(row, minlength=notes.VOCAB_SIZE)) * np.log(2))
-    return np.array(result)
+    rows = np.asarray(tokens)
+    return np.array([entropy_bits(np.bincount(row, minlength=notes.VOCAB_SIZE)) * np.log(2) for row in rows])
 
 
 def _tones(voice: notes.Voice, onsets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -101,8 +101,10 @@ class Synth:
         out[1, first : first + length] += wave * np.float32(math.sin(angle))
 
     def _wave(self, region: Region, pitch: int, force: int, length: int) -> np.ndarray:
-        """`length` samples (fewer where the recording ends) of the recording at this pitch and force, unshaped; kept,
-        since the same keys are struck again and again."""
+        """The recording at this pitch and force, before its envelope: `length` samples, fewer where it ends.
+
+        Cached, since the same keys are struck again and again.
+        """
         # A few fixed lengths, each kept apart: so a note's samples never depend on what was played before, not even in
         # their last bit.
         whole = round(_SHORTEST_WAVE_S * self.sample_rate)

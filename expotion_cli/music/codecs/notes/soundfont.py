@@ -6,6 +6,7 @@ data stays memory-mapped, so loading costs milliseconds.
 
 from __future__ import annotations
 
+import itertools
 import struct
 from dataclasses import dataclass
 from functools import lru_cache
@@ -130,8 +131,11 @@ class SoundFont:
         return sorted(self._presets)
 
     def regions(self, program: int, drums: bool = False) -> tuple[Region, ...]:
-        """All regions of a General-MIDI program or drum kit; a missing kit falls back to the standard one, a missing
-        program to the first one of the same family of eight, then to the piano."""
+        """All regions of a General-MIDI program or drum kit.
+
+        A missing kit falls back to the standard one, a missing program to the first one of the same family of eight,
+        then to the piano.
+        """
         bank = DRUM_BANK if drums else 0
         family = range(program // 8 * 8, program // 8 * 8 + 8)
         for number in (program, *((0,) if drums else (*family, 0))):
@@ -210,11 +214,10 @@ def _read_presets(data: bytes, chunks: dict[str, tuple[int, int]]) -> dict[tuple
     if any(header[9] & 0x10 for header in headers):
         raise ValueError("its samples are compressed, as in .sf3 files")
     inner = [
-        _zones(inst_bags, inst_gens, here[1], there[1], _SAMPLE)
-        for here, there in zip(instruments, instruments[1:], strict=False)
+        _zones(inst_bags, inst_gens, here[1], there[1], _SAMPLE) for here, there in itertools.pairwise(instruments)
     ]
     found: dict[tuple[int, int], tuple[Region, ...]] = {}
-    for here, there in zip(presets, presets[1:], strict=False):
+    for here, there in itertools.pairwise(presets):
         regions = []
         for outer in _zones(preset_bags, preset_gens, here[3], there[3], _INSTRUMENT):
             for zone in inner[outer[_INSTRUMENT]]:

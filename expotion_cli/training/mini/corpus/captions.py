@@ -108,7 +108,7 @@ class _Teller:
 
     def tags(self) -> str:
         a, energy = self.a, self.a["energy"]
-        lead = " ".join(self.moods[: int(self.rng.integers(0, 3))] + [self.style])
+        lead = " ".join([*self.moods[: int(self.rng.integers(0, 3))], self.style])
         instruments = self.instruments(3)
         if instruments and self.maybe(0.4):
             lead += " " + instruments.pop(0)

@@ -35,7 +35,7 @@ MIN_PARTS, MAX_PARTS = 3, 5
 
 
 def judge(statement: str) -> str:
-    """ "free", "unclear" or "restricted": what a file's own words about rights allow."""
+    """What a file's own words about rights allow: "free", "unclear" or "restricted"."""
     if _RESTRICTED.search(statement):
         return "restricted"
     return "free" if _FREE.search(statement) else "unclear"

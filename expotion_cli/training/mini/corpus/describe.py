@@ -69,12 +69,12 @@ _STYLE_MOODS: dict[str, dict[str, tuple[str, ...]]] = {
 
 
 def tempo_word(bpm: float) -> str:
-    """ "slow", "moderate" or "fast"."""
+    """One of "slow", "moderate" and "fast"."""
     return "slow" if bpm < 84 else "fast" if bpm > 124 else "moderate"
 
 
 def arc_word(energy: list[float]) -> str:
-    """ "rising", "falling", "bursts" or "steady": the shape of an energy curve, its ending bar left out."""
+    """The shape of an energy curve without its last bar: "rising", "falling", "bursts" or "steady"."""
     curve = np.asarray(energy[:-8] if len(energy) > 16 else energy)
     third = max(1, len(curve) // 3)
     slope = curve[-third:].mean() - curve[:third].mean()

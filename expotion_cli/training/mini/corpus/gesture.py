@@ -6,6 +6,7 @@ and irregular accent that a filmed person may ask for later.
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass, field
 from random import Random
@@ -124,7 +125,7 @@ def _curve(r: Random, family: str, num_beats: int) -> list[float]:
         base = r.uniform(0.2, 0.85)
         points = [(p, base + 0.12 * (v - 0.5)) for p, v in points]
     curve = []
-    for (p0, v0), (p1, v1) in zip(points, points[1:], strict=False):
+    for (p0, v0), (p1, v1) in itertools.pairwise(points):
         for i in range(p0, min(p1, length)):
             x = (i - p0) / (p1 - p0)
             curve.append(v0 + (v1 - v0) * x * x * (3 - 2 * x))

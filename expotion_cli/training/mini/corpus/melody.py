@@ -67,7 +67,7 @@ def _vary(r: Random, motive: Motive) -> Motive:
     if way < 0.8 and len(motive) > 2:
         gone = r.randrange(1, len(motive))
         return [note for i, note in enumerate(motive) if i != gone]
-    return motive[:-1] + [(motive[-1][0], r.choice((-2, -1, 1, 2)))]
+    return [*motive[:-1], (motive[-1][0], r.choice((-2, -1, 1, 2)))]
 
 
 def write_melody(draft: Draft, manner: str, busy: float, article: float) -> None:
@@ -138,7 +138,7 @@ def _closing(r: Random, manner: str, motive: Motive) -> Motive:
     if manner == "chorale":
         return r.choice(([(0, -1), (12, -1), (24, -1)], [(0, 1), (12, -1), (24, 0)], [(0, -1), (24, -1)]))
     head = [note for note in motive if note[0] < 12][: r.choice((0, 1, 2))]
-    return head + [(r.choice((0, 12, 12, 24)) if head else r.choice((0, 0, 12)), r.choice((-1, -1, 1, 0)))]
+    return [*head, (r.choice((0, 12, 12, 24)) if head else r.choice((0, 0, 12)), r.choice((-1, -1, 1, 0)))]
 
 
 def _place(draft: Draft, placed: list[tuple[int, int, int]], rest_after: int, article: float) -> None:
@@ -210,7 +210,7 @@ def write_counter(draft: Draft, manner: str) -> None:
     motive = _motive(r, draft.feel, 0.5, "riff")
     sounding = [(start, end) for start, end, _, _ in melody]
     index = 0
-    for beat in range(0, draft.body_steps // BEAT):
+    for beat in range(draft.body_steps // BEAT):
         start = beat * BEAT
         while index + 1 < len(sounding) and sounding[index + 1][0] <= start:
             index += 1

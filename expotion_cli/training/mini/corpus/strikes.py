@@ -147,7 +147,7 @@ def strike_figure(draft: Draft, strikes: Strikes, manner: str, article: float) -
     rolled = r.random() < 0.75
     count, last = 0, -BAR
     for step, force in strikes.above(threshold):
-        if step % BEAT == 0 and step % BAR == 0 or step - last > BEAT:
+        if (step % BEAT == 0 and step % BAR == 0) or step - last > BEAT:
             count = 0
         chord = draft.chord_at(step)
         first = theory.nearest(chord.tones, lowest)
@@ -185,7 +185,7 @@ def strike_melody(draft: Draft, strikes: Strikes, busy: float) -> None:
             moves = moves if r.random() < 0.6 else _moves(r)
         rising = force > previous + 0.06 or step in peaks
         previous = force
-        if force < threshold or place >= 4 * BAR - 9 or step - last < gap and step not in peaks or step - last < 3:
+        if force < threshold or place >= 4 * BAR - 9 or (step - last < gap and step not in peaks) or step - last < 3:
             continue
         if not (rising or force > lively):
             continue
@@ -215,7 +215,7 @@ def strike_counter(draft: Draft, strikes: Strikes, manner: str) -> None:
     melody, pitch, last = draft.voices["melody"], centre, -BAR
     for step, force in strikes.above(threshold):
         chord = draft.chord_at(step)
-        if step - last < (12 if manner == "long" else 6) and force < 0.85 or step - last < 6 and step not in melody:
+        if (step - last < (12 if manner == "long" else 6) and force < 0.85) or (step - last < 6 and step not in melody):
             continue
         if step in melody and manner in ("parallel", "contrary"):
             pitch = theory.nearest(chord.tones, melody[step][1] - r.choice((3, 4, 5, 8)))

@@ -238,7 +238,7 @@ def walk(r: Random, mode: str, start: str, length: int, colour: float = 0.0) -> 
 def loop(r: Random, mode: str, length: int, colour: float = 0.0) -> list[str]:
     """A progression made to be repeated: its last chord leads back to its first, and no chord stands twice in a row."""
     home = tonic(mode)
-    starts = {home: 4.0, **{d: 1.0 for d in (("vi", "IV") if mode == "major" else ("VI", "iv", "IV"))}}
+    starts = {home: 4.0, **dict.fromkeys(("vi", "IV") if mode == "major" else ("VI", "iv", "IV"), 1.0)}
     moves = _MOVES[mode]
     start = weighted(r, {d: w for d, w in starts.items() if d in moves})
     if length < 4:

@@ -73,7 +73,7 @@ def test_a_copied_run_is_found_in_another_key_and_measured_exactly():
     index = index_runs([melody([48, 50, 48]), melody(tune)])
     assert longest_shared_run(melody([p + 5 for p in tune]), index) == len(melody_line(melody(tune)))
     assert longest_shared_run(melody(tune), index_runs([melody(tune[2:]), melody(tune[:-2]), melody(tune)])) == 8
-    broken = tune[:7] + [70, 52, 71]
+    broken = [*tune[:7], 70, 52, 71]
     assert longest_shared_run(melody(broken), index) == 6
     assert longest_shared_run(melody([60, 61, 59, 62, 58, 63, 57, 64]), index) == 0
     assert longest_shared_run(melody(tune, length=6), index) == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from fractions import Fraction
 
@@ -92,7 +93,7 @@ def test_louder_dynamics_are_louder_and_a_swell_grows(piece_tokens) -> None:
     assert firm - soft > 5 and full - firm > 3
     swelling = NoteCodec().decode(piece_tokens(timeline.num_steps, level=None), timeline, settings()).audio
     bars = [level_db(swelling[:, k * 2 * RATE : (k + 1) * 2 * RATE]) for k in range(4)]
-    assert all(later > earlier + 1 for earlier, later in zip(bars, bars[1:], strict=False))
+    assert all(later > earlier + 1 for earlier, later in itertools.pairwise(bars))
 
 
 def test_softer_notes_are_quieter_and_darker(synth: Synth) -> None:
