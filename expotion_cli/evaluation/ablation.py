@@ -30,6 +30,7 @@ from expotion_cli.scoring.streams import choose_streams
 if TYPE_CHECKING:
     from expotion_cli.music.generate.engine import CueRequest
     from expotion_cli.music.model import Model
+    from expotion_cli.timing import Tempo
     from expotion_cli.vision.cache import EmbeddingCache
 
 TEXT_ONLY, BEATS, FACE, MOTION, BOTH, SHUFFLED = "text", "beats", "face", "motion", "both", "shuffled"
@@ -254,7 +255,7 @@ class Studio:
                 streams = {}
             elif variant.condition in STREAMS:
                 streams = {key: value for key, value in streams.items() if key in STREAMS[variant.condition]}
-            request, tempo = self._request(self._model, name, streams, variant, take)
+            request, tempo = self._request(name, streams, variant, take)
             if variant.condition in (BEATS, SHUFFLED):
                 # The clip's own grid stays; only what the model sees changes.
                 other: Mapping[str, Any] = {}
@@ -262,34 +263,21 @@ class Studio:
                     # Each take sees another neighbour; its rows are cut, or held at their end, to this clip's length.
                     stranger = names[(number + 1 + take % max(1, len(names) - 1)) % len(names)]
                     other = self._seen[stranger].streams
-                request, _ = self._request(_OnGrid(self._model, tempo), name, other, variant, take)
+                request, _ = self._request(name, other, variant, take, tempo)
             yield name, take, request
 
     def _request(
-        self, model: Any, name: str, streams: Mapping[str, Any], variant: Variant, take: int
-    ) -> tuple[CueRequest, Any]:
+        self, name: str, streams: Mapping[str, Any], variant: Variant, take: int, tempo: Tempo | None = None
+    ) -> tuple[CueRequest, Tempo | None]:
         return ladder.compose_request(
-            model,
+            self._model,
             dataclasses.replace(self._seen[name], streams=dict(streams)),
             self._clips[name].info.duration,
             variant.recipe,
             prompt=self._words.get(name, variant.recipe.prompt),
             seed=self._plan.first_seed + take,
+            tempo=tempo,
         )
-
-
-class _OnGrid:
-    """A model whose tempo and beats are given, whatever it sees."""
-
-    def __init__(self, model: Model, tempo: Any):
-        self._model, self._tempo = model, tempo
-
-    def tempo(self, *_: Any, **__: Any) -> Any:
-        """The given one."""
-        return self._tempo
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._model, name)
 
 
 def _what_the_model_lacks(model: Model, variants: Sequence[Variant]) -> list[str]:

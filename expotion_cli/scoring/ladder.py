@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from expotion_cli.media.remux import RemuxReport
     from expotion_cli.music.generate.engine import CueRequest
     from expotion_cli.music.model import Model
+    from expotion_cli.timing import Tempo
     from expotion_cli.vision.cache import EmbeddingCache
     from expotion_cli.vision.encoder import EmbeddingStream, StreamSource
 
@@ -149,9 +150,25 @@ def _report(clip: ClipInfo, stream: EmbeddingStream, features: StreamSource | No
 
 
 def compose_request(
-    model: Model, seen: Seen, duration: Fraction, recipe: Recipe, *, prompt: str, seed: int
-) -> tuple[CueRequest, Any]:
+    model: Model,
+    seen: Seen,
+    duration: Fraction,
+    recipe: Recipe,
+    *,
+    prompt: str,
+    seed: int,
+    tempo: Tempo | None = None,
+) -> tuple[CueRequest, Tempo | None]:
     """Make the cue's request: tempo, step grid and conditioning.
+
+    Args:
+        model: composes the cue.
+        seen: the clip's embedding streams.
+        duration: of the clip, in seconds.
+        recipe: gives the tempo range and the sampling.
+        prompt: what the music should be; a tempo that it states narrows the recipe's range.
+        seed: of the cue.
+        tempo: tempo and place of the beats; None: find both in the motion.
 
     Returns:
         The request, and the tempo (None for codecs without a beat).
@@ -161,7 +178,8 @@ def compose_request(
     from expotion_cli.prompts import asked_tempo
 
     low, high = asked_tempo(prompt, (recipe.tempo.min, recipe.tempo.max))
-    tempo = model.tempo(seen.streams, duration, (low, high), low if low == high else None)
+    if tempo is None:
+        tempo = model.tempo(seen.streams, duration, (low, high), low if low == high else None)
     timeline = model.codec.timeline(duration, tempo)
     drawn = dataclasses.asdict(recipe.generate)
     del drawn["seed"]

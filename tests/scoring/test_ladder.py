@@ -13,6 +13,7 @@ from expotion_cli.media.decode import read_audio
 from expotion_cli.media.probe import probe
 from expotion_cli.recipe import load_recipe, recipe_names
 from expotion_cli.scoring import ladder
+from expotion_cli.timing import Tempo, Timeline
 
 
 def stream(name: str, found: bool):
@@ -112,3 +113,14 @@ def test_the_audio_codec_can_be_chosen_where_the_container_takes_it(make_video, 
     assert probe(tmp_path / "out.mkv").audio.codec == "flac"
     with pytest.raises(UsageError, match="flac sound doesn't go into .webm"):
         ladder.finish(clip, ladder.Score(music, rate, None), recipe, tmp_path / "out.webm")
+
+
+def test_a_given_tempo_is_taken_as_it_is():
+    given = Tempo(Fraction(97), Fraction(-1, 3), 0.5)
+    codec = SimpleNamespace(timeline=lambda duration, tempo: Timeline(duration, tempo.bpm / 5, tempo.start))
+    model = SimpleNamespace(codec=codec, condition=lambda streams, timeline, *, pulse: None)
+    recipe = load_recipe("cinematic")
+    request, tempo = ladder.compose_request(
+        model, ladder.Seen(), Fraction(4), recipe, prompt="strings", seed=1, tempo=given
+    )
+    assert tempo is given and request.timeline == Timeline(Fraction(4), Fraction(97, 5), Fraction(-1, 3))
