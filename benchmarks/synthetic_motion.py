@@ -79,7 +79,7 @@ def watch(clips: Sequence[Path]) -> list[Person]:
 def listen(folders: Sequence[Path], num_pieces: int) -> list[Hearing]:
     """What is heard in sound files, and in pieces composed by rule."""
     files = sorted(p for folder in folders for p in folder.rglob("*") if p.suffix.lower() in SOUND_SUFFIXES)
-    heard = [hear(read_sound(path, SOUND_RATE), SOUND_RATE) for path in files]
+    heard = [hear(read_sound(path, SOUND_RATE, 1), SOUND_RATE) for path in files]
     return heard + [hear(*play(compose_numbered(7, number), number)) for number in range(num_pieces)]
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from expotion_cli import storage
-from expotion_cli.errors import OutputError
+from expotion_cli.errors import OutputError, writing
 
 WIDTH, HEIGHT = 640, 480
 ENERGY_RATE_HZ = 25
@@ -199,18 +199,12 @@ def write_demo_clips(folder: str | Path, clips: Sequence[DemoClip] = DEMO_CLIPS)
         MissingLibraryError: there is no ffmpeg.
     """
     folder = Path(folder)
-    try:
+    with writing(folder, "the demo clips", remedy="Choose another folder."):
         folder.mkdir(parents=True, exist_ok=True)
         layers = _layers()
         with ThreadPoolExecutor() as pool:
             written = list(pool.map(lambda clip: _write(clip, folder, layers), clips))
         storage.write_json(folder / TRUTH_FILE, {"clips": [clip.truth() for clip in written]})
-    except OSError as error:
-        raise OutputError(
-            f"The demo clips can't be written ({error.strerror or error}).",
-            path=folder,
-            remedy="Choose another folder.",
-        ) from error
     return written
 
 

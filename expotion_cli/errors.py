@@ -20,6 +20,9 @@ Messages say what was wrong, with which file, and what to do about it.
 
 from __future__ import annotations
 
+import contextlib
+import json
+from collections.abc import Iterator
 from pathlib import Path
 
 
@@ -101,3 +104,67 @@ class Interrupted(ExpotionError):
     """Stopped by the user; finished work stays, a rerun resumes."""
 
     exit_code = 130
+
+
+def reason_of(error: BaseException) -> str:
+    """Why reading or writing failed, in one line: what the system says, else the error's own first line."""
+    text = getattr(error, "strerror", None) or str(error).strip() or type(error).__name__
+    return str(text).splitlines()[0]
+
+
+@contextlib.contextmanager
+def reading(
+    path: str | Path | None,
+    what: str = "it",
+    *,
+    error: type[ExpotionError] = ClipError,
+    remedy: str | None = None,
+    also: tuple[type[BaseException], ...] = (),
+) -> Iterator[None]:
+    """Turn a failure to read a file into an error a user can act on: "the recipe can't be read (Permission denied)".
+
+    Args:
+        path: the file, as the message names it.
+        what: the subject of the message.
+        error: class of the error to raise.
+        remedy: what to do about it.
+        also: exceptions of the file's parser; `OSError` and text that is not UTF-8 are always covered.
+
+    Raises:
+        ExpotionError: of class `error`.
+    """
+    try:
+        yield
+    except UnicodeDecodeError as problem:
+        raise error(f"{what} can't be read (not UTF-8 text).", path=path, remedy=remedy) from problem
+    except json.JSONDecodeError as problem:
+        raise error(f"{what} can't be read (not JSON: {problem}).", path=path, remedy=remedy) from problem
+    except (OSError, *also) as problem:
+        raise error(f"{what} can't be read ({reason_of(problem)}).", path=path, remedy=remedy) from problem
+
+
+@contextlib.contextmanager
+def writing(
+    path: str | Path | None,
+    what: str = "it",
+    *,
+    error: type[ExpotionError] = OutputError,
+    remedy: str | None = None,
+    also: tuple[type[BaseException], ...] = (),
+) -> Iterator[None]:
+    """Turn a failure to write a file into an error a user can act on: "the page can't be written (No space left)".
+
+    Args:
+        path: the file or folder, as the message names it.
+        what: the subject of the message.
+        error: class of the error to raise.
+        remedy: what to do about it.
+        also: further exceptions that mean the same; `OSError` is always covered.
+
+    Raises:
+        ExpotionError: of class `error`.
+    """
+    try:
+        yield
+    except (OSError, *also) as problem:
+        raise error(f"{what} can't be written ({reason_of(problem)}).", path=path, remedy=remedy) from problem

@@ -1,8 +1,12 @@
-"""What a prompt states in figures and plain words: tempo and key."""
+"""Prompts: read from a file, and what one states in figures and plain words: tempo and key."""
 
 from __future__ import annotations
 
+import json
 import re
+from pathlib import Path
+
+from expotion_cli.errors import UsageError, reading
 
 _TEMPO = re.compile(r"(?<![\d.-])(\d{2,3}(?:\.\d+)?)\s*(?:bpm\b|beats (?:per|a) minute)", re.IGNORECASE)
 _TEMPO_AFTER = re.compile(
@@ -11,6 +15,20 @@ _TEMPO_AFTER = re.compile(
 # The tonic in capitals: "a minor role" and "a major chord" are no keys.
 _KEY = re.compile(r"(?<![A-Za-z])([A-G])(#|♯|b|♭|[ -](?:[Ss]harp|[Ff]lat))?[ -]?([Mm]ajor|[Mm]inor|maj\b|min\b)")
 _PITCH = {"C": 0, "D": 2, "E": 4, "F": 5, "G": 7, "A": 9, "B": 11}
+
+
+def read_prompts(path: str | Path) -> dict[str, str]:
+    """Read prompts of single clips, `{"clip name": "prompt"}`, from a JSON file.
+
+    Raises:
+        UsageError: the file can't be read, or is not a table of texts.
+    """
+    remedy = 'Write {"clip name": "prompt", ...}.'
+    with reading(path, "the prompts", error=UsageError, remedy=remedy):
+        found = json.loads(Path(path).read_text(encoding="utf-8-sig"))
+    if not isinstance(found, dict) or not all(isinstance(text, str) for text in found.values()):
+        raise UsageError("the prompts are not a table of texts.", path=path, remedy=remedy)
+    return found
 
 
 def stated_tempo(prompt: str) -> float | None:

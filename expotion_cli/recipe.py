@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import hashlib
-import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +16,7 @@ from typing import Any, Final
 
 from expotion_cli.assets import shipped_folder
 from expotion_cli.errors import RecipeError, UnknownNameError
-from expotion_cli.storage import digest_of
+from expotion_cli.storage import digest_of, read_toml
 
 DIGEST_FORMAT = 1
 """Raised when the same recipe text comes to mean something else."""
@@ -261,12 +260,7 @@ def load_recipe(name_or_path: str | Path, flags: Mapping[str, Any] | None = None
         RecipeError: the file can't be read, has an unknown key or a value out of range.
     """
     path = _find(name_or_path)
-    try:
-        tables = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise RecipeError(f"the recipe can't be read ({error.strerror}).", path=path) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise RecipeError(f"the recipe is not valid TOML: {error}.", path=path) from error
+    tables = read_toml(path, "the recipe", error=RecipeError)
     tables.pop("name", None)  # the file's name is the recipe's name; saying it again inside is allowed
     recipe = _apply(Recipe(name=path.stem, path=path), tables, where="recipe", path=path)
     return recipe.override(flags or {})

@@ -7,9 +7,12 @@ import hashlib
 import json
 import os
 import tempfile
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+from expotion_cli.errors import ExpotionError, UsageError, reading
 
 CHUNK_BYTES = 1 << 20
 
@@ -79,6 +82,44 @@ def write_bytes(final: str | Path, content: bytes) -> None:
 def write_json(final: str | Path, value: Any) -> None:
     """Write indented JSON atomically."""
     write_bytes(final, (json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode())
+
+
+def read_json(
+    path: str | Path, what: str = "it", *, error: type[ExpotionError] = UsageError, remedy: str | None = None
+) -> Any:
+    """Read a JSON file; a byte order mark is allowed.
+
+    Args:
+        path: the file.
+        what: the subject of the message where it can't be read.
+        error: class of the error to raise.
+        remedy: what to do about it.
+
+    Raises:
+        ExpotionError: of class `error`: the file can't be read or is not JSON.
+    """
+    with reading(path, what, error=error, remedy=remedy, also=(RecursionError,)):
+        return json.loads(Path(path).read_text(encoding="utf-8-sig"))
+
+
+def read_toml(path: str | Path, what: str = "it", *, error: type[ExpotionError] = UsageError) -> dict[str, Any]:
+    """Read a TOML file.
+
+    Args:
+        path: the file.
+        what: the subject of the message where it can't be read.
+        error: class of the error to raise.
+
+    Raises:
+        ExpotionError: of class `error`: the file can't be read or is not TOML.
+    """
+    path = Path(path)
+    with reading(path, what, error=error):
+        text = path.read_text(encoding="utf-8")
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as problem:
+        raise error(f"{what} is not valid TOML: {problem}.", path=path) from problem
 
 
 def append_line(path: str | Path, line: str) -> None:

@@ -13,7 +13,7 @@ import typer
 from expotion_cli.cli import flags
 from expotion_cli.cli.say import error_record, honest, say_aside, say_error, say_json
 from expotion_cli.cli.threads import set_waiting
-from expotion_cli.errors import OutputError, UsageError
+from expotion_cli.errors import UsageError, writing
 
 regress_app = typer.Typer(no_args_is_help=True, help="Hold renders to recorded ones: tokens and sound, also in CI.")
 
@@ -143,10 +143,8 @@ def check(
         if not quiet:
             say_aside(note)
     if junit is not None:
-        try:
+        with writing(junit, "the report"):
             report.write_junit(junit, result)
-        except OSError as error:
-            raise OutputError(f"the report can't be written ({error.strerror}).", path=junit) from error
     if html is not None:
         from expotion_cli.regression.page import write_page
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 from pathlib import Path
@@ -15,6 +14,7 @@ from expotion_cli.cli.flags import seed as read_seed
 from expotion_cli.cli.say import error_record, honest, say_aside, say_error, say_json
 from expotion_cli.cli.threads import set_waiting
 from expotion_cli.errors import UsageError
+from expotion_cli.prompts import read_prompts
 
 if TYPE_CHECKING:
     from expotion_cli.recipe import Recipe
@@ -174,7 +174,7 @@ def score(
         overwrite=overwrite,
         midi=midi,
         batch_size=_batch_size(batch_size),
-        prompts=_prompts(prompts),
+        prompts=read_prompts(prompts) if prompts is not None else {},
         features=features,
     )
     composer = {"name": model, "device": device, "dtype": dtype, "adapter": adapter, "soundfont": soundfont}
@@ -278,20 +278,6 @@ def _batch_size(text: str) -> int | str:
     if not text.isdecimal() or int(text) < 1:
         raise UsageError(f"--batch-size {text!r} is out of range.", remedy="Give auto, or 1 or more.")
     return int(text)
-
-
-def _prompts(path: Path | None) -> dict[str, str]:
-    if path is None:
-        return {}
-    try:
-        found = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError) as error:
-        raise UsageError(f"the prompts can't be read ({error}).", path=path, remedy="Check --prompts.") from error
-    if not isinstance(found, dict) or not all(isinstance(value, str) for value in found.values()):
-        raise UsageError(
-            "the prompts are of another shape.", path=path, remedy='Write {"clip name": "what its music should be"}.'
-        )
-    return found
 
 
 def _plan_record(planned: Plan) -> dict[str, Any]:

@@ -9,20 +9,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from expotion_cli.errors import ClipError, ExpotionError, OutputError, UsageError
+from expotion_cli.errors import ExpotionError, UsageError, writing
 from expotion_cli.evaluation import measuring
 from expotion_cli.evaluation.measuring import EvaluatedClip, Tell, Wishes
 from expotion_cli.evaluation.outputs import (
     SAMPLE_RATE,
     MusicSet,
     Piece,
-    read_prompts,
-    read_sound,
-    resample,
-    sound_files,
+    clip_prompts,
+    read_reference,
 )
 from expotion_cli.evaluation.results import Evaluation
 from expotion_cli.evaluation.running import check_wishes, nothing_measured, probe_clips
+from expotion_cli.media.sound import resample
 from expotion_cli.recipe import Recipe, load_recipe, nearest_hint
 from expotion_cli.scoring import ladder
 from expotion_cli.scoring.streams import choose_streams
@@ -107,7 +106,7 @@ def ablate(
     tell = tell or (lambda text: None)
     check_wishes(wishes)
     variants = plan_variants(plan)
-    words = read_prompts(plan.prompts) if plan.prompts is not None else {}
+    words = clip_prompts(plan.prompts) if plan.prompts is not None else {}
     infos, failures = probe_clips(plan.clips)
     if not infos:
         return nothing_measured(failures)
@@ -293,15 +292,7 @@ def _what_the_model_lacks(model: Model, variants: Sequence[Variant]) -> list[str
 def _folder(folder: Path, clips: Mapping[str, EvaluatedClip], failures: list[ExpotionError]) -> MusicSet:
     if not folder.is_dir():
         raise UsageError("there is no such folder of sound.", path=folder, remedy="Check --reference.")
-    pieces = []
-    for path, name in sound_files(folder, clips):
-        try:
-            pieces.append(Piece(name, read_sound(path)))
-        except ExpotionError as error:
-            failures.append(error)
-    if not pieces:
-        raise ClipError("the reference holds no sound that can be read.", path=folder, remedy="Check --reference.")
-    return MusicSet(folder.name or str(folder), tuple(pieces))
+    return read_reference(folder, {name: clip.info for name, clip in clips.items()}, failures)
 
 
 def _keep(root: Path, variant: str, clip: str, take: int, score: ladder.Score) -> None:
@@ -310,10 +301,8 @@ def _keep(root: Path, variant: str, clip: str, take: int, score: ladder.Score) -
 
     folder = root / (variant.replace(", ", "-").replace(" ", "") + (f"-take{take + 1}" if take else ""))
     path = folder / f"{clip}.flac"
-    try:
+    with writing(path, "the music", remedy="Check --keep."):
         path.parent.mkdir(parents=True, exist_ok=True)
         write_flac(path, to_16_bit(score.audio), score.sample_rate)
         if score.midi:
             write_bytes(path.with_suffix(".mid"), score.midi)
-    except OSError as error:
-        raise OutputError(f"the music can't be kept ({error.strerror}).", path=path, remedy="Check --keep.") from error

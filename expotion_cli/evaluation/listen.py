@@ -77,11 +77,11 @@ def listen(sound: np.ndarray | str | Path, sample_rate: int | None = None) -> He
         stereo = audio if len(audio) == 2 else np.repeat(audio.mean(axis=0, keepdims=True), 2, axis=0)
         loudness = measure(stereo, sample_rate)
     else:
-        from expotion_cli.media.decode import read_audio
         from expotion_cli.media.probe import probe
+        from expotion_cli.media.sound import read_clip_sound
 
         clip, sample_rate = probe(sound), FILE_RATE
-        audio = read_audio(clip, sample_rate)
+        audio = read_clip_sound(clip, sample_rate)
         loudness = Loudness(-math.inf, -math.inf, 0.0) if clip.audio is None else measure(clip.path)
     silent = silent_blocks(audio, sample_rate)
     borders = np.flatnonzero(np.diff(np.concatenate([[False], silent, [False]]).astype(np.int8)))

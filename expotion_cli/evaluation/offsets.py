@@ -19,9 +19,10 @@ import numpy as np
 
 from expotion_cli import storage
 from expotion_cli.errors import WeightsError
-from expotion_cli.evaluation.outputs import SAMPLE_RATE, resample
+from expotion_cli.evaluation.outputs import SAMPLE_RATE
 from expotion_cli.evaluation.pretrained import Shelf
 from expotion_cli.media.decode import iter_views
+from expotion_cli.media.sound import resample, to_mono
 from expotion_cli.vision import networks
 from expotion_cli.vision.encoder import EmbeddingStream
 from expotion_cli.vision.synchformer import OWN_RATE_HZ, SEGMENT, STRIDE, SynchformerEncoder, middle
@@ -110,7 +111,7 @@ class Synchformer:
         from expotion_cli.evaluation import synchformer_audio
 
         size, sizes = synchformer_audio.SEGMENT, self._model.sizes.audio
-        mono = resample(np.atleast_2d(audio).mean(axis=0, keepdims=True), SAMPLE_RATE, synchformer_audio.SAMPLE_RATE)
+        mono = resample(to_mono(audio), SAMPLE_RATE, synchformer_audio.SAMPLE_RATE)
         segments = torch.from_numpy(mono[0]).unfold(0, size, size // 2) if mono.shape[1] >= size else None
         rows = [np.zeros((0, sizes.moments, sizes.width), dtype=np.float32)]
         for part in segments.split(_SOUND_BATCH) if segments is not None else ():

@@ -5,25 +5,20 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from fractions import Fraction
 from pathlib import Path, PurePath
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from expotion_cli.errors import ClipError, DecodeError, ExpotionError, UsageError
+from expotion_cli.media.clip import ClipInfo
+from expotion_cli.media.probe import probe
+from expotion_cli.media.sound import SOUND_SUFFIXES, read_clip_sound, read_sound
+from expotion_cli.prompts import read_prompts
 from expotion_cli.scoring.discover import VIDEO_SUFFIXES, Source, discover
 
-if TYPE_CHECKING:
-    from expotion_cli.media.clip import ClipInfo
-
 SAMPLE_RATE = 48_000
-SOUND_SUFFIXES = frozenset(".wav .flac .m4a .mp3 .ogg .opus .aac".split())
-SOUND_DEMUXERS = ("wav", "flac", "mov", "mp3", "ogg", "aac", "matroska")
-"""None of them follows references to other files."""
 FILE, PICTURE = "file", "picture"
 OTHER_LENGTH_S = 0.25
-_MAX_SOUND_S = 3600.0
 
 
 @dataclass(frozen=True)
@@ -173,6 +168,34 @@ def sound_files(folder: Path, clips: Iterable[str]) -> Iterator[tuple[Path, str]
         yield path, own if own in names else stems.get(PurePath(own).name, own)
 
 
+def read_reference(
+    folder: Path, clips: Mapping[str, ClipInfo], failures: list[ExpotionError], *, zero: str | None = None
+) -> MusicSet:
+    """Read a folder of sound as the set that others are held to.
+
+    Args:
+        folder: sound files or videos, also in subfolders; they need not belong to the clips.
+        clips: by name.
+        failures: takes up what can't be read.
+        zero: files that belong to a clip are laid on its clock, see `read_piece`; None reads all from their beginning.
+
+    Raises:
+        ClipError: nothing in it could be read.
+    """
+    pieces = []
+    for path, name in sound_files(folder, clips):
+        try:
+            if zero is not None and name in clips:
+                pieces.append(read_piece(Output(name, path), clips[name], zero=zero)[0])
+            else:
+                pieces.append(Piece(name, read_sound(path, SAMPLE_RATE)))
+        except ExpotionError as error:
+            failures.append(error)
+    if not pieces:
+        raise ClipError("the reference holds no sound that can be read.", path=folder, remedy="Check --reference.")
+    return MusicSet(folder.name or str(folder), tuple(pieces))
+
+
 def own_sound(name: str, clips: Mapping[str, ClipInfo]) -> Outputs:
     """The clips' own sound as a set: scored videos measured by themselves."""
     files = {clip: Output(clip, info.path) for clip, info in clips.items() if info.audio is not None}
@@ -203,17 +226,14 @@ def read_piece(
     notes = []
     if output.path.suffix.lower() in SOUND_SUFFIXES:
         skip_s = float(clip.start) if zero == FILE else 0.0
-        audio = read_sound(output.path, float(clip.duration) + max(skip_s, 0.0) + 2)
+        audio = read_sound(output.path, SAMPLE_RATE, max_s=float(clip.duration) + max(skip_s, 0.0) + 2)
         first = round(skip_s * SAMPLE_RATE)
         audio = audio[:, first:] if first >= 0 else np.pad(audio, ((0, 0), (-first, 0)))
     else:
-        from expotion_cli.media.decode import read_audio
-        from expotion_cli.media.probe import probe
-
         info = clip if output.path == clip.path else probe(output.path)
         if info.audio is None:
             raise DecodeError("it has no sound.", path=output.path, remedy="Score it again.")
-        audio = read_audio(info, SAMPLE_RATE)
+        audio = read_clip_sound(info, SAMPLE_RATE)
     apart = audio.shape[1] / SAMPLE_RATE - float(clip.duration)
     if abs(apart) > OTHER_LENGTH_S:
         longer = "2 s or more longer" if apart > 1.9 else f"{abs(apart):.1f} s {'longer' if apart > 0 else 'shorter'}"
@@ -233,84 +253,22 @@ def read_piece(
     return piece, tuple(notes)
 
 
-def read_sound(path: str | Path, max_s: float = _MAX_SOUND_S) -> np.ndarray:
-    """A sound file's first track, [2, n] float32 at `SAMPLE_RATE`, mono doubled; not more than `max_s` seconds.
+def clip_prompts(path: str | Path) -> dict[str, str]:
+    """Prompts by clip name from a JSON file; its clip names may have a suffix.
 
     Raises:
-        DecodeError: it can't be read, or holds no sound.
+        UsageError: the file can't be read, or is not a table of texts.
     """
-    import av
-
-    from expotion_cli.media.ffmpeg import PROTOCOLS, file_url
-
-    path = Path(path)
-    options = {"format_whitelist": ",".join(SOUND_DEMUXERS), "protocol_whitelist": ",".join(PROTOCOLS)}
-    pieces: list[np.ndarray] = []
-    try:
-        with av.open(file_url(path), options=options, metadata_errors="replace") as container:
-            if not container.streams.audio:
-                raise DecodeError("it holds no sound.", path=path, remedy="Give sound or scored video.")
-            stream = container.streams.audio[0]
-            layout = "mono" if stream.codec_context.channels == 1 else "stereo"
-            resampler = av.AudioResampler(format="fltp", layout=layout, rate=SAMPLE_RATE)
-            wanted, have = round(max_s * SAMPLE_RATE), 0
-            for frame in container.decode(stream):
-                frame.pts = None
-                for made in resampler.resample(frame):
-                    pieces.append(made.to_ndarray())
-                    have += pieces[-1].shape[1]
-                if have >= wanted:
-                    break
-            pieces += [made.to_ndarray() for made in resampler.resample(None)]
-    except (av.error.FFmpegError, OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise DecodeError(
-            f"its sound can't be read ({reason}).", path=path, remedy="Convert or copy it again."
-        ) from error
-    pieces = [piece for piece in pieces if piece.size]
-    if not pieces:
-        raise DecodeError("none of its sound can be decoded.", path=path, remedy="Convert or copy it again.")
-    audio = np.concatenate(pieces, axis=1)[:, : round(max_s * SAMPLE_RATE)]
-    return np.repeat(audio, 2, axis=0) if len(audio) == 1 else np.ascontiguousarray(audio[:2])
-
-
-def resample(audio: np.ndarray, sample_rate: int, wanted_rate: int) -> np.ndarray:
-    """Sound at another rate, [1 or 2, n] float32."""
-    audio = np.ascontiguousarray(audio, dtype=np.float32)
-    if sample_rate == wanted_rate or not audio.shape[1]:
-        return audio
-    import av
-
-    layout = "mono" if len(audio) == 1 else "stereo"
-    frame = av.AudioFrame.from_ndarray(audio, format="fltp", layout=layout)
-    frame.sample_rate, frame.time_base = sample_rate, Fraction(1, sample_rate)
-    resampler = av.AudioResampler(format="fltp", layout=layout, rate=wanted_rate)
-    return np.concatenate([piece.to_ndarray() for part in (frame, None) for piece in resampler.resample(part)], axis=1)
-
-
-def read_prompts(path: str | Path) -> dict[str, str]:
-    """`{"clip name": "words"}` from a JSON file; clip names with or without suffix.
-
-    Raises:
-        UsageError: it can't be read, or is no such table.
-    """
-    try:
-        values = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or "not JSON"
-        raise UsageError(f"the prompts can't be read ({reason}).", path=path) from error
-    if not isinstance(values, dict) or not all(isinstance(value, str) for value in values.values()):
-        raise UsageError("the prompts are no table of texts.", path=path, remedy='Write {"clip": "words", ...}.')
-    return {_name(PurePath(name)): text for name, text in values.items()}
+    return {_name(PurePath(name)): text for name, text in read_prompts(path).items()}
 
 
 def known_prompts(given: str | Path | None, folders: Iterable[Path]) -> dict[str, str]:
     """Prompts from a file, or from the first folder that holds a `captions.json`."""
     if given is not None:
-        return read_prompts(given)
+        return clip_prompts(given)
     for folder in folders:
         if (folder / "captions.json").is_file():
-            return read_prompts(folder / "captions.json")
+            return clip_prompts(folder / "captions.json")
     return {}
 
 

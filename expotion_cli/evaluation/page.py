@@ -6,7 +6,7 @@ import json
 from html import escape
 from pathlib import Path
 
-from expotion_cli.errors import OutputError
+from expotion_cli.errors import writing
 from expotion_cli.evaluation import report
 from expotion_cli.evaluation.results import BY_KEY, GROUPS, Evaluation, Figure, Metric
 from expotion_cli.storage import write_bytes
@@ -47,10 +47,8 @@ def write_page(path: str | Path, result: Evaluation, title: str = "Evaluation") 
         OutputError: it can't be written.
     """
     path = Path(path)
-    try:
+    with writing(path, "the page"):
         write_bytes(path, page(result, title).encode("utf-8", "replace"))
-    except OSError as error:
-        raise OutputError(f"the page can't be written ({error.strerror}).", path=path) from error
     return path
 
 

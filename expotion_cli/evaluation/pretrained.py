@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 
 from expotion_cli.errors import WeightsError
-from expotion_cli.evaluation.outputs import SAMPLE_RATE, resample
+from expotion_cli.evaluation.outputs import SAMPLE_RATE
+from expotion_cli.media.sound import resample, to_mono
 from expotion_cli.storage import digest_file
 
 CLAP, AST = "laion/clap-htsat-unfused", "MIT/ast-finetuned-audioset-10-10-0.4593"
@@ -181,7 +182,7 @@ def _unit(rows: np.ndarray) -> np.ndarray:
 
 
 def _mono(audio: np.ndarray, sample_rate: int) -> np.ndarray:
-    return resample(np.atleast_2d(audio).mean(axis=0, keepdims=True), SAMPLE_RATE, sample_rate)[0]
+    return resample(to_mono(audio), SAMPLE_RATE, sample_rate)[0]
 
 
 def _windows(mono: np.ndarray, sample_rate: int, window_s: float, hop_s: float) -> list[np.ndarray]:

@@ -13,19 +13,17 @@ from expotion_cli.evaluation.measuring import EvaluatedClip, Tell, Wishes
 from expotion_cli.evaluation.outputs import (
     FILE,
     MusicSet,
-    Output,
     Outputs,
-    Piece,
     find_clips,
     find_outputs,
     known_prompts,
     nothing_to_measure,
     own_sound,
     read_piece,
-    read_sound,
-    sound_files,
+    read_reference,
 )
 from expotion_cli.evaluation.results import GROUPS, Evaluation
+from expotion_cli.media.sound import SOUND_SUFFIXES
 from expotion_cli.recipe import nearest_hint
 
 if TYPE_CHECKING:
@@ -200,18 +198,7 @@ def _reference(
     for one in sets:
         if one.name == sources.reference:
             return one
-    folder, pieces = Path(sources.reference), []
-    for path, name in sound_files(folder, infos):
-        try:
-            if name in infos:
-                pieces.append(read_piece(Output(name, path), infos[name], zero=sources.zero)[0])
-            else:
-                pieces.append(Piece(name, read_sound(path)))
-        except ExpotionError as error:
-            failures.append(error)
-    if not pieces:
-        raise ClipError("the reference holds no sound that can be read.", path=folder, remedy="Check --reference.")
-    return MusicSet(folder.name or str(folder), tuple(pieces))
+    return read_reference(Path(sources.reference), infos, failures, zero=sources.zero)
 
 
 def _together(found: Sequence[Outputs]) -> list[str]:
@@ -225,8 +212,6 @@ def _together(found: Sequence[Outputs]) -> list[str]:
 
 def sets_of_sound(found: Sequence[Outputs]) -> list[list[str]]:
     """For each set the clips whose outputs are sound files, not video."""
-    from expotion_cli.evaluation.outputs import SOUND_SUFFIXES
-
     return [[c for c, file in one.files.items() if file.path.suffix.lower() in SOUND_SUFFIXES] for one in found]
 
 

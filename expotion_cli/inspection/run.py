@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from expotion_cli.errors import EnvironmentProblem, ExpotionError, OutputError, ProbeError, UsageError
+from expotion_cli.errors import (
+    EnvironmentProblem,
+    ExpotionError,
+    OutputError,
+    ProbeError,
+    UsageError,
+    reading,
+    reason_of,
+)
 from expotion_cli.recipe import Recipe, nearest_hint
 from expotion_cli.scoring.discover import destination, discover, refuse_collisions
 from expotion_cli.storage import write_bytes, write_json
@@ -93,14 +101,12 @@ def plan(inputs: Sequence[str | Path], out: Path, *, recursive: bool = True) -> 
     for source in found.sources:
         name = source.relative.as_posix()
         try:
-            jobs.append(Job(name, probe(source.path), destination(out, source.relative, RECORD_SUFFIX)))
-        except UsageError:
-            raise
+            with reading(source.path, error=ProbeError, remedy="Check its permissions."):
+                clip = probe(source.path)
         except ExpotionError as error:
             problems.append(Result(name, error=error))
-        except OSError as error:
-            reason = f"it can't be read ({error.strerror})."
-            problems.append(Result(name, error=ProbeError(reason, path=source.path, remedy="Check its permissions.")))
+            continue
+        jobs.append(Job(name, clip, destination(out, source.relative, RECORD_SUFFIX)))
     refuse_collisions((job.clip.path, path) for job in jobs for path in (job.record,))
     return jobs, problems
 
@@ -157,7 +163,7 @@ def _inspect(job: Job, observer: Observer, formats: Sequence[str], listener: Lis
         return Result(job.name, error=error)
     except OSError as error:
         place = error.filename or job.clip.path
-        return Result(job.name, error=OutputError(f"{error.strerror or error}.", path=place))
+        return Result(job.name, error=OutputError(f"{reason_of(error)}.", path=place))
     except Exception as error:  # one bad clip never hurts the others
         reason = f"unexpected {type(error).__name__}: {error}."
         return Result(job.name, error=ExpotionError(reason, path=job.clip.path))

@@ -1,4 +1,4 @@
-"""Pictures and sound out of a clip, on the picture's clock, in bounded memory."""
+"""Pictures out of a clip, on the picture's clock, in bounded memory."""
 
 from __future__ import annotations
 
@@ -15,10 +15,7 @@ from expotion_cli.errors import DecodeError
 from expotion_cli.media.clip import ClipInfo
 from expotion_cli.media.pictures import Painter, View
 from expotion_cli.media.probe import has_no_display_times, open_container, picture_stream, probe
-from expotion_cli.timing import exact, num_rows, num_samples
-
-STEREO = 2
-GAP_SLACK_S = 0.02  # time stamps wander by less than this without a gap in the sound
+from expotion_cli.timing import exact, num_rows
 
 
 @dataclass(frozen=True)
@@ -194,66 +191,3 @@ def decoded(
             yield max(stamp, Fraction(0)), frame
     if time is None:
         raise DecodeError("none of its pictures can be decoded.", path=info.path, remedy="Convert or repair it first.")
-
-
-def read_audio(clip: str | Path | ClipInfo, sample_rate: int = 48000) -> np.ndarray:
-    """A clip's first sound track, from the first picture's appearance to the picture's end.
-
-    Time stamps are honoured: sound that begins late or pauses is preceded by silence, and sound before the picture is
-    dropped.
-
-    Args:
-        clip: a file, or what `probe` found out about it.
-        sample_rate: of the result, in Hz.
-
-    Returns:
-        [2, timing.num_samples(duration, sample_rate)] float32; mono is doubled, more channels are folded down.
-        Silence if the clip has no sound.
-
-    Raises:
-        ProbeError: the clip can't be opened.
-        DecodeError: there is a sound track, but none of it can be decoded.
-    """
-    info = clip if isinstance(clip, ClipInfo) else probe(clip)
-    total = num_samples(info.duration, sample_rate)
-    sound = np.zeros((STEREO, total), dtype=np.float32)
-    if info.audio is None:
-        return sound
-    decoded = False
-    with open_container(info.path) as container:
-        stream = container.streams[info.audio.index]
-        folded = "mono" if stream.codec_context.channels == 1 else "stereo"
-        resampler = av.AudioResampler(format="fltp", layout=folded, rate=sample_rate)
-        position: int | None = None
-        for packet in container.demux(stream):
-            try:
-                frames = packet.decode()
-            except av.error.FFmpegError:
-                continue  # a damaged packet leaves a gap, which the time stamps keep in place
-            for frame in frames:
-                decoded = True
-                if frame.pts is not None:
-                    expected = round((frame.pts * frame.time_base - info.start) * sample_rate)
-                    if position is None or abs(expected - position) > GAP_SLACK_S * sample_rate:
-                        if position is not None:
-                            position = _place(sound, position, resampler.resample(None))
-                            resampler = av.AudioResampler(format="fltp", layout=folded, rate=sample_rate)
-                        position = expected
-                frame.pts = None
-                position = _place(sound, position or 0, resampler.resample(frame))
-        _place(sound, position or 0, resampler.resample(None))
-    if not decoded:
-        reason = f"its sound ({info.audio.codec}) can't be decoded."
-        raise DecodeError(reason, path=info.path, remedy="Convert it first.")
-    return sound
-
-
-def _place(sound: np.ndarray, position: int, pieces: list[av.AudioFrame]) -> int:
-    """Write resampled pieces [1 or 2, n] at `position` (which may lie outside); returns where the next one goes."""
-    for piece in pieces:
-        samples = piece.to_ndarray()
-        low, high = max(0, position), min(sound.shape[1], position + samples.shape[1])
-        if high > low:
-            sound[:, low:high] = samples[:, low - position : high - position]
-        position += samples.shape[1]
-    return position

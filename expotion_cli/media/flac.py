@@ -8,7 +8,7 @@ import av
 import ffmpeg
 import numpy as np
 
-from expotion_cli.errors import DecodeError
+from expotion_cli.errors import DecodeError, reading
 from expotion_cli.media import ffmpeg as tool
 from expotion_cli.storage import atomic_path
 
@@ -51,14 +51,12 @@ def read_flac(path: str | Path) -> tuple[np.ndarray, int]:
         DecodeError: it can't be read, or is of another kind.
     """
     pieces = []
-    try:
+    with reading(path, "the sound", error=DecodeError, also=(av.error.FFmpegError, IndexError)):
         options = {"protocol_whitelist": ",".join(tool.PROTOCOLS)}
         with av.open(tool.file_url(path), format="flac", options=options) as container:
             stream = container.streams.audio[0]
             sample_rate, channels = stream.codec_context.sample_rate, stream.codec_context.channels
             pieces += (frame.to_ndarray().reshape(-1, channels).T for frame in container.decode(stream))
-    except (av.error.FFmpegError, OSError, IndexError, ValueError) as error:
-        raise DecodeError(f"the sound can't be read ({error}).", path=path) from error
     if not pieces or channels != 2 or pieces[0].dtype != np.int16:
         raise DecodeError("this is no 16-bit stereo FLAC.", path=path)
     return np.ascontiguousarray(np.concatenate(pieces, axis=1)), sample_rate

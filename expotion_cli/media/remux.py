@@ -13,14 +13,14 @@ from typing import Any
 import ffmpeg
 import numpy as np
 
-from expotion_cli.errors import ClipError, LoudnessError, OutputError, UsageError
+from expotion_cli.errors import ClipError, LoudnessError, OutputError, UsageError, writing
 from expotion_cli.media import ffmpeg as tool
 from expotion_cli.media.clip import ClipInfo
-from expotion_cli.media.decode import read_audio
 from expotion_cli.media.loudness import BLOCK_S, RESOLUTION_DB, Loudness, measure
 from expotion_cli.media.mix import fit_length
 from expotion_cli.media.probe import probe
 from expotion_cli.media.retime import RETIMED_DEMUXER, write_retimed
+from expotion_cli.media.sound import read_clip_sound
 from expotion_cli.storage import atomic_path
 from expotion_cli.timing import num_samples
 
@@ -119,20 +119,16 @@ def remux(
         raise UsageError(f"{codec} sound doesn't go into {destination.suffix}.", path=destination, remedy=remedy)
     music = fit_length(music, num_samples(clip.duration, sample_rate))
     job = _Job(clip, music, sample_rate, muxer, codec, dict(metadata or {}))
-    try:
-        with (
-            atomic_path(destination) as temporary,
-            tempfile.TemporaryDirectory(".partial", f".{destination.stem[:60]}.", destination.parent) as scratch,
-        ):
-            if clip.demuxer == "avi":
-                job.retimed = Path(scratch) / "picture.nut"
-                write_retimed(clip, job.retimed)
-                job.start_s = probe(job.retimed).start  # the muxer may have moved it
-            return _settle(job, temporary, destination, target_lufs, peak_dbtp)
-    except OSError as error:
-        reason = f"it can't be written ({error.strerror})."
-        remedy = "Check the folder, its permissions and its space."
-        raise OutputError(reason, path=destination, remedy=remedy) from error
+    with (
+        writing(destination, remedy="Check the folder, its permissions and its space."),
+        atomic_path(destination) as temporary,
+        tempfile.TemporaryDirectory(".partial", f".{destination.stem[:60]}.", destination.parent) as scratch,
+    ):
+        if clip.demuxer == "avi":
+            job.retimed = Path(scratch) / "picture.nut"
+            write_retimed(clip, job.retimed)
+            job.start_s = probe(job.retimed).start  # the muxer may have moved it
+        return _settle(job, temporary, destination, target_lufs, peak_dbtp)
 
 
 class _Job:
@@ -205,7 +201,7 @@ class _Job:
     def loudness_after(self, temporary: Path) -> Loudness:
         if not self.too_short:
             return measure(temporary)
-        return measure(_repeated(read_audio(temporary, self.output_rate), self.output_rate), self.output_rate)
+        return measure(_repeated(read_clip_sound(temporary, self.output_rate), self.output_rate), self.output_rate)
 
     def notes(self, silent: bool, limited_db: float) -> tuple[str, ...]:
         left_out = len(self.clip.subtitle_codecs) - len(self.subtitles)

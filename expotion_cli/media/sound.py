@@ -1,92 +1,233 @@
-"""Music out of files of any common kind: sound files, and the sound tracks of videos."""
+"""Sound out of files: any sound file from its beginning, a clip's own track on the picture's clock; resampling."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 
 import av
 import numpy as np
 
-from expotion_cli.errors import DecodeError
+from expotion_cli.errors import DecodeError, reading
+from expotion_cli.media.clip import ClipInfo
 from expotion_cli.media.ffmpeg import DEMUXERS, PROTOCOLS, file_url
+from expotion_cli.media.probe import open_container, probe
+from expotion_cli.timing import num_samples
 
+STEREO = 2
 SOUND_SUFFIXES = frozenset(".wav .flac .mp3 .ogg .oga .opus .m4a .aac .aif .aiff .wma .w64 .caf .mka".split())
 SOUND_DEMUXERS = ("wav", "w64", "flac", "mp3", "aac", "aiff", "caf", *DEMUXERS)
 """As `media.ffmpeg.DEMUXERS`: none of them follows references to other files."""
 LONGEST_S = 4 * 3600
+GAP_SLACK_S = 0.02  # time stamps wander by less than this without a gap in the sound
+_DAMAGED_SHARE = 1 / 20
 _SILENCE = 1e-4
 
 
-def read_sound(path: str | Path, sample_rate: int, channels: int = 1) -> np.ndarray:
-    """The first sound of a file, from its beginning.
+def read_sound(path: str | Path, sample_rate: int, channels: int = STEREO, *, max_s: float | None = None) -> np.ndarray:
+    """Read the first sound track of a file, from the track's beginning.
 
     Args:
         path: a sound file, or a video with a sound track.
         sample_rate: of the result, in Hz.
-        channels: 1 or 2; more are folded down, one is doubled.
+        channels: 1 or 2; more channels are folded down, mono is doubled.
+        max_s: read no further than this; None reads all.
 
     Returns:
         [channels, n] float32.
 
     Raises:
-        DecodeError: it holds no sound, can't be read, is silent, longer than `LONGEST_S` or holds NaN.
+        DecodeError: the file holds no sound, can't be read, lasts longer than `LONGEST_S`, or holds NaN.
     """
     path = Path(path)
-    options = {"format_whitelist": ",".join(SOUND_DEMUXERS), "protocol_whitelist": ",".join(PROTOCOLS)}
-    try:
-        with av.open(file_url(path), options=options, metadata_errors="replace") as container:
-            sound = _decode(container, path, sample_rate, channels)
-    except (av.error.FFmpegError, OSError, UnicodeError) as error:
-        reason = f"its sound can't be read ({getattr(error, 'strerror', None) or error})."
-        raise DecodeError(reason, path=path, remedy="Give a WAV, FLAC, MP3, OGG, Opus or M4A file.") from error
+    remedy = "Give a WAV, FLAC, MP3, OGG, Opus or M4A file."
+    unreadable = (av.error.FFmpegError, UnicodeError)
+    with reading(path, "its sound", error=DecodeError, remedy=remedy, also=unreadable), _open(path) as container:
+        if not container.streams.audio:
+            raise DecodeError("it holds no sound.", path=path, remedy="Give a sound file, or a video with sound.")
+        sound = _decode(container, path, sample_rate, channels, max_s)
     if not np.isfinite(sound).all():
         raise DecodeError("its sound holds NaN or infinity.", path=path, remedy="Export it again.")
-    if np.abs(sound).max() < _SILENCE:
-        raise DecodeError("its sound is silence.", path=path, remedy="Leave it out, or put its music beside it.")
+    return np.repeat(sound, STEREO, axis=0) if len(sound) < channels else sound
+
+
+def read_clip_sound(clip: str | Path | ClipInfo, sample_rate: int) -> np.ndarray:
+    """Read a clip's first sound track, from the first picture's appearance to the picture's end.
+
+    Time stamps are honoured: sound that begins late or pauses is preceded by silence, and sound before the picture is
+    dropped.
+
+    Args:
+        clip: a file, or what `probe` found out about it.
+        sample_rate: of the result, in Hz.
+
+    Returns:
+        [2, timing.num_samples(duration, sample_rate)] float32; mono is doubled, more channels are folded down.
+        Silence if the clip has no sound.
+
+    Raises:
+        ProbeError: the clip can't be opened.
+        DecodeError: there is a sound track, but none of it can be decoded.
+    """
+    info = clip if isinstance(clip, ClipInfo) else probe(clip)
+    sound = np.zeros((STEREO, num_samples(info.duration, sample_rate)), dtype=np.float32)
+    if info.audio is None:
+        return sound
+    decoded = False
+    with open_container(info.path) as container:
+        stream = container.streams[info.audio.index]
+        resampler = _Resampler(stream, sample_rate, STEREO)
+        position: int | None = None
+        for frame in _frames(container, stream):
+            if frame is None:
+                continue  # a damaged packet leaves a gap, which the time stamps keep in place
+            decoded = True
+            if frame.pts is not None:
+                expected = round((frame.pts * frame.time_base - info.start) * sample_rate)
+                if position is None or abs(expected - position) > GAP_SLACK_S * sample_rate:
+                    if position is not None:
+                        position = _place(sound, position, resampler.finish())
+                    position = expected
+            position = _place(sound, position or 0, resampler.add(frame))
+        _place(sound, position or 0, resampler.finish())
+    if not decoded:
+        reason = f"its sound ({info.audio.codec}) can't be decoded."
+        raise DecodeError(reason, path=info.path, remedy="Convert it first.")
     return sound
 
 
-def is_mute(path: str | Path) -> bool:
+def lacks_sound(path: str | Path) -> bool:
     """Whether a file can be read but holds no sound track at all."""
-    options = {"format_whitelist": ",".join(SOUND_DEMUXERS), "protocol_whitelist": ",".join(PROTOCOLS)}
     try:
-        with av.open(file_url(path), options=options, metadata_errors="replace") as container:
+        with _open(Path(path)) as container:
             return not container.streams.audio
     except (av.error.FFmpegError, OSError, UnicodeError):
         return False
 
 
-def _decode(container: av.container.InputContainer, path: Path, sample_rate: int, channels: int) -> np.ndarray:
-    if not container.streams.audio:
-        raise DecodeError("it holds no sound.", path=path, remedy="Put its music beside it, under the same name.")
-    stream = container.streams.audio[0]
-    resampler = av.AudioResampler(format="fltp", layout="mono" if channels == 1 else "stereo", rate=sample_rate)
-    pieces, total, damaged = [], 0, 0
+def resample(sound: np.ndarray, sample_rate: int, wanted_rate: int) -> np.ndarray:
+    """Bring samples to another rate.
+
+    Args:
+        sound: [1 or 2, n] float32.
+        sample_rate: of `sound`, in Hz.
+        wanted_rate: of the result, in Hz.
+
+    Returns:
+        [1 or 2, about n * wanted_rate / sample_rate] float32.
+    """
+    sound = np.ascontiguousarray(sound, dtype=np.float32)
+    if sample_rate == wanted_rate or not sound.shape[1]:
+        return sound
+    layout = "mono" if len(sound) == 1 else "stereo"
+    frame = av.AudioFrame.from_ndarray(sound, format="fltp", layout=layout)
+    frame.sample_rate, frame.time_base = sample_rate, Fraction(1, sample_rate)
+    resampler = av.AudioResampler(format="fltp", layout=layout, rate=wanted_rate)
+    return np.concatenate([made.to_ndarray() for part in (frame, None) for made in resampler.resample(part)], axis=1)
+
+
+def refuse_silence(sound: np.ndarray, path: str | Path, *, remedy: str) -> None:
+    """Refuse sound that nothing can be learnt from.
+
+    Args:
+        sound: [channels, n].
+        path: the file it came from.
+        remedy: what to do about it.
+
+    Raises:
+        DecodeError: no sample exceeds -80 dBFS.
+    """
+    if np.abs(sound).max(initial=0.0) < _SILENCE:
+        raise DecodeError("its sound is silence.", path=path, remedy=remedy)
+
+
+def to_mono(sound: np.ndarray) -> np.ndarray:
+    """[n] or [channels, n] → [1, n], the mean of all channels."""
+    return np.atleast_2d(sound).mean(axis=0, keepdims=True)
+
+
+def duration_of(sound: np.ndarray, sample_rate: int) -> Fraction:
+    """Exact length of [channels, n] in seconds."""
+    return Fraction(sound.shape[1], sample_rate)
+
+
+class _Resampler:
+    """Turns the frames of a track into float32 samples of one rate.
+
+    Args:
+        stream: the track.
+        sample_rate: of the samples, in Hz.
+        channels: at most so many; a mono track stays mono, more channels are folded down.
+    """
+
+    def __init__(self, stream: av.audio.stream.AudioStream, sample_rate: int, channels: int):
+        self._layout = "mono" if 1 in (channels, stream.codec_context.channels) else "stereo"
+        self._rate = sample_rate
+        self._resampler = self._fresh()
+
+    def add(self, frame: av.AudioFrame) -> list[np.ndarray]:
+        """What is ready after this frame: arrays [1 or 2, n]."""
+        frame.pts = None  # else the resampler would fill gaps by itself
+        return [made.to_ndarray() for made in self._resampler.resample(frame)]
+
+    def finish(self) -> list[np.ndarray]:
+        """What the filter still holds; the next frame begins anew."""
+        rest = [made.to_ndarray() for made in self._resampler.resample(None)]
+        self._resampler = self._fresh()
+        return rest
+
+    def _fresh(self) -> av.AudioResampler:
+        return av.AudioResampler(format="fltp", layout=self._layout, rate=self._rate)
+
+
+def _open(path: Path) -> av.container.InputContainer:
+    options = {"format_whitelist": ",".join(SOUND_DEMUXERS), "protocol_whitelist": ",".join(PROTOCOLS)}
+    return av.open(file_url(path), options=options, metadata_errors="replace")
+
+
+def _frames(
+    container: av.container.InputContainer, stream: av.audio.stream.AudioStream
+) -> Iterator[av.AudioFrame | None]:
+    """Decoded frames in order; None for each packet that is damaged."""
     for packet in container.demux(stream):
         try:
-            frames = packet.decode()
+            yield from packet.decode()
         except av.error.FFmpegError:
+            yield None
+
+
+def _decode(
+    container: av.container.InputContainer, path: Path, sample_rate: int, channels: int, max_s: float | None
+) -> np.ndarray:
+    """[1 or `channels`, n]: all of a file's first track, or its first `max_s` seconds."""
+    stream = container.streams.audio[0]
+    resampler = _Resampler(stream, sample_rate, channels)
+    pieces: list[np.ndarray] = []
+    total, damaged = 0, 0
+    for frame in _frames(container, stream):
+        if frame is None:
             damaged += 1
             continue
-        for frame in frames:
-            frame.pts = None
-            for piece in resampler.resample(frame):
-                pieces.append(piece.to_ndarray())
-                total += pieces[-1].shape[1]
+        made = resampler.add(frame)
+        pieces += made
+        total += sum(piece.shape[1] for piece in made)
+        if max_s is not None and total >= max_s * sample_rate:
+            break
         if total > LONGEST_S * sample_rate:
             raise DecodeError(f"it is longer than {LONGEST_S // 3600} hours.", path=path, remedy="Cut it into parts.")
-    pieces += [piece.to_ndarray() for piece in resampler.resample(None)]
-    if not pieces or damaged > len(pieces) // 20:
+    pieces = [piece for piece in (*pieces, *resampler.finish()) if piece.size]
+    if not pieces or damaged > len(pieces) * _DAMAGED_SHARE:
         raise DecodeError("its sound is damaged.", path=path, remedy="Copy or export it again.")
-    return np.concatenate(pieces, axis=1).astype(np.float32, copy=False)
+    sound = np.concatenate(pieces, axis=1).astype(np.float32, copy=False)
+    return sound if max_s is None else sound[:, : round(max_s * sample_rate)]
 
 
-def fold(sound: np.ndarray, channels: int) -> np.ndarray:
-    """[2, n] → [channels, n]."""
-    return sound.mean(axis=0, keepdims=True) if channels == 1 else sound
-
-
-def seconds(sound: np.ndarray, sample_rate: int) -> Fraction:
-    """Length of [channels, n]."""
-    return Fraction(sound.shape[1], sample_rate)
+def _place(sound: np.ndarray, position: int, pieces: list[np.ndarray]) -> int:
+    """Write pieces [1 or 2, n] at `position`, which may lie outside; returns where the next one goes."""
+    for piece in pieces:
+        low, high = max(0, position), min(sound.shape[1], position + piece.shape[1])
+        if high > low:
+            sound[:, low:high] = piece[:, low - position : high - position]
+        position += piece.shape[1]
+    return position

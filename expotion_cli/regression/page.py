@@ -5,7 +5,7 @@ from __future__ import annotations
 from html import escape
 from pathlib import Path
 
-from expotion_cli.errors import OutputError
+from expotion_cli.errors import writing
 from expotion_cli.media.flac import write_flac
 from expotion_cli.regression import pictures, report
 from expotion_cli.regression.checking import CheckResult, ClipCheck
@@ -75,12 +75,10 @@ def write_page(folder: str | Path, result: CheckResult) -> Path:
         OutputError: it can't be written.
     """
     folder = Path(folder)
-    try:
+    with writing(folder, "the page"):
         cards = [_card(folder, number, clip, result) for number, clip in enumerate(result.clips, 1)]
         path = folder / INDEX
         write_bytes(path, _page(result, cards).encode("utf-8", "replace"))
-    except OSError as error:
-        raise OutputError(f"the page can't be written ({error.strerror}).", path=folder) from error
     return path
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from expotion_cli.errors import ClipError, OutputError, UsageError
+from expotion_cli.errors import ClipError, UsageError, reading, writing
 from expotion_cli.media.flac import read_flac, write_flac
 from expotion_cli.regression.measures import Sound
 from expotion_cli.storage import digest_file, write_bytes, write_json
@@ -99,10 +99,8 @@ class Reference:
         from safetensors.numpy import load_file
 
         path = self._whole(clip.tokens)
-        try:
+        with reading(path, "the recorded tokens", remedy="Record again.", also=(SafetensorError, KeyError)):
             return load_file(path)["tokens"].astype(np.int64)
-        except (SafetensorError, KeyError) as error:
-            raise ClipError("the recorded tokens can't be read.", path=path, remedy="Record again.") from error
 
     def sound(self, clip: RecordedClip) -> Sound:
         """The recorded sound.
@@ -192,13 +190,11 @@ def write_clip(folder: Path, name: str, tokens: np.ndarray, sound: Sound) -> tup
     from safetensors.numpy import save
 
     stem = str(PurePosixPath(name).with_suffix(""))
-    try:
+    with writing(folder, "the reference"):
         paths = [inside(folder, stem + suffix) for suffix in (TOKENS_SUFFIX, SOUND_SUFFIX)]
         write_bytes(paths[0], save({"tokens": np.ascontiguousarray(tokens, dtype=np.int32)}))
         write_flac(paths[1], sound.samples, sound.sample_rate)
         records = [RecordedFile(path.relative_to(folder).as_posix(), digest_file(path)) for path in paths]
-    except OSError as error:
-        raise OutputError(f"the reference can't be written ({error.strerror}).", path=folder) from error
     return records[0], records[1]
 
 
@@ -221,12 +217,10 @@ def write_manifest(reference: Reference, *, replaces: Iterable[RecordedClip] = (
         "clips": [asdict(clip) for clip in reference.clips],
     }
     kept = _files(reference.clips)
-    try:
+    with writing(reference.folder, "the reference"):
         write_json(reference.folder / MANIFEST, content)
         for file in _files(replaces) - kept:
             inside(reference.folder, file).unlink(missing_ok=True)
-    except OSError as error:
-        raise OutputError(f"the reference can't be written ({error.strerror}).", path=reference.folder) from error
 
 
 def _files(clips: Iterable[RecordedClip]) -> set[str]:

@@ -16,7 +16,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from expotion_cli.errors import ClipError, EnvironmentProblem, ExpotionError, OutputError, ProbeError
+from expotion_cli.errors import (
+    ClipError,
+    EnvironmentProblem,
+    ExpotionError,
+    OutputError,
+    ProbeError,
+    reading,
+    reason_of,
+)
 from expotion_cli.recipe import Recipe
 from expotion_cli.regression.measures import Sound
 from expotion_cli.scoring import ladder
@@ -113,10 +121,8 @@ def inspect(source: Source) -> Clip:
     """
     from expotion_cli.media.probe import probe
 
-    try:
+    with reading(source.path, error=ProbeError, remedy="Check its permissions."):
         return Clip(source.relative.as_posix(), probe(source.path), digest_file(source.path))
-    except OSError as error:
-        raise ProbeError(f"it can't be read ({error.strerror}).", path=source.path, remedy="Check the file.") from error
 
 
 def render(
@@ -201,8 +207,8 @@ def _finish(
     notes: Iterable[str],
 ) -> Rendered:
     from expotion_cli.media.clip import output_suffix
-    from expotion_cli.media.decode import read_audio
     from expotion_cli.media.flac import to_16_bit
+    from expotion_cli.media.sound import read_clip_sound
 
     watch = time.monotonic()
     score = ladder.render(model, tokens, request.timeline, recipe, seed=request.seed)
@@ -210,7 +216,7 @@ def _finish(
         video = destination(scratch, PurePath(PurePath(clip.name).name), output_suffix(clip.info))
         report = ladder.finish(clip.info, score, recipe, video)
         # What is heard is compared: after the limiter and the encoder, on the picture's clock.
-        sound = Sound(to_16_bit(read_audio(video, report.sample_rate)), report.sample_rate)
+        sound = Sound(to_16_bit(read_clip_sound(video, report.sample_rate)), report.sample_rate)
     measured = {
         "integrated_lufs": _tenths(report.loudness.integrated_lufs),
         "true_peak_dbtp": _tenths(report.loudness.true_peak_dbtp),
@@ -297,7 +303,7 @@ def _guard(clip: Clip) -> Iterator[list[ExpotionError]]:
     except ExpotionError as error:
         failure.append(error)
     except OSError as error:
-        failure.append(OutputError(f"{error.strerror or error}.", path=error.filename or clip.info.path))
+        failure.append(OutputError(f"{reason_of(error)}.", path=error.filename or clip.info.path))
     except Exception as error:
         failure.append(ExpotionError(f"unexpected {type(error).__name__}: {error}.", path=clip.info.path))
 

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 
-from expotion_cli.errors import ClipError, ExpotionError, ProbeError, UsageError
+from expotion_cli.errors import ClipError, ExpotionError, ProbeError, UsageError, reading
 
 VIDEO_SUFFIXES = frozenset(
     ".mp4 .m4v .mov .mkv .webm .avi .mpg .mpeg .m2ts .wmv .flv .ogv .3gp .3g2 .mxf .vob .divx".split()
@@ -103,13 +103,8 @@ def read_input_list(path: str | Path) -> list[str]:
     Raises:
         UsageError: the list can't be read.
     """
-    try:
+    with reading(path, "the input list", error=UsageError, remedy="Give a text file, one path a line, or -."):
         text = sys.stdin.read() if str(path) == "-" else Path(path).read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "not text"
-        raise UsageError(
-            f"the input list can't be read ({reason}).", path=path, remedy="Give a text file, one path a line, or -."
-        ) from error
     lines = (line.strip() for line in text.splitlines())
     return [line for line in lines if line and not line.startswith("#")]
 

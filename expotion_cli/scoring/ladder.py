@@ -222,14 +222,14 @@ def finish(
         OutputError: the result can't be written, or the loudness can't be met.
         DecodeError: the clip's own sound can't be read.
     """
-    from expotion_cli.media.decode import read_audio
     from expotion_cli.media.mix import mix
     from expotion_cli.media.remux import remux
+    from expotion_cli.media.sound import read_clip_sound
 
     settings = recipe.mix
     original = None
     if settings.mode == "under" and clip.audio is not None:
-        original = read_audio(clip.path, score.sample_rate)
+        original = read_clip_sound(clip.path, score.sample_rate)
     mixed = mix(
         score.audio,
         score.sample_rate,

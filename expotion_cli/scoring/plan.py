@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from expotion_cli.errors import ExpotionError, ProbeError, UsageError
+from expotion_cli.errors import ExpotionError, ProbeError, UsageError, reading, writing
 from expotion_cli.recipe import Recipe
 from expotion_cli.scoring import ladder
 from expotion_cli.scoring.discover import Source, destination, discover, refuse_collisions
@@ -155,15 +155,11 @@ def check_writable(out: Path) -> None:
     Raises:
         UsageError: it can't be written.
     """
-    try:
+    with writing(out, "the output folder", error=UsageError, remedy="Choose another with --out."):
         out.mkdir(parents=True, exist_ok=True)
         probe = out / ".expotion-write-test"
         probe.write_bytes(b"")
         probe.unlink()
-    except OSError as error:
-        raise UsageError(
-            f"the output folder can't be written ({error.strerror}).", path=out, remedy="Choose another with --out."
-        ) from error
 
 
 def _inspect(
@@ -175,12 +171,11 @@ def _inspect(
 
     cache = EmbeddingCache()
     try:
-        clip = probe(source.path)
-        return clip, cache.content_hash(clip.path), stream_digests(clip, watched, cache=cache)
+        with reading(source.path, error=ProbeError, remedy="Check its permissions."):
+            clip = probe(source.path)
+            return clip, cache.content_hash(clip.path), stream_digests(clip, watched, cache=cache)
     except ExpotionError as error:
         return error
-    except OSError as error:
-        return ProbeError(f"it can't be read ({error.strerror}).", path=source.path, remedy="Check its permissions.")
 
 
 def _prompt(source: Source, recipe: Recipe, prompts: Mapping[str, str]) -> str:

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from expotion_cli import storage
-from expotion_cli.errors import ExpotionError, OutputError
+from expotion_cli.errors import ExpotionError, OutputError, reason_of
 
 CHECKPOINT, BEST = "checkpoint.pt", "best.pt"
 LOG_EVERY = 20
@@ -292,9 +292,8 @@ def _write_state(state: dict, path: Path) -> None:
 
 
 def _no_room(path: Path, error: Exception) -> OutputError:
-    said = getattr(error, "strerror", None) or str(error).splitlines()[0]
     return OutputError(
-        f"it can't be written ({said}).",
+        f"it can't be written ({reason_of(error)}).",
         path=path,
         remedy="The last checkpoint is whole: make room, and the same command goes on from there.",
     )

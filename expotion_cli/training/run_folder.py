@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from expotion_cli import storage
-from expotion_cli.errors import OutputError, UsageError
+from expotion_cli.errors import UsageError, writing
 
 RUN_FILE = "run.json"
 _WORDS = {"data": "its data", "model": "its model", "start_from": "--start-from"}
@@ -32,10 +32,7 @@ def claim(out: Path, decided: Mapping[str, Any], *, is_writer: bool) -> None:
         if is_writer:
             store(path, lambda: storage.write_json(path, decided))
         return
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UsageError(f"it can't be read ({error}).", path=path, remedy="Choose another folder.") from error
+    found = storage.read_json(path, remedy="Choose another folder.")
     wanted = json.loads(json.dumps(decided))
     if found != wanted:
         raise UsageError(
@@ -51,14 +48,8 @@ def store(path: Path, write: Callable[[], None]) -> None:
     Raises:
         OutputError: it can't be written.
     """
-    try:
+    with writing(path, remedy="Make room and run the same command again: nothing is trained twice."):
         write()
-    except OSError as error:
-        raise OutputError(
-            f"it can't be written ({error.strerror}).",
-            path=path,
-            remedy="Make room and run the same command again: nothing is trained twice.",
-        ) from error
 
 
 @contextlib.contextmanager

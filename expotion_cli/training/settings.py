@@ -16,7 +16,7 @@ from expotion_cli import recipe as scoring_recipe
 from expotion_cli.assets import shipped_folder
 from expotion_cli.errors import RecipeError, UnknownNameError
 from expotion_cli.recipe import nearest_hint
-from expotion_cli.storage import digest_of
+from expotion_cli.storage import digest_of, read_toml
 
 _number, _whole, _text = scoring_recipe._number, scoring_recipe._whole, scoring_recipe._text
 _choice, _names = scoring_recipe._choice, scoring_recipe._names
@@ -169,12 +169,7 @@ def load_train_recipe(name_or_path: str | Path = DEFAULT, settings: Sequence[str
         RecipeError: the file can't be read, has an unknown key or a value out of range.
     """
     path = _find(str(name_or_path))
-    try:
-        tables = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise RecipeError(f"the recipe can't be read ({error.strerror}).", path=path) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise RecipeError(f"the recipe is not valid TOML: {error}.", path=path) from error
+    tables = read_toml(path, "the recipe", error=RecipeError)
     tables.pop("name", None)
     made = _apply(TrainRecipe(name=path.stem, path=path), tables, "recipe", path)
     made = made.override(dict(_read_setting(text) for text in settings))

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from expotion_cli import storage
-from expotion_cli.errors import UsageError, WeightsError
+from expotion_cli.errors import UsageError, WeightsError, reason_of
 from expotion_cli.weights.manifest import find_manifest
 
 if TYPE_CHECKING:
@@ -169,8 +169,7 @@ def read_tensors(path: Path, remedy: str) -> Mapping[str, Any]:
         reason = "Reading this file would run code that it names, so it is not read."
         raise WeightsError(reason, path=path, remedy=remedy) from error
     except Exception as error:  # whatever a damaged file makes its reader stumble over
-        said = (str(error) or type(error).__name__).splitlines()[0]
-        raise WeightsError(f"The file can't be read ({said}).", path=path, remedy=remedy) from error
+        raise WeightsError(f"The file can't be read ({reason_of(error)}).", path=path, remedy=remedy) from error
     if not isinstance(found, dict):
         raise WeightsError(f"The file holds a {type(found).__name__}, expected tensors.", path=path, remedy=remedy)
     return found

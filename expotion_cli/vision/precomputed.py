@@ -20,8 +20,9 @@ from typing import Any
 import numpy as np
 
 from expotion_cli import storage
-from expotion_cli.errors import ClipError, EmptyStreamError, UsageError
+from expotion_cli.errors import ClipError, EmptyStreamError, UsageError, reading
 from expotion_cli.media.clip import ClipInfo
+from expotion_cli.storage import read_json
 from expotion_cli.vision.encoder import EmbeddingStream, StreamSource
 
 ENCODER = "precomputed"
@@ -85,12 +86,10 @@ def read_stream(source: StreamSource, clip: ClipInfo) -> EmbeddingStream:
         EmptyStreamError: it has no rows.
     """
     path = feature_file(source, clip.path)
-    try:
+    with reading(path, "the features"):
         if path.stat().st_size > MAX_BYTES:
             raise _wrong(path, f"it is larger than {MAX_BYTES >> 30} GB")
         content = path.read_bytes()
-    except OSError as error:
-        raise ClipError(f"the features can't be read ({error.strerror}).", path=path) from error
     tensors, metadata = _tensors(path, content)
     values, mask = _pick(path, tensors)
     folder_says = _settings(source.folder) if source.folder is not None else {}
@@ -238,10 +237,7 @@ def _settings(folder: Path) -> dict[str, Any]:
     path = folder / SETTINGS_FILE
     if not path.is_file():
         return {}
-    try:
-        values = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError) as error:
-        raise _wrong(path, f"it can't be read ({error})", 'Write for example {"rate_hz": 25}.') from error
+    values = read_json(path, error=ClipError, remedy='Write for example {"rate_hz": 25}.')
     if not isinstance(values, dict) or not set(values) <= {"rate_hz", "dims"}:
         raise _wrong(path, "it holds something else than rate_hz and dims", 'Write for example {"rate_hz": 25}.')
     return values

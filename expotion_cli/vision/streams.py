@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from expotion_cli import storage
-from expotion_cli.errors import DecodeError, MissingLibraryError, ProbeError
+from expotion_cli.errors import DecodeError, MissingLibraryError, ProbeError, reading
 from expotion_cli.media.clip import ClipInfo
 from expotion_cli.media.decode import Damage, Frame, iter_views
 from expotion_cli.media.probe import probe
@@ -141,11 +141,9 @@ class _Clip:
     def content(self) -> str:
         """sha256 of its bytes."""
         if self._content is None:
-            try:
+            with reading(self.path, error=ProbeError):
                 self._state = self._now()
                 self._content = content_hash(self.path) if self._cache is None else self._cache.content_hash(self.path)
-            except OSError as error:
-                raise ProbeError(f"it can't be read ({error.strerror}).", path=self.path) from error
         return self._content
 
     def read(self, source: StreamSource) -> EmbeddingStream:

@@ -9,9 +9,10 @@ import pytest
 
 from expotion_cli.assets import shipped_folder
 from expotion_cli.demo import write_demo_clips
-from expotion_cli.media.decode import iter_frames, read_audio
+from expotion_cli.media.decode import iter_frames
 from expotion_cli.media.loudness import measure
 from expotion_cli.media.probe import probe
+from expotion_cli.media.sound import read_clip_sound
 from expotion_cli.vision.streams import available_encoders
 
 pytestmark = pytest.mark.skipif(
@@ -58,11 +59,11 @@ def test_a_person_goes_in_and_a_scored_video_comes_out(expotion, short_clip, tmp
 
     loudness = measure(result)
     assert abs(loudness.integrated_lufs + 14) <= 0.5 and loudness.true_peak_dbtp <= -1
-    sound = read_audio(result, 44_100)
+    sound = read_clip_sound(result, 44_100)
     assert sound.shape[0] == 2 and np.abs(sound).max() <= 1
     seconds = np.sqrt(np.mean(sound[:, : 4 * 44_100].reshape(2, 4, -1) ** 2, axis=(0, 2)))
     assert seconds[:3].min() > 0.005, "no second before the fade is silent"
-    assert tone_share(read_audio(short_clip, 44_100)) > 0.9
+    assert tone_share(read_clip_sound(short_clip, 44_100)) > 0.9
     assert tone_share(sound) < 0.01, "the clip's own tone is replaced"
 
     found = {stream["name"]: stream["found"] for stream in said["streams"]}
@@ -78,10 +79,12 @@ def test_a_person_goes_in_and_a_scored_video_comes_out(expotion, short_clip, tmp
     again = score_clip(
         short_clip, tmp_path / "again.mp4", model=load_model(), recipe=load_recipe("cinematic"), seed=said["seed"]
     )
-    assert np.array_equal(read_audio(again.output, 44_100), sound), "from Python the music is the same"
+    assert np.array_equal(read_clip_sound(again.output, 44_100), sound), "from Python the music is the same"
     other = expotion("score", short_clip, "--seed", "per-clip:1", "--out", tmp_path / "other")
     assert other.exit_code == 0
-    assert not np.array_equal(read_audio(tmp_path / "other" / "sway.mp4", 44_100), sound), "another seed, another take"
+    assert not np.array_equal(read_clip_sound(tmp_path / "other" / "sway.mp4", 44_100), sound), (
+        "another seed, another take"
+    )
 
 
 def test_an_unknown_model_exits_with_2_and_makes_nothing(expotion, short_clip, tmp_path):

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from expotion_cli.demo import DEMO_CLIPS, write_demo_clips
-from expotion_cli.media.decode import read_audio
+from expotion_cli.media.sound import read_clip_sound
 from expotion_cli.scoring.cue_store import read_cue
 from expotion_cli.scoring.ledger import read_ledger
 from expotion_cli.scoring.sidecar import read_sidecar
@@ -146,7 +146,7 @@ def test_killed_while_looking_composing_and_encoding_it_ends_with_the_results_of
     assert tokens.keys() == undisturbed.keys()
     assert all(np.array_equal(tokens[digest], undisturbed[digest]) for digest in tokens)
     for name in ("sway.mp4", "rise.mp4", "still.mp4"):
-        assert np.array_equal(read_audio(place.out / name, 44_100), read_audio(whole.out / name, 44_100))
+        assert np.array_equal(read_clip_sound(place.out / name, 44_100), read_clip_sound(whole.out / name, 44_100))
     assert done and done.items() <= place.done().items(), "what was done is not touched again"
     assert Counter(place.events("scored")) == {"sway.mp4": 1, "rise.mp4": 1, "still.mp4": 1}
     assert not [p for p in place.out.rglob("*") if ".partial" in p.name]

@@ -12,7 +12,7 @@ import pytest
 from expotion_cli.cli import flags
 from expotion_cli.demo import DEMO_CLIPS, write_demo_clips
 from expotion_cli.errors import UsageError
-from expotion_cli.media.decode import read_audio
+from expotion_cli.media.sound import read_clip_sound
 
 DIM, LAYERS, WINDOW, RANK = 32, 2, 24, 6
 
@@ -79,7 +79,7 @@ def score(expotion, models, tmp_path):
         model = ("--model", models / "model", "--device", "cpu", *eyes)
         done = expotion("score", clips, *model, *options, "--seed", 1, "--out", tmp_path / out)
         done.sidecar = lambda name: json.loads((tmp_path / out / f"{name}.score.json").read_text())
-        done.sound = lambda name: read_audio(tmp_path / out / f"{name}.mp4", 8000)
+        done.sound = lambda name: read_clip_sound(tmp_path / out / f"{name}.mp4", 8000)
         return done
 
     return run

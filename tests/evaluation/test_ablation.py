@@ -13,7 +13,7 @@ from expotion_cli.errors import UsageError
 from expotion_cli.evaluation import ablation, measuring
 from expotion_cli.evaluation.ablation import Plan, plan_variants
 from expotion_cli.evaluation.measuring import Wishes
-from expotion_cli.evaluation.outputs import read_sound
+from expotion_cli.media.sound import read_sound
 from expotion_cli.music.conditioning import StepStream
 from expotion_cli.scoring import ladder
 from expotion_cli.timing import Timeline, resample_rows
@@ -183,7 +183,7 @@ def test_words_and_quality_are_measured_and_music_is_kept(run, tmp_path):
     assert result.settings["reference"] == "text", "quality is held to the text-only takes"
     kept = sorted(str(p.relative_to(tmp_path / "kept")) for p in (tmp_path / "kept").rglob("*.flac"))
     assert len(kept) == 12 and kept[0] == "both-take2/a.flac" and "text/c.flac" in kept
-    assert read_sound(tmp_path / "kept" / "text" / "b.flac").shape[1] == pytest.approx(1.4 * 48_000, abs=64)
+    assert read_sound(tmp_path / "kept" / "text" / "b.flac", 48_000).shape[1] == pytest.approx(1.4 * 48_000, abs=64)
 
 
 def test_unreadable_clips_are_left_out_and_told(run, clip_folder):

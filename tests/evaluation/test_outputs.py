@@ -12,13 +12,11 @@ from expotion_cli.evaluation.outputs import (
     PICTURE,
     SAMPLE_RATE,
     Output,
+    clip_prompts,
     find_clips,
     find_outputs,
     own_sound,
     read_piece,
-    read_prompts,
-    read_sound,
-    resample,
 )
 from expotion_cli.media.flac import to_16_bit, write_flac
 from expotion_cli.media.probe import probe
@@ -82,25 +80,7 @@ def test_sound_beside_a_late_picture_is_laid_to_the_file_unless_told_otherwise(t
     assert by_file.duration_s == pytest.approx(1.5, abs=0.02)
 
 
-@pytest.mark.parametrize("suffix", [".wav", ".m4a", ".flac", ".ogg"])
-def test_sound_files_of_all_kinds_are_read_at_one_rate(tmp_path, ffmpeg, suffix):
-    source, path = click(tmp_path / "source.flac", 0.7), tmp_path / f"made{suffix}"
-    codec = ["-c:a", "libopus"] if suffix == ".ogg" else []
-    ffmpeg("-i", source, "-ac", "1", "-ar", "48000" if codec else "32000", *codec, path)
-    audio = read_sound(path)
-    assert audio.shape[0] == 2 and audio.shape[1] / SAMPLE_RATE == pytest.approx(2.0, abs=0.06)
-    assert first_sound_s(audio) == pytest.approx(0.7, abs=0.03)
-    assert read_sound(path, max_s=0.5).shape[1] == SAMPLE_RATE // 2
-
-
-def test_what_is_no_sound_is_refused_with_a_reason(tmp_path, make_video):
-    broken = tmp_path / "broken.wav"
-    broken.write_bytes(b"RIFF" + bytes(40))
-    playlist = tmp_path / "list.wav"
-    playlist.write_text(f"ffconcat version 1.0\nfile '{click(tmp_path / 'x.flac', 0.5)}'\n")
-    for path in (broken, playlist, tmp_path / "none.wav"):
-        with pytest.raises(DecodeError, match="can't be|no sound"):
-            read_sound(path)
+def test_a_video_without_sound_is_refused_with_a_reason(tmp_path, make_video):
     mute = make_video(tmp_path / "mute.mp4", duration_s=0.4, sound=False)
     with pytest.raises(DecodeError, match="no sound"):
         read_piece(Output("mute", mute), probe(mute))
@@ -132,15 +112,8 @@ def test_clips_own_sound_is_a_set_of_those_that_have_some(tmp_path, make_video):
 def test_prompts_are_a_table_of_texts(tmp_path):
     path = tmp_path / "prompts.json"
     path.write_text('{"one.mp4": "calm", "sub/two": "fast"}')
-    assert read_prompts(path) == {"one": "calm", "sub/two": "fast"}
+    assert clip_prompts(path) == {"one": "calm", "sub/two": "fast"}
     for text in ("[]", '{"one": 1}', "no json"):
         path.write_text(text)
         with pytest.raises(UsageError):
-            read_prompts(path)
-
-
-def test_resampling_keeps_length_and_pitch():
-    tone = np.sin(2 * np.pi * 440 * np.arange(44_100) / 44_100)[None].astype(np.float32)
-    made = resample(tone, 44_100, 48_000)
-    assert abs(made.shape[1] - 48_000) < 64
-    assert np.abs(np.fft.rfft(made[0, :48_000])).argmax() == pytest.approx(440, abs=1)
+            clip_prompts(path)

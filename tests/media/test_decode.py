@@ -4,8 +4,9 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from expotion_cli.media.decode import iter_frames, read_audio
+from expotion_cli.media.decode import iter_frames
 from expotion_cli.media.probe import probe
+from expotion_cli.media.sound import read_clip_sound
 from expotion_cli.timing import num_rows, num_samples
 
 KINDS = [
@@ -94,7 +95,7 @@ def test_damaged_packets_are_skipped_and_the_grid_stays_whole(clip, tmp_path):
 @pytest.mark.parametrize("name", ["ntsc.mp4", "rich.mkv", "small.webm", "old.avi", "broadcast.ts"])
 def test_sound_is_as_long_as_the_picture_and_stereo(clip, name):
     info = probe(clip(name))
-    sound = read_audio(info, 48_000)
+    sound = read_clip_sound(info, 48_000)
     assert sound.dtype == np.float32 and sound.shape == (2, num_samples(info.duration, 48_000))
     assert np.array_equal(sound[0], sound[1])
     level = np.sqrt(np.mean(sound[:, 4800:-4800] ** 2))  # mono keeps its level; MP3 encoders take 5 % off
@@ -107,12 +108,12 @@ def test_sound_stands_where_its_time_stamps_put_it(run_ffmpeg, tmp_path):
     click = "aevalsrc='if(eq(n,24000),0.9,0)':sample_rate=48000:duration=1"
     picture = "testsrc2=size=160x120:rate=25:duration=2"
     run_ffmpeg("-f", "lavfi", "-i", picture, "-itsoffset", "0.4", "-f", "lavfi", "-i", click, "-c:a", "flac", late)
-    sound = read_audio(late, 48_000)
+    sound = read_clip_sound(late, 48_000)
     assert abs(int(np.abs(sound[0]).argmax()) - round(0.9 * 48_000)) <= 48
 
 
 def test_a_clip_without_sound_reads_as_silence(clip):
-    sound = read_audio(clip("short.mp4"), 44_100)
+    sound = read_clip_sound(clip("short.mp4"), 44_100)
     assert sound.shape == (2, 13_230) and not sound.any()
 
 

@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 
 from expotion_cli.errors import UsageError
-from expotion_cli.media.decode import read_audio
 from expotion_cli.media.loudness import measure
 from expotion_cli.media.mix import mix
+from expotion_cli.media.sound import read_clip_sound
 
 RATE = 44_100
 
@@ -51,7 +51,7 @@ def test_replace_ignores_the_original(music):
 
 
 def test_music_under_speech_lies_as_far_below_it_as_asked_and_rises_in_pauses(clip, music):
-    own = read_audio(clip("speech.mp4"), RATE)  # speaks from 1 to 2, 3 to 4 and 5 to 6 s
+    own = read_clip_sound(clip("speech.mp4"), RATE)  # speaks from 1 to 2, 3 to 4 and 5 to 6 s
     length = own.shape[1]
     mixed = mix(music(6.0), RATE, num_samples=length, original=own, mode="under", under_lu=12.0, fade_out_s=0.1)
     beneath = mixed - own
@@ -68,7 +68,7 @@ def test_music_under_speech_lies_as_far_below_it_as_asked_and_rises_in_pauses(cl
 
 
 def test_swells_of_the_music_never_cover_the_speech(clip, music):
-    own = read_audio(clip("speech.mp4"), RATE)
+    own = read_clip_sound(clip("speech.mp4"), RATE)
     swelling = music(6.0)
     swelling[:, 3 * RATE : 4 * RATE] *= 8
     mixed = mix(swelling, RATE, num_samples=own.shape[1], original=own, mode="under", under_lu=12.0)

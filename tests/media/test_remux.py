@@ -8,10 +8,11 @@ import pytest
 
 from expotion_cli.errors import LoudnessError, OutputError, UsageError
 from expotion_cli.media.clip import output_suffix
-from expotion_cli.media.decode import iter_frames, read_audio
+from expotion_cli.media.decode import iter_frames
 from expotion_cli.media.loudness import measure
 from expotion_cli.media.probe import probe
 from expotion_cli.media.remux import remux
+from expotion_cli.media.sound import read_clip_sound
 from expotion_cli.storage import digest_file
 
 RATE = 44_100
@@ -73,7 +74,7 @@ def test_sound_begins_and_ends_with_the_picture(scored, name):
     info, sound, path, report = scored(name)
     result = probe(path)
     assert abs(result.audio.start) <= Fraction(2, 1000)
-    heard = read_audio(result, RATE)
+    heard = read_clip_sound(result, RATE)
     length = min(heard.shape[1], sound.shape[1])
     spectrum = np.fft.rfft(heard[0, :length], 2 * length) * np.conj(np.fft.rfft(sound[0, :length], 2 * length))
     lag = int(np.argmax(np.fft.irfft(spectrum)))
@@ -174,7 +175,7 @@ def test_silence_passes_with_a_note(clip, tmp_path):
     info = probe(clip("ntsc.mp4"))
     report = remux(info, np.zeros((2, 10), np.float32), RATE, tmp_path / "a.mp4")
     assert report.loudness.integrated_lufs == -math.inf and "silent" in report.notes[0]
-    assert not read_audio(tmp_path / "a.mp4", RATE).any()
+    assert not read_clip_sound(tmp_path / "a.mp4", RATE).any()
 
 
 def test_sound_too_short_to_measure_says_so(scored):

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from expotion_cli.errors import RecipeError, UsageError
-from expotion_cli.media.decode import read_audio
 from expotion_cli.media.probe import probe
+from expotion_cli.media.sound import read_clip_sound
 from expotion_cli.recipe import load_recipe, recipe_names
 from expotion_cli.scoring import ladder
 from expotion_cli.timing import Tempo, Timeline
@@ -88,7 +88,7 @@ def test_the_result_is_as_long_as_the_picture_and_mono_music_becomes_stereo(make
     ladder.finish(clip, score, load_recipe("cinematic"), tmp_path / "out.mp4")
     written = probe(tmp_path / "out.mp4")
     assert written.duration == clip.duration and written.audio.channels == 2
-    assert abs(read_audio(tmp_path / "out.mp4", rate).shape[1] - clip.duration * rate) <= 1024
+    assert abs(read_clip_sound(tmp_path / "out.mp4", rate).shape[1] - clip.duration * rate) <= 1024
 
 
 def test_under_keeps_the_clips_own_sound_and_replace_drops_it(make_video, tmp_path):
@@ -99,7 +99,7 @@ def test_under_keeps_the_clips_own_sound_and_replace_drops_it(make_video, tmp_pa
     for mode in ("replace", "under"):
         recipe = load_recipe("cinematic", {"mix.mode": mode})
         ladder.finish(clip, ladder.Score(music, rate, None), recipe, tmp_path / f"{mode}.mp4")
-        spectrum = np.abs(np.fft.rfft(read_audio(tmp_path / f"{mode}.mp4", rate)[0, :rate]))
+        spectrum = np.abs(np.fft.rfft(read_clip_sound(tmp_path / f"{mode}.mp4", rate)[0, :rate]))
         levels[mode] = 20 * np.log10(spectrum[328:333].max() / spectrum[998:1003].max())
     assert levels["replace"] < -40 and levels["under"] > 6
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from expotion_cli.errors import WeightsError
+from expotion_cli import storage
+from expotion_cli.errors import WeightsError, reading
 
 WEIGHTS_FILE, INDEX_FILE = "model.safetensors", "model.safetensors.index.json"
 FETCH_AGAIN = "Fetch the file again."
@@ -136,10 +136,8 @@ def read_tensors(files: Iterable[Path]) -> dict[str, Tensor]:
 
     tensors: dict[str, Tensor] = {}
     for path in files:
-        try:
+        with reading(path, "the weights", error=WeightsError, remedy=FETCH_AGAIN, also=(SafetensorError,)):
             found = load_file(path)
-        except (OSError, SafetensorError) as error:
-            raise WeightsError(f"The weights can't be read ({error}).", path=path, remedy=FETCH_AGAIN) from error
         if twice := tensors.keys() & found.keys():
             raise WeightsError(f"The tensor {min(twice)!r} stands in another shard as well.", path=path)
         tensors |= found
@@ -157,10 +155,7 @@ def read_json(path: Path) -> dict[str, Any]:
     Raises:
         WeightsError: it is missing, damaged or holds something else.
     """
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise WeightsError(f"The file can't be read ({error}).", path=path) from error
+    values = storage.read_json(path, "the file", error=WeightsError)
     if not isinstance(values, dict):
         raise WeightsError("The file holds no settings.", path=path)
     return values

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from expotion_cli.errors import ClipError
+from expotion_cli.errors import ClipError, reason_of
 
 LARGEST_BYTES = 1 << 30
 
@@ -62,8 +62,8 @@ def _read(path: Path) -> Any:
     except FileNotFoundError as error:
         raise ClipError("there is no such file.", path=path, remedy="Check the list, or give --root.") from error
     except (OSError, ValueError, EOFError, RuntimeError, KeyError, pickle.UnpicklingError) as error:
-        said = (str(error) or type(error).__name__).splitlines()[0]
-        raise ClipError(f"it can't be read ({said}).", path=path, remedy="Copy or extract it again.") from error
+        reason = f"it can't be read ({reason_of(error)})."
+        raise ClipError(reason, path=path, remedy="Copy or extract it again.") from error
     if isinstance(found, dict) and len(found) == 1:
         found = next(iter(found.values()))
     if not isinstance(found, torch.Tensor):

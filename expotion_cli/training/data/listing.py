@@ -14,7 +14,6 @@ A list has one clip a line, `features|tokens|{'audio_id': ..., 'caption': ...}`:
 from __future__ import annotations
 
 import ast
-import json
 import os
 import string
 from collections.abc import Iterator
@@ -22,9 +21,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from expotion_cli.errors import ClipError, ExpotionError, UsageError
-from expotion_cli.media.sound import SOUND_SUFFIXES, is_mute
+from expotion_cli.errors import ClipError, ExpotionError, UsageError, reading
+from expotion_cli.media.sound import SOUND_SUFFIXES, lacks_sound
 from expotion_cli.scoring.discover import VIDEO_SUFFIXES, looks_like_video
+from expotion_cli.storage import read_json
 
 CAPTIONS_FILE = "captions.json"
 LIST_SUFFIXES = (".txt", ".lst", ".list", ".csv")
@@ -135,7 +135,7 @@ def _find_in_folder(folder: Path, template: str, out: Path | None) -> Listing:
                 twins = " and ".join(path.name for path in (videos if len(videos) > 1 else sounds)[:2])
                 raise ClipError(f"{twins} share one name.", path=(videos or sounds)[0], remedy="Rename one of them.")
             video = videos[0] if videos else None
-            if video is not None and not sounds and is_mute(video):
+            if video is not None and not sounds and lacks_sound(video):
                 raise ClipError(
                     "the video has no music.",
                     path=video,
@@ -183,10 +183,8 @@ class _Words:
             said |= _as_table(_read_json(beside), beside)
         text = own.with_name(own.name + ".txt")
         if text.is_file():
-            try:
+            with reading(text, "its caption"):
                 said["caption"] = text.read_text(encoding="utf-8-sig")
-            except (OSError, UnicodeDecodeError) as error:
-                raise ClipError(f"its words can't be read ({error}).", path=text) from error
         folder = name.parent.name or self.folder.resolve().name
         words = " ".join(str(said.get("caption") or "").split()) or template.format(stem=name.name, folder=folder)
         return replace(
@@ -200,10 +198,7 @@ class _Words:
 
 
 def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        values = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise UsageError(f"it is no JSON ({error}).", path=path, remedy="Correct or remove it.") from error
+    values = read_json(path, remedy="Correct or remove it.")
     if not isinstance(values, dict):
         raise UsageError("it holds no JSON object.", path=path, remedy='Write {"clip": "words"}.')
     return values
@@ -220,10 +215,8 @@ def _as_table(value: Any, path: Path) -> dict[str, Any]:
 
 
 def _read_list(path: Path, template: str, root: Path) -> Listing:
-    try:
+    with reading(path, "the list", error=UsageError):
         lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"the list can't be read ({error}).", path=path) from error
     clips: list[ClipSource] = []
     problems: list[ExpotionError] = []
     names: set[str] = set()

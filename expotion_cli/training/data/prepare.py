@@ -13,11 +13,10 @@ from typing import Any
 import numpy as np
 
 from expotion_cli import storage
-from expotion_cli.errors import ClipError, ExpotionError, OutputError, UsageError
+from expotion_cli.errors import ClipError, ExpotionError, OutputError, UsageError, reason_of
 from expotion_cli.media.clip import ClipInfo
-from expotion_cli.media.decode import read_audio
 from expotion_cli.media.probe import probe
-from expotion_cli.media.sound import fold, read_sound, seconds
+from expotion_cli.media.sound import duration_of, read_clip_sound, read_sound, refuse_silence, to_mono
 from expotion_cli.music.checkpoints.adapter_files import KNOWN_WIDTHS
 from expotion_cli.music.transformer.adapter import StreamSpec
 from expotion_cli.training.data import curves as hearing
@@ -154,8 +153,8 @@ def prepare(
             problems.append(error)
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
-                raise OutputError(f"there is no room left ({error.strerror}).", path=error.filename) from error
-            problems.append(ClipError(f"it can't be read ({error.strerror or error}).", path=clip.path))
+                raise OutputError(f"there is no room left ({reason_of(error)}).", path=error.filename) from error
+            problems.append(ClipError(f"it can't be read ({reason_of(error)}).", path=clip.path))
     if not kept:
         lines = "; ".join(str(problem) for problem in problems[:3])
         raise UsageError(f"none of its {len(listing.clips)} clips can be learnt from: {lines}", path=source)
@@ -212,7 +211,7 @@ def _encode_sound(clip: ClipSource, kitchen: _Kitchen) -> Item:
     rate, channels = tokenizer.sample_rate, tokenizer.format.channels
     info = probe(clip.video) if clip.video is not None else None
     sound = _read_music(clip, info, rate, channels)
-    duration = seconds(sound, rate)
+    duration = duration_of(sound, rate)
     if info is not None and clip.music != clip.video:
         _require_match(clip, float(duration), float(info.duration), "the music is {:.2f} s long, its picture {:.2f} s")
         duration = min(duration, info.duration)
@@ -239,10 +238,11 @@ def _encode_sound(clip: ClipSource, kitchen: _Kitchen) -> Item:
 def _read_music(clip: ClipSource, info: ClipInfo | None, rate: int, channels: int) -> np.ndarray:
     assert clip.music is not None
     if info is None or clip.music != clip.video:
-        return read_sound(clip.music, rate, channels)
-    sound = fold(read_audio(info, rate), channels)  # on the picture's clock
-    if np.abs(sound).max() < 1e-4:
-        raise ClipError("its sound is silence.", path=clip.path, remedy="Put its music beside it, as a sound file.")
+        sound = read_sound(clip.music, rate, channels)
+    else:
+        sound = read_clip_sound(info, rate)  # on the picture's clock
+        sound = to_mono(sound) if channels == 1 else sound
+    refuse_silence(sound, clip.music, remedy="Leave the clip out, or put its music beside it as a sound file.")
     return sound
 
 

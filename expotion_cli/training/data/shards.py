@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from expotion_cli import storage
-from expotion_cli.errors import ExpotionError, OutputError, UsageError
+from expotion_cli.errors import ExpotionError, UsageError, writing
 from expotion_cli.training.data.curves import Hearing
 from expotion_cli.training.data.tokens import TokenFormat
 
@@ -161,12 +161,9 @@ class DataFolder:
             UsageError: it can't be read.
         """
         path = self.path / DATA_FILE
-        try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-            if content["format"] != FORMAT:
-                raise ValueError(f"it is of format {content['format']}")
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise UsageError(f"it can't be read ({error}).", path=path, remedy="Prepare the data again.") from error
+        content = storage.read_json(path, remedy="Prepare the data again.")
+        if not isinstance(content, dict) or content.get("format") != FORMAT:
+            raise UsageError(f"it is not of format {FORMAT}.", path=path, remedy="Prepare the data again.")
         return content
 
     @property
@@ -258,10 +255,8 @@ class DataFolder:
                 shards[name] = {"bytes": (self.path / SHARDS / name).stat().st_size, "items": list(batch)}
                 batch, size = {}, 0
         values = [asdict(record) for record in records]
-        try:
+        with writing(self.path / DATA_FILE):
             storage.write_json(self.path / DATA_FILE, {"format": FORMAT, **content, "shards": shards, "clips": values})
-        except OSError as error:
-            raise OutputError(f"it can't be written ({error.strerror}).", path=self.path / DATA_FILE) from error
         self.__dict__.pop("content", None)
         self.__dict__.pop("_places", None)
         shutil.rmtree(self.path / ITEMS, ignore_errors=True)
@@ -292,14 +287,8 @@ def _write(path: Path, items: Mapping[str, tuple[Mapping[str, np.ndarray], Mappi
 
     tensors = {f"{digest}/{name}": array for digest, (arrays, _) in items.items() for name, array in arrays.items()}
     metadata = {digest: json.dumps(facts) for digest, (_, facts) in items.items()}
-    try:
+    with writing(path, remedy="Make room and run the same command again; what is finished is kept."):
         storage.write_bytes(path, save(tensors, metadata=metadata))
-    except OSError as error:
-        raise OutputError(
-            f"it can't be written ({error.strerror}).",
-            path=path,
-            remedy="Make room and run the same command again; what is finished is kept.",
-        ) from error
 
 
 def _sum(arrays: Mapping[str, np.ndarray]) -> str:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,11 +70,8 @@ class MiniSettings:
         """
         shipped = assets.shipped_folder("recipes") / "train" / "mini.toml"
         path = path or shipped
-        try:
-            tables = tomllib.loads(path.read_text(encoding="utf-8"))
-        except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise RecipeError(f"The training recipe can't be read ({error}).", path=path) from error
-        _require_same_keys(tables, tomllib.loads(shipped.read_text(encoding="utf-8")), "", path)
+        tables = storage.read_toml(path, "the training recipe", error=RecipeError)
+        _require_same_keys(tables, storage.read_toml(shipped), "", path)
         return MiniSettings(**tables)
 
 
