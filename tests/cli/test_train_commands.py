@@ -263,13 +263,11 @@ def test_data_that_are_not_ready_or_for_another_model_are_refused(expotion, trai
 
 
 def test_a_folder_with_another_run_and_an_interruption_say_how_to_go_on(train, data, tmp_path, monkeypatch):
-    from expotion_cli.training.adapter import train as adapter_training
-
     def interrupted(*_):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(adapter_training.AdapterTrainer, "learn", interrupted)
+        patch.setattr("expotion_cli.training.adapter.train.AdapterTrainer.learn", interrupted)
         done = train(data)
     assert done.exit_code == 130 and "Run the same command again to go on" in done.stderr
     done = train(data, "--set", "train.clip_norm=0.5")

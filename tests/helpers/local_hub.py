@@ -17,8 +17,7 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 
-from expotion_cli.weights import fetch as fetching
-from expotion_cli.weights import manifest as weights
+from expotion_cli.weights import fetch, manifest
 
 REPO = "someone/tiny"
 """What the model of these tests is called on the hub; in its manifest it is `tiny`."""
@@ -95,7 +94,7 @@ def serving(files: dict[str, bytes], monkeypatch: pytest.MonkeyPatch) -> Iterato
     """A hub with `someone/tiny`; what is fetched comes from it, even when it is gone again."""
     for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(fetching, "PAUSE_S", 0.0)
+    monkeypatch.setattr(fetch, "PAUSE_S", 0.0)
     with LocalHub(REPO, files) as hub:
         monkeypatch.setenv("HF_ENDPOINT", hub.address)
         yield hub
@@ -110,7 +109,7 @@ def only_model(
     for name in names:
         lines += ["", "[[files]]", f'path = "{name}"', *([big] if name == "model.safetensors" else [])]
     (folder / "tiny.toml").write_text("\n".join(lines) + "\n")
-    monkeypatch.setattr(weights, "shipped_folder", lambda name: folder)
+    monkeypatch.setattr(manifest, "shipped_folder", lambda name: folder)
 
 
 def only_encoder(
@@ -137,7 +136,7 @@ def only_encoder(
             *([stated] if stated else []),
         ]
     (folder / "eye.toml").write_text("\n".join(lines) + "\n")
-    monkeypatch.setattr(weights, "shipped_folder", lambda name: folder)
+    monkeypatch.setattr(manifest, "shipped_folder", lambda name: folder)
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -22,12 +22,11 @@ from expotion_cli.inspection import chart, curves, observe, places, raster, scen
 from expotion_cli.inspection.fonts import printable, shortened, text_width
 from expotion_cli.inspection.lanes import BEAT_LIMIT, Stretches, Ticks, beat_times, lanes_of
 from expotion_cli.inspection.record import CURVE_RATE_HZ, record_of
-from expotion_cli.media import stills as stills_module
 from expotion_cli.media.clip import ClipInfo
 from expotion_cli.media.decode import iter_frames
 from expotion_cli.media.pictures import View
 from expotion_cli.media.probe import probe
-from expotion_cli.media.stills import stills
+from expotion_cli.media.stills import decoded, stills
 from expotion_cli.recipe import load_recipe
 from expotion_cli.spotting.accents import Stillness, find_accents, find_stillness
 from expotion_cli.vision.encoder import EmbeddingStream
@@ -399,14 +398,13 @@ def long_clip(tmp_path_factory, make_video) -> ClipInfo:
 def counted(monkeypatch) -> list[int]:
     """Counts the pictures that `stills` decodes."""
     numbers = [0]
-    real = stills_module.decoded
 
-    def decoded(*arguments):
-        for picture in real(*arguments):
+    def counting(*arguments):
+        for picture in decoded(*arguments):
             numbers[0] += 1
             yield picture
 
-    monkeypatch.setattr(stills_module, "decoded", decoded)
+    monkeypatch.setattr("expotion_cli.media.stills.decoded", counting)
     return numbers
 
 

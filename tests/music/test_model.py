@@ -19,7 +19,7 @@ from expotion_cli.music.generate.engine import CueRequest
 from expotion_cli.music.generate.sampling import Sampling
 from expotion_cli.music.load import load_model
 from expotion_cli.music.transformer.adapter import AdapterConfig, JointEmbeddingAdapter, StreamSpec
-from expotion_cli.weights import manifest as weights
+from expotion_cli.weights import manifest
 
 MINI = "expotion-mini"
 
@@ -165,7 +165,7 @@ def test_a_damaged_file_of_the_shipped_model_is_found_before_anything_is_loaded(
     models = tmp_path / "models"
     shutil.copytree(shipped / MINI, models / MINI)
     shutil.copy(shipped / f"{MINI}.toml", models)
-    monkeypatch.setattr(weights, "shipped_folder", lambda name: models)
+    monkeypatch.setattr(manifest, "shipped_folder", lambda name: models)
     monkeypatch.setattr("expotion_cli.music.load.load_checkpoint", lambda *a, **k: pytest.fail("it was loaded"))
     path = models / MINI / "adapter" / "adapter_model.safetensors"
     content = bytearray(path.read_bytes())

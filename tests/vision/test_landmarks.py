@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from expotion_cli.assets import shipped_folder
 from expotion_cli.errors import DecodeError, MissingLibraryError, WeightsError
 from expotion_cli.vision import landmarks, streams
 from expotion_cli.vision.encoder import Picture
-from expotion_cli.weights import manifest as weights
 
 PICTURE = Picture(0.0, np.zeros((48, 64, 3), np.uint8))
 
@@ -44,14 +44,14 @@ def test_what_is_left_still_runs_without_the_library(without_libgl, moving_patch
 
 
 def test_damaged_weights_are_noticed_before_they_are_used(tmp_path, monkeypatch):
-    shipped = weights.shipped_folder("models")
+    shipped = shipped_folder("models")
     (tmp_path / "mediapipe").mkdir()
     manifest = (shipped / "mediapipe-face.toml").read_text()
     (tmp_path / "mediapipe-face.toml").write_text(manifest)
     content = bytearray((shipped / "mediapipe" / "face_landmarker.task").read_bytes())
     content[1000] ^= 1
     (tmp_path / "mediapipe" / "face_landmarker.task").write_bytes(content)
-    monkeypatch.setattr(weights, "shipped_folder", lambda _: tmp_path)
+    monkeypatch.setattr("expotion_cli.weights.manifest.shipped_folder", lambda _: tmp_path)
     landmarks.task_file.cache_clear()
     try:
         with pytest.raises(WeightsError, match="damaged"):

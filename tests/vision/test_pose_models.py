@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from expotion_cli.assets import shipped_folder
 from expotion_cli.errors import RecipeError, UsageError, WeightsError
 from expotion_cli.recipe import load_recipe
 from expotion_cli.scoring.streams import streams_for
@@ -17,7 +18,7 @@ from expotion_cli.vision import landmarks
 from expotion_cli.vision.encoder import StreamSource, make_encoder
 from expotion_cli.vision.pose import MODELS, PoseEncoder
 from expotion_cli.vision.streams import encode_clip, stream_digests
-from expotion_cli.weights import manifest as weights
+from expotion_cli.weights.manifest import find_manifest, weights_folder
 
 FULL = StreamSource("pose", {"model": "full"})
 needs_mediapipe = pytest.mark.skipif(landmarks.missing_reason() is not None, reason="needs MediaPipe")
@@ -33,18 +34,18 @@ def forget_checked_files():
 @pytest.fixture
 def fetched_full(tmp_path, monkeypatch) -> Path:
     """A file where the full model would be: the lite one with a remark at its end, pinned as the full one."""
-    shipped, shelf = weights.shipped_folder("models"), tmp_path / "models"
+    shipped, shelf = shipped_folder("models"), tmp_path / "models"
     shutil.copytree(shipped, shelf, ignore=shutil.ignore_patterns("expotion-mini"))
     content = (shipped / "mediapipe" / "pose_landmarker_lite.task").read_bytes()
     assert content[-2:] == b"\0\0", "a zip archive without a comment"
     remark = b"full"
     content = content[:-2] + struct.pack("<H", len(remark)) + remark
     manifest = (shipped / "mediapipe-pose-full.toml").read_text()
-    old = weights.find_manifest("mediapipe-pose-full").files[0]
+    old = find_manifest("mediapipe-pose-full").files[0]
     manifest = manifest.replace(str(old.num_bytes), str(len(content)))
     (shelf / "mediapipe-pose-full.toml").write_text(manifest.replace(old.sha256, hashlib.sha256(content).hexdigest()))
-    monkeypatch.setattr(weights, "shipped_folder", lambda _: shelf)
-    path = weights.weights_folder() / "mediapipe-pose-full" / "pose_landmarker_full.task"
+    monkeypatch.setattr("expotion_cli.weights.manifest.shipped_folder", lambda _: shelf)
+    path = weights_folder() / "mediapipe-pose-full" / "pose_landmarker_full.task"
     path.parent.mkdir(parents=True)
     path.write_bytes(content)
     yield path

@@ -12,8 +12,7 @@ import pytest
 from local_hub import REPO, only_model, serving
 
 from expotion_cli.errors import UsageError, WeightsError
-from expotion_cli.weights import fetch as fetching
-from expotion_cli.weights.fetch import fetch
+from expotion_cli.weights.fetch import ATTEMPTS, fetch
 from expotion_cli.weights.manifest import LOCK_FILE, find_manifest
 
 BIG = "model.safetensors"
@@ -116,7 +115,7 @@ def test_a_server_that_only_breaks_is_given_up_and_what_came_is_kept(hub, shelf)
     hub.break_after = {BIG: [500] + [0] * 50}
     with pytest.raises(WeightsError, match=r"model\.safetensors.*no connection.*expotion fetch tiny") as caught:
         fetch(shelf())
-    assert caught.value.exit_code == 4 and len(hub.break_after[BIG]) == 50 - fetching.ATTEMPTS
+    assert caught.value.exit_code == 4 and len(hub.break_after[BIG]) == 50 - ATTEMPTS
     (part,) = shelf().folder.glob(".model.safetensors.*")
     assert part.stat().st_size == 500
 
@@ -241,7 +240,7 @@ def test_a_repository_that_lost_a_file_is_an_error_that_names_it(hub, shelf):
 
 
 def test_a_full_disk_is_said_before_anything_is_asked_of_it(hub, shelf, monkeypatch):
-    monkeypatch.setattr(fetching.shutil, "disk_usage", lambda path: SimpleNamespace(free=5000))
+    monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=5000))
     with pytest.raises(WeightsError, match=r"model\.safetensors.*free.*EXPOTION_CACHE"):
         fetch(shelf())
     assert hub.sent(BIG) == 0

@@ -12,8 +12,7 @@ import pytest
 from local_hub import only_encoder, serving
 
 from expotion_cli.errors import UsageError, WeightsError
-from expotion_cli.weights import fetch as fetching
-from expotion_cli.weights.fetch import fetch
+from expotion_cli.weights.fetch import Redirects, fetch
 from expotion_cli.weights.manifest import LOCK_FILE, Manifest, find_manifest, read_manifests
 
 NAME = "eye.pth"
@@ -192,7 +191,7 @@ def test_a_redirect_to_something_else_than_a_web_address_is_not_followed(server,
 
 
 def test_a_redirect_never_leads_out_of_https():
-    follow = fetching.Redirects().redirect_request
+    follow = Redirects().redirect_request
     request = urllib.request.Request("https://example.org/eye.pth", headers={"Range": "bytes=5-"})
     with pytest.raises(urllib.error.HTTPError, match="it leads to http://"):
         follow(request, None, 302, "Found", {}, "http://example.org/eye.pth")

@@ -9,7 +9,6 @@ import pytest
 
 from expotion_cli.assets import shipped_folder
 from expotion_cli.errors import EnvironmentProblem, UnknownNameError, WeightsError
-from expotion_cli.weights import manifest as weights
 from expotion_cli.weights.manifest import find_manifest, read_manifests
 
 CONTENT = b"some weights" * 100
@@ -36,7 +35,7 @@ def models(tmp_path, monkeypatch) -> Path:
         text = MANIFEST.format(name=name, size=len(CONTENT), sha256=hashlib.sha256(CONTENT).hexdigest())
         (tmp_path / f"{name}.toml").write_text(text)
     (tmp_path / "eye.toml").write_text('kind = "encoder"\ntitle = "Sees"\nlicence = "MIT"\n')
-    monkeypatch.setattr(weights, "shipped_folder", lambda name: tmp_path)
+    monkeypatch.setattr("expotion_cli.weights.manifest.shipped_folder", lambda name: tmp_path)
     return tmp_path
 
 

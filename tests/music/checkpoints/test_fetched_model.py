@@ -14,7 +14,7 @@ from expotion_cli.errors import UnknownNameError, WeightsError
 from expotion_cli.music.generate.engine import CueRequest
 from expotion_cli.music.generate.sampling import Sampling
 from expotion_cli.music.load import load_model
-from expotion_cli.weights import manifest as weights
+from expotion_cli.weights import manifest
 from expotion_cli.weights.fetch import fetch
 from expotion_cli.weights.manifest import find_manifest
 
@@ -85,4 +85,4 @@ def test_a_folder_named_like_a_hub_id_is_the_folder(fetched, tiny_folder, tmp_pa
     (place / "tiny").symlink_to(tiny_folder)
     monkeypatch.chdir(tmp_path)
     assert load_model("someone/tiny", device="cpu").licence != LICENCE
-    assert weights.licence_notice("someone/tiny") == "" and "CC-BY-NC" in weights.licence_notice("tiny")
+    assert manifest.licence_notice("someone/tiny") == "" and "CC-BY-NC" in manifest.licence_notice("tiny")

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from expotion_cli.music.codecs import encodec as encodec_codec
+from expotion_cli.music.codecs import encodec
 from expotion_cli.music.codecs.encodec import CONTEXT_STEPS, EncodecCodec
 from expotion_cli.timing import Timeline
 
@@ -58,7 +58,7 @@ def decode_in_pieces(monkeypatch, model, tokens: np.ndarray, context: int = CONT
     """In pieces of one second (50 steps)."""
     with monkeypatch.context() as patch:
         for name, value in (("WHOLE_S", 1), ("PIECE_S", 1), ("CONTEXT_STEPS", context)):
-            patch.setattr(encodec_codec, name, value)
+            patch.setattr(encodec, name, value)
         return decode(model, tokens)
 
 
@@ -124,7 +124,7 @@ def test_sound_is_cut_or_padded_to_the_pictures_length(monkeypatch):
     model = random_encodec(**SMALL)
     tokens = random_tokens(model, 120)
     for name in ("WHOLE_S", "PIECE_S"):
-        monkeypatch.setattr(encodec_codec, name, 1)
+        monkeypatch.setattr(encodec, name, 1)
     full = decode(model, tokens)
     short, longer = decode(model, tokens, Fraction(3, 2)), decode(model, tokens, Fraction(5, 2))
     assert np.array_equal(short, full[:, :48_000])
@@ -141,7 +141,7 @@ def test_a_codec_that_normalises_over_its_whole_length_is_not_cut(monkeypatch):
 PEAKS = """
 import resource
 import numpy as np
-from test_encodec_codec import SMALL, decode, random_encodec, random_tokens
+from test_encodec import SMALL, decode, random_encodec, random_tokens
 
 model = random_encodec(**SMALL)
 decode(model, random_tokens(model, 50))
@@ -154,7 +154,7 @@ for seconds in (30, 120):
 def test_two_minutes_need_no_more_memory_than_half_a_minute_but_for_the_sound_itself(repository):
     """Peaks of the process: half a minute at once, then two minutes (at once they would need four times as much)."""
     done = subprocess.run(
-        [sys.executable, "-c", PEAKS], cwd=repository / "tests" / "music", capture_output=True, text=True
+        [sys.executable, "-c", PEAKS], cwd=repository / "tests" / "music" / "codecs", capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
     half_a_minute_mb, two_minutes_mb = map(int, done.stdout.split())

@@ -18,7 +18,6 @@ from tiny_music import RATE, song, write_wav
 from expotion_cli.errors import OutputError, UsageError
 from expotion_cli.music.codecs.encodec import EncodecCodec
 from expotion_cli.music.transformer.adapter import StreamSpec
-from expotion_cli.training.data import tokens as tokens_module
 from expotion_cli.training.data.prepare import Wanted, prepare
 from expotion_cli.training.data.shards import DATA_FILE, ITEMS, DataFolder
 from expotion_cli.training.data.splits import HELD_OUT, TRAIN
@@ -59,7 +58,7 @@ def test_long_music_is_encoded_in_pieces_that_join(tokenizer, monkeypatch):
     """Judged by what the codes stand for: of two entries about equally near, processors choose either."""
     sound = song(1, 65.0)[:: 16_000 // RATE][None]
     in_pieces = tokenizer.encode(sound)
-    monkeypatch.setattr(tokens_module, "PIECE_S", 1000)
+    monkeypatch.setattr("expotion_cli.training.data.tokens.PIECE_S", 1000)
     at_once = tokenizer.encode(sound)
     assert in_pieces.shape == at_once.shape == (2, 65 * 50)
     one, other = (meaning(tokenizer, codes) for codes in (in_pieces, at_once))
@@ -148,7 +147,7 @@ def test_a_killed_preparation_goes_on_with_what_is_finished(music_folder, tiny_m
     code = (
         "import sys, torch\n"
         "from expotion_cli.training.data.prepare import prepare\n"
-        "from expotion_cli.training.tokens import SoundTokenizer, find_model\n"
+        "from expotion_cli.training.data.tokens import SoundTokenizer, find_model\n"
         "tokenizer = SoundTokenizer.load(find_model(sys.argv[1]), torch.device('cpu'))\n"
         "def tell(number, total, name):\n"
         "    if number == 3:\n"
@@ -193,7 +192,7 @@ def test_a_full_disk_says_so_and_keeps_what_is_finished(music_folder, tiny_model
         "import sys, resource, torch\n"
         "from expotion_cli.errors import OutputError\n"
         "from expotion_cli.training.data.prepare import prepare\n"
-        "from expotion_cli.training.tokens import SoundTokenizer, find_model\n"
+        "from expotion_cli.training.data.tokens import SoundTokenizer, find_model\n"
         "tokenizer = SoundTokenizer.load(find_model(sys.argv[1]), torch.device('cpu'))\n"
         "def tell(number, total, name):\n"
         "    if number == 2:\n"

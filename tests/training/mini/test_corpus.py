@@ -8,8 +8,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from expotion_cli.music.codecs.notes import tokens as notes
 from expotion_cli.music.codecs.notes.metrics import scale_consistency, statistics
+from expotion_cli.music.codecs.notes.tokens import (
+    FIRST_ONSET,
+    HOLD,
+    NUM_VOICES,
+    VELOCITIES,
+    VOICE_INDEX,
+    VOICES,
+    chord_pitches,
+    events_to_tokens,
+    tokens_to_events,
+    used_tokens,
+)
 from expotion_cli.training.mini.corpus import captions, chorales, theory
 from expotion_cli.training.mini.corpus.arranger import Piece, compose
 from expotion_cli.training.mini.corpus.build import build_corpus, compose_numbered, gesture_rows, load_corpus
@@ -25,17 +36,17 @@ def pieces() -> list[Piece]:
 
 
 def test_composed_pieces_use_only_tokens_their_voices_have(pieces):
-    used = notes.used_tokens()
+    used = used_tokens()
     for piece in pieces:
         assert piece.tokens.dtype == np.int16
-        assert piece.tokens.shape[0] == notes.NUM_VOICES
-        assert used[np.arange(notes.NUM_VOICES)[:, None], piece.tokens].all()
+        assert piece.tokens.shape[0] == NUM_VOICES
+        assert used[np.arange(NUM_VOICES)[:, None], piece.tokens].all()
 
 
 def test_composed_tokens_are_what_the_note_language_itself_would_write(pieces):
     for piece in pieces[::7]:
-        events = notes.tokens_to_events(piece.tokens)
-        assert np.array_equal(notes.events_to_tokens(events, piece.tokens.shape[1]), piece.tokens)
+        events = tokens_to_events(piece.tokens)
+        assert np.array_equal(events_to_tokens(events, piece.tokens.shape[1]), piece.tokens)
 
 
 def test_composed_pieces_last_16_to_40_whole_bars(pieces):
@@ -59,7 +70,7 @@ def test_composed_pieces_stay_in_key_on_c(pieces):
         scale = theory.SCALES[piece.attributes["scale"]]
         counts = np.zeros(12)
         for name in ("bass", "figure", "melody", "counter"):
-            for event in notes.tokens_to_events(piece.tokens)[name]:
+            for event in tokens_to_events(piece.tokens)[name]:
                 counts[event.value % 12] += 1
         assert counts[list(scale)].sum() / max(counts.sum(), 1) > 0.8
         assert scale_consistency(counts) > 0.75 or counts.sum() < 10
@@ -69,14 +80,14 @@ def test_every_piece_ends_on_the_tonic_and_then_falls_silent(pieces):
     for piece in pieces:
         last = piece.tokens.shape[1] - BAR
         tonic = {0, 4 if piece.attributes["mode"] == "major" else 3, 7}
-        events = notes.tokens_to_events(piece.tokens)
+        events = tokens_to_events(piece.tokens)
         final = {name: [e for e in events[name] if e.start >= last] for name in ("bass", "figure", "melody", "counter")}
         heard = [e for found in final.values() for e in found]
         assert heard and all(e.start == last and e.end <= piece.tokens.shape[1] - 12 for e in heard)
         assert {e.value % 12 for e in heard} <= tonic
         if final["bass"]:
             assert final["bass"][0].value % 12 == 0
-        assert not (piece.tokens[1:, -12:] >= notes.FIRST_ONSET).any()
+        assert not (piece.tokens[1:, -12:] >= FIRST_ONSET).any()
 
 
 def test_density_and_loudness_follow_the_gesture_where_a_piece_says_so(pieces):
@@ -89,16 +100,16 @@ def test_density_and_loudness_follow_the_gesture_where_a_piece_says_so(pieces):
         per_beat = energy.reshape(-1, 12).mean(axis=1)
         if per_beat.std() < 0.1:
             continue
-        onsets = (tokens[1:] >= notes.FIRST_ONSET).sum(axis=0).reshape(-1, 12).sum(axis=1)
+        onsets = (tokens[1:] >= FIRST_ONSET).sum(axis=0).reshape(-1, 12).sum(axis=1)
         density.append(np.corrcoef(onsets, per_beat)[0, 1])
-        row = tokens[notes.VOICE_INDEX["dynamics"]]
-        last = np.maximum.accumulate(np.where(row != notes.HOLD, np.arange(len(row)), 0))
+        row = tokens[VOICE_INDEX["dynamics"]]
+        last = np.maximum.accumulate(np.where(row != HOLD, np.arange(len(row)), 0))
         calm = np.convolve(accents > 0, np.ones(6))[: len(accents)] == 0  # away from accents, which stand out
         dynamics.append(np.corrcoef(row[last][calm], energy[calm])[0, 1])
-        raised += list(row[last][accents > 0] - notes.FIRST_ONSET)
-        voice = tokens[notes.VOICE_INDEX["bass"]]
-        struck = (voice >= notes.FIRST_ONSET) & (accents == 0)
-        classes = (voice[struck] - notes.FIRST_ONSET) % len(notes.VELOCITIES)
+        raised += list(row[last][accents > 0] - FIRST_ONSET)
+        voice = tokens[VOICE_INDEX["bass"]]
+        struck = (voice >= FIRST_ONSET) & (accents == 0)
+        classes = (voice[struck] - FIRST_ONSET) % len(VELOCITIES)
         if len(set(classes)) > 1:
             loudness.append(np.corrcoef(classes, energy[struck])[0, 1])
     assert len(density) > 30
@@ -110,7 +121,7 @@ def test_density_and_loudness_follow_the_gesture_where_a_piece_says_so(pieces):
 
 def test_pieces_that_follow_nothing_have_even_density(pieces):
     def spread(piece: Piece) -> float:
-        onsets = (piece.tokens[1:, :-BAR] >= notes.FIRST_ONSET).sum(axis=0).reshape(-1, BAR).sum(axis=1)
+        onsets = (piece.tokens[1:, :-BAR] >= FIRST_ONSET).sum(axis=0).reshape(-1, BAR).sum(axis=1)
         return onsets.std() / onsets.mean()
 
     free = [spread(p) for p in pieces if p.attributes["energy"]["follow"] == 0.0]
@@ -126,15 +137,15 @@ def test_accents_are_struck_together_at_the_loudest_and_stillness_is_still(piece
             continue
         energy, accents = (rows[:-BAR].astype(float) for rows in gesture_rows(piece))
         tokens = piece.tokens[1:, :-BAR]
-        onsets = (tokens >= notes.FIRST_ONSET).sum(axis=0)
+        onsets = (tokens >= FIRST_ONSET).sum(axis=0)
         for step in np.flatnonzero(accents):
             together.append(onsets[step])
             around += list(onsets[step + 1 : step + 3])
         still += list(onsets[(energy <= 0.06) & (accents == 0)])
         for name in ("bass", "melody"):
-            row = piece.tokens[notes.VOICE_INDEX[name], :-BAR]
-            steps = np.flatnonzero((row >= notes.FIRST_ONSET) & (accents > 0))
-            classes = (row[steps] - notes.FIRST_ONSET) % len(notes.VELOCITIES)
+            row = piece.tokens[VOICE_INDEX[name], :-BAR]
+            steps = np.flatnonzero((row >= FIRST_ONSET) & (accents > 0))
+            classes = (row[steps] - FIRST_ONSET) % len(VELOCITIES)
             loudest += list(classes == 3)
     assert np.mean(loudest) > 0.75
     assert np.mean(together) > 3
@@ -145,9 +156,9 @@ def test_accents_are_struck_together_at_the_loudest_and_stillness_is_still(piece
 def test_attributes_name_the_voices_that_sound(pieces):
     absent = set()
     for piece in pieces:
-        sounding = {v.name for i, v in enumerate(notes.VOICES) if i and (piece.tokens[i] >= notes.FIRST_ONSET).any()}
+        sounding = {v.name for i, v in enumerate(VOICES) if i and (piece.tokens[i] >= FIRST_ONSET).any()}
         assert set(piece.attributes["voices"]) == sounding == set(piece.attributes["instruments"])
-        absent |= {v.name for v in notes.VOICES[1:]} - sounding
+        absent |= {v.name for v in VOICES[1:]} - sounding
         tempo = STYLES[piece.attributes["style"]].tempo
         assert tempo[0] <= piece.attributes["tempo_bpm"] <= tempo[1]
     assert absent >= {"drums", "percussion", "harmony", "counter", "figure", "melody"}
@@ -234,13 +245,13 @@ def test_a_part_song_becomes_voices_on_c_with_its_chords():
     chords = [(62, 66, 69, 74), (55, 67, 71, 74), (57, 67, 73, 76), (50, 66, 69, 74)]
     parts = [[(12 * i, 12 * i + 12, chord[k]) for i, chord in enumerate(chords)] for k in (3, 2, 1, 0)]
     piece = chorales.from_parts(parts, tonic=2, mode="major", lead=12, source="test", licence="CC0")
-    events = notes.tokens_to_events(piece.tokens)
+    events = tokens_to_events(piece.tokens)
     assert [e.value for e in events["melody"]] == [72, 72, 74, 72]
     assert [e.value for e in events["bass"]] == [60, 53, 55, 48]
     assert [e.start for e in events["counter"]] == [12, 24, 36, 48]
-    assert [notes.chord_pitches(e.value)[0] for e in events["harmony"]] == [0, 5, 7, 0]
+    assert [chord_pitches(e.value)[0] for e in events["harmony"]] == [0, 5, 7, 0]
     assert not events["drums"] and len(events["dynamics"]) == 1
-    assert notes.used_tokens()[np.arange(8)[:, None], piece.tokens].all()
+    assert used_tokens()[np.arange(8)[:, None], piece.tokens].all()
 
 
 def test_the_free_scores_of_music21_are_told_file_by_file(tmp_path: Path):

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from expotion_cli.music.codecs.notes import metrics as measures
-from expotion_cli.music.codecs.notes import tokens as notes
+from expotion_cli.music.codecs.notes import metrics
+from expotion_cli.music.codecs.notes.tokens import FIRST_ONSET, NUM_VOICES, tokens_to_events, used_tokens
 from expotion_cli.training.mini.corpus.build import build_corpus, compose_numbered, load_corpus
 from expotion_cli.training.mini.corpus.follower import FOLLOWING_STYLES, compose_following
 from expotion_cli.training.mini.corpus.motion import LIMIT, draw_motion
@@ -21,7 +21,7 @@ def pieces():
 
 def struck(tokens: np.ndarray) -> np.ndarray:
     """[S] voices struck at each step, the dynamics left out."""
-    return (tokens[1:] >= notes.FIRST_ONSET).sum(axis=0)
+    return (tokens[1:] >= FIRST_ONSET).sum(axis=0)
 
 
 def by_sixteenths(values: np.ndarray) -> np.ndarray:
@@ -41,33 +41,31 @@ def test_voices_strike_where_the_curve_is_high_in_every_style(pieces):
 def test_nothing_but_a_waiting_chord_begins_where_nobody_moves(pieces):
     for piece in pieces:
         calm = np.flatnonzero(np.convolve(piece.motion, np.ones(5), "same")[: -48 - 6] < 0.05)
-        assert (piece.tokens[2:, calm] >= notes.FIRST_ONSET).sum() <= 0.01 * max(1, len(calm))
+        assert (piece.tokens[2:, calm] >= FIRST_ONSET).sum() <= 0.01 * max(1, len(calm))
 
 
 def test_the_level_swells_with_the_curve(pieces):
     for piece in pieces:
         row, level, levels = piece.tokens[0], 0, []
         for token in row:
-            level = token - notes.FIRST_ONSET if token >= notes.FIRST_ONSET else level
+            level = token - FIRST_ONSET if token >= FIRST_ONSET else level
             levels.append(level)
         if piece.motion.std() > 0.1:
             assert np.corrcoef(levels[:-48], piece.motion[:-48])[0, 1] > 0.8
 
 
 def test_following_pieces_stay_in_key_end_on_the_tonic_and_use_their_voices_tokens(pieces):
-    used = notes.used_tokens()
+    used = used_tokens()
     for piece in pieces:
-        assert all(used[k, piece.tokens[k]].all() for k in range(notes.NUM_VOICES))
-        assert measures.statistics(piece.tokens)["scale_consistency"] > 0.8
-        last = [
-            event for event in notes.tokens_to_events(piece.tokens)["bass"] if event.start >= len(piece.motion) - 48
-        ]
+        assert all(used[k, piece.tokens[k]].all() for k in range(NUM_VOICES))
+        assert metrics.statistics(piece.tokens)["scale_consistency"] > 0.8
+        last = [event for event in tokens_to_events(piece.tokens)["bass"] if event.start >= len(piece.motion) - 48]
         assert all(event.value % 12 == 0 for event in last)
 
 
 def test_phrases_breathe(pieces):
     for piece in pieces:
-        row = notes.tokens_to_events(piece.tokens)["melody"]
+        row = tokens_to_events(piece.tokens)["melody"]
         body = piece.tokens.shape[1] - 48
         for event in row:
             if event.start < body:

@@ -21,7 +21,7 @@ from expotion_cli.music.load import load_model
 from expotion_cli.training.loop import read_log
 from expotion_cli.training.mini.corpus.build import build_corpus
 from expotion_cli.training.mini.train import MiniSettings, MiniTrainer, drop_streams, held_out_crops
-from expotion_cli.weights import manifest as weights
+from expotion_cli.weights import manifest
 
 LOOP = {"steps": 2, "warmup_steps": 1, "eval_every": 2, "save_every": 1, "seed": 1}
 OPTIMIZER = {"matrix_lr": 3e-3, "other_lr": 3e-3, "weight_decay": 0.0}
@@ -85,10 +85,10 @@ def test_what_is_exported_loads_by_path_and_composes(made):
 
 def test_what_is_exported_is_a_shipped_model_with_a_manifest_of_all_its_files(made, monkeypatch):
     _, folder = made
-    monkeypatch.setattr(weights, "shipped_folder", lambda name: folder.parent)
+    monkeypatch.setattr(manifest, "shipped_folder", lambda name: folder.parent)
     model = load_model("tiny-mini", device="cpu")
     assert "own" in model.adapter_name
-    listed = {file.path for file in weights.find_manifest("tiny-mini", "music").files}
+    listed = {file.path for file in manifest.find_manifest("tiny-mini", "music").files}
     assert listed == {path for path in folder.rglob("*") if path.is_file()}
     path_model = load_model(str(folder), device="cpu", adapter=folder / "adapter")
     assert model.digest == path_model.digest and np.array_equal(compose(model), compose(path_model))
