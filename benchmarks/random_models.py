@@ -11,8 +11,9 @@ import numpy as np
 import torch
 
 from expotion_cli.music.conditioning import StepStream
-from expotion_cli.music.generate.engine import CueRequest, Engine
+from expotion_cli.music.generate.engine import Engine
 from expotion_cli.music.generate.sampling import Sampling
+from expotion_cli.music.request import CueRequest
 from expotion_cli.music.transformer.adapter import AdapterConfig, JointEmbeddingAdapter, StreamSpec
 from expotion_cli.music.transformer.config import DecoderConfig
 from expotion_cli.music.transformer.decoder import MusicDecoder

@@ -27,8 +27,8 @@ from expotion_cli.scoring import ladder
 from expotion_cli.scoring.streams import choose_streams
 
 if TYPE_CHECKING:
-    from expotion_cli.music.generate.engine import CueRequest
     from expotion_cli.music.model import Model
+    from expotion_cli.music.request import CueRequest
     from expotion_cli.timing import Tempo
     from expotion_cli.vision.cache import EmbeddingCache
 

@@ -30,7 +30,7 @@ from expotion_cli.timing import Timeline
 
 if TYPE_CHECKING:
     from expotion_cli.music.conditioning import StepStream
-    from expotion_cli.music.generate.engine import CueRequest
+    from expotion_cli.music.request import CueRequest
     from expotion_cli.spotting.activity import SeenStream
 
 STRIDE_SHARE = 0.6
@@ -44,7 +44,7 @@ class AudiocraftCodec:
 
     Args:
         model: audiocraft's, stereo interleaving included.
-        num_streams: codebooks K the language model speaks.
+        num_codebooks: codebooks K the language model speaks.
         digest: hash of its weights and of audiocraft's version.
     """
 
@@ -53,8 +53,8 @@ class AudiocraftCodec:
     follows_tempo = False
     judge = None
 
-    def __init__(self, model: Any, num_streams: int, digest: str):
-        self.model, self.num_streams, self.digest = model, num_streams, digest
+    def __init__(self, model: Any, num_codebooks: int, digest: str):
+        self.model, self.num_codebooks, self.digest = model, num_codebooks, digest
         self.sample_rate, self.vocab_size = model.sample_rate, model.cardinality
         self.rate_hz = Fraction(model.frame_rate).limit_denominator(10_000)
         self.device = next(model.parameters()).device

@@ -13,8 +13,9 @@ from expotion_cli import storage
 from expotion_cli.music.checkpoints.huggingface import Checkpoint
 from expotion_cli.music.codecs.codec import Codec
 from expotion_cli.music.conditioning import MADE_HERE, StepStream, condition
-from expotion_cli.music.generate.engine import VERSION, CueRequest, Engine
-from expotion_cli.music.generate.rerank import drafts_of, keep_best
+from expotion_cli.music.generate.engine import VERSION, Engine
+from expotion_cli.music.generate.rerank import keep_best, takes_of
+from expotion_cli.music.request import CueRequest
 from expotion_cli.music.transformer.adapter import JointEmbeddingAdapter
 from expotion_cli.spotting.activity import SeenStream, motion_signal
 from expotion_cli.timing import Timeline
@@ -111,13 +112,13 @@ class Model:
     ) -> Iterator[tuple[int, np.ndarray]]:
         """Tokens [K, S] of each request, as they finish (`Engine.generate`).
 
-        Where the codec can judge notes, a cue's drafts are composed together and the best is kept.
+        Where the codec can judge notes, a cue's takes are composed together and the best is kept.
         """
         judge = self.codec.judge
         if judge is None:
             return self.engine.generate(requests, batch_size=batch_size, on_progress=on_progress)
-        drafts = [drafts_of(request) for request in requests]
-        owners = [number for number, found in enumerate(drafts) for _ in found]
-        every = [draft for found in drafts for draft in found]
+        takes = [takes_of(request) for request in requests]
+        owners = [number for number, found in enumerate(takes) for _ in found]
+        every = [take for found in takes for take in found]
         generated = self.engine.generate(every, batch_size=batch_size, on_progress=on_progress)
         return keep_best(generated, owners, requests, judge)

@@ -34,8 +34,8 @@ from expotion_cli.storage import digest_bytes, digest_file
 
 if TYPE_CHECKING:
     from expotion_cli.media.clip import ClipInfo
-    from expotion_cli.music.generate.engine import CueRequest
     from expotion_cli.music.model import Model
+    from expotion_cli.music.request import CueRequest
     from expotion_cli.vision.encoder import StreamSource
 
 GROUP = 16

@@ -27,8 +27,8 @@ from expotion_cli.timing import Timeline, num_samples
 if TYPE_CHECKING:
     from expotion_cli.media.clip import ClipInfo
     from expotion_cli.media.remux import RemuxReport
-    from expotion_cli.music.generate.engine import CueRequest
     from expotion_cli.music.model import Model
+    from expotion_cli.music.request import CueRequest
     from expotion_cli.timing import Tempo
     from expotion_cli.vision.cache import EmbeddingCache
     from expotion_cli.vision.encoder import EmbeddingStream, StreamSource
@@ -173,8 +173,8 @@ def compose_request(
     Returns:
         The request, and the tempo (None for codecs without a beat).
     """
-    from expotion_cli.music.generate.engine import CueRequest
     from expotion_cli.music.generate.sampling import Sampling
+    from expotion_cli.music.request import CueRequest
     from expotion_cli.prompts import asked_tempo
 
     low, high = asked_tempo(prompt, (recipe.tempo.min, recipe.tempo.max))
@@ -183,14 +183,14 @@ def compose_request(
     timeline = model.codec.timeline(duration, tempo)
     drawn = dataclasses.asdict(recipe.generate)
     del drawn["seed"]
-    drafts = drawn.pop("drafts")
+    takes = drawn.pop("drafts")
     request = CueRequest(
         prompt=prompt,
         timeline=timeline,
         conditioning=model.condition(seen.streams, timeline, pulse=ASKED_PULSE if low == high else 0.0),
         seed=seed,
         sampling=Sampling(**drawn),
-        drafts=drafts,
+        takes=takes,
     )
     return request, tempo
 

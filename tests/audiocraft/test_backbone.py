@@ -14,8 +14,8 @@ import torch
 from audiocraft_files import CODEC_FILE, LM_FILE, Runs, change_package
 
 from expotion_cli.errors import UsageError, WeightsError
-from expotion_cli.music.generate.engine import CueRequest
 from expotion_cli.music.generate.sampling import Sampling
+from expotion_cli.music.request import CueRequest
 from expotion_cli.timing import Timeline
 
 SHORT = Sampling(top_k=20)

@@ -11,9 +11,9 @@ import pytest
 import torch
 from audiocraft_files import LM_FILE, change_package, load
 
-from expotion_cli.music.generate.engine import CueRequest
 from expotion_cli.music.generate.sampling import Sampling, guide
 from expotion_cli.music.load import load_model
+from expotion_cli.music.request import CueRequest
 from expotion_cli.music.transformer.attention import Passage
 from expotion_cli.music.transformer.delay import apply_delay, remove_delay
 
@@ -95,9 +95,9 @@ def test_greedy_tokens_are_audiocrafts_for_250_steps(exported, guidance):
 
 def test_the_codecs_sound_equals_audiocrafts(exported):
     model = load_model(str(exported.folder), device="cpu")
-    tokens = np.random.default_rng(0).integers(0, START, (model.codec.num_streams, 50))
+    tokens = np.random.default_rng(0).integers(0, START, (model.codec.num_codebooks, 50))
     rendering = model.codec.decode(tokens, model.codec.timeline(Fraction(1), None))
-    sides = [tokens[0::2], tokens[1::2]] if model.codec.num_streams == 8 else [tokens, tokens]
+    sides = [tokens[0::2], tokens[1::2]] if model.codec.num_codebooks == 8 else [tokens, tokens]
     with torch.no_grad():
         expected = [exported.codec.decode(torch.from_numpy(side)[None])[0, 0].numpy() for side in sides]
     assert rendering.audio.shape == (2, 32_000) and np.abs(np.stack(expected)).max() > 1e-3

@@ -8,8 +8,9 @@ import numpy as np
 import torch
 
 from expotion_cli.music.conditioning import FORM, FORM_DIMS, StepStream, form_stream
-from expotion_cli.music.generate.engine import CueRequest, Engine
+from expotion_cli.music.generate.engine import Engine
 from expotion_cli.music.generate.sampling import Sampling
+from expotion_cli.music.request import CueRequest
 from expotion_cli.music.transformer.adapter import AdapterConfig, JointEmbeddingAdapter, StreamSpec
 from expotion_cli.music.transformer.decoder import MusicDecoder
 from expotion_cli.timing import Timeline

@@ -15,9 +15,9 @@ from expotion_cli.assets import shipped_folder
 from expotion_cli.errors import UnknownNameError, UsageError, WeightsError
 from expotion_cli.music.checkpoints.adapter_files import save_adapter
 from expotion_cli.music.codecs.codec import Codec
-from expotion_cli.music.generate.engine import CueRequest
 from expotion_cli.music.generate.sampling import Sampling
 from expotion_cli.music.load import load_model
+from expotion_cli.music.request import CueRequest
 from expotion_cli.music.transformer.adapter import AdapterConfig, JointEmbeddingAdapter, StreamSpec
 from expotion_cli.weights import manifest
 
@@ -140,7 +140,7 @@ def test_a_config_without_a_codec_is_named(tiny_folder, tmp_path):
 
 def test_the_shipped_model_composes_notes_and_its_audio_is_as_long_as_the_picture(mini):
     assert mini.codec.name == "notes" and mini.codec.follows_tempo
-    assert mini.decoder.config.num_codebooks == mini.codec.num_streams == 8
+    assert mini.decoder.config.num_codebooks == mini.codec.num_codebooks == 8
     assert set(mini.streams) == {"pose", "face", "flow"} and "own" in mini.adapter_name and "MIT" in mini.licence
     tempo = mini.tempo({}, Fraction(3), (120, 120))
     tokens, timeline = compose(mini, Fraction(3), tempo, mini.condition({}, mini.codec.timeline(Fraction(3), tempo)))

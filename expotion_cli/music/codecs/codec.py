@@ -38,17 +38,17 @@ class Codec(Protocol):
 
     Attributes:
         name: "encodec" or "notes".
-        num_streams: parallel token streams K.
+        num_codebooks: parallel token streams K.
         vocab_size: tokens V a stream.
         sample_rate: of the audio it makes.
         bar_steps: windows of a long cue begin at multiples of this many steps.
         digest: hash of all that decides the sound of given tokens (weights or soundfont, and the code's version).
         follows_tempo: its grid is one of beats, so a cue needs a tempo.
-        judge: says which of several drafts is best (`drafts`); None where tokens can't be judged before they sound.
+        judge: says which of several takes is best (`takes`); None where tokens can't be judged before they sound.
     """
 
     name: str
-    num_streams: int
+    num_codebooks: int
     vocab_size: int
     sample_rate: int
     bar_steps: int

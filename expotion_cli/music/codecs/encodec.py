@@ -37,7 +37,7 @@ class EncodecCodec:
 
     Args:
         model: transformers' `EncodecModel`, loaded.
-        num_streams: codebooks K the decoder speaks; twice those of one channel for a stereo checkpoint.
+        num_codebooks: codebooks K the decoder speaks; twice those of one channel for a stereo checkpoint.
         digest: hash of the weights.
 
     Raises:
@@ -49,16 +49,16 @@ class EncodecCodec:
     follows_tempo = False
     judge = None
 
-    def __init__(self, model: EncodecModel, num_streams: int, digest: str):
+    def __init__(self, model: EncodecModel, num_codebooks: int, digest: str):
         config = model.config
-        self.model, self.num_streams, self.digest = model, num_streams, digest
+        self.model, self.num_codebooks, self.digest = model, num_codebooks, digest
         self.sample_rate = config.sampling_rate
         self.vocab_size = config.codebook_size
         self.rate_hz = Fraction(config.sampling_rate, int(np.prod(config.upsampling_ratios)))
         available = len(model.quantizer.layers)
-        self.is_stereo = num_streams > available
-        if num_streams > 2 * available or (self.is_stereo and num_streams % 2):
-            raise WeightsError(f"The decoder speaks {num_streams} codebooks, the EnCodec model has {available}.")
+        self.is_stereo = num_codebooks > available
+        if num_codebooks > 2 * available or (self.is_stereo and num_codebooks % 2):
+            raise WeightsError(f"The decoder speaks {num_codebooks} codebooks, the EnCodec model has {available}.")
 
     def timeline(self, duration: Fraction, tempo: Tempo | None) -> Timeline:
         """A grid from 0 at the codec's own rate; the tempo plays no part."""

@@ -24,13 +24,12 @@ import torch
 from expotion_cli.errors import EnvironmentProblem, UsageError
 from expotion_cli.music.generate.cpu_batch import Cohorts
 from expotion_cli.music.generate.cuda_graph import FixedBuffers
-from expotion_cli.music.generate.window import CueRequest, Take, TakeMemory, remember
+from expotion_cli.music.generate.window import Take, TakeMemory, remember
+from expotion_cli.music.request import CueRequest
 from expotion_cli.music.transformer.adapter import JointEmbeddingAdapter
 from expotion_cli.music.transformer.decoder import MusicDecoder
 from expotion_cli.music.transformer.onednn import pack, row_quantum
 from expotion_cli.music.transformer.text import TextEncoder
-
-__all__ = ["CueRequest", "Engine"]
 
 VERSION = 2
 """Raised whenever the same cue would give other tokens."""

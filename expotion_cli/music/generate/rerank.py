@@ -1,6 +1,6 @@
-"""Several drafts of a cue, of which one is kept: composing notes is cheap, and not every throw of the dice is good.
+"""Several takes of a cue, of which one is kept: composing notes is cheap, and not every throw of the dice is good.
 
-Drafts differ in their seed alone; the first has the cue's own. A draft is judged by its notes, before it is rendered:
+Takes differ in their seed alone; the first has the cue's own. A take is judged by its notes, before it is rendered:
 faults count most, then how many measures lie where nearly all of the training music lies, then how well its strikes
 follow the motion. The judgement depends on the cue alone, so batch sizes and interruptions don't change the choice.
 """
@@ -14,39 +14,40 @@ from typing import Protocol
 
 import numpy as np
 
-from expotion_cli.music.generate.window import CueRequest
+from expotion_cli.music.request import CueRequest
 
 
 class Judge(Protocol):
-    """Says how good a draft is."""
+    """Says how good a take is."""
 
     def __call__(self, tokens: np.ndarray, request: CueRequest) -> tuple[float, ...]:
         """Tokens [K, S] of a request → a key; the greatest is the best."""
         ...
 
 
-def drafts_of(request: CueRequest) -> list[CueRequest]:
-    """The drafts a cue asks for: as many requests, each with a seed of its own."""
-    return [replace(request, drafts=1, seed=draft_seed(request.seed, number)) for number in range(request.drafts)]
+def takes_of(request: CueRequest) -> list[CueRequest]:
+    """The takes a cue asks for: as many requests, each with a seed of its own."""
+    return [replace(request, takes=1, seed=take_seed(request.seed, number)) for number in range(request.takes)]
 
 
-def draft_seed(seed: int, number: int) -> int:
-    """The seed of a cue's draft; number 0 has the cue's own."""
+def take_seed(seed: int, number: int) -> int:
+    """The seed of a cue's take; number 0 has the cue's own."""
     if number == 0:
         return seed
+    # "draft" is an older word for a take; it stays in the hash so that seeds keep their takes.
     return int.from_bytes(hashlib.sha256(f"{seed} draft {number}".encode()).digest()[:4], "little") >> 1
 
 
 def keep_best(
     generated: Iterable[tuple[int, np.ndarray]], owners: Sequence[int], requests: Sequence[CueRequest], judge: Judge
 ) -> Iterator[tuple[int, np.ndarray]]:
-    """Of the drafts of each cue the best, as soon as the last of them is there.
+    """Of the takes of each cue the best, as soon as the last of them is there.
 
     Args:
-        generated: (number of the draft, its tokens), in any order.
-        owners: for each draft the number of its cue.
+        generated: (number of the take, its tokens), in any order.
+        owners: for each take the number of its cue.
         requests: the cues.
-        judge: where two drafts are equally good, the one with the lower number wins.
+        judge: where two takes are equally good, the one with the lower number wins.
 
     Yields:
         (number of the cue, tokens [K, S]).
@@ -56,7 +57,7 @@ def keep_best(
         cue = owners[number]
         found = waiting.setdefault(cue, {})
         found[number] = tokens
-        if len(found) == requests[cue].drafts:
+        if len(found) == requests[cue].takes:
             del waiting[cue]
             if len(found) == 1:
                 yield cue, tokens

@@ -72,7 +72,7 @@ def guide(logits: Tensor, sampling: Sampling) -> Tensor:
     return logits[0] + weight * (logits[1] - logits[0])
 
 
-def cue_noise(seed: int, cue_digest: str, num_positions: int, num_streams: int) -> np.ndarray:
+def cue_noise(seed: int, cue_digest: str, num_positions: int, num_codebooks: int) -> np.ndarray:
     """The uniform numbers a cue draws its tokens with.
 
     They come from a counter-based generator (Philox): the key is the seed and the cue, the counter the position and
@@ -82,7 +82,7 @@ def cue_noise(seed: int, cue_digest: str, num_positions: int, num_streams: int) 
         [num_positions, K] float64 in [0, 1).
     """
     key = int.from_bytes(bytes.fromhex(digest_bytes(str(seed).encode(), cue_digest.encode()))[:16], "little")
-    return np.random.Generator(np.random.Philox(key=key)).random((num_positions, num_streams))
+    return np.random.Generator(np.random.Philox(key=key)).random((num_positions, num_codebooks))
 
 
 def draw(logits: Tensor, uniform: Tensor, sampling: Sampling) -> Tensor:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -12,54 +12,12 @@ from torch import Tensor
 
 from expotion_cli.music.conditioning import FORM, StepStream
 from expotion_cli.music.generate.sampling import Sampling, cue_noise, draw, guide
+from expotion_cli.music.request import CueRequest
 from expotion_cli.music.transformer.adapter import JointEmbeddingAdapter
 from expotion_cli.music.transformer.attention import CueRows, Memory, VisualMemory
 from expotion_cli.music.transformer.decoder import MusicDecoder
 from expotion_cli.music.transformer.delay import num_positions, remove_delay
 from expotion_cli.music.transformer.text import TextEncoder
-from expotion_cli.storage import digest_bytes, digest_of
-from expotion_cli.timing import Timeline
-
-
-@dataclass(frozen=True)
-class CueRequest:
-    """One cue to generate.
-
-    Attributes:
-        prompt: what it should sound like.
-        timeline: gives the number of steps.
-        conditioning: streams on the step grid (`conditioning.condition`), or None for no picture at all.
-        seed: another seed, another cue.
-        sampling: how tokens are drawn.
-        drafts: how many are composed, of which the best is kept (`drafts`); the engine itself makes one.
-    """
-
-    prompt: str
-    timeline: Timeline
-    conditioning: Mapping[str, StepStream] | None
-    seed: int
-    sampling: Sampling = Sampling()
-    drafts: int = 1
-
-    @property
-    def num_steps(self) -> int:
-        """Steps S."""
-        return self.timeline.num_steps
-
-    @property
-    def is_seeing(self) -> bool:
-        """Some visual stream is seen at some time."""
-        return any(name != FORM and stream.mask.any() for name, stream in (self.conditioning or {}).items())
-
-    @cached_property
-    def digest(self) -> str:
-        """sha256 over all that decides the tokens of a single draft, but for the model."""
-        # As floats: 3 and 3.0 are the same setting.
-        sampling = {name: float(value) for name, value in asdict(self.sampling).items()}
-        parts = [digest_of([self.prompt, self.num_steps, self.seed, sampling]).encode()]
-        for name, stream in sorted((self.conditioning or {}).items()):
-            parts += [name.encode(), np.ascontiguousarray(stream.values, np.float32).tobytes(), stream.mask.tobytes()]
-        return digest_bytes(*parts)
 
 
 class Take:
@@ -101,7 +59,7 @@ class Take:
         self.rows = CueRows(len(kinds), sum(not has_text for has_text, _ in kinds), blind)
 
     @property
-    def num_streams(self) -> int:
+    def num_codebooks(self) -> int:
         """K."""
         return self.tokens.shape[0]
 
@@ -138,18 +96,18 @@ class Take:
     @cached_property
     def noise(self) -> np.ndarray:
         """[S, K] float64: the uniform numbers this cue is drawn with."""
-        return cue_noise(self.cue.seed, self.cue.digest, self.cue.num_steps, self.num_streams)
+        return cue_noise(self.cue.seed, self.cue.digest, self.cue.num_steps, self.num_codebooks)
 
     def laid_out(self, places: int) -> Tensor:
         """The window in the delay pattern, only what is known filled in. [K, places] int64."""
-        delayed = torch.full((self.num_streams, places), self.start_token)
+        delayed = torch.full((self.num_codebooks, places), self.start_token)
         for k, delay in enumerate(self.delays):
             delayed[k, delay + 1 : delay + 1 + self.known] = self.tokens[k, self.start : self.start + self.known]
         return delayed
 
     def noise_rows(self, places: int) -> Tensor:
         """The window's noise in the delay pattern, 0 where nothing is drawn. [K, places] float64."""
-        delayed = torch.zeros(self.num_streams, places, dtype=torch.float64)
+        delayed = torch.zeros(self.num_codebooks, places, dtype=torch.float64)
         part = torch.from_numpy(self.noise[self.start : self.start + self.window_steps])
         for k, delay in enumerate(self.delays):
             delayed[k, delay + 1 : delay + 1 + len(part)] = part[:, k]

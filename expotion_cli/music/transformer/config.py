@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from expotion_cli.music.transformer.delay import stream_delays
+from expotion_cli.music.transformer.delay import codebook_delays
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class DecoderConfig:
     @property
     def delays(self) -> tuple[int, ...]:
         """Steps that each stream runs behind the first."""
-        return stream_delays(self.num_codebooks, self.channels)
+        return codebook_delays(self.num_codebooks, self.channels)
 
     @property
     def start_token(self) -> int:

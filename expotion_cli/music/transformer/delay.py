@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 
-def stream_delays(num_streams: int, channels: int = 1) -> tuple[int, ...]:
+def codebook_delays(num_codebooks: int, channels: int = 1) -> tuple[int, ...]:
     """Steps that each stream runs behind the first."""
-    return tuple(k // channels for k in range(num_streams))
+    return tuple(k // channels for k in range(num_codebooks))
 
 
 def num_positions(num_steps: int, delays: Sequence[int]) -> int:
@@ -25,7 +25,7 @@ def num_positions(num_steps: int, delays: Sequence[int]) -> int:
 
 def apply_delay(tokens: Tensor, start_token: int, delays: Sequence[int] | None = None) -> Tensor:
     """Lay tokens out in the delay pattern, mono's by default. [..., K, S] → [..., K, P]."""
-    delays = stream_delays(tokens.shape[-2]) if delays is None else delays
+    delays = codebook_delays(tokens.shape[-2]) if delays is None else delays
     num_steps = tokens.shape[-1]
     delayed = tokens.new_full((*tokens.shape[:-1], num_positions(num_steps, delays)), start_token)
     for k, delay in enumerate(delays):
@@ -35,6 +35,6 @@ def apply_delay(tokens: Tensor, start_token: int, delays: Sequence[int] | None =
 
 def remove_delay(delayed: Tensor, num_steps: int, delays: Sequence[int] | None = None) -> Tensor:
     """The inverse of `apply_delay`. [..., K, P] → [..., K, S]."""
-    delays = stream_delays(delayed.shape[-2]) if delays is None else delays
+    delays = codebook_delays(delayed.shape[-2]) if delays is None else delays
     rows = [delayed[..., k, delay + 1 : delay + 1 + num_steps] for k, delay in enumerate(delays)]
     return torch.stack(rows, dim=-2)

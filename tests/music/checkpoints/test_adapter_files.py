@@ -15,9 +15,9 @@ import torch
 from expotion_cli.errors import UnknownNameError, WeightsError
 from expotion_cli.music.checkpoints.adapter_files import load_adapter, save_adapter
 from expotion_cli.music.conditioning import condition
-from expotion_cli.music.generate.engine import CueRequest
 from expotion_cli.music.generate.sampling import Sampling
 from expotion_cli.music.load import load_model
+from expotion_cli.music.request import CueRequest
 from expotion_cli.music.transformer.adapter import AdapterConfig, JointEmbeddingAdapter, StreamSpec
 from expotion_cli.music.transformer.attention import Passage
 from expotion_cli.music.transformer.config import DecoderConfig

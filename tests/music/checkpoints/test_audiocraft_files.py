@@ -23,9 +23,9 @@ from audiocraft_files import (
 )
 
 from expotion_cli.errors import WeightsError
-from expotion_cli.music.generate.engine import CueRequest
 from expotion_cli.music.generate.sampling import Sampling
 from expotion_cli.music.load import load_model
+from expotion_cli.music.request import CueRequest
 from expotion_cli.music.transformer.attention import Passage
 from expotion_cli.music.transformer.delay import apply_delay
 
@@ -91,7 +91,7 @@ def test_stereo_files_say_so_and_their_pairs_of_codebooks_run_together(make_tiny
     assert checkpoint.config["decoder"]["audio_channels"] == 2
     assert checkpoint.decoder.config.delays == (0, 0, 1, 1, 2, 2, 3, 3)
     model = load_model(str(folder), device="cpu")
-    assert model.codec.is_stereo and model.codec.num_streams == 8
+    assert model.codec.is_stereo and model.codec.num_codebooks == 8
 
 
 def test_mono_codebooks_run_one_after_the_other(audiocraft_folder, tiny_folder):

@@ -11,9 +11,9 @@ from local_hub import LICENCE, only_model, serving
 
 from expotion_cli import storage
 from expotion_cli.errors import UnknownNameError, WeightsError
-from expotion_cli.music.generate.engine import CueRequest
 from expotion_cli.music.generate.sampling import Sampling
 from expotion_cli.music.load import load_model
+from expotion_cli.music.request import CueRequest
 from expotion_cli.weights import manifest
 from expotion_cli.weights.fetch import fetch
 from expotion_cli.weights.manifest import find_manifest

@@ -19,9 +19,9 @@ from expotion_cli.errors import UsageError, WeightsError
 from expotion_cli.music.checkpoints.adapter_files import save_adapter
 from expotion_cli.music.checkpoints.huggingface import load_checkpoint
 from expotion_cli.music.checkpoints.lora import merge_lora
-from expotion_cli.music.generate.engine import CueRequest
 from expotion_cli.music.generate.sampling import Sampling
 from expotion_cli.music.load import load_model
+from expotion_cli.music.request import CueRequest
 from expotion_cli.music.transformer.adapter import AdapterConfig, JointEmbeddingAdapter, StreamSpec
 from expotion_cli.music.transformer.attention import Passage
 from expotion_cli.music.transformer.delay import apply_delay

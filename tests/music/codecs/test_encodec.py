@@ -50,8 +50,8 @@ def decode(model, tokens: np.ndarray, seconds: Fraction | None = None) -> np.nda
     return codec.decode(tokens, Timeline(duration, codec.rate_hz)).audio
 
 
-def random_tokens(model, num_steps: int, num_streams: int = 4) -> np.ndarray:
-    return np.random.default_rng(1).integers(0, model.config.codebook_size, (num_streams, num_steps))
+def random_tokens(model, num_steps: int, num_codebooks: int = 4) -> np.ndarray:
+    return np.random.default_rng(1).integers(0, model.config.codebook_size, (num_codebooks, num_steps))
 
 
 def decode_in_pieces(monkeypatch, model, tokens: np.ndarray, context: int = CONTEXT_STEPS) -> np.ndarray:
@@ -104,7 +104,7 @@ def test_the_real_sizes_too_decode_in_pieces_without_a_seam(monkeypatch):
 
 def test_both_sides_of_a_stereo_cue_are_decoded_in_pieces(monkeypatch):
     model = random_encodec(**SMALL)
-    tokens = random_tokens(model, 120, num_streams=8)
+    tokens = random_tokens(model, 120, num_codebooks=8)
     whole, pieces = decode(model, tokens), decode_in_pieces(monkeypatch, model, tokens)
     assert not np.allclose(whole[0], whole[1], atol=1e-3)
     assert error_db(pieces, whole) < INAUDIBLE_DB

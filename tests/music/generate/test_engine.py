@@ -14,9 +14,10 @@ from expotion_cli.errors import EnvironmentProblem, UsageError
 from expotion_cli.music.checkpoints.huggingface import load_checkpoint
 from expotion_cli.music.conditioning import FORM
 from expotion_cli.music.generate.cpu_batch import Cohorts
-from expotion_cli.music.generate.engine import CueRequest, Engine
+from expotion_cli.music.generate.engine import Engine
 from expotion_cli.music.generate.sampling import Sampling, cue_noise
 from expotion_cli.music.generate.window import Take
+from expotion_cli.music.request import CueRequest
 from expotion_cli.music.transformer.attention import Passage
 from expotion_cli.music.transformer.config import DecoderConfig
 from expotion_cli.music.transformer.decoder import MusicDecoder
@@ -126,15 +127,15 @@ def test_how_a_number_is_written_does_not_make_another_cue():
 
 def direct_tokens(engine: Engine, request: CueRequest) -> np.ndarray:
     decoder, num_steps = engine.decoder, request.num_steps
-    num_streams = decoder.config.num_codebooks
-    noise = cue_noise(request.seed, request.digest, num_steps, num_streams)
-    tokens = np.zeros((num_streams, num_steps), dtype=np.int64)
+    num_codebooks = decoder.config.num_codebooks
+    noise = cue_noise(request.seed, request.digest, num_steps, num_codebooks)
+    tokens = np.zeros((num_codebooks, num_steps), dtype=np.int64)
     start, known = 0, 0
     while True:
         length = min(engine.window, num_steps - start)
-        for position in range(known + 1, length + num_streams):
+        for position in range(known + 1, length + num_codebooks):
             logits = guided_logits(engine, request, tokens, start, length, position)
-            for k in range(num_streams):
+            for k in range(num_codebooks):
                 step = position - 1 - k
                 if known <= step < length:
                     tokens[k, start + step] = pick(logits[k], noise[start + step, k], request.sampling)
@@ -147,9 +148,9 @@ def direct_tokens(engine: Engine, request: CueRequest) -> np.ndarray:
 def guided_logits(engine, request, tokens, start, length, position) -> np.ndarray:
     """[K, V]: what position `position` (not yet filled) should hold, from all positions before it."""
     decoder = engine.decoder
-    num_streams = len(tokens)
-    laid = np.full((num_streams, position), decoder.config.start_token)
-    for k in range(num_streams):
+    num_codebooks = len(tokens)
+    laid = np.full((num_codebooks, position), decoder.config.start_token)
+    for k in range(num_codebooks):
         for place in range(k + 1, min(position, k + 1 + length)):
             laid[k, place] = tokens[k, start + place - 1 - k]
 

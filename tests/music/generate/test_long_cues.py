@@ -16,9 +16,9 @@ from expotion_cli.audio.onsets import mel_bands
 from expotion_cli.music.codecs.notes.arrange import BAR_STEPS
 from expotion_cli.music.codecs.notes.tokens import FIRST_ONSET, HOLD, VOICES
 from expotion_cli.music.conditioning import FORM, StepStream
-from expotion_cli.music.generate.engine import CueRequest
 from expotion_cli.music.generate.sampling import Sampling
 from expotion_cli.music.load import load_model
+from expotion_cli.music.request import CueRequest
 from expotion_cli.recipe import load_recipe
 
 LENGTH = Fraction(45)

@@ -1,4 +1,4 @@
-"""Of several drafts the best is kept: what best means, and that the choice belongs to the cue alone."""
+"""Of several takes the best is kept: what best means, and that the choice belongs to the cue alone."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from expotion_cli.music.codecs.notes.judge import NoteJudge, follows, longest_pa
 from expotion_cli.music.codecs.notes.metrics import MEASURES, five_measures, is_stuck
 from expotion_cli.music.codecs.notes.tokens import Event, chord_value, events_to_tokens
 from expotion_cli.music.conditioning import DRIVE, condition, drive_stream
-from expotion_cli.music.generate.rerank import draft_seed, drafts_of, keep_best
-from expotion_cli.music.generate.window import CueRequest
+from expotion_cli.music.generate.rerank import keep_best, take_seed, takes_of
 from expotion_cli.music.load import load_model
+from expotion_cli.music.request import CueRequest
 from expotion_cli.timing import Timeline
 
 STEPS = 192
@@ -23,9 +23,9 @@ GRID = Timeline(Fraction(8), Fraction(24))
 SCALE = (60, 62, 64, 65, 67, 69, 71, 72)
 
 
-def request(motion: np.ndarray | None = None, drafts: int = 1, seed: int = 7) -> CueRequest:
+def request(motion: np.ndarray | None = None, takes: int = 1, seed: int = 7) -> CueRequest:
     seen = {} if motion is None else {DRIVE: drive_stream(motion.astype(np.float32), np.ones(len(motion), bool))}
-    return CueRequest("calm strings", GRID, seen, seed, drafts=drafts)
+    return CueRequest("calm strings", GRID, seen, seed, takes=takes)
 
 
 def tune(starts, pitches=SCALE, velocity: int = 2) -> np.ndarray:
@@ -38,16 +38,16 @@ def tune(starts, pitches=SCALE, velocity: int = 2) -> np.ndarray:
     return events_to_tokens({"melody": notes}, STEPS)
 
 
-def test_each_draft_has_a_seed_of_its_own_and_the_first_has_the_cues():
-    drafts = drafts_of(request(drafts=5, seed=42))
-    seeds = [draft.seed for draft in drafts]
+def test_each_take_has_a_seed_of_its_own_and_the_first_has_the_cues():
+    takes = takes_of(request(takes=5, seed=42))
+    seeds = [take.seed for take in takes]
     assert seeds[0] == 42 and len(set(seeds)) == 5 and all(0 <= seed < 2**31 for seed in seeds)
-    assert [draft.drafts for draft in drafts] == [1] * 5 and drafts[0] == request(seed=42)
-    assert draft_seed(42, 3) == seeds[3] and draft_seed(43, 3) != seeds[3]
+    assert [take.takes for take in takes] == [1] * 5 and takes[0] == request(seed=42)
+    assert take_seed(42, 3) == seeds[3] and take_seed(43, 3) != seeds[3]
 
 
-def test_the_best_is_kept_as_soon_as_the_last_draft_is_there_whatever_their_order():
-    cues = [request(drafts=3), request(drafts=1), request(drafts=2)]
+def test_the_best_is_kept_as_soon_as_the_last_take_is_there_whatever_their_order():
+    cues = [request(takes=3), request(takes=1), request(takes=2)]
     owners = [0, 0, 0, 1, 2, 2]
     tokens = [np.array([[value]]) for value in (5, 9, 9, 1, 4, 2)]
 
@@ -58,7 +58,7 @@ def test_the_best_is_kept_as_soon_as_the_last_draft_is_there_whatever_their_orde
     kept = list(keep_best(((i, tokens[i]) for i in order), owners, cues, worth))
     assert [cue for cue, _ in kept] == [1, 0, 2]
     by_cue = dict(kept)
-    assert by_cue[0] is tokens[1] and by_cue[2] is tokens[4]  # of equals the first draft
+    assert by_cue[0] is tokens[1] and by_cue[2] is tokens[4]  # of equals the first take
 
 
 def test_strikes_on_the_motion_follow_better_than_strikes_beside_it():
@@ -141,15 +141,15 @@ def test_a_model_without_ranges_is_judged_by_faults_and_following_alone(tmp_path
     assert judge.ranges == {96: dict.fromkeys(MEASURES, (0.1, 0.9))} and judge.digest != NoteJudge().digest
 
 
-def test_the_shipped_model_keeps_the_best_of_its_drafts_and_one_draft_is_what_it_was():
+def test_the_shipped_model_keeps_the_best_of_its_takes_and_one_take_is_what_it_was():
     model = load_model("expotion-mini", device="cpu")
     assert set(model.codec.judge.ranges) and model.codec.judge.digest
     tempo = model.tempo({}, Fraction(3), (120, 120))
     timeline = model.codec.timeline(Fraction(3), tempo)
-    cue = CueRequest("slow sad piano", timeline, condition({}, timeline, model.adapter.config.streams), 3, drafts=3)
-    singles = dict(model.generate(drafts_of(cue)))
+    cue = CueRequest("slow sad piano", timeline, condition({}, timeline, model.adapter.config.streams), 3, takes=3)
+    singles = dict(model.generate(takes_of(cue)))
     best = max(range(3), key=lambda number: (model.codec.judge(singles[number], cue), -number))
-    other = replace(cue, seed=4, drafts=1)
+    other = replace(cue, seed=4, takes=1)
     kept = dict(model.generate([cue, other]))
     assert np.array_equal(kept[0], singles[best])
     ((_, alone),) = model.generate([other])

@@ -10,8 +10,9 @@ import torch
 
 from expotion_cli.errors import WeightsError
 from expotion_cli.music.checkpoints.huggingface import load_checkpoint
-from expotion_cli.music.generate.engine import CueRequest, Engine
+from expotion_cli.music.generate.engine import Engine
 from expotion_cli.music.generate.sampling import Sampling
+from expotion_cli.music.request import CueRequest
 from expotion_cli.music.transformer.attention import Passage
 from expotion_cli.music.transformer.delay import apply_delay, remove_delay
 from expotion_cli.timing import Timeline

@@ -97,7 +97,7 @@ def trained_stream(values: np.ndarray):
 
 
 def request_for(model, timeline, streams):
-    from expotion_cli.music.generate.engine import CueRequest
+    from expotion_cli.music.request import CueRequest
 
     return CueRequest("slow sad piano", timeline, model.condition(streams, timeline), 3)
 

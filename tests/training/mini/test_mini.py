@@ -16,8 +16,8 @@ import torch
 
 from expotion_cli.errors import EnvironmentProblem, RecipeError, UsageError
 from expotion_cli.music.conditioning import DRIVE, FORM, StepStream, form_stream
-from expotion_cli.music.generate.engine import CueRequest
 from expotion_cli.music.load import load_model
+from expotion_cli.music.request import CueRequest
 from expotion_cli.training.loop import read_log
 from expotion_cli.training.mini.corpus.build import build_corpus
 from expotion_cli.training.mini.train import MiniSettings, MiniTrainer, drop_streams, held_out_crops

@@ -34,7 +34,7 @@ class NoteCodec:
 
     Args:
         soundfont: an .sf2 file; None takes the one that was installed with the package.
-        judge: of drafts; None for one that knows no training music.
+        judge: of takes; None for one that knows no training music.
 
     Raises:
         UsageError: there is no such file.
@@ -42,7 +42,7 @@ class NoteCodec:
     """
 
     name = "notes"
-    num_streams = NUM_VOICES
+    num_codebooks = NUM_VOICES
     vocab_size = VOCAB_SIZE
     bar_steps = BAR_STEPS
     sample_rate = SAMPLE_RATE

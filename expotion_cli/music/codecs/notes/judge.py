@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,12 +14,14 @@ from expotion_cli.music.codecs.notes import tokens as notes
 from expotion_cli.music.codecs.notes.arrange import dynamics_curve, ring_on
 from expotion_cli.music.codecs.notes.metrics import MEASURES, five_measures, is_stuck
 from expotion_cli.music.conditioning import DRIVE, DRIVE_LAGS
-from expotion_cli.music.generate.window import CueRequest
 from expotion_cli.storage import digest_of
 from expotion_cli.timing import STEPS_PER_BEAT
 
+if TYPE_CHECKING:
+    from expotion_cli.music.request import CueRequest
+
 VERSION = 1
-"""Raised whenever the same drafts would be judged otherwise."""
+"""Raised whenever the same takes would be judged otherwise."""
 LONGEST_PAUSE_S = 2.0
 RANGES_FILE = "training.json"
 _SOFTEST = 0.4

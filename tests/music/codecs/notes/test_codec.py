@@ -29,7 +29,7 @@ def line(duration: float | str, bpm: int = 120, start: float | str = 0) -> Timel
 def test_the_note_codec_is_a_codec_on_the_beat_grid() -> None:
     codec = NoteCodec()
     assert isinstance(codec, Codec)
-    assert (codec.num_streams, codec.vocab_size, codec.bar_steps, codec.follows_tempo) == (8, 194, 48, True)
+    assert (codec.num_codebooks, codec.vocab_size, codec.bar_steps, codec.follows_tempo) == (8, 194, 48, True)
     timeline = codec.timeline(Fraction(10), Tempo(Fraction(97), Fraction(-1, 2), 1.0))
     assert timeline.rate_hz == Fraction(97 * 12, 60) and timeline.start == Fraction(-1, 2)
     assert timeline.num_steps == 204  # 10.5 s of 19.4 steps, rounded up

@@ -1,0 +1,55 @@
+"""The request for one cue: what is asked of a model, and the digest of all that decides the answer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from functools import cached_property
+
+import numpy as np
+
+from expotion_cli.music.conditioning import FORM, StepStream
+from expotion_cli.music.generate.sampling import Sampling
+from expotion_cli.storage import digest_bytes, digest_of
+from expotion_cli.timing import Timeline
+
+
+@dataclass(frozen=True)
+class CueRequest:
+    """One cue to generate.
+
+    Attributes:
+        prompt: a description of the music.
+        timeline: gives the number of steps S.
+        conditioning: streams on the step grid (`conditioning.condition`), or None to leave the adapter out altogether.
+        seed: seed of the noise; another seed gives another cue.
+        sampling: how tokens are drawn.
+        takes: candidates to generate, of which the best is kept (`rerank.py`). The engine generates a single one.
+    """
+
+    prompt: str
+    timeline: Timeline
+    conditioning: Mapping[str, StepStream] | None
+    seed: int
+    sampling: Sampling = Sampling()
+    takes: int = 1
+
+    @property
+    def num_steps(self) -> int:
+        """Number of steps S."""
+        return self.timeline.num_steps
+
+    @property
+    def is_seeing(self) -> bool:
+        """Whether any visual stream has a row that is not masked."""
+        return any(name != FORM and stream.mask.any() for name, stream in (self.conditioning or {}).items())
+
+    @cached_property
+    def digest(self) -> str:
+        """sha256 over everything but the model that decides the tokens of a single take."""
+        # As floats: 3 and 3.0 are the same setting.
+        sampling = {name: float(value) for name, value in asdict(self.sampling).items()}
+        parts = [digest_of([self.prompt, self.num_steps, self.seed, sampling]).encode()]
+        for name, stream in sorted((self.conditioning or {}).items()):
+            parts += [name.encode(), np.ascontiguousarray(stream.values, np.float32).tobytes(), stream.mask.tobytes()]
+        return digest_bytes(*parts)
