@@ -10,26 +10,11 @@ import numpy as np
 from bench import print_table, spread
 
 from expotion_cli.music.codecs.notes import metrics as measures
+from expotion_cli.music.codecs.notes.copies import SEPARATOR, join_melodies, longest_shared_run, melody_codes
 from expotion_cli.storage import cache_root, digest_of
 
-SEPARATOR = -1
 STATISTICS = ("scale_consistency", "pitch_class_entropy", "density", "polyphony", "empty_beat_rate", "silence_rate")
-"""Of `music.statistics.statistics`, those that are compared with the training music."""
-
-
-def melody_codes(tokens: np.ndarray) -> np.ndarray:
-    """[n] int32, one a note of the melody: the interval from the note before and the spacing to the next."""
-    line = measures.melody_line(tokens)
-    return np.array([(interval + 128) << 16 | min(spacing, 65535) for interval, spacing in line], np.int32)
-
-
-def longest_run(line: np.ndarray, haystack: np.ndarray) -> int:
-    """Length in notes of the longest stretch of `line` that stands in `haystack` exactly."""
-    runs, best = np.zeros(len(haystack) + 1, np.int32), 0
-    for code in line:
-        runs[1:] = np.where(haystack == code, runs[:-1] + 1, 0)
-        best = max(best, int(runs.max(initial=0)))
-    return best
+"""Of `metrics.statistics`, those that are compared with the training music."""
 
 
 def training_corpus(folder: Path | None, name: str = "build") -> Any:
@@ -51,14 +36,10 @@ def training_corpus(folder: Path | None, name: str = "build") -> Any:
     return load_corpus(folder)
 
 
-def training_lines() -> np.ndarray:
-    """The melodies of all pieces of both stages, one after another, as codes."""
-    parts = []
-    for name in ("build", "following"):
-        corpus = training_corpus(None, name)
-        for number in corpus.train:
-            parts += [melody_codes(corpus.piece(number)), np.array([SEPARATOR], np.int32)]
-    return np.concatenate(parts)
+def training_melodies() -> np.ndarray:
+    """The melodies of all training pieces of both stages, as `join_melodies` joins them."""
+    corpora = [training_corpus(None, name) for name in ("build", "following")]
+    return join_melodies(corpus.piece(number) for corpus in corpora for number in corpus.train)
 
 
 def copy_check(cues: Sequence[np.ndarray], folder: Path | None = None) -> dict[str, Any]:
@@ -69,10 +50,7 @@ def copy_check(cues: Sequence[np.ndarray], folder: Path | None = None) -> dict[s
         folder: of a built corpus.
     """
     corpus = training_corpus(folder)
-    parts = []
-    for number in corpus.train:
-        parts += [melody_codes(corpus.piece(number)), np.array([SEPARATOR], np.int32)]
-    haystack = np.concatenate(parts)
+    melodies = join_melodies(corpus.piece(number) for number in corpus.train)
     rng = np.random.default_rng(0)
     crops = []
     for cue in cues:
@@ -82,12 +60,11 @@ def copy_check(cues: Sequence[np.ndarray], folder: Path | None = None) -> dict[s
         crops.append(measures.excerpt(piece, first, steps).astype(np.int64))
     result: dict[str, Any] = {
         "training_pieces": len(corpus.train),
-        "training_melody_notes": int((haystack != SEPARATOR).sum()),
+        "training_melody_notes": int((melodies != SEPARATOR).sum()),
     }
     for name, pieces in (("cues", cues), ("held_out", crops)):
-        lines = [melody_codes(piece) for piece in pieces]
-        result[name] = spread([longest_run(line, haystack) for line in lines])
-        result[f"{name}_notes"] = spread([len(line) for line in lines])
+        result[name] = spread([longest_shared_run(piece, melodies) for piece in pieces])
+        result[f"{name}_notes"] = spread([len(melody_codes(piece)) for piece in pieces])
     measured = [measures.statistics(crop) for crop in crops]
     result["held_out_statistics"] = {k: spread([m[k] for m in measured if np.isfinite(m[k])]) for k in STATISTICS}
     return result

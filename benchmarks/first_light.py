@@ -29,10 +29,11 @@ from bench import machine, print_table, spread, use_cores, write_results
 from copies import STATISTICS, copy_check, show_copies
 from following import Cue, LightClip, beats_alone, follow, paired, show_following
 
+from expotion_cli.audio.dynamics import voice_levels
 from expotion_cli.audio.onsets import onset_strength, onset_times
 from expotion_cli.demo import write_demo_clips
 from expotion_cli.evaluation import sync
-from expotion_cli.evaluation.listen import listen, voice_levels
+from expotion_cli.evaluation.sound_report import measure_sound
 from expotion_cli.media.probe import probe
 from expotion_cli.music.codecs.notes import metrics as measures
 from expotion_cli.recipe import Recipe, load_recipe
@@ -179,7 +180,7 @@ def differences(cues: Sequence[Cue]) -> dict[str, dict[str, float]]:
 
 def heard(cues: Sequence[Cue]) -> dict[str, Any]:
     """What a listener notices in the renderings, before mix and loudness; and how loud voices are beside each other."""
-    rows = [listen(cue.audio, cue.sample_rate).record() for cue in cues]
+    rows = [measure_sound(cue.audio, cue.sample_rate).record() for cue in cues]
     result = {key: spread([row[key] for row in rows if row[key] is not None]) for key in rows[0]}
     voices = {name for cue in cues for name in cue.stems_db}
     levels = {}

@@ -21,19 +21,22 @@ from typing import Any
 
 import numpy as np
 from bench import RESULTS, machine, print_table, put_into, use_cores, write_results
-from copies import longest_run, melody_codes, training_lines
+from copies import training_melodies
 
-from expotion_cli.audio.loudness import loudness_curve
+from expotion_cli.audio.dynamics import voice_levels
+from expotion_cli.audio.loudness import integrated_lufs, loudness_curve
 from expotion_cli.audio.onsets import RATE_HZ, onset_strength
+from expotion_cli.audio.spectrum import spectral_centroid
 from expotion_cli.evaluation import sync
-from expotion_cli.evaluation.beats import tempo_of
-from expotion_cli.evaluation.listen import listen, spectral_centroid, voice_levels
+from expotion_cli.evaluation.beats import meets_tempo, tempo_of
+from expotion_cli.evaluation.sound_report import measure_sound
 from expotion_cli.media.clip import ClipInfo
 from expotion_cli.media.probe import probe
 from expotion_cli.music.codecs.notes import tokens as notes
 from expotion_cli.music.codecs.notes.arrange import arrange, ring_on
-from expotion_cli.music.codecs.notes.balance import integrated_lufs
-from expotion_cli.music.codecs.notes.metrics import MEASURES, five_measures, is_stuck
+from expotion_cli.music.codecs.notes.copies import longest_shared_run
+from expotion_cli.music.codecs.notes.metrics import five_measures, is_stuck
+from expotion_cli.music.codecs.notes.muspy import MEASURES
 from expotion_cli.recipe import Recipe, load_recipe
 from expotion_cli.scoring import ladder
 from expotion_cli.scoring.streams import choose_streams
@@ -41,8 +44,6 @@ from expotion_cli.spotting.activity import motion_energy
 
 PAGE = RESULTS.parent.parent / "docs" / "evaluation.md"
 ASKED_BPM = (76, 90, 104, 120, 138)
-WITHIN = 0.1
-OCTAVES = (0.25, 0.5, 1, 2, 4)
 BEATS_RATE_HZ = 100.0
 RESULT_LUFS, LONGEST_SILENCE_S = -14.0, 2.0
 
@@ -150,7 +151,7 @@ def tempo_kept(model: Any, clips: Sequence[Clip], recipe: Recipe) -> dict[str, A
     heard = [
         tempo_of(onset_strength(t.audio, t.sample_rate, BEATS_RATE_HZ).astype(float), BEATS_RATE_HZ) for t in takes
     ]
-    kept = [any(abs(h * octave / bpm - 1) <= WITHIN for octave in OCTAVES) for h, bpm in zip(heard, asked, strict=True)]
+    kept = [bool(meets_tempo(h, bpm)) for h, bpm in zip(heard, asked, strict=True)]
     grid = [float(take.tempo.bpm) == bpm for take, bpm in zip(takes, asked, strict=True)]
     by_bpm = {str(bpm): round(float(np.mean([k for k, b in zip(kept, asked, strict=True) if b == bpm])), 3)
               for bpm in ASKED_BPM}  # fmt: skip
@@ -201,7 +202,7 @@ def faults(takes: Sequence[Take]) -> dict[str, float]:
         clipped += bool(np.abs(take.audio).max() >= 1)
         loudness = integrated_lufs(take.audio, take.sample_rate)
         gain_db = RESULT_LUFS - loudness if np.isfinite(loudness) else 0.0
-        heard.append(listen(take.audio * np.float32(10 ** (gain_db / 20)), take.sample_rate))
+        heard.append(measure_sound(take.audio * np.float32(10 ** (gain_db / 20)), take.sample_rate))
     return {
         "takes": len(takes),
         "silent": sum(one.silent_share > 0.5 or one.longest_silence_s > LONGEST_SILENCE_S for one in heard),
@@ -361,8 +362,8 @@ def main() -> None:
         every += takes
         show(name, results[name])
     if not options.no_copy_check:
-        haystack = training_lines()
-        runs = [longest_run(melody_codes(take.tokens), haystack) for take in every]
+        melodies = training_melodies()
+        runs = [longest_shared_run(take.tokens, melodies) for take in every]
         copied = int(max(runs))
         print_table("Copied", ("", "notes"), [("longest run shared with a training piece", copied)])
     write_results(

@@ -22,6 +22,8 @@ KINEMATIC_SIGMA_S = 5 / 60
 """Smoothing of the speed before its minima are taken: five frames at 60 frames a second, as with AIST++."""
 ALIGNMENT_SIGMA_S = 3 / 60
 """Width of the Gaussian of the alignment score: three frames at 60 frames a second, as with AIST++."""
+TEMPO_TOLERANCE = 0.1
+_TEMPO_OCTAVES = (0.25, 0.5, 1.0, 2.0, 4.0)
 _MIN_DIP = 0.1
 
 
@@ -115,6 +117,13 @@ def tempo_of(strength: np.ndarray, rate_hz: float) -> float:
     bend = before - 2 * at + after
     offset = float(np.clip((before - after) / (2 * bend), -0.5, 0.5)) if bend < 0 else 0.0
     return 60 * rate_hz / (lag + offset)
+
+
+def meets_tempo(bpm: float, wanted_bpm: float) -> float:
+    """1 if a tempo is the wanted one, or an octave of it, within 10 %; else 0 (Accuracy 2 of Gouyon et al. 2006)."""
+    if not math.isfinite(bpm):
+        return 0.0
+    return float(any(abs(bpm * octave / wanted_bpm - 1) <= TEMPO_TOLERANCE + 1e-9 for octave in _TEMPO_OCTAVES))
 
 
 def binned(times_s: np.ndarray, duration_s: float, bin_s: float = BIN_S) -> np.ndarray:

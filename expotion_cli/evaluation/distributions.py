@@ -9,12 +9,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from expotion_cli.audio.onsets import mel_bands, onset_strength, onset_times
+from expotion_cli.audio.spectrum import power_spectrogram
+from expotion_cli.audio.tonality import chroma, find_key
 
 _WINDOW = 8192
 _FLOOR_DB = 60.0
-# How well each pitch class fits a major key on C (Krumhansl and Kessler 1982), and a minor one.
-_MAJOR = (6.35, 2.23, 3.48, 2.33, 4.38, 4.09, 2.52, 5.19, 2.39, 3.66, 2.29, 2.88)
-_MINOR = (6.33, 2.68, 3.52, 5.38, 2.60, 3.53, 2.54, 4.75, 3.98, 2.69, 3.34, 3.17)
 NUM_SPLITS = 20
 
 
@@ -40,39 +39,14 @@ class Descriptor:
 def describe(audio: np.ndarray, sample_rate: int) -> Descriptor:
     """Describe a sound, [n] or [channels, n]; its level plays no part."""
     mono = np.atleast_2d(np.asarray(audio, np.float32)).mean(axis=0)
-    shape = np.hanning(_WINDOW + 1)[:-1].astype(np.float32)
     padded = np.pad(mono, (0, max(0, _WINDOW - len(mono))))
-    starts = np.arange(0, len(padded) - _WINDOW + 1, _WINDOW // 2)
-    power = np.zeros((len(starts), _WINDOW // 2 + 1), np.float32)
-    for row, start in enumerate(starts):
-        power[row] = np.abs(np.fft.rfft(padded[start : start + _WINDOW] * shape)) ** 2
+    power = power_spectrogram(padded, _WINDOW, np.arange(0, len(padded) - _WINDOW + 1, _WINDOW // 2))
     mel = (power @ mel_bands(_WINDOW, sample_rate).T).mean(axis=0).astype(np.float64)
     mel_db = 10 * np.log10(np.maximum(mel, max(mel.max(), 1e-12) * 10 ** (-_FLOOR_DB / 10)))
-    chroma = chroma_of(power, sample_rate)
-    tonic, minor = key_of(chroma)
+    shares = chroma(power, sample_rate)
+    tonic, minor = find_key(shares)
     gaps = np.diff(onset_times(onset_strength(audio, sample_rate)))
-    return Descriptor(mel_db - mel_db.mean(), chroma, tonic, minor, gaps)
-
-
-def chroma_of(power: np.ndarray, sample_rate: int) -> np.ndarray:
-    """[12] share of each pitch class (0 is C) of a power spectrogram [T, bins]; equal shares for silence."""
-    bins_hz = np.fft.rfftfreq(2 * (power.shape[1] - 1), 1 / sample_rate)
-    kept = (bins_hz >= 80) & (bins_hz <= 4000)
-    classes = np.rint(12 * np.log2(bins_hz[kept] / 440) + 9).astype(int) % 12
-    # Roots of the power, so that the loudest moments don't decide alone; wide bins of low notes count once.
-    weights = np.sqrt(power[:, kept]).sum(axis=0) / bins_hz[kept]
-    shares = np.bincount(classes, weights, minlength=12)
-    return shares / shares.sum() if shares.sum() > 0 else np.full(12, 1 / 12)
-
-
-def key_of(chroma: np.ndarray) -> tuple[int, bool]:
-    """(tonic, whether minor) of the Krumhansl-Kessler profile that fits best."""
-    fits = {
-        (tonic, minor): float(np.corrcoef(np.roll(profile, tonic), chroma + 1e-9 * np.arange(12))[0, 1])
-        for minor, profile in ((False, _MAJOR), (True, _MINOR))
-        for tonic in range(12)
-    }
-    return max(fits, key=lambda key: fits[key])
+    return Descriptor(mel_db - mel_db.mean(), shares, tonic, minor, gaps)
 
 
 def spectrum_distance(one: Sequence[Descriptor], two: Sequence[Descriptor]) -> float:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from expotion_cli.errors import WeightsError
-from expotion_cli.evaluation import distributions, offsets, prompts
-from expotion_cli.evaluation.hearing import Heard, takes_of
+from expotion_cli.evaluation import beats, distributions, offsets
+from expotion_cli.evaluation.features import SoundFeatures, takes_of
 from expotion_cli.evaluation.offsets import Synchformer
 from expotion_cli.evaluation.outputs import SAMPLE_RATE, MusicSet, Piece
 from expotion_cli.evaluation.pretrained import Ast, Clap, Shelf
@@ -78,7 +78,7 @@ class Judge:
         kept = {id(piece) for piece in self._reference.pieces} if self._reference else set()
         self._known = {key: value for key, value in self._known.items() if key[1] in kept}
 
-    def text(self, heard: Sequence[Heard]) -> dict[str, Figure]:
+    def text(self, heard: Sequence[SoundFeatures]) -> dict[str, Figure]:
         """Whether a set keeps to its prompts, and with them to the picture."""
         with_words = [h for h in heard if h.piece.prompt]
         figures = dict.fromkeys(("clap", "tempo", "key"), Figure(missing=NO_PROMPTS)) | self._together(heard)
@@ -88,7 +88,7 @@ class Judge:
             figures["clap"] = self._clap_score(with_words)
             figures["tempo"] = self._kept(
                 [h for h in with_words if tempos[id(h)] is not None],
-                lambda h, other: prompts.meets_tempo(h.beats_and_tempo[1], tempos[id(other)]),
+                lambda h, other: beats.meets_tempo(h.beats_and_tempo[1], tempos[id(other)]),
                 "no prompt states a tempo",
             )
             figures["key"] = self._kept(
@@ -168,7 +168,7 @@ class Judge:
             other += [distributions.kl_divergence(t, labels[id(piece)]) for c, t in true.items() if c != piece.clip]
         return of_values(own, seed=self._seed, chance=float(np.mean(other)) if other else None)
 
-    def _together(self, heard: Sequence[Heard]) -> dict[str, Figure]:
+    def _together(self, heard: Sequence[SoundFeatures]) -> dict[str, Figure]:
         """Whether sound and picture are in time, and whether the sound keeps to both, picture and words."""
         keys = ("in_sync", "sync_offset", "consistency")
         try:
@@ -183,7 +183,7 @@ class Judge:
             return dict.fromkeys(keys, Figure(missing=TOO_SHORT))
 
         @functools.cache
-        def judged(music: Heard, other: Heard) -> tuple[float, float]:
+        def judged(music: SoundFeatures, other: SoundFeatures) -> tuple[float, float]:
             return network.judge(self._sight(other), self._hearing(music))
 
         figures = {
@@ -202,13 +202,13 @@ class Judge:
         )
         return figures | {"consistency": all_three}
 
-    def _clap_score(self, heard: Sequence[Heard]) -> Figure:
+    def _clap_score(self, heard: Sequence[SoundFeatures]) -> Figure:
         try:
             return self._kept(heard, self._fits(heard), NO_PROMPTS)
         except WeightsError as error:
             return Figure(missing=str(error))
 
-    def _fits(self, heard: Sequence[Heard]) -> Callable[[Heard, Heard], float]:
+    def _fits(self, heard: Sequence[SoundFeatures]) -> Callable[[SoundFeatures, SoundFeatures], float]:
         """(music, whose words) → CLAP's cosine.
 
         Raises:
@@ -220,7 +220,7 @@ class Judge:
         cosines, place = sound @ words.T, {id(h): number for number, h in enumerate(heard)}
         return lambda h, other: float(cosines[place[id(h)], place[id(other)]])
 
-    def _kept(self, heard: Sequence[Heard], score: Callable[[Any, Any], float], otherwise: str) -> Figure:
+    def _kept(self, heard: Sequence[SoundFeatures], score: Callable[[Any, Any], float], otherwise: str) -> Figure:
         """Music against its own words and the others'; equal prompts make no shuffled pairs."""
         if not heard:
             return Figure(missing=otherwise)
@@ -230,12 +230,12 @@ class Judge:
         own = np.einsum("rii->ri", matrix).mean(axis=0)
         return of_values(dict(zip(names, own.tolist(), strict=True)), seed=self._seed)
 
-    def _against_others(self, heard: Sequence[Heard], score: Callable[[Any, Any], float]) -> Figure:
+    def _against_others(self, heard: Sequence[SoundFeatures], score: Callable[[Any, Any], float]) -> Figure:
         """Music against what belongs to its own clip, and to the others."""
         matrix, names = _table(heard, score)
         return of_pairs(matrix, names, seed=self._seed)
 
-    def _sight(self, heard: Heard) -> np.ndarray:
+    def _sight(self, heard: SoundFeatures) -> np.ndarray:
         """What Synchformer sees in the clip of a piece, each clip looked at once."""
         name = heard.piece.clip
         if name not in self._seen:
@@ -243,7 +243,7 @@ class Judge:
             self._seen[name] = self._network(Synchformer).see(self._clips[name], self._cache)
         return self._seen[name]
 
-    def _hearing(self, heard: Heard) -> np.ndarray:
+    def _hearing(self, heard: SoundFeatures) -> np.ndarray:
         piece = heard.piece
         return self._remember("synchformer", piece, lambda: self._network(Synchformer).hear(piece.audio))
 
@@ -278,7 +278,7 @@ class Judge:
         return self._loaded[kind]
 
 
-def _table(heard: Sequence[Heard], score: Callable[[Any, Any], float]) -> tuple[np.ndarray, list[str]]:
+def _table(heard: Sequence[SoundFeatures], score: Callable[[Any, Any], float]) -> tuple[np.ndarray, list[str]]:
     """[takes, N, N] scores, row music, column what it is held to, and the N clips."""
     names = list(dict.fromkeys(h.piece.clip for h in heard))
     takes = takes_of(heard, names)

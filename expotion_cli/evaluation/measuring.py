@@ -15,7 +15,7 @@ from expotion_cli import __version__
 from expotion_cli.audio.onsets import RATE_HZ
 from expotion_cli.errors import ClipError
 from expotion_cli.evaluation import beats, judging, offsets, symbolic, sync, yardsticks
-from expotion_cli.evaluation.hearing import Heard, takes_of
+from expotion_cli.evaluation.features import SoundFeatures, takes_of
 from expotion_cli.evaluation.outputs import SAMPLE_RATE, MusicSet, Piece
 from expotion_cli.evaluation.pretrained import Shelf
 from expotion_cli.evaluation.results import (
@@ -31,7 +31,9 @@ from expotion_cli.evaluation.results import (
     of_values,
     ranking_of,
 )
+from expotion_cli.music.codecs.notes.muspy import MEASURES
 from expotion_cli.spotting.activity import motion_energy
+from expotion_cli.timing import BEATS_PER_BAR
 from expotion_cli.vision.motion import flow_method, make_flow_function
 
 if TYPE_CHECKING:
@@ -171,7 +173,7 @@ def evaluate(
     measured: dict[str, None] = {}
     for one, is_yardstick in _with_yardsticks(clips, sets, measured, wishes.yardsticks):
         tell(one.name)
-        heard = [Heard(piece) for piece in one.pieces]
+        heard = [SoundFeatures(piece) for piece in one.pieces]
         figures: dict[str, Figure] = {}
         if SYNC in wishes.groups:
             figures |= follow(clips, heard, wishes.seed)
@@ -201,7 +203,7 @@ def evaluate(
     return Evaluation(finished, described, settings, wishes.baseline, tuple(dict.fromkeys(said)), tuple(failures))
 
 
-def follow(clips: Mapping[str, EvaluatedClip], heard: Sequence[Heard], seed: int) -> dict[str, Figure]:
+def follow(clips: Mapping[str, EvaluatedClip], heard: Sequence[SoundFeatures], seed: int) -> dict[str, Figure]:
     """The figures of how music follows motion: each piece with each clip of its set."""
     names = list(dict.fromkeys(h.piece.clip for h in heard))
     takes = takes_of(heard, names)
@@ -215,7 +217,7 @@ def follow(clips: Mapping[str, EvaluatedClip], heard: Sequence[Heard], seed: int
     return {"correlation": found.pop("correlation"), "ranking": ranking_of(table[0], seed=seed), **found}
 
 
-def _pair(one: Heard, clip: EvaluatedClip) -> tuple[float, ...]:
+def _pair(one: SoundFeatures, clip: EvaluatedClip) -> tuple[float, ...]:
     duration_s = min(one.piece.duration_s, clip.duration_s)
     onsets_s, true_s = (times[times < duration_s] for times in (one.onsets_s, clip.beats_s))
     beats_s = one.beats_and_tempo[0]
@@ -233,8 +235,8 @@ def _pair(one: Heard, clip: EvaluatedClip) -> tuple[float, ...]:
 
 def note_figures(one: MusicSet, seed: int) -> tuple[dict[str, Figure], list[str]]:
     """Statistics of a set's notes, and what could not be read."""
-    values: dict[str, dict[str, list[float]]] = {key: {} for key in symbolic.KEYS}
-    lots: dict[str, list[float]] = {key: [] for key in symbolic.KEYS}
+    values: dict[str, dict[str, list[float]]] = {key: {} for key in MEASURES}
+    lots: dict[str, list[float]] = {key: [] for key in MEASURES}
     troubles = []
     for number, piece in enumerate(piece for piece in one.pieces if piece.midi is not None):
         try:
@@ -248,7 +250,7 @@ def note_figures(one: MusicSet, seed: int) -> tuple[dict[str, Figure], list[str]
             lots[key].append(value)
     if not any(values.values()):
         missing = Figure(missing="no MIDI files beside the outputs (NAME.mid)")
-        return dict.fromkeys(symbolic.KEYS, missing), troubles
+        return dict.fromkeys(MEASURES, missing), troubles
     figures = {}
     for key, by_clip in values.items():
         known = [value for value in lots[key] if math.isfinite(value)]
@@ -293,7 +295,7 @@ def describe_settings(
         "in_sync_s": offsets.IN_SYNC_S,
         "sync_window_s": offsets.WINDOW_S,
         "yardsticks_bpm": yardsticks.BPM,
-        "notes": f"{symbolic.RESOLUTION} steps a beat, {symbolic.BEATS_PER_BAR} beats a bar",
+        "notes": f"{symbolic.RESOLUTION} steps a beat, {BEATS_PER_BAR} beats a bar",
         "reference": reference.name if reference else None,
         "reference_pieces": len(reference.pieces) if reference else 0,
         "networks": dict(judge.networks) if judge else {},

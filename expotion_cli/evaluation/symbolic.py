@@ -11,12 +11,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from expotion_cli.errors import ClipError
-from expotion_cli.music.codecs.notes.metrics import entropy_bits, scale_consistency
+from expotion_cli.music.codecs.notes import muspy
+from expotion_cli.music.codecs.notes.muspy import MEASURES
+from expotion_cli.timing import BEATS_PER_BAR
 
 RESOLUTION = 24
 """Time steps a beat, MusPy's default."""
-BEATS_PER_BAR = 4
-KEYS = ("pitch_class_entropy", "scale_consistency", "groove_consistency", "polyphony", "empty_beat_rate")
 
 
 @dataclass(frozen=True)
@@ -67,17 +67,17 @@ def note_statistics(notes: NoteList) -> dict[str, float]:
         NaN for what there are no notes for.
     """
     if not len(notes.start):
-        return dict.fromkeys(KEYS, math.nan)
-    length = int(notes.end.max())
+        return dict.fromkeys(MEASURES, math.nan)
+    length, bar = int(notes.end.max()), RESOLUTION * BEATS_PER_BAR
     pitched = ~notes.is_drum
     classes = np.bincount(notes.pitch[pitched] % 12, minlength=12)
     has_pitch = bool(classes.sum())
     return {
-        "pitch_class_entropy": entropy_bits(classes) if has_pitch else math.nan,
-        "scale_consistency": scale_consistency(classes),
-        "groove_consistency": _groove(notes, length),
-        "polyphony": _polyphony(notes, pitched, length) if has_pitch else math.nan,
-        "empty_beat_rate": _empty_beats(notes, length),
+        "pitch_class_entropy": muspy.entropy_bits(classes) if has_pitch else math.nan,
+        "scale_consistency": muspy.scale_consistency(classes),
+        "groove_consistency": muspy.groove_consistency(notes.start, length // bar + 1, bar),
+        "polyphony": muspy.polyphony(_pitches_sounding(notes, pitched, length)),
+        "empty_beat_rate": muspy.empty_beat_rate(notes.start, notes.end, math.ceil(length / RESOLUTION), RESOLUTION),
     }
 
 
@@ -93,26 +93,9 @@ def at_random(notes: NoteList, seed: int) -> NoteList:
     return NoteList(start, start + (notes.end - notes.start), pitch, notes.is_drum)
 
 
-def _groove(notes: NoteList, length: int) -> float:
-    bar = RESOLUTION * BEATS_PER_BAR
-    bars = length // bar + 1
-    if bars < 2:
-        return math.nan
-    struck = np.zeros((bars, bar), bool)
-    struck[notes.start // bar, notes.start % bar] = True
-    return 1 - float((struck[1:] != struck[:-1]).mean())
-
-
-def _polyphony(notes: NoteList, pitched: np.ndarray, length: int) -> float:
+def _pitches_sounding(notes: NoteList, pitched: np.ndarray, length: int) -> np.ndarray:
+    """[length] number of different pitches that sound at each step."""
     sounding = np.zeros((length, 128), bool)
     for start, end, pitch in zip(notes.start[pitched], notes.end[pitched], notes.pitch[pitched], strict=True):
         sounding[start:end, pitch] = True
-    counts = sounding.sum(axis=1)
-    return float(counts[counts > 0].mean())
-
-
-def _empty_beats(notes: NoteList, length: int) -> float:
-    filled = np.zeros(math.ceil(length / RESOLUTION), bool)
-    for start, end in zip(notes.start, notes.end, strict=True):
-        filled[start // RESOLUTION : (end - 1) // RESOLUTION + 1] = True
-    return float((~filled).mean())
+    return sounding.sum(axis=1)

@@ -14,6 +14,8 @@ from functools import cached_property
 import numpy as np
 
 from expotion_cli.audio.onsets import RATE_HZ, mel_bands, onset_strength, onset_times
+from expotion_cli.audio.spectrum import power_spectrogram
+from expotion_cli.audio.tonality import chroma
 from expotion_cli.errors import UsageError
 from expotion_cli.media.flac import FULL_SCALE
 from expotion_cli.media.loudness import ABSOLUTE_GATE_LUFS, Loudness, measure_over_time
@@ -32,7 +34,6 @@ QUIET_LUFS = -50.0
 NUM_CEPSTRA = 20
 _WINDOW_S = 0.046
 _CHROMA_WINDOW_S = 0.19
-_BLOCK_ROWS = 512
 
 
 @dataclass(frozen=True)
@@ -158,23 +159,18 @@ class Sound:
         cepstra = rows @ basis
         strength = onset_strength(self.audio, self.sample_rate, RATE_HZ)
         rhythm = np.array([strength.mean(), strength.std()])
+        pitches = _spectrogram(self.audio.mean(axis=0), self.sample_rate, _CHROMA_WINDOW_S)
+        shares = chroma(pitches, self.sample_rate, lowest_hz=60.0, even_octaves=False)
         density = np.array([len(self.onset_times_s) / max(self.duration_s, 1e-9)])
-        parts = (cepstra.mean(axis=0), cepstra.std(axis=0), self._chroma(), rhythm, density)
+        parts = (
+            cepstra.mean(axis=0),
+            cepstra.std(axis=0),
+            shares,
+            rhythm,
+            density,
+        )
         # Each part weighs the same: it is divided by its root mean square distance between unrelated takes.
         return np.concatenate([p / (s * math.sqrt(len(parts))) for p, s in zip(parts, EMBEDDING_SCALES, strict=True)])
-
-    def _chroma(self) -> np.ndarray:
-        """[12] share of each pitch class, 1 in all; equal shares for silence."""
-        power = _spectrogram(self.audio.mean(axis=0), self.sample_rate, _CHROMA_WINDOW_S)
-        size = 2 * (power.shape[1] - 1)
-        bins_hz = np.fft.rfftfreq(size, 1 / self.sample_rate)
-        kept = (bins_hz >= 60) & (bins_hz <= 4000)
-        classes = np.rint(12 * np.log2(bins_hz[kept] / 440)).astype(int) % 12
-        # Roots of the power, so that the loudest moments don't decide alone.
-        weights = np.sqrt(power[:, kept]).sum(axis=0)
-        shares = np.bincount(classes, weights, minlength=12)
-        total = shares.sum()
-        return shares / total if total > 0 else np.full(12, 1 / 12)
 
 
 EMBEDDING_SCALES = (38.0, 13.0, 0.28, 0.12, 1.5)
@@ -263,12 +259,8 @@ def onset_f1(one: np.ndarray, two: np.ndarray, slack_s: float = ONSET_SLACK_S) -
 def _spectrogram(mono: np.ndarray, sample_rate: int, window_s: float) -> np.ndarray:
     """[T, bins] power at `MEL_RATE_HZ`, windows centred on their rows, full scale sine = 1."""
     size = 1 << round(math.log2(window_s * sample_rate))
-    shape = np.hanning(size + 1)[:-1].astype(np.float32)
     rows = max(1, math.ceil(len(mono) * MEL_RATE_HZ / sample_rate))
     padded = np.pad(mono, (size // 2, size))
     starts = np.rint(np.arange(rows) * sample_rate / MEL_RATE_HZ).astype(int)
-    power = np.empty((rows, size // 2 + 1), np.float32)
-    for first in range(0, rows, _BLOCK_ROWS):
-        places = starts[first : first + _BLOCK_ROWS, None] + np.arange(size)
-        power[first : first + len(places)] = np.abs(np.fft.rfft(padded[places] * shape)) ** 2
-    return power * (2 / shape.sum()) ** 2
+    gain = np.hanning(size + 1)[:-1].astype(np.float32).sum()
+    return power_spectrogram(padded, size, starts) * (2 / gain) ** 2

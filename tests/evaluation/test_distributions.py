@@ -41,14 +41,6 @@ def test_kl_and_inception_score_of_known_distributions():
     assert distributions.inception_score(np.eye(4)) == pytest.approx(4.0)
 
 
-@pytest.mark.parametrize("tonic", [60, 57, 66])
-def test_keys_of_scales_are_found(tonic):
-    major = distributions.describe(scale(tonic, (0, 2, 4, 5, 7, 9, 11, 12)), SAMPLE_RATE)
-    minor = distributions.describe(scale(tonic, (0, 2, 3, 5, 7, 8, 11, 12)), SAMPLE_RATE)
-    assert (major.tonic, major.minor) == (tonic % 12, False)
-    assert (minor.tonic, minor.minor) == (tonic % 12, True)
-
-
 def test_sets_are_near_themselves_and_far_from_others():
     def clicks(gap_s: float) -> distributions.Descriptor:
         return distributions.describe(yardsticks.strike(np.arange(0, 8, gap_s), 8.0, SAMPLE_RATE), SAMPLE_RATE)

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from expotion_cli.errors import WeightsError
 from expotion_cli.evaluation import judging, offsets, synchformer_audio, synchformer_av
-from expotion_cli.evaluation.hearing import Heard
+from expotion_cli.evaluation.features import SoundFeatures
 from expotion_cli.evaluation.judging import Judge
 from expotion_cli.evaluation.offsets import Synchformer, in_sync, sync_offset, together, windows
 from expotion_cli.evaluation.outputs import SAMPLE_RATE, Piece
@@ -116,7 +116,7 @@ def tone(name: str, level: float, duration_s: float = 6.0, prompt: str | None = 
 
 def judged(shelf, pieces, clips, **more):
     judge = Judge(shelf, 0, None, clips=clips, **more)
-    return judge, judge.text([Heard(piece) for piece in pieces])
+    return judge, judge.text([SoundFeatures(piece) for piece in pieces])
 
 
 def test_windows_are_spread_evenly_from_the_first_to_the_last_segment():
@@ -232,7 +232,7 @@ def test_several_takes_of_a_clip_are_one_clip_and_it_is_looked_at_once(shelf, or
     pieces = [tone(name, float(name) if take else 0.99, seed=take) for name in clips for take in (0, 1)]
     judge, figures = judged(shelf, pieces, clips, tell=said.append)
     assert figures["sync_offset"].by_clip == {"0.2": 0.5, "0.5": 0.5}
-    judge.text([Heard(piece) for piece in pieces])
+    judge.text([SoundFeatures(piece) for piece in pieces])
     assert said == ["synchformer looks at 0.2", "synchformer looks at 0.5"]
 
 

@@ -92,7 +92,7 @@ def test_all_figures_of_networks_are_measured_against_the_reference(shelf):
     assert found["fad"].interval[0] <= found["fad"].interval[1]
     assert found["kl"].value > 0 and set(found["kl"].by_clip) == {"clip-0", "clip-1", "clip-2", "clip-3"}
     assert 1 <= found["inception"].value <= 4 and found["inception"].chance == 1.0
-    text = judge.text([measuring.Heard(piece) for piece in other.pieces])
+    text = judge.text([measuring.SoundFeatures(piece) for piece in other.pieces])
     assert -1 <= text["clap"].value <= 1 and text["clap"].chance is not None and len(text["clap"].by_clip) == 4
     assert set(judge.networks) == {"clap", "ast"}
     itself = judge.quality(reference)

@@ -14,7 +14,6 @@ from functools import lru_cache
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from expotion_cli.music.conditioning import FORM, StepStream, condition, form_stream
 from expotion_cli.music.transformer.adapter import StreamSpec
@@ -22,9 +21,9 @@ from expotion_cli.music.transformer.delay import apply_delay
 from expotion_cli.timing import Timeline
 from expotion_cli.training.adapter.motion_from_audio import MARGIN_S, move_to
 from expotion_cli.training.data.shards import ClipRecord, DataFolder, Item
+from expotion_cli.training.losses import IGNORED
 from expotion_cli.training.settings import START, DataPart
 
-IGNORED = -100
 _ORDER, _CROP, _HELD_OUT = 1 << 40, 2 << 40, 3 << 40
 """Kinds of randomness; a key is (seed + kind, number)."""
 
@@ -267,8 +266,3 @@ def draw_start(num_steps: int, window: int, rng: np.random.Generator) -> int:
         return int(rng.integers(0, num_steps - window + 1))
     last = num_steps - min(num_steps, window) // 2
     return int(rng.integers(0, max(1, last))) if rng.random() < 0.5 else 0
-
-
-def token_losses(logits: Tensor, targets: Tensor) -> Tensor:
-    """Summed cross-entropy over valid delayed positions. [B, K, P, V], [B, K, P] → scalar."""
-    return F.cross_entropy(logits.float().flatten(0, 2), targets.flatten(), ignore_index=IGNORED, reduction="sum")

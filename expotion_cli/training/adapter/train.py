@@ -35,7 +35,6 @@ from expotion_cli.training.adapter.batches import (
     generator,
     has_picture,
     strangers,
-    token_losses,
 )
 from expotion_cli.training.adapter.motion_from_audio import refuse_what_cannot_be_made
 from expotion_cli.training.adapter.warmup import look_at_the_moment
@@ -44,6 +43,7 @@ from expotion_cli.training.data.splits import HELD_OUT, TRAIN
 from expotion_cli.training.data.tokens import ModelFiles, codec_digest, refuse_notes
 from expotion_cli.training.distributed import Team
 from expotion_cli.training.loop import CHECKPOINT, LoopSettings, Progress, load_best, read_log, run
+from expotion_cli.training.losses import token_loss
 from expotion_cli.training.settings import DataPart, TrainRecipe
 
 FACTS_FILE = "training.json"
@@ -210,7 +210,7 @@ class AdapterTrainer:
             key = generator(_DROPOUT + self.team.number, self.recipe.train.seed, step * 4096 + first // size)
             torch.manual_seed(int(key.integers(0, 2**62)))
             batch = self.crops.batch(mine[first : first + size]).to(self.team.device)
-            loss = token_losses(*self.predict(batch)) / total
+            loss = token_loss(*self.predict(batch), "sum") / total
             loss.backward()
             summed += loss.detach()
         self.team.add_up_gradients(self.parameters)
@@ -263,7 +263,7 @@ class AdapterTrainer:
                 views["shuffled"] = batch.with_eyes_of(self.held_out.batch(others[part]).to(self.team.device))
             for number, name in enumerate(names):
                 with self._without_lora() if name == "off" else contextlib.nullcontext():
-                    sums[number] += token_losses(*self.predict(views[name], has_adapter=name != "off")).double()
+                    sums[number] += token_loss(*self.predict(views[name], has_adapter=name != "off"), "sum").double()
             sums[-1] += (batch.targets >= 0).sum()
         sums = self.team.add_up(sums)
         figures = {name: float(sums[number] / sums[-1]) for number, name in enumerate(names)}

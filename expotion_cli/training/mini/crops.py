@@ -9,12 +9,12 @@ from typing import Protocol
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from expotion_cli.music.codecs.notes.tokens import HOLD, NUM_VOICES, REST, VOCAB_SIZE
 from expotion_cli.music.conditioning import FORM_DECAY_STEPS, StepStream
 from expotion_cli.music.transformer.delay import apply_delay
 from expotion_cli.timing import BEATS_PER_BAR, STEPS_PER_BEAT
+from expotion_cli.training.losses import IGNORED, token_loss
 
 BAR_STEPS = BEATS_PER_BAR * STEPS_PER_BEAT
 
@@ -102,7 +102,7 @@ class TokenBatch:
 
     Attributes:
         inputs: [B, K, P] int64.
-        targets: [B, K, P] int64, -100 where no loss is taken.
+        targets: [B, K, P] int64, `IGNORED` where no loss is taken.
     """
 
     inputs: Tensor
@@ -116,19 +116,14 @@ def delay_batch(crops: Sequence[Crop], device: torch.device) -> TokenBatch:
         [[c.valid_steps] for c in crops], device=device
     )
     delayed = apply_delay(tokens, VOCAB_SIZE)
-    wanted = apply_delay(torch.where(valid[:, None], tokens, -100), -100)
+    wanted = apply_delay(torch.where(valid[:, None], tokens, IGNORED), IGNORED)
     return TokenBatch(delayed[..., :-1], wanted[..., 1:])
-
-
-def token_loss(logits: Tensor, targets: Tensor) -> Tensor:
-    """Mean cross-entropy over valid delayed positions. [B, K, P, V], [B, K, P] → scalar."""
-    return F.cross_entropy(logits.float().flatten(0, 2), targets.flatten(), ignore_index=-100)
 
 
 @torch.no_grad()
 def loss_parts(logits: Tensor, targets: Tensor) -> dict[str, tuple[float, int]]:
     """Summed loss and count over all tokens and over onsets alone (holds and rests would drown them)."""
-    losses = F.cross_entropy(logits.float().flatten(0, 2), targets.flatten(), ignore_index=-100, reduction="none")
+    losses = token_loss(logits, targets, "none")
     flat = targets.flatten()
     parts = {"all": flat >= 0, "onset": flat > HOLD}
     return {name: (losses[chosen].sum().item(), int(chosen.sum())) for name, chosen in parts.items()}

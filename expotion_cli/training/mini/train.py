@@ -35,6 +35,7 @@ from expotion_cli.recipe import nearest_hint
 from expotion_cli.training import run_folder as runs
 from expotion_cli.training.adapter.warmup import look_at_the_moment
 from expotion_cli.training.loop import LoopSettings, fit, matrix_optimizers, step_generator
+from expotion_cli.training.losses import token_loss
 from expotion_cli.training.mini.corpus.build import SOURCES_FILE, Corpus, build_corpus, load_corpus
 from expotion_cli.training.mini.corpus.captions import caption
 from expotion_cli.training.mini.crops import (
@@ -44,7 +45,6 @@ from expotion_cli.training.mini.crops import (
     draw_crop,
     loss_parts,
     piece_weights,
-    token_loss,
     unigram_baseline,
 )
 from expotion_cli.training.mini.synth import synthesise, unseen

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from expotion_cli.music.codecs.notes.judge import NoteJudge, follows, longest_pause, strikes
-from expotion_cli.music.codecs.notes.metrics import MEASURES, five_measures, is_stuck
+from expotion_cli.music.codecs.notes.metrics import five_measures, is_stuck
+from expotion_cli.music.codecs.notes.muspy import MEASURES
 from expotion_cli.music.codecs.notes.tokens import Event, chord_value, events_to_tokens
 from expotion_cli.music.conditioning import DRIVE, condition, drive_stream
 from expotion_cli.music.generate.rerank import keep_best, take_seed, takes_of

@@ -12,9 +12,10 @@ from adapter_runs import trainer_for
 from expotion_cli.music.conditioning import DRIVE, EMBEDDED_STREAMS, FORM
 from expotion_cli.music.transformer.adapter import StreamSpec
 from expotion_cli.music.transformer.delay import remove_delay
-from expotion_cli.training.adapter.batches import IGNORED, Crops, Shape, draw_start, strangers
+from expotion_cli.training.adapter.batches import Crops, Shape, draw_start, strangers
 from expotion_cli.training.data.shards import ClipRecord, Item, StoredStream
 from expotion_cli.training.data.splits import TRAIN
+from expotion_cli.training.losses import IGNORED
 from expotion_cli.training.settings import DataPart
 
 SPECS = (StreamSpec.numbered("a", 2), StreamSpec.numbered("b", 3))

@@ -10,6 +10,7 @@ import torch
 
 from expotion_cli.music.codecs.notes.tokens import FIRST_ONSET, HOLD, NUM_VOICES, REST, VOCAB_SIZE
 from expotion_cli.music.conditioning import form_stream
+from expotion_cli.training.losses import token_loss
 from expotion_cli.training.mini.crops import (
     BAR_STEPS,
     crop,
@@ -17,7 +18,6 @@ from expotion_cli.training.mini.crops import (
     draw_crop,
     loss_parts,
     piece_weights,
-    token_loss,
     unigram_baseline,
 )
 

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from expotion_cli.audio.filters import apply_sections
+from expotion_cli.audio.loudness import momentary_lufs
 from expotion_cli.music.codecs.notes.sampler import PlayedNote, Synth
 from expotion_cli.music.codecs.notes.tokens import VOICE_INDEX, VOICES
 
@@ -19,66 +19,9 @@ _TEST_VELOCITY = 92
 _TEST_PITCHES = {"bass": (31, 36, 43), "figure": (55, 62, 69), "melody": (62, 69, 76), "counter": (53, 60, 67)}
 _TEST_CHORD = (55, 60, 64, 67)
 _LARGEST_CORRECTION_DB = 18.0
-_BLOCK_S, _HOP_S = 0.4, 0.1
-_ABSOLUTE_GATE_LUFS, _RELATIVE_GATE_LU = -70.0, 10.0
 _GAIN_HOP = 64  # samples between two values of a peak gain
 _LOOK_S = 0.0045  # it begins to fall so long before a peak and rises no sooner after it
 _RATIO, _KNEE_DB, _RELEASE_DB_S = 4.0, 6.0, 150.0
-
-
-def k_weighted(audio: np.ndarray, sample_rate: int) -> np.ndarray:
-    """Sound weighted as ITU-R BS.1770 weights it, for any sample rate.
-
-    Args:
-        audio: [channels, n] float32.
-    """
-    # The recommendation's two filters, from the analogue prototypes that its 48 kHz coefficients come from.
-    shelf_gain = 10 ** (3.999843853973347 / 20)
-    k, q = math.tan(math.pi * 1681.974450955533 / sample_rate), 0.7071752369554196
-    vb = shelf_gain**0.4996667741545416
-    norm = 1 + k / q + k * k
-    middle = 2 * (k * k - 1) / norm
-    shelf = (
-        (shelf_gain + vb * k / q + k * k) / norm,
-        2 * (k * k - shelf_gain) / norm,
-        (shelf_gain - vb * k / q + k * k) / norm,
-        *(1.0, middle, (1 - k / q + k * k) / norm),
-    )
-    k, q = math.tan(math.pi * 38.13547087602444 / sample_rate), 0.5003270373238773
-    norm = 1 + k / q + k * k
-    # Its numerator is 1, -2, 1 in the recommendation, not divided by `norm` as a high-pass filter's would be.
-    low_cut = (1.0, -2.0, 1.0, 1.0, 2 * (k * k - 1) / norm, (1 - k / q + k * k) / norm)
-    return apply_sections(audio, [shelf, low_cut], ring=sample_rate // 5)
-
-
-def momentary_lufs(audio: np.ndarray, sample_rate: int) -> np.ndarray:
-    """Loudness of 0.4 s blocks every 0.1 s (at least one block), in LUFS; silence is -inf.
-
-    Args:
-        audio: [channels, n] float32.
-    """
-    power = (k_weighted(audio, sample_rate).astype(np.float64) ** 2).sum(axis=0)
-    block, hop = round(_BLOCK_S * sample_rate), round(_HOP_S * sample_rate)
-    power = np.pad(power, (0, max(0, block - len(power))))
-    total = np.concatenate([[0.0], np.cumsum(power)])
-    starts = np.arange(0, len(power) - block + 1, hop)
-    mean = np.maximum(total[starts + block] - total[starts], 0) / block
-    with np.errstate(divide="ignore"):
-        return -0.691 + 10 * np.log10(mean)
-
-
-def integrated_lufs(audio: np.ndarray, sample_rate: int) -> float:
-    """Loudness of the whole with BS.1770's two gates, in LUFS; silence is -inf.
-
-    Args:
-        audio: [channels, n] float32.
-    """
-    blocks = momentary_lufs(audio, sample_rate)
-    power = 10 ** (blocks[blocks > _ABSOLUTE_GATE_LUFS] / 10)
-    if not len(power):
-        return -math.inf
-    loud = power[power > power.mean() * 10 ** (-_RELATIVE_GATE_LU / 10)]
-    return float(10 * np.log10(loud.mean()))
 
 
 def peak_gain(audio: np.ndarray, sample_rate: int, threshold_dbfs: float) -> np.ndarray:

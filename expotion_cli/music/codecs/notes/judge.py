@@ -12,7 +12,8 @@ import numpy as np
 
 from expotion_cli.music.codecs.notes import tokens as notes
 from expotion_cli.music.codecs.notes.arrange import dynamics_curve, ring_on
-from expotion_cli.music.codecs.notes.metrics import MEASURES, five_measures, is_stuck
+from expotion_cli.music.codecs.notes.metrics import five_measures, is_stuck
+from expotion_cli.music.codecs.notes.muspy import MEASURES
 from expotion_cli.music.conditioning import DRIVE, DRIVE_LAGS
 from expotion_cli.storage import digest_of
 from expotion_cli.timing import STEPS_PER_BEAT

@@ -8,24 +8,16 @@ groove consistency and the empty-beat rate count drums among the notes.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from expotion_cli.music.codecs.notes import muspy
 from expotion_cli.music.codecs.notes import tokens as notes
 from expotion_cli.timing import BEATS_PER_BAR, STEPS_PER_BEAT
 
-_MAJOR = np.zeros(12, bool)
-_MAJOR[[0, 2, 4, 5, 7, 9, 11]] = True
-# The natural minor scale on A has the tones of the major scale on C, so twelve scales stand for all 24 keys.
-_SCALES = np.stack([np.roll(_MAJOR, tonic) for tonic in range(12)])
-MEASURES = ("pitch_class_entropy", "scale_consistency", "groove_consistency", "polyphony", "empty_beat_rate")
 BAR_STEPS = BEATS_PER_BAR * STEPS_PER_BEAT
 STUCK_BARS, STUCK_NOTES = 4, 24
-RUN_UNIT = 4
-"""Notes of the shortest run that an index of runs can find."""
 
 _CHORD_TONES = np.array(
     [
@@ -85,11 +77,11 @@ def statistics(tokens: np.ndarray) -> dict[str, Any]:
     per_beat = np.zeros(whole)
     np.add.at(per_beat, steps // STEPS_PER_BEAT, 1)
     return {
-        "scale_consistency": scale_consistency(pitch_classes),
-        "pitch_class_entropy": entropy_bits(pitch_classes),
+        "scale_consistency": muspy.scale_consistency(pitch_classes),
+        "pitch_class_entropy": muspy.entropy_bits(pitch_classes),
         "density": float(struck.sum() / beats),
         "voice_density": {v.name: float(onsets[i].sum() / beats) for i, v in enumerate(notes.VOICES)},
-        "polyphony": float(sounding[any_sound].mean()) if any_sound.any() else 0.0,
+        "polyphony": muspy.polyphony(sounding) if any_sound.any() else 0.0,
         "grid": grid,
         "empty_beat_rate": float((per_beat == 0).mean()),
         "silence_rate": float(1 - any_sound.mean()),
@@ -114,30 +106,28 @@ def five_measures(tokens: np.ndarray) -> dict[str, float]:
 
 
 def groove_consistency(tokens: np.ndarray) -> float:
-    """1 less the mean share of steps at which a bar differs from the next in whether anything begins.
+    """MusPy's groove consistency of a piece, drums included; NaN for less than two bars.
 
-    NaN for less than two bars.
+    Args:
+        tokens: [K, S] integers.
     """
-    begins = (tokens[1:] >= notes.FIRST_ONSET).any(axis=0)
-    bars = -(-len(begins) // BAR_STEPS)
-    if bars < 2:
-        return float("nan")
-    patterns = np.zeros(bars * BAR_STEPS, dtype=bool)
-    patterns[: len(begins)] = begins
-    patterns = patterns.reshape(bars, BAR_STEPS)
-    return float(1 - (patterns[1:] != patterns[:-1]).mean())
+    steps = np.flatnonzero((tokens[1:] >= notes.FIRST_ONSET).any(axis=0))
+    return muspy.groove_consistency(steps, -(-tokens.shape[1] // BAR_STEPS), BAR_STEPS)
 
 
 def empty_beat_rate(tokens: np.ndarray) -> float:
-    """Share of beats during which no note sounds."""
-    beats = -(-tokens.shape[1] // STEPS_PER_BEAT)
-    empty = np.ones(beats, dtype=bool)
+    """Share of beats during which no note sounds, drums included.
+
+    Args:
+        tokens: [K, S] integers.
+    """
+    spans = []
     for name, events in notes.tokens_to_events(tokens).items():
         kind = notes.VOICES[notes.VOICE_INDEX[name]].kind
-        for event in events if kind != "dynamics" else ():
-            end = event.start + 1 if kind == "drums" else event.end
-            empty[event.start // STEPS_PER_BEAT : (end - 1) // STEPS_PER_BEAT + 1] = False
-    return float(empty.mean())
+        if kind != "dynamics":
+            spans += [(event.start, event.start + 1 if kind == "drums" else event.end) for event in events]
+    starts, ends = np.array(spans, dtype=int).reshape(-1, 2).T
+    return muspy.empty_beat_rate(starts, ends, -(-tokens.shape[1] // STEPS_PER_BEAT), STEPS_PER_BEAT)
 
 
 def is_stuck(tokens: np.ndarray) -> bool:
@@ -180,31 +170,6 @@ def excerpt(tokens: np.ndarray, start: int, num_steps: int) -> np.ndarray:
     return found
 
 
-def scale_consistency(pitch_classes: np.ndarray) -> float:
-    """Largest share of notes within one of the 24 natural major and minor scales.
-
-    Args:
-        pitch_classes: [12] counts.
-    """
-    total = pitch_classes.sum()
-    return float((_SCALES @ pitch_classes).max() / total) if total else float("nan")
-
-
-def entropy_bits(counts: np.ndarray) -> float:
-    """Entropy of a histogram in bits; 0 for an empty one."""
-    total = counts.sum()
-    if not total:
-        return 0.0
-    share = counts[counts > 0] / total
-    return float(-(share * np.log2(share)).sum())
-
-
-def unigram_entropy(tokens: np.ndarray) -> np.ndarray:
-    """[K] entropy in nats of each voice's tokens: the loss of a model that knows only how frequent they are."""
-    rows = np.asarray(tokens)
-    return np.array([entropy_bits(np.bincount(row, minlength=notes.VOCAB_SIZE)) * np.log(2) for row in rows])
-
-
 def _tones(voice: notes.Voice, onsets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(number of tones of every onset, pitch classes of all of them)."""
     if voice.kind == "chord":
@@ -217,62 +182,3 @@ def _tones(voice: notes.Voice, onsets: np.ndarray) -> tuple[np.ndarray, np.ndarr
 def _last_change(row: np.ndarray) -> np.ndarray:
     """[S] for each step the latest step that is not a hold (0 before the first)."""
     return np.maximum.accumulate(np.where(row != notes.HOLD, np.arange(len(row)), 0))
-
-
-def melody_line(tokens: np.ndarray, voice: str = "melody") -> list[tuple[int, int]]:
-    """(interval in semitones from the note before, steps until the next note) of each note but the first and last."""
-    index = notes.VOICE_INDEX[voice]
-    row = np.asarray(tokens)[index]
-    starts = np.flatnonzero(row >= notes.FIRST_ONSET)
-    pitches = (row[starts].astype(int) - notes.FIRST_ONSET) // len(notes.VELOCITIES)
-    return list(zip(np.diff(pitches)[: len(starts) - 2].tolist(), np.diff(starts)[1:].tolist(), strict=True))
-
-
-@dataclass(frozen=True)
-class RunIndex:
-    """Where short runs of notes occur in a set of pieces.
-
-    Attributes:
-        lines: melody lines of the pieces.
-        places: run of `RUN_UNIT` notes → (piece, position) pairs.
-    """
-
-    lines: list[list[tuple[int, int]]]
-    places: dict[tuple[tuple[int, int], ...], list[tuple[int, int]]]
-
-
-def index_runs(pieces: Iterable[np.ndarray], voice: str = "melody") -> RunIndex:
-    """Index the melodies of training pieces for `longest_shared_run`.
-
-    Args:
-        pieces: [K, S] tokens each.
-    """
-    lines = [melody_line(piece, voice) for piece in pieces]
-    places: dict[tuple[tuple[int, int], ...], list[tuple[int, int]]] = {}
-    for number, line in enumerate(lines):
-        for i in range(len(line) - RUN_UNIT + 1):
-            places.setdefault(tuple(line[i : i + RUN_UNIT]), []).append((number, i))
-    return RunIndex(lines, places)
-
-
-def longest_shared_run(tokens: np.ndarray, corpus_index: RunIndex, voice: str = "melody") -> int:
-    """Length in notes of the longest exact run (intervals and spacing) that also stands in an indexed piece.
-
-    Runs shorter than `RUN_UNIT` count as 0: any two melodies share those.
-    """
-    line = melody_line(tokens, voice)
-    best = 0
-    for i in range(len(line) - RUN_UNIT + 1):
-        if i + best >= len(line):
-            break
-        for number, j in corpus_index.places.get(tuple(line[i : i + RUN_UNIT]), ()):
-            other = corpus_index.lines[number]
-            # A longer run than the best so far must also match at its far end.
-            far = i + best, j + best
-            if best and (far[0] >= len(line) or far[1] >= len(other) or other[far[1]] != line[far[0]]):
-                continue
-            length = RUN_UNIT
-            while i + length < len(line) and j + length < len(other) and line[i + length] == other[j + length]:
-                length += 1
-            best = max(best, length)
-    return best

@@ -7,9 +7,10 @@ import math
 import numpy as np
 
 from expotion_cli.audio.filters import apply_sections, high_pass, high_shelf
+from expotion_cli.audio.loudness import integrated_lufs
 from expotion_cli.music.codecs.codec import Rendering
 from expotion_cli.music.codecs.notes.arrange import Arrangement
-from expotion_cli.music.codecs.notes.balance import Balance, integrated_lufs, peak_gain
+from expotion_cli.music.codecs.notes.balance import Balance, peak_gain
 from expotion_cli.music.codecs.notes.instruments import Voicing
 from expotion_cli.music.codecs.notes.reverb import reverberate, tail_samples
 from expotion_cli.music.codecs.notes.sampler import PlayedNote, Synth

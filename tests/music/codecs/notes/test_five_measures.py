@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from expotion_cli.music.codecs.notes.metrics import MEASURES, empty_beat_rate, five_measures, groove_consistency
+from expotion_cli.music.codecs.notes.metrics import empty_beat_rate, five_measures, groove_consistency
+from expotion_cli.music.codecs.notes.muspy import MEASURES
 from expotion_cli.music.codecs.notes.tokens import Event, events_to_tokens
 
 

@@ -5,14 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from expotion_cli.music.codecs.notes.metrics import (
-    excerpt,
-    index_runs,
-    longest_shared_run,
-    melody_line,
-    statistics,
-    unigram_entropy,
-)
+from expotion_cli.music.codecs.notes.metrics import excerpt, statistics
 from expotion_cli.music.codecs.notes.tokens import Event, chord_value, events_to_tokens
 
 
@@ -66,40 +59,6 @@ def test_silence_has_statistics_too():
     assert np.isnan(found["scale_consistency"])
     assert found["density"] == 0 and found["polyphony"] == 0
     assert found["empty_beat_rate"] == 1 and found["silence_rate"] == 1
-
-
-def test_a_copied_run_is_found_in_another_key_and_measured_exactly():
-    tune = [60, 62, 64, 60, 67, 65, 64, 62, 60, 71]
-    index = index_runs([melody([48, 50, 48]), melody(tune)])
-    assert longest_shared_run(melody([p + 5 for p in tune]), index) == len(melody_line(melody(tune)))
-    assert longest_shared_run(melody(tune), index_runs([melody(tune[2:]), melody(tune[:-2]), melody(tune)])) == 8
-    broken = [*tune[:7], 70, 52, 71]
-    assert longest_shared_run(melody(broken), index) == 6
-    assert longest_shared_run(melody([60, 61, 59, 62, 58, 63, 57, 64]), index) == 0
-    assert longest_shared_run(melody(tune, length=6), index) == 0
-
-
-def test_unigram_entropy_is_that_of_the_tokens_own_frequencies():
-    tokens = np.zeros((8, 100), int)
-    tokens[0, 50:] = 1
-    assert unigram_entropy(tokens)[0] == pytest.approx(np.log(2))
-    assert unigram_entropy(tokens)[1] == 0
-
-
-def test_the_longest_shared_run_equals_a_search_by_hand_on_random_tunes():
-    rng = np.random.default_rng(0)
-    tunes = [melody(list(60 + rng.integers(0, 3, size=40))) for _ in range(12)]
-    index = index_runs(tunes[1:])
-    line = melody_line(tunes[0])
-    others = [melody_line(t) for t in tunes[1:]]
-    by_hand = max(
-        n
-        for n in range(len(line))
-        for i in range(len(line) - n + 1)
-        if any(line[i : i + n] == o[j : j + n] for o in others for j in range(len(o) - n + 1))
-    )
-    assert by_hand >= 4
-    assert longest_shared_run(tunes[0], index) == by_hand
 
 
 def test_an_excerpt_strikes_what_sounds_where_it_begins_and_nothing_that_has_ended():

@@ -1,4 +1,4 @@
-"""What is heard in a piece, each thing once."""
+"""Features of a piece of music, each computed once when first asked for."""
 
 from __future__ import annotations
 
@@ -13,8 +13,12 @@ from expotion_cli.evaluation import beats
 from expotion_cli.evaluation.outputs import SAMPLE_RATE, Piece
 
 
-class Heard:
-    """A piece and what is measured of it, each once."""
+class SoundFeatures:
+    """Onsets, beats, tempo and loudness of a piece, on the picture's clock.
+
+    Args:
+        piece: the music.
+    """
 
     def __init__(self, piece: Piece):
         self.piece = piece
@@ -40,7 +44,7 @@ class Heard:
         return loudness_curve(self.piece.audio, SAMPLE_RATE)
 
 
-def takes_of(heard: Sequence[Heard], names: Sequence[str]) -> list[list[Heard]]:
+def takes_of(heard: Sequence[SoundFeatures], names: Sequence[str]) -> list[list[SoundFeatures]]:
     """Pieces by take: the n-th piece of every clip, in the order of `names`; takes that lack a clip are left out."""
     by_clip = [[h for h in heard if h.piece.clip == name] for name in names]
     return [[pieces[take] for pieces in by_clip] for take in range(min(map(len, by_clip)))]
