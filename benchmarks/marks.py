@@ -151,7 +151,7 @@ def tempo_kept(model: Any, clips: Sequence[Clip], recipe: Recipe) -> dict[str, A
     heard = [
         tempo_of(onset_strength(t.audio, t.sample_rate, BEATS_RATE_HZ).astype(float), BEATS_RATE_HZ) for t in takes
     ]
-    kept = [bool(meets_tempo(h, bpm)) for h, bpm in zip(heard, asked, strict=True)]
+    kept = [bool(meets_tempo(h, (bpm, bpm))) for h, bpm in zip(heard, asked, strict=True)]
     grid = [float(take.tempo.bpm) == bpm for take, bpm in zip(takes, asked, strict=True)]
     by_bpm = {str(bpm): round(float(np.mean([k for k, b in zip(kept, asked, strict=True) if b == bpm])), 3)
               for bpm in ASKED_BPM}  # fmt: skip

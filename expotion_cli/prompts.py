@@ -1,4 +1,4 @@
-"""Prompts: read from a file, and what one states in figures and plain words: tempo and key."""
+"""Prompts: read from a file, and what one states about tempo and key, in figures and in plain words."""
 
 from __future__ import annotations
 
@@ -7,12 +7,32 @@ import re
 from pathlib import Path
 
 from expotion_cli.errors import UsageError, reading
+from expotion_cli.recipe import bounds
 
-_TEMPO = re.compile(r"(?<![\d.-])(\d{2,3}(?:\.\d+)?)\s*(?:bpm\b|beats (?:per|a) minute)", re.IGNORECASE)
-_TEMPO_AFTER = re.compile(
-    r"\btempo (?:of |is |= ?)?(?:about |around )?(\d{2,3}(?:\.\d+)?)(?![\d.]*\s*%)", re.IGNORECASE
+_NUMBER = r"\d{2,3}(?:\.\d+)?"
+# Not inside a word or a longer number, and not after a minus sign; a hyphen after a word ("lofi-96bpm") is fine.
+_START = r"(?<![\w.\N{MINUS SIGN}])(?<!\d[,-])(?<!\W-)(?<!^-)"
+_TO = r"\s*(?:-|\N{EN DASH}|to)\s*"
+_UNIT = r"(?:b\.?p\.?m\b|beats (?:per|a) min)"
+# What ends a number after the word "tempo": a share (20 %), a count (64 bars), a decade (90's) and a metre (12/8) are
+# no tempos.
+_COUNTED = r"%|per ?cent\b|bars?\b|beats?\b|measures?\b|seconds?\b|minutes?\b"
+_END = rf"\b(?!\.?\d)(?!['/\N{{RIGHT SINGLE QUOTATION MARK}}])(?!\s*(?:{_COUNTED}))"
+_LINK = r"(?:\s*[:=~]|\s+(?:of|is|at|about|around|from|approximately|roughly|circa|ca\.))*"
+_STATED_TEMPO = re.compile(
+    rf"{_START}(?P<low>{_NUMBER})(?:{_TO}(?P<high>{_NUMBER}))?[ -]*{_UNIT}"
+    rf"|\b(?:bpm|tempo){_LINK}\s*(?P<low_after>{_NUMBER}){_END}(?:{_TO}(?P<high_after>{_NUMBER}){_END})?",
+    re.IGNORECASE,
 )
-# The tonic in capitals: "a minor role" and "a major chord" are no keys.
+_BETWEEN = re.compile(rf"\bbetween ({_NUMBER}) and ({_NUMBER})", re.IGNORECASE)
+_TEMPO_WORDS = (
+    (re.compile(r"\b(slow(ly)?|unhurried|downtempo|adagio|largo)\b", re.IGNORECASE), (50.0, 84.0)),
+    (re.compile(r"\b(fast|quick|up-?tempo|presto|allegro)\b", re.IGNORECASE), (124.0, 168.0)),
+    (re.compile(r"\b(moderate|medium|mid)[ -]?(tempo|paced?)\b", re.IGNORECASE), (84.0, 124.0)),
+)
+"""Tempo words as the training captions use them, with the tempos that they stand for there."""
+
+# The tonic is a capital letter, so "a minor role" and "a major chord" are not keys.
 _KEY = re.compile(r"(?<![A-Za-z])([A-G])(#|♯|b|♭|[ -](?:[Ss]harp|[Ff]lat))?[ -]?([Mm]ajor|[Mm]inor|maj\b|min\b)")
 _PITCH = {"C": 0, "D": 2, "E": 4, "F": 5, "G": 7, "A": 9, "B": 11}
 
@@ -31,53 +51,56 @@ def read_prompts(path: str | Path) -> dict[str, str]:
     return found
 
 
-def stated_tempo(prompt: str) -> float | None:
-    """The tempo in beats a minute that a prompt states, or None."""
-    found = _TEMPO.search(prompt) or _TEMPO_AFTER.search(prompt)
-    return float(found[1]) if found and 20 <= float(found[1]) <= 400 else None
+def stated_tempo(prompt: str) -> tuple[float, float] | None:
+    """Find the tempo that a prompt states as a number or a range: "120 bpm", "tempo: 96", "80-100 beats a minute".
+
+    Numbers that no recipe accepts as a tempo are skipped; the first of the others counts.
+
+    Returns:
+        (lowest, highest) in beats a minute, equal unless the prompt states a range; None if it states no tempo.
+    """
+    slowest, fastest = bounds("tempo.min")[0], bounds("tempo.max")[1]
+    for found in _STATED_TEMPO.finditer(_BETWEEN.sub(r"\1-\2", prompt)):
+        stated = [float(text) for text in found.groups() if text is not None]
+        if all(slowest <= bpm <= fastest for bpm in stated):
+            return min(stated), max(stated)
+    return None
+
+
+def tempo_range(prompt: str, bpm_range: tuple[float, float]) -> tuple[float, float]:
+    """The tempos a cue may take: the recipe's range, narrowed or replaced by what the prompt asks for.
+
+    A number ("120 bpm") replaces the range. A word ("slow", "fast", "medium tempo") narrows it to what it shares with
+    the word's own range, or replaces it where they share nothing.
+
+    Args:
+        prompt: as the user wrote it.
+        bpm_range: lowest and highest tempo of the recipe; equal ends fix the tempo, whatever the prompt says.
+
+    Returns:
+        (lowest, highest) in beats a minute.
+    """
+    low, high = bpm_range
+    if low == high:
+        return bpm_range
+    if (stated := stated_tempo(prompt)) is not None:
+        return stated
+    for words, (slowest, fastest) in _TEMPO_WORDS:
+        if words.search(prompt):
+            shared = max(low, slowest), min(high, fastest)
+            return shared if shared[0] < shared[1] else (slowest, fastest)
+    return bpm_range
 
 
 def stated_key(prompt: str) -> tuple[int, bool] | None:
-    """(pitch class of the tonic, whether minor) that a prompt states, or None. "A minor role" at a beginning is one."""
+    """Find the key that a prompt states, e.g. "F# minor"; a sentence that begins with "A minor role" fools it.
+
+    Returns:
+        (pitch class of the tonic, 0 for C; whether it is minor), or None.
+    """
     found = _KEY.search(prompt)
     if not found:
         return None
     sign = (found[2] or "").strip(" -").lower()
     shift = {"#": 1, "♯": 1, "sharp": 1, "b": -1, "♭": -1, "flat": -1}.get(sign, 0)
     return (_PITCH[found[1]] + shift) % 12, found[3].lower().startswith("min")
-
-
-_STATED = re.compile(
-    r"(\d{2,3}(?:\.\d+)?)[ -]*bpm\b|\b(?:bpm|tempo)(?: of| is)?[ :=]*(\d{2,3}(?:\.\d+)?)\b", re.IGNORECASE
-)
-_PLAUSIBLE_BPM = (20.0, 300.0)
-_TEMPO_WORDS = (
-    (re.compile(r"\b(slow(ly)?|unhurried|downtempo|adagio|largo)\b", re.IGNORECASE), (50.0, 84.0)),
-    (re.compile(r"\b(fast|quick|up-?tempo|presto|allegro)\b", re.IGNORECASE), (124.0, 168.0)),
-    (re.compile(r"\b(moderate|medium|mid)[ -]?(tempo|paced?)\b", re.IGNORECASE), (84.0, 124.0)),
-)
-"""The words of the training captions and their kin, with the tempos they were used for."""
-
-
-def asked_tempo(prompt: str, bpm_range: tuple[float, float]) -> tuple[float, float]:
-    """The tempo range of a cue whose prompt may ask for a tempo.
-
-    A number ("120 bpm", "tempo 96") leaves that tempo alone. A word ("slow", "fast", "medium tempo") narrows the range
-    to what it shares with the word's, or replaces it where they share nothing.
-
-    Args:
-        prompt: as the user wrote it.
-        bpm_range: the recipe's lowest and highest tempo; equal ends are a tempo that was fixed, and stay.
-    """
-    low, high = bpm_range
-    if low == high:
-        return bpm_range
-    for found in _STATED.finditer(prompt):
-        bpm = float(found[1] or found[2])
-        if _PLAUSIBLE_BPM[0] <= bpm <= _PLAUSIBLE_BPM[1]:
-            return bpm, bpm
-    for words, (slowest, fastest) in _TEMPO_WORDS:
-        if words.search(prompt):
-            shared = max(low, slowest), min(high, fastest)
-            return shared if shared[0] < shared[1] else (slowest, fastest)
-    return bpm_range

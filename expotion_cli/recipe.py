@@ -25,6 +25,9 @@ PER_CLIP = "per-clip"
 MIX_MODES = ("replace", "under")
 AUDIO_CODECS = ("auto", "aac", "flac", "opus")
 MAX_SEED = 2**31 - 1
+RENAMED = {"generate.drafts": "generate.takes"}
+"""Keys of earlier versions and what they are called now. A recipe that has one is refused with the new name; what was
+recorded or hashed with one stays valid (`renamed`, `Recipe.hashed_fields`)."""
 
 
 class Unset:
@@ -48,7 +51,7 @@ def _number(default: float, low: float, high: float, doc: str) -> Any:
             raise ValueError(f"must be a number from {low:g} to {high:g}")
         return float(value)
 
-    return field(default=default, metadata={"check": check, "doc": doc})
+    return field(default=default, metadata={"check": check, "bounds": (low, high), "doc": doc})
 
 
 def _whole(default: int, low: int, high: int, doc: str) -> Any:
@@ -57,7 +60,7 @@ def _whole(default: int, low: int, high: int, doc: str) -> Any:
             raise ValueError(f"must be a whole number from {low} to {high}")
         return value
 
-    return field(default=default, metadata={"check": check, "doc": doc})
+    return field(default=default, metadata={"check": check, "bounds": (low, high), "doc": doc})
 
 
 def _text(default: str, doc: str) -> Any:
@@ -109,7 +112,7 @@ class Generate:
     temperature: float = _number(1.0, 0.0, 4.0, "0 takes the likeliest token, higher is more adventurous")
     top_k: int = _whole(50, 0, 4096, "draw among this many likeliest tokens; 0 means all")
     top_p: float = _number(1.0, 0.01, 1.0, "draw among the likeliest tokens that hold this share; 1 means all")
-    drafts: int = _whole(4, 1, 64, "compose so many and keep the best (models that write notes; others compose one)")
+    takes: int = _whole(4, 1, 64, "compose so many and keep the best (models that write notes; others compose one)")
     seed: int | str = _seed(PER_CLIP, "one number for every clip, or per-clip[:NUMBER]: drawn from the clip's content")
 
 
@@ -187,7 +190,7 @@ class Recipe:
     path: Path | None = None
 
     def cue_fields(self) -> dict[str, Any]:
-        """What decides the tokens, apart from clip, model, prompt and seed."""
+        """What decides the tokens, apart from clip, model, prompt and seed, as plain JSON values."""
         drawn = dataclasses.asdict(self.generate)
         del drawn["seed"]  # the seed itself stands in the artefact's digest, not the policy it came from
         settings = {"stream_settings": _plain(self.streams.settings)} if self.streams.settings else {}
@@ -204,10 +207,22 @@ class Recipe:
             "voices": _plain(self.voices),
         }
 
+    def hashed_fields(self) -> dict[str, Any]:
+        """`fields` with each key under its first name.
+
+        What is hashed keeps its bytes when a key is renamed, so results and cues of earlier versions stay valid.
+        """
+        fields = self.fields()
+        for old, new in RENAMED.items():
+            table, _, key = new.partition(".")
+            fields[table][old.partition(".")[2]] = fields[table].pop(key)
+        return fields
+
     @property
     def digest(self) -> str:
-        """sha256 (hex) over `fields`, the prompt and the seed policy."""
-        return digest_of({"format": DIGEST_FORMAT, "prompt": self.prompt, "seed": self.generate.seed, **self.fields()})
+        """sha256 (hex) over `hashed_fields`, the prompt and the seed policy."""
+        policy = {"prompt": self.prompt, "seed": self.generate.seed}
+        return digest_of({"format": DIGEST_FORMAT, **policy, **self.hashed_fields()})
 
     def seed_for(self, content_digest: str) -> int:
         """The seed of a clip with this content: the recipe's one seed, or one drawn from the content itself."""
@@ -266,6 +281,43 @@ def load_recipe(name_or_path: str | Path, flags: Mapping[str, Any] | None = None
     return recipe.override(flags or {})
 
 
+def check(key: str, value: Any) -> Any:
+    """Hold a value to its range, for functions that take single settings.
+
+    Args:
+        key: dotted, e.g. `mix.fade_in_s`.
+        value: as it was given.
+
+    Returns:
+        The value as a recipe would hold it.
+
+    Raises:
+        RecipeError: it is out of range, in the words that a recipe file would be refused with.
+    """
+    table, _, name = key.partition(".")
+    return _checked(_TABLES[table], name, value, key, "", None)
+
+
+def bounds(key: str) -> tuple[float, float]:
+    """The lowest and the highest value that a numeric key may have, e.g. of `tempo.min`."""
+    table, _, name = key.partition(".")
+    return _declared(_TABLES[table], name)["bounds"]
+
+
+def renamed(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Recorded settings under the names that their keys have now.
+
+    Args:
+        values: dotted keys as `Recipe.override` takes them, or tables as `Recipe.fields` gives them.
+    """
+    found = {RENAMED.get(key, key): value for key, value in values.items()}
+    for table in _TABLES:
+        if isinstance(found.get(table), Mapping):
+            inner = {f"{table}.{key}": value for key, value in found[table].items()}
+            found[table] = {key.partition(".")[2]: value for key, value in renamed(inner).items()}
+    return found
+
+
 def recipe_names() -> list[str]:
     """Names of the shipped recipes, sorted, `cinematic` first."""
     names = sorted(path.stem for path in (shipped_folder("recipes") / "score").glob("*.toml"))
@@ -315,6 +367,8 @@ def _apply_table(current: Any, table: str, values: Any, where: str, path: Path |
     known = [item.name for item in dataclasses.fields(current)]
     changes = {}
     for key, value in values.items():
+        if (new := RENAMED.get(f"{table}.{key}")) is not None:
+            raise RecipeError(f"{where}: {table}.{key} is called {new} now.", path=path, remedy=f"Write {new} instead.")
         if key not in known:
             _unknown(f"{table}.{key}", [f"{table}.{name}" for name in known], where, path)
         changes[key] = _checked(type(current), key, value, f"{table}.{key}", where, path)
@@ -336,11 +390,16 @@ def _apply_streams(current: Streams, values: Any, where: str, path: Path | None)
 
 
 def _checked(owner: type, key: str, value: Any, shown: str, where: str, path: Path | None) -> Any:
-    check: Check = next(item for item in dataclasses.fields(owner) if item.name == key).metadata["check"]
+    check: Check = _declared(owner, key)["check"]
     try:
         return check(value)
     except ValueError as error:
-        raise RecipeError(f"{where}: {shown} = {value!r} {error}.", path=path) from None
+        origin = f"{where}: " if where else ""
+        raise RecipeError(f"{origin}{shown} = {value!r} {error}.", path=path) from None
+
+
+def _declared(owner: type, key: str) -> Mapping[str, Any]:
+    return next(item for item in dataclasses.fields(owner) if item.name == key).metadata
 
 
 def _codec_table(key: str, value: Any, where: str, path: Path | None) -> Mapping[str, Any]:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from expotion_cli.errors import RecipeError, UnknownNameError
-from expotion_cli.recipe import MAX_SEED, UNSET, Recipe, load_recipe, recipe_names
+from expotion_cli.recipe import MAX_SEED, UNSET, Recipe, check, load_recipe, recipe_names, renamed
 
 
 def write(folder: Path, text: str, name: str = "mine.toml") -> Path:
@@ -132,3 +132,36 @@ def test_equal_ends_of_the_range_fix_the_tempo():
     recipe = load_recipe("cinematic", {"tempo.min": 96, "tempo.max": 96})
     assert recipe.tempo.fixed_bpm == 96
     assert load_recipe("cinematic").tempo.fixed_bpm is None
+
+
+def test_a_key_under_its_earlier_name_is_refused_with_the_new_one(tmp_path):
+    path = write(tmp_path, "[generate]\ndrafts = 2\n")
+    with pytest.raises(RecipeError, match="generate.drafts is called generate.takes now") as caught:
+        load_recipe(path)
+    assert caught.value.path == path
+    with pytest.raises(RecipeError, match="--set: generate.drafts is called generate.takes now"):
+        Recipe().override({"generate.drafts": 2}, source="--set")
+
+
+def test_renaming_a_key_changes_no_digest():
+    # As versions before the renaming computed it; what is finished under this digest stays finished.
+    assert Recipe().digest == "34144520eb062a9853973de8caa32472a3dcf490e56f55abb328ccbc2867f599"
+    assert Recipe().hashed_fields()["generate"]["drafts"] == Recipe().fields()["generate"]["takes"] == 4
+    assert set(Recipe().hashed_fields()) == set(Recipe().fields())
+
+
+def test_recorded_settings_are_read_under_todays_names():
+    assert renamed({"generate.drafts": 2, "prompt": "x"}) == {"generate.takes": 2, "prompt": "x"}
+    recorded = {"generate": {"drafts": 2, "top_k": 7}, "tempo": {"min": 60.0}, "seed": 3}
+    assert renamed(recorded) == {"generate": {"takes": 2, "top_k": 7}, "tempo": {"min": 60.0}, "seed": 3}
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("generate.top_k", -1), ("mix.mode", "beside"), ("loudness.peak_dbtp", 1), ("tempo.min", True)]
+)
+def test_a_single_value_is_refused_in_the_words_of_a_recipe_file(key, value):
+    with pytest.raises(RecipeError) as alone:
+        check(key, value)
+    with pytest.raises(RecipeError) as in_recipe:
+        Recipe().override({key: value}, source="mine")
+    assert str(in_recipe.value) == f"mine: {alone.value}"

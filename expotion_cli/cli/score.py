@@ -78,7 +78,7 @@ def score(
     top_k: Annotated[
         int | None, typer.Option(help="Draw among this many likeliest tokens; 0 for all.", rich_help_panel=MUSIC)
     ] = None,
-    drafts: Annotated[
+    takes: Annotated[
         int | None,
         typer.Option(help="Compose so many and keep the best (models that write notes).", rich_help_panel=MUSIC),
     ] = None,
@@ -157,7 +157,7 @@ def score(
         "--visual-guidance": {"generate.visual_guidance": given(visual_guidance)},
         "--temperature": {"generate.temperature": given(temperature)},
         "--top-k": {"generate.top_k": given(top_k)},
-        "--drafts": {"generate.drafts": given(drafts)},
+        "--takes": {"generate.takes": given(takes)},
         "--lufs": {"loudness.lufs": given(lufs)},
         "--peak": {"loudness.peak_dbtp": given(peak)},
         "--mix": {"mix.mode": given(mix)},

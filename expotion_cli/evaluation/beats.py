@@ -119,11 +119,21 @@ def tempo_of(strength: np.ndarray, rate_hz: float) -> float:
     return 60 * rate_hz / (lag + offset)
 
 
-def meets_tempo(bpm: float, wanted_bpm: float) -> float:
-    """1 if a tempo is the wanted one, or an octave of it, within 10 %; else 0 (Accuracy 2 of Gouyon et al. 2006)."""
+def meets_tempo(bpm: float, stated: tuple[float, float]) -> float:
+    """Whether a tempo is the stated one, or an octave of it, within 10 % (Accuracy 2 of Gouyon et al. 2006).
+
+    Args:
+        bpm: the tempo found; NaN meets none.
+        stated: (lowest, highest) that count, equal for a single tempo (`prompts.stated_tempo`).
+
+    Returns:
+        1 or 0.
+    """
     if not math.isfinite(bpm):
         return 0.0
-    return float(any(abs(bpm * octave / wanted_bpm - 1) <= TEMPO_TOLERANCE + 1e-9 for octave in _TEMPO_OCTAVES))
+    slack = TEMPO_TOLERANCE + 1e-9
+    low, high = stated[0] * (1 - slack), stated[1] * (1 + slack)
+    return float(any(low <= bpm * octave <= high for octave in _TEMPO_OCTAVES))
 
 
 def binned(times_s: np.ndarray, duration_s: float, bin_s: float = BIN_S) -> np.ndarray:

@@ -17,6 +17,7 @@ import numpy as np
 
 from expotion_cli.errors import ClipError, UsageError, reading, writing
 from expotion_cli.media.flac import read_flac, write_flac
+from expotion_cli.recipe import renamed
 from expotion_cli.regression.measures import Sound
 from expotion_cli.storage import digest_file, write_bytes, write_json
 
@@ -174,6 +175,7 @@ def read_reference(folder: str | Path) -> Reference:
         for part, keys in (("recipe", ("source", "flags", "fields")), ("model", ("digest", "codec"))):
             if missing := [key for key in keys if key not in parts[part]]:
                 raise KeyError(f"{part}.{missing[0]}")
+        parts["recipe"] |= {key: renamed(parts["recipe"][key]) for key in ("flags", "fields")}
         return Reference(folder=folder, clips=clips, **parts)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UsageError(

@@ -92,7 +92,7 @@ def run(plan: Plan, load: Callable[[], Model], *, listener: Listener | None = No
 
 def artefact_digests(job: Job, plan: Plan, model: Model) -> tuple[str, str]:
     """(digest of the cue's tokens, digest of the finished result): all that decides each, names and places aside."""
-    recipe = plan.recipe.fields()
+    recipe = plan.recipe.hashed_fields()
     cue = {
         "clip": job.content,
         "seen": job.streams,  # "streams" are the recipe's names

@@ -175,15 +175,15 @@ def compose_request(
     """
     from expotion_cli.music.generate.sampling import Sampling
     from expotion_cli.music.request import CueRequest
-    from expotion_cli.prompts import asked_tempo
+    from expotion_cli.prompts import tempo_range
 
-    low, high = asked_tempo(prompt, (recipe.tempo.min, recipe.tempo.max))
+    low, high = tempo_range(prompt, (recipe.tempo.min, recipe.tempo.max))
     if tempo is None:
         tempo = model.tempo(seen.streams, duration, (low, high), low if low == high else None)
     timeline = model.codec.timeline(duration, tempo)
     drawn = dataclasses.asdict(recipe.generate)
     del drawn["seed"]
-    takes = drawn.pop("drafts")
+    takes = drawn.pop("takes")
     request = CueRequest(
         prompt=prompt,
         timeline=timeline,

@@ -30,7 +30,7 @@ def test_one_line_a_clip_when_piped_and_exit_code_0(score, clip_folder, tmp_path
 
 def test_flags_override_the_recipe_and_the_sidecar_shows_it(score, clip_folder, tmp_path):
     flags = "--prompt calm --seed 9 --tempo 80-100 --lufs -18 --peak -3 --fade-in 0.1 --fade-out 0.2 --mix under"
-    more = "--guidance 2 --visual-guidance 1 --temperature 0.5 --top-k 7 --drafts 2 --audio-codec aac"
+    more = "--guidance 2 --visual-guidance 1 --temperature 0.5 --top-k 7 --takes 2 --audio-codec aac"
     assert score(clip_folder / "one.mp4", "--out", tmp_path, *flags.split(), *more.split()).exit_code == 0
     said = sidecar(tmp_path / "one.score.json")
     assert (said["prompt"], said["seed"]) == ("calm", 9)
@@ -39,7 +39,7 @@ def test_flags_override_the_recipe_and_the_sidecar_shows_it(score, clip_folder, 
         "mode": "under", "fade_in_s": 0.1, "fade_out_s": 0.2, "under_lu": 0, "audio_codec": "aac"
     }  # fmt: skip
     generate = said["recipe"]["generate"]
-    kept = ("guidance", "visual_guidance", "temperature", "top_k", "drafts")
+    kept = ("guidance", "visual_guidance", "temperature", "top_k", "takes")
     assert [generate[key] for key in kept] == [2, 1, 0.5, 7, 2]
     assert abs(said["loudness"]["integrated_lufs"] + 18) <= 0.5 and said["loudness"]["true_peak_dbtp"] <= -3
 

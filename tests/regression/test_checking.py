@@ -107,6 +107,19 @@ def test_flags_given_at_recording_are_given_again(check, repository, rerecord):
     assert check().exit_code == 0
 
 
+@pytest.mark.parametrize("is_recipe_gone", [False, True])
+def test_a_reference_recorded_under_an_earlier_keys_name_stays_valid(check, repository, rerecord, is_recipe_gone):
+    rerecord(repository, **{"generate.takes": 3})
+    manifest = repository / "renders" / "regress.json"
+    text = manifest.read_text()
+    assert text.count("takes") == 2  # among the flags and among the settings
+    manifest.write_text(text.replace("takes", "drafts"))
+    if is_recipe_gone:
+        (repository / "mine.toml").unlink()
+    result = check()
+    assert result.exit_code == 0 and not changed(result)
+
+
 def test_a_recipe_that_is_gone_is_replaced_by_its_recorded_settings(check, repository):
     (repository / "mine.toml").unlink()
     result = check()

@@ -7,7 +7,6 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from expotion_cli.prompts import asked_tempo
 from expotion_cli.spotting.tempo import choose_tempo
 from expotion_cli.timing import Tempo
 
@@ -144,31 +143,3 @@ def test_an_impossible_range_is_refused() -> None:
     for bpm_range, fixed in (((120, 60), None), ((0, 60), None), ((60, 120), -3)):
         with pytest.raises(ValueError, match="tempo range"):
             choose_tempo(np.ones(50), np.ones(50), RATE_HZ, Fraction(2), bpm_range, fixed)
-
-
-@pytest.mark.parametrize(
-    ("prompt", "expected"),
-    [
-        ("warm piano, 120 bpm", (120, 120)),
-        ("techno at 128BPM, dark", (128, 128)),
-        ("a waltz, tempo: 92.5", (92.5, 92.5)),
-        ("slow sad cello", (66, 84)),
-        ("fast-paced strings", (124, 132)),
-        ("Up-tempo pop", (124, 132)),
-        ("a medium tempo groove", (84, 124)),
-        ("breakfast by slowdive, 1990 bpmx", (66, 132)),
-        ("7 bpm and 900 bpm", (66, 132)),
-        ("epic strings", (66, 132)),
-    ],
-)
-def test_a_tempo_asked_for_in_words_narrows_the_range(prompt: str, expected: tuple[float, float]) -> None:
-    assert asked_tempo(prompt, (66, 132)) == expected
-
-
-def test_words_replace_a_range_they_share_nothing_with_but_not_a_fixed_tempo() -> None:
-    assert asked_tempo("slow house", (112, 150)) == (50, 84)
-    assert asked_tempo("slow, 60 bpm", (100, 100)) == (100, 100)
-
-
-def test_a_number_wins_over_a_word() -> None:
-    assert asked_tempo("slow, 140 bpm", (66, 132)) == (140, 140)

@@ -21,6 +21,7 @@ from expotion_cli.music.codecs.notes.tokens import (
     tokens_to_events,
     used_tokens,
 )
+from expotion_cli.prompts import stated_tempo
 from expotion_cli.training.mini.corpus import captions, chorales, theory
 from expotion_cli.training.mini.corpus.arranger import Piece, compose
 from expotion_cli.training.mini.corpus.build import build_corpus, compose_numbered, gesture_rows, load_corpus
@@ -179,6 +180,9 @@ def test_captions_are_varied_and_say_nothing_untrue(pieces):
             assert not ("fast" in words and a["tempo"] != "fast")
             if "bpm" in words:
                 assert words[words.index("bpm") - 1] == str(a["tempo_bpm"])
+                assert stated_tempo(text) == (a["tempo_bpm"], a["tempo_bpm"])
+            else:
+                assert stated_tempo(text) is None
             if "no drums" in text or "no percussion" in text:
                 assert not {"drums", "percussion"} & set(a["voices"])
             for instrument in ("saxophone", "violin", "flute", "trumpet", "harpsichord", "ukulele"):
