@@ -7,14 +7,15 @@ its range and its meaning are declared once, in the dataclasses here.
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import hashlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from expotion_cli import declare
 from expotion_cli.assets import shipped_folder
+from expotion_cli.declare import nearest_hint
 from expotion_cli.errors import RecipeError, UnknownNameError
 from expotion_cli.storage import digest_of, read_toml
 
@@ -42,53 +43,6 @@ class Unset:
 
 UNSET: Final = Unset()
 
-Check = Callable[[Any], Any]
-
-
-def _number(default: float, low: float, high: float, doc: str) -> Any:
-    def check(value: Any) -> float:
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
-            raise ValueError(f"must be a number from {low:g} to {high:g}")
-        return float(value)
-
-    return field(default=default, metadata={"check": check, "bounds": (low, high), "doc": doc})
-
-
-def _whole(default: int, low: int, high: int, doc: str) -> Any:
-    def check(value: Any) -> int:
-        if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-            raise ValueError(f"must be a whole number from {low} to {high}")
-        return value
-
-    return field(default=default, metadata={"check": check, "bounds": (low, high), "doc": doc})
-
-
-def _text(default: str, doc: str) -> Any:
-    def check(value: Any) -> str:
-        if not isinstance(value, str):
-            raise ValueError("must be text in quotes")
-        return " ".join(value.split())
-
-    return field(default=default, metadata={"check": check, "doc": doc})
-
-
-def _choice(default: str, options: tuple[str, ...], doc: str) -> Any:
-    def check(value: Any) -> str:
-        if value not in options:
-            raise ValueError(f"must be one of {', '.join(options)}{nearest_hint(value, options)}")
-        return value
-
-    return field(default=default, metadata={"check": check, "doc": doc})
-
-
-def _names(default: tuple[str, ...], doc: str) -> Any:
-    def check(value: Any) -> tuple[str, ...]:
-        if not isinstance(value, (list, tuple)) or not all(isinstance(name, str) and name for name in value):
-            raise ValueError("must be a list of names")
-        return tuple(dict.fromkeys(value))
-
-    return field(default=default, metadata={"check": check, "doc": doc})
-
 
 def _seed(default: int | str, doc: str) -> Any:
     def check(value: Any) -> int | str:
@@ -107,12 +61,14 @@ def _seed(default: int | str, doc: str) -> Any:
 class Generate:
     """How tokens are drawn."""
 
-    guidance: float = _number(3.0, 0.0, 20.0, "weight of the prompt; 1 switches this guidance off")
-    visual_guidance: float = _number(1.5, 0.0, 20.0, "weight of the picture; 1 switches this guidance off")
-    temperature: float = _number(1.0, 0.0, 4.0, "0 takes the likeliest token, higher is more adventurous")
-    top_k: int = _whole(50, 0, 4096, "draw among this many likeliest tokens; 0 means all")
-    top_p: float = _number(1.0, 0.01, 1.0, "draw among the likeliest tokens that hold this share; 1 means all")
-    takes: int = _whole(4, 1, 64, "compose so many and keep the best (models that write notes; others compose one)")
+    guidance: float = declare.number(3.0, 0.0, 20.0, "weight of the prompt; 1 switches this guidance off")
+    visual_guidance: float = declare.number(1.5, 0.0, 20.0, "weight of the picture; 1 switches this guidance off")
+    temperature: float = declare.number(1.0, 0.0, 4.0, "0 takes the likeliest token, higher is more adventurous")
+    top_k: int = declare.whole(50, 0, 4096, "draw among this many likeliest tokens; 0 means all")
+    top_p: float = declare.number(1.0, 0.01, 1.0, "draw among the likeliest tokens that hold this share; 1 means all")
+    takes: int = declare.whole(
+        4, 1, 64, "compose so many and keep the best (models that write notes; others compose one)"
+    )
     seed: int | str = _seed(PER_CLIP, "one number for every clip, or per-clip[:NUMBER]: drawn from the clip's content")
 
 
@@ -120,8 +76,8 @@ class Generate:
 class TempoRange:
     """Where the motion's pulse is folded to. Equal ends fix the tempo."""
 
-    min: float = _number(70.0, 20.0, 300.0, "slowest tempo in beats a minute")
-    max: float = _number(140.0, 20.0, 300.0, "fastest tempo in beats a minute")
+    min: float = declare.number(70.0, 20.0, 300.0, "slowest tempo in beats a minute")
+    max: float = declare.number(140.0, 20.0, 300.0, "fastest tempo in beats a minute")
 
     @property
     def fixed_bpm(self) -> float | None:
@@ -140,7 +96,9 @@ class Streams:
         is_chosen: somebody listed `use`; where nobody did, it gives way to what the adapter reads.
     """
 
-    use: tuple[str, ...] = _names(("face", "pose", "flow"), "embedding streams; an empty list ignores the picture")
+    use: tuple[str, ...] = declare.names(
+        ("face", "pose", "flow"), "embedding streams; an empty list ignores the picture"
+    )
     settings: Mapping[str, Any] = field(default_factory=dict)
     is_chosen: bool = False
 
@@ -149,19 +107,19 @@ class Streams:
 class Mix:
     """How music and the clip's own sound meet."""
 
-    mode: str = _choice("replace", MIX_MODES, "replace the clip's sound, or lay the music under it")
-    under_lu: float = _number(12.0, 0.0, 40.0, "how far the music stays below the clip's sound, in LU")
-    fade_in_s: float = _number(0.05, 0.0, 30.0, "fade at the beginning, in seconds")
-    fade_out_s: float = _number(1.0, 0.0, 30.0, "fade at the end, in seconds")
-    audio_codec: str = _choice("auto", AUDIO_CODECS, "auto: Opus in WebM, AAC elsewhere; MKV also takes flac")
+    mode: str = declare.choice("replace", MIX_MODES, "replace the clip's sound, or lay the music under it")
+    under_lu: float = declare.number(12.0, 0.0, 40.0, "how far the music stays below the clip's sound, in LU")
+    fade_in_s: float = declare.number(0.05, 0.0, 30.0, "fade at the beginning, in seconds")
+    fade_out_s: float = declare.number(1.0, 0.0, 30.0, "fade at the end, in seconds")
+    audio_codec: str = declare.choice("auto", AUDIO_CODECS, "auto: Opus in WebM, AAC elsewhere; MKV also takes flac")
 
 
 @dataclass(frozen=True)
 class LoudnessTarget:
     """How loud the result is, measured after encoding."""
 
-    lufs: float = _number(-14.0, -50.0, -5.0, "integrated loudness")
-    peak_dbtp: float = _number(-1.0, -20.0, 0.0, "true peak, never passed")
+    lufs: float = declare.number(-14.0, -50.0, -5.0, "integrated loudness")
+    peak_dbtp: float = declare.number(-1.0, -20.0, 0.0, "true peak, never passed")
 
 
 @dataclass(frozen=True)
@@ -177,9 +135,9 @@ class Recipe:
     """
 
     name: str = "default"
-    title: str = _text("", "a short title")
-    description: str = _text("", "one sentence on what it is for")
-    prompt: str = _text("", "what the music should be, in words")
+    title: str = declare.text("", "a short title")
+    description: str = declare.text("", "one sentence on what it is for")
+    prompt: str = declare.text("", "what the music should be, in words")
     generate: Generate = Generate()
     tempo: TempoRange = TempoRange()
     streams: Streams = Streams()
@@ -295,13 +253,13 @@ def check(key: str, value: Any) -> Any:
         RecipeError: it is out of range, in the words that a recipe file would be refused with.
     """
     table, _, name = key.partition(".")
-    return _checked(_TABLES[table], name, value, key, "", None)
+    return declare.checked(_TABLES[table], name, value, shown=key)
 
 
 def bounds(key: str) -> tuple[float, float]:
     """The lowest and the highest value that a numeric key may have, e.g. of `tempo.min`."""
     table, _, name = key.partition(".")
-    return _declared(_TABLES[table], name)["bounds"]
+    return declare.declared(_TABLES[table], name)["bounds"]
 
 
 def renamed(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -341,18 +299,19 @@ def _find(name_or_path: str | Path) -> Path:
 
 
 def _apply(recipe: Recipe, tables: Mapping[str, Any], *, where: str, path: Path | None) -> Recipe:
+    _refuse_earlier_names(tables, where, path)
     changes: dict[str, Any] = {}
     for key, value in tables.items():
         if key in _TEXTS:
-            changes[key] = _checked(Recipe, key, value, key, where, path)
+            changes[key] = declare.checked(Recipe, key, value, shown=key, where=where, path=path)
         elif key == "streams":
             changes[key] = _apply_streams(recipe.streams, value, where, path)
         elif key in _TABLES:
-            changes[key] = _apply_table(getattr(recipe, key), key, value, where, path)
+            changes[key] = declare.with_table(getattr(recipe, key), key, value, where=where, path=path)
         elif key in _CODEC_TABLES:
             changes[key] = {**getattr(recipe, key), **_codec_table(key, value, where, path)}
         else:
-            _unknown(key, (*_TEXTS, *_TABLES, *_CODEC_TABLES), where, path)
+            raise declare.unknown_key(key, (*_TEXTS, *_TABLES, *_CODEC_TABLES), where=where, path=path)
     recipe = dataclasses.replace(recipe, **changes)
     if recipe.tempo.min > recipe.tempo.max:
         raise RecipeError(
@@ -361,18 +320,11 @@ def _apply(recipe: Recipe, tables: Mapping[str, Any], *, where: str, path: Path 
     return recipe
 
 
-def _apply_table(current: Any, table: str, values: Any, where: str, path: Path | None) -> Any:
-    if not isinstance(values, Mapping):
-        raise RecipeError(f"{where}: {table!r} must be a table, written as [{table}].", path=path)
-    known = [item.name for item in dataclasses.fields(current)]
-    changes = {}
-    for key, value in values.items():
-        if (new := RENAMED.get(f"{table}.{key}")) is not None:
-            raise RecipeError(f"{where}: {table}.{key} is called {new} now.", path=path, remedy=f"Write {new} instead.")
-        if key not in known:
-            _unknown(f"{table}.{key}", [f"{table}.{name}" for name in known], where, path)
-        changes[key] = _checked(type(current), key, value, f"{table}.{key}", where, path)
-    return dataclasses.replace(current, **changes)
+def _refuse_earlier_names(tables: Mapping[str, Any], where: str, path: Path | None) -> None:
+    for old, new in RENAMED.items():
+        table, _, key = old.partition(".")
+        if isinstance(tables.get(table), Mapping) and key in tables[table]:
+            raise RecipeError(f"{where}: {old} is called {new} now.", path=path, remedy=f"Write {new} instead.")
 
 
 def _apply_streams(current: Streams, values: Any, where: str, path: Path | None) -> Streams:
@@ -383,23 +335,10 @@ def _apply_streams(current: Streams, values: Any, where: str, path: Path | None)
     listed = {"use": values["use"]} if isinstance(values, Mapping) and "use" in values else {}
     table = listed if isinstance(values, Mapping) else values
     return dataclasses.replace(
-        _apply_table(current, "streams", table, where, path),
+        declare.with_table(current, "streams", table, where=where, path=path),
         settings={**current.settings, **settings},
         is_chosen=current.is_chosen or bool(listed),
     )
-
-
-def _checked(owner: type, key: str, value: Any, shown: str, where: str, path: Path | None) -> Any:
-    check: Check = _declared(owner, key)["check"]
-    try:
-        return check(value)
-    except ValueError as error:
-        origin = f"{where}: " if where else ""
-        raise RecipeError(f"{origin}{shown} = {value!r} {error}.", path=path) from None
-
-
-def _declared(owner: type, key: str) -> Mapping[str, Any]:
-    return next(item for item in dataclasses.fields(owner) if item.name == key).metadata
 
 
 def _codec_table(key: str, value: Any, where: str, path: Path | None) -> Mapping[str, Any]:
@@ -408,19 +347,6 @@ def _codec_table(key: str, value: Any, where: str, path: Path | None) -> Mapping
         example = "[voices.bass]" if key == "voices" else "[sound]"
         raise RecipeError(f"{where}: {key!r} must be a table, written as {example}.", path=path)
     return value
-
-
-def _unknown(key: str, known: Iterable[str], where: str, path: Path | None) -> None:
-    known = list(known)
-    raise RecipeError(
-        f"{where}: unknown key {key!r}{nearest_hint(key, known)}.", path=path, remedy=f"Known keys: {', '.join(known)}."
-    )
-
-
-def nearest_hint(name: Any, known: Iterable[str]) -> str:
-    """` (did you mean 'x'?)` for the closest known name, or nothing."""
-    close = difflib.get_close_matches(str(name), list(known), n=1, cutoff=0.5)
-    return f" (did you mean {close[0]!r}?)" if close else ""
 
 
 def _plain(value: Any) -> Any:

@@ -26,9 +26,9 @@ PACKAGE = REPOSITORY / "expotion_cli"
 
 FLOORS = (
     {"errors"},
-    {"assets", "storage", "timing", "prompts"},
+    {"assets", "storage", "timing", "declare"},
     {"recipe", "audio"},
-    {"media", "weights"},
+    {"media", "weights", "prompts"},
     {"vision", "demo"},
     {"spotting"},
     {"music"},

@@ -12,14 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from expotion_cli import recipe as scoring_recipe
+from expotion_cli import declare
 from expotion_cli.assets import shipped_folder
+from expotion_cli.declare import nearest_hint
 from expotion_cli.errors import RecipeError, UnknownNameError
-from expotion_cli.recipe import nearest_hint
 from expotion_cli.storage import digest_of, read_toml
-
-_number, _whole, _text = scoring_recipe._number, scoring_recipe._whole, scoring_recipe._text
-_choice, _names = scoring_recipe._choice, scoring_recipe._names
 
 RANDOM, START = "random", "start"
 ADAMW, MUON = "adamw", "muon"
@@ -55,21 +52,23 @@ def _targets(default: tuple[str, ...], doc: str) -> Any:
 class AdapterPart:
     """The joint-embedding adapter."""
 
-    streams: tuple[str, ...] = _names((), 'what it reads, as "pose" or "raft:256"; empty for all that the data hold')
-    rank: int = _whole(48, 0, 4096, "width r of its projection; 0 trains no joint-embedding adapter")
-    layers: int = _whole(0, 0, 1000, "how many of the last layers it adapts; 0 for all")
-    window_steps: int = _whole(500, 16, 4096, "steps of a crop, and of the window it then composes at once")
-    gate_start: float = _number(0.0, -1.0, 1.0, "where the gates begin without a warm-up")
-    warm_up_steps: int = _whole(0, 0, 100_000, "steps in which it first learns to look at the moment; 0 for none")
+    streams: tuple[str, ...] = declare.names(
+        (), 'what it reads, as "pose" or "raft:256"; empty for all that the data hold'
+    )
+    rank: int = declare.whole(48, 0, 4096, "width r of its projection; 0 trains no joint-embedding adapter")
+    layers: int = declare.whole(0, 0, 1000, "how many of the last layers it adapts; 0 for all")
+    window_steps: int = declare.whole(500, 16, 4096, "steps of a crop, and of the window it then composes at once")
+    gate_start: float = declare.number(0.0, -1.0, 1.0, "where the gates begin without a warm-up")
+    warm_up_steps: int = declare.whole(0, 0, 100_000, "steps in which it first learns to follow the moment; 0 for none")
 
 
 @dataclass(frozen=True)
 class LoraPart:
     """Low-rank changes of the decoder's own layers, in PEFT's form."""
 
-    rank: int = _whole(0, 0, 1024, "rank; 0 trains no LoRA")
-    alpha: float = _number(16.0, 0.0, 4096.0, "its scale is alpha / rank")
-    dropout: float = _number(0.0, 0.0, 0.9, "dropout before it")
+    rank: int = declare.whole(0, 0, 1024, "rank; 0 trains no LoRA")
+    alpha: float = declare.number(16.0, 0.0, 4096.0, "its scale is alpha / rank")
+    dropout: float = declare.number(0.0, 0.0, 0.9, "dropout before it")
     targets: tuple[str, ...] = _targets(("q_proj", "v_proj"), "which layers it changes")
 
 
@@ -77,38 +76,40 @@ class LoraPart:
 class DataPart:
     """What a batch is made of."""
 
-    crops: str = _choice(RANDOM, (RANDOM, START), "crops begin anywhere, or always at the clip's start")
-    synthetic: float = _number(0.0, 0.0, 1.0, "share of crops whose motion is made up from their music")
-    drop_text: float = _number(0.1, 0.0, 1.0, "how often the words are left out")
-    drop_all: float = _number(0.1, 0.0, 1.0, "how often all that is seen is left out")
-    drop_each: float = _number(0.1, 0.0, 1.0, "how often each stream alone is left out")
-    held_out_crops: int = _whole(32, 1, 4096, "crops that held-out losses are taken on")
+    crops: str = declare.choice(RANDOM, (RANDOM, START), "crops begin anywhere, or always at the clip's start")
+    synthetic: float = declare.number(0.0, 0.0, 1.0, "share of crops whose motion is made up from their music")
+    drop_text: float = declare.number(0.1, 0.0, 1.0, "how often the words are left out")
+    drop_all: float = declare.number(0.1, 0.0, 1.0, "how often all that is seen is left out")
+    drop_each: float = declare.number(0.1, 0.0, 1.0, "how often each stream alone is left out")
+    held_out_crops: int = declare.whole(32, 1, 4096, "crops that held-out losses are taken on")
 
 
 @dataclass(frozen=True)
 class TrainPart:
     """How long and how fast."""
 
-    epochs: float = _number(20.0, 0.0, 1e6, "how often each clip is used")
-    steps: int = _whole(0, 0, 10_000_000, "optimiser steps instead of epochs; 0 counts epochs")
-    batch: int = _whole(16, 1, 65_536, "crops of one optimiser step, over all devices")
-    micro_batch: int = _whole(4, 1, 4096, "crops that a device holds at once")
-    precision: str = _choice("auto", PRECISIONS, "auto: bf16 on CUDA, fp32 on a CPU")
+    epochs: float = declare.number(20.0, 0.0, 1e6, "how often each clip is used")
+    steps: int = declare.whole(0, 0, 10_000_000, "optimiser steps instead of epochs; 0 counts epochs")
+    batch: int = declare.whole(16, 1, 65_536, "crops of one optimiser step, over all devices")
+    micro_batch: int = declare.whole(4, 1, 4096, "crops that a device holds at once")
+    precision: str = declare.choice("auto", PRECISIONS, "auto: bf16 on CUDA, fp32 on a CPU")
     checkpointing: bool = _flag(False, "compute activations again instead of keeping them: less memory, more time")
-    optimizer: str = _choice(ADAMW, (ADAMW, MUON), "muon: Muon for matrices, AdamW for the rest")
-    learning_rate: float = _number(1e-3, 0.0, 10.0, "peak learning rate")
-    gate_learning_rate: float = _number(0.0, 0.0, 10.0, "that of the gates; 0 for the same")
-    lora_learning_rate: float = _number(0.0, 0.0, 10.0, "that of the LoRA; 0 for the same")
-    weight_decay: float = _number(0.0, 0.0, 10.0, "weight decay")
-    schedule: str = _choice(COSINE, (LINEAR, COSINE), "cosine falls throughout, linear stays and falls at the end")
-    warmup_epochs: float = _number(0.0, 0.0, 1e6, "linear rise of the learning rate, in epochs")
-    warmup_steps: int = _whole(0, 0, 1_000_000, "the same in steps; the longer one counts")
-    last_rate: float = _number(0.05, 0.0, 1.0, "where the learning rate ends, as a share of its peak")
-    clip_norm: float = _number(1.0, 1e-6, 1e6, "gradients are clipped to this norm")
-    eval_every: int = _whole(100, 1, 1_000_000, "steps between held-out losses")
-    save_every: int = _whole(50, 1, 1_000_000, "steps between checkpoints")
-    patience: int = _whole(0, 0, 10_000, "stop after so many held-out losses without a better one; 0 never stops")
-    seed: int = _whole(0, 0, 2**31 - 1, "key of all randomness")
+    optimizer: str = declare.choice(ADAMW, (ADAMW, MUON), "muon: Muon for matrices, AdamW for the rest")
+    learning_rate: float = declare.number(1e-3, 0.0, 10.0, "peak learning rate")
+    gate_learning_rate: float = declare.number(0.0, 0.0, 10.0, "that of the gates; 0 for the same")
+    lora_learning_rate: float = declare.number(0.0, 0.0, 10.0, "that of the LoRA; 0 for the same")
+    weight_decay: float = declare.number(0.0, 0.0, 10.0, "weight decay")
+    schedule: str = declare.choice(
+        COSINE, (LINEAR, COSINE), "cosine falls throughout, linear stays and falls at the end"
+    )
+    warmup_epochs: float = declare.number(0.0, 0.0, 1e6, "linear rise of the learning rate, in epochs")
+    warmup_steps: int = declare.whole(0, 0, 1_000_000, "the same in steps; the longer one counts")
+    last_rate: float = declare.number(0.05, 0.0, 1.0, "where the learning rate ends, as a share of its peak")
+    clip_norm: float = declare.number(1.0, 1e-6, 1e6, "gradients are clipped to this norm")
+    eval_every: int = declare.whole(100, 1, 1_000_000, "steps between held-out losses")
+    save_every: int = declare.whole(50, 1, 1_000_000, "steps between checkpoints")
+    patience: int = declare.whole(0, 0, 10_000, "stop after this many held-out losses without a better one; 0: never")
+    seed: int = declare.whole(0, 0, 2**31 - 1, "key of all randomness")
 
 
 @dataclass(frozen=True)
@@ -122,8 +123,8 @@ class TrainRecipe:
     """
 
     name: str
-    title: str = _text("", "one line for lists")
-    description: str = _text("", "what it is for")
+    title: str = declare.text("", "one line for lists")
+    description: str = declare.text("", "what it is for")
     adapter: AdapterPart = AdapterPart()
     lora: LoraPart = LoraPart()
     data: DataPart = DataPart()
@@ -215,9 +216,9 @@ def _apply(made: TrainRecipe, tables: Mapping[str, Any], where: str, path: Path 
     changes: dict[str, Any] = {}
     for key, value in tables.items():
         if key in _TEXTS:
-            changes[key] = scoring_recipe._checked(TrainRecipe, key, value, key, where, path)
+            changes[key] = declare.checked(TrainRecipe, key, value, shown=key, where=where, path=path)
         elif key in _TABLES:
-            changes[key] = scoring_recipe._apply_table(getattr(made, key), key, value, where, path)
+            changes[key] = declare.with_table(getattr(made, key), key, value, where=where, path=path)
         else:
-            scoring_recipe._unknown(key, (*_TEXTS, *_TABLES), where, path)
+            raise declare.unknown_key(key, (*_TEXTS, *_TABLES), where=where, path=path)
     return dataclasses.replace(made, **changes)
