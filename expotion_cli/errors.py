@@ -133,13 +133,14 @@ def reading(
     Raises:
         ExpotionError: of class `error`.
     """
+    failures: tuple[type[BaseException], ...] = (OSError, *also)
     try:
         yield
     except UnicodeDecodeError as problem:
         raise error(f"{what} can't be read (not UTF-8 text).", path=path, remedy=remedy) from problem
     except json.JSONDecodeError as problem:
         raise error(f"{what} can't be read (not JSON: {problem}).", path=path, remedy=remedy) from problem
-    except (OSError, *also) as problem:
+    except failures as problem:
         raise error(f"{what} can't be read ({reason_of(problem)}).", path=path, remedy=remedy) from problem
 
 
@@ -164,7 +165,8 @@ def writing(
     Raises:
         ExpotionError: of class `error`.
     """
+    failures: tuple[type[BaseException], ...] = (OSError, *also)
     try:
         yield
-    except (OSError, *also) as problem:
+    except failures as problem:
         raise error(f"{what} can't be written ({reason_of(problem)}).", path=path, remedy=remedy) from problem

@@ -17,7 +17,7 @@ from expotion_cli.errors import ExpotionError, UsageError, reading
 CHUNK_BYTES = 1 << 20
 
 
-def digest_bytes(*parts: bytes) -> str:
+def digest_bytes(*parts: bytes | memoryview) -> str:
     """sha256 (hex) of the parts, each preceded by its length so that borders count."""
     hasher = hashlib.sha256()
     for part in parts:

@@ -100,4 +100,5 @@ def resample_rows(values: np.ndarray, rate_hz: float, times_s: np.ndarray) -> np
     low = np.floor(position).astype(int)
     high = np.minimum(low + 1, len(values) - 1)
     weight = (position - low)[:, None].astype(np.float32)
-    return (values[low] * (1 - weight) + values[high] * weight).astype(np.float32)
+    between: np.ndarray = values[low] * (1 - weight) + values[high] * weight
+    return between.astype(np.float32)

@@ -10,13 +10,14 @@ def triangles(bins_hz: np.ndarray, lowest_hz: float, highest_hz: float, count: i
 
     Args:
         bins_hz: [bins] frequencies of a spectrum.
-        lowest_hz, highest_hz: where the first begins and the last ends.
+        lowest_hz: where the first begins.
+        highest_hz: where the last ends.
         count: of bands.
 
     Returns:
         [count, bins] float64; a band narrower than the bins may be all zeros.
     """
-    ends = 2595 * np.log10(1 + np.array([lowest_hz, highest_hz]) / 700)
-    edges = 700 * (10 ** (np.linspace(*ends, count + 2) / 2595) - 1)
+    lowest, highest = 2595 * np.log10(1 + np.array([lowest_hz, highest_hz]) / 700)
+    edges = 700 * (10 ** (np.linspace(lowest, highest, count + 2) / 2595) - 1)
     low, middle, high = edges[:-2, None], edges[1:-1, None], edges[2:, None]
     return np.maximum(0, np.minimum((bins_hz - low) / (middle - low), (high - bins_hz) / (high - middle)))

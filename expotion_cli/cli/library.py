@@ -75,7 +75,7 @@ def recipes(
         recipe = load_recipe(name)
         if as_json:
             say_json({"name": recipe.name, "digest": recipe.digest, "prompt": recipe.prompt, **recipe.fields()})
-        else:
+        elif recipe.path is not None:
             print(recipe.path.read_text(encoding="utf-8"), end="")
         return
     shelf = [load_recipe(each) for each in recipe_names()]

@@ -88,7 +88,9 @@ def frechet(one: np.ndarray, two: np.ndarray) -> float:
 def _spread(rows: np.ndarray) -> np.ndarray:
     """A matrix A with AᵀA the covariance, and not more rows than needed."""
     centred = (rows - rows.mean(axis=0)) / math.sqrt(len(rows) - 1)
-    return np.linalg.qr(centred, mode="r") if len(rows) > rows.shape[1] else centred
+    if len(rows) <= rows.shape[1]:
+        return centred
+    return np.asarray(np.linalg.qr(centred, mode="r"))
 
 
 def kl_divergence(true: np.ndarray, made: np.ndarray) -> float:

@@ -152,7 +152,8 @@ class Judge:
             drawn = [
                 distributions.inception_score(labels[rng.integers(0, len(labels), len(labels))]) for _ in range(DRAWS)
             ]
-            interval = tuple(float(edge) for edge in np.percentile(drawn, (2.5, 97.5)))
+            low, high = np.percentile(drawn, (2.5, 97.5))
+            interval = float(low), float(high)
         return Figure(distributions.inception_score(labels), interval, 1.0)
 
     def _kl(self, pieces: Sequence[Piece], labels: dict[int, np.ndarray]) -> Figure:

@@ -135,7 +135,7 @@ def find_outputs(name: str, folder: str | Path, clips: Iterable[str]) -> Outputs
     for clip in names:
         by_stem.setdefault(PurePath(clip).name, []).append(clip)
     files: dict[str, Output] = {}
-    strangers = []
+    strangers: list[str] = []
     for path in _media_files(folder):
         own = _name(path.relative_to(folder))
         stems = by_stem.get(PurePath(own).name, [])

@@ -246,7 +246,7 @@ def ranking_of(matrix: np.ndarray, *, seed: int) -> Figure:
     found = own_against_other(matrix, seed=seed)
     enough = matrix.shape[-1] >= MIN_FOR_INTERVAL
     interval = found.probability_interval if enough else None
-    lift = tuple(edge - 0.5 for edge in interval) if interval else None
+    lift = (interval[0] - 0.5, interval[1] - 0.5) if interval else None
     return Figure(found.probability, interval, 0.5, found.probability - 0.5, lift)
 
 

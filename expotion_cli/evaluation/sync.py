@@ -153,11 +153,13 @@ def _middle(values: np.ndarray) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def bootstrap_interval(values: Sequence[float], *, seed: int = 0, draws: int = 2000) -> tuple[float, float]:
+def bootstrap_interval(
+    values: Sequence[float] | np.ndarray, *, seed: int = 0, draws: int = 2000
+) -> tuple[float, float]:
     """95 % bootstrap interval of the mean of some values."""
-    values = np.asarray(values, dtype=np.float64)
-    drawn = np.random.default_rng(seed).integers(0, len(values), (draws, len(values)))
-    return _middle(values[drawn].mean(axis=1))
+    known = np.asarray(values, dtype=np.float64)
+    drawn = np.random.default_rng(seed).integers(0, len(known), (draws, len(known)))
+    return _middle(known[drawn].mean(axis=1))
 
 
 @dataclass(frozen=True)

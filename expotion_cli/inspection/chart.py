@@ -113,7 +113,7 @@ def _draw_thumbnails(scene: Scene, seen: Observation, thumbnails: Sequence[np.nd
     face, pose = seen.streams.get("face"), seen.streams.get("pose")
     boxes = face_boxes(face, aspect) if face is not None else None
     scene.add(Text(LEFT - 14, top + 16, "Picture", 15, _INK, "end"))
-    keys = [("face", _FACE)] if boxes is not None and face.mask.any() else []
+    keys = [("face", _FACE)] if face is not None and boxes is not None and face.mask.any() else []
     keys += [("arms, torso", _BODY)] if pose is not None and pose.mask.any() else []
     _draw_keys(scene, keys, top + 34)
     for time, pixels in zip(times, thumbnails, strict=False):

@@ -142,7 +142,7 @@ class _View:
     def face_track(self) -> Iterator[Lane]:
         stream = self.seen.streams.get("face")
         boxes = face_boxes(stream, self.seen.clip.width / self.seen.clip.height) if stream is not None else None
-        if boxes is None or not stream.mask.any():
+        if stream is None or boxes is None or not stream.mask.any():
             return
         whole = np.ones_like(stream.mask)
         left, top, right, bottom = (self._columns(stream, column, whole) for column in np.clip(boxes, 0, 1).T)
@@ -233,7 +233,7 @@ class _View:
         valence, arousal = (self._columns(stream, stream.dim(dim), stream.mask) for dim in ("valence", "arousal"))
         top = min(1.0, _nice(max(0.25, _highest(valence.high), _highest(arousal.high))))
         low = -min(1.0, _nice(max(0.25, -_lowest(valence.low))))
-        facts = ()
+        facts: tuple[str, ...] = ()
         if stream.mask.any():
             facts = tuple(
                 f"{dim} {_short(float(stream.dim(dim)[stream.mask].mean()))}" for dim in ("valence", "arousal")

@@ -137,10 +137,11 @@ class _Schedule:
 
     def until(self, time: Fraction, shown: _Shown | None) -> Iterator[tuple[int, Frame]]:
         """Rows of the grid before the next picture: the one on the screen, again and again."""
-        if shown is None or self._rows is None:
+        rate_hz = self.view.rate_hz
+        if shown is None or self._rows is None or rate_hz is None:
             return
-        while self._row < self._rows and self._row / self.view.rate_hz < time:
-            yield self.number, Frame(float(self._row / self.view.rate_hz), shown.view(self.number))
+        while self._row < self._rows and self._row / rate_hz < time:
+            yield self.number, Frame(float(self._row / rate_hz), shown.view(self.number))
             self._row += 1
 
     def at(self, time: Fraction, shown: _Shown) -> Iterator[tuple[int, Frame]]:
@@ -166,7 +167,7 @@ def decoded(
     untimed = has_no_display_times(container)
     waiting: deque[Fraction] | None = deque() if untimed and stream.codec_context.has_b_frames else None
     for packet in container.demux(stream):
-        if waiting is not None and packet.size:
+        if waiting is not None and packet.size and packet.dts is not None:
             waiting.append(packet.dts * packet.time_base - info.start)
         try:
             frames = packet.decode()
@@ -174,12 +175,11 @@ def decoded(
             damage.add(float(time or 0))
             continue
         for frame in frames:
+            own = frame.dts if untimed and frame.dts is not None else frame.pts
             if waiting:
                 stamp = waiting.popleft()
-            elif untimed and frame.dts is not None:
-                stamp = frame.dts * frame.time_base - info.start
-            elif frame.pts is not None:
-                stamp = frame.pts * frame.time_base - info.start
+            elif own is not None and frame.time_base is not None:
+                stamp = own * frame.time_base - info.start
             else:
                 stamp = Fraction(0) if time is None else time + 1 / info.fps
             if time is not None and stamp <= time:

@@ -50,7 +50,7 @@ def read_flac(path: str | Path) -> tuple[np.ndarray, int]:
     Raises:
         DecodeError: it can't be read, or is of another kind.
     """
-    pieces = []
+    pieces: list[np.ndarray] = []
     with reading(path, "the sound", error=DecodeError, also=(av.error.FFmpegError, IndexError)):
         options = {"protocol_whitelist": ",".join(tool.PROTOCOLS)}
         with av.open(tool.file_url(path), format="flac", options=options) as container:

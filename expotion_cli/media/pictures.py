@@ -117,7 +117,9 @@ class _FieldPicker:
             field.link_to(sink)
             self._graph.configure()
         self._graph.push(frame)
-        return self._graph.pull()
+        pulled = self._graph.pull()
+        assert isinstance(pulled, av.VideoFrame)
+        return pulled
 
 
 def to_standard_range(pixels: np.ndarray, transfer: int, *, wide: bool = True) -> np.ndarray:

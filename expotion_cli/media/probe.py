@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -129,7 +130,7 @@ def probe(path: str | Path) -> ClipInfo:
             raise ProbeError("it is a still picture.", path=path, remedy=NOT_A_VIDEO)
         spans, frames = _walk(container, path)
         picture, frame = spans[stream.index], frames.get(stream.index)
-        if frame is None:
+        if not isinstance(frame, av.VideoFrame):
             reason = f"its picture ({codec_name(stream)}) can't be decoded."
             raise ProbeError(reason, path=path, remedy="Convert or repair it first.")
         fps = _rate(stream, picture)
@@ -178,7 +179,7 @@ class _Span:
         self.end = Fraction(0)
         self.damaged = False
 
-    def add(self, packet: av.Packet) -> None:
+    def add(self, packet: av.Packet[Any]) -> None:
         stamp, length = packet.pts, packet.duration or 0
         if stamp is None or self._decoding_times_only:
             stamp, length = packet.dts, 0
@@ -226,7 +227,7 @@ def _walk(
     return spans, frames
 
 
-def _first_frame(packet: av.Packet) -> av.VideoFrame | av.AudioFrame | None:
+def _first_frame(packet: av.Packet[Any]) -> av.VideoFrame | av.AudioFrame | None:
     try:
         return next(iter(packet.decode()), None)
     except av.error.FFmpegError:
@@ -264,14 +265,17 @@ def _rate(stream: av.video.stream.VideoStream, picture: _Span) -> Fraction:
 
 
 def _audio_info(
-    container: av.container.InputContainer, spans: dict[int, _Span], frames: dict[int, av.AudioFrame], picture: _Span
+    container: av.container.InputContainer,
+    spans: dict[int, _Span],
+    frames: dict[int, av.VideoFrame | av.AudioFrame],
+    picture: _Span,
 ) -> AudioInfo | None:
     for stream in container.streams.audio:
         span, frame = spans[stream.index], frames.get(stream.index)
         context = stream.codec_context
         if context is None or frame is None or not context.sample_rate:
             continue
-        start = span.start if frame.pts is None else frame.pts * frame.time_base
+        start = span.start if frame.pts is None or frame.time_base is None else frame.pts * frame.time_base
         return AudioInfo(
             codec=codec_name(stream),
             sample_rate=context.sample_rate,
@@ -304,7 +308,7 @@ def _is_cover(stream: av.video.stream.VideoStream) -> bool:
 
 
 def _display_matrix(frame: av.VideoFrame) -> np.ndarray | None:
-    data = frame.side_data.get(SideDataType.DISPLAYMATRIX)
+    data = frame.side_data.get(SideDataType.DISPLAYMATRIX)  # type: ignore[call-overload]  # the stubs lack most kinds
     return None if data is None else np.frombuffer(bytes(data), dtype=np.int32).reshape(3, 3).astype(float)
 
 

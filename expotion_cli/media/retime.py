@@ -48,15 +48,16 @@ def _display_times(clip: ClipInfo) -> dict[int, int]:
     with open_container(clip.path) as source:
         stream = picture_stream(source, clip.path)
         if not stream.codec_context.has_b_frames:
-            return {packet.dts: packet.dts for packet in source.demux(stream) if packet.size}
+            times = [packet.dts for packet in source.demux(stream) if packet.size]
+            return {time: time for time in times if time is not None}
         stream.thread_type = "AUTO"
         for packet in source.demux(stream):
             packet.pts = packet.dts if packet.size else None
             try:
-                shown += [frame.pts for frame in packet.decode()]
+                shown += [frame.pts for frame in packet.decode() if frame.pts is not None]
             except av.error.FFmpegError:
                 continue
-    if len(shown) != clip.num_frames or len(set(shown)) != len(shown) or None in shown:
+    if len(shown) != clip.num_frames or len(set(shown)) != len(shown):
         reason = f"the order of its frames can't be told: {len(shown)} pictures in {clip.num_frames} packets."
         raise DecodeError(reason, path=clip.path, remedy="Convert it to MP4 or MKV first.")
     return dict(zip(shown, sorted(shown), strict=True))

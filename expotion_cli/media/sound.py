@@ -77,13 +77,14 @@ def read_clip_sound(clip: str | Path | ClipInfo, sample_rate: int) -> np.ndarray
     decoded = False
     with open_container(info.path) as container:
         stream = container.streams[info.audio.index]
+        assert isinstance(stream, av.AudioStream)
         resampler = _Resampler(stream, sample_rate, STEREO)
         position: int | None = None
         for frame in _frames(container, stream):
             if frame is None:
                 continue  # a damaged packet leaves a gap, which the time stamps keep in place
             decoded = True
-            if frame.pts is not None:
+            if frame.pts is not None and frame.time_base is not None:
                 expected = round((frame.pts * frame.time_base - info.start) * sample_rate)
                 if position is None or abs(expected - position) > GAP_SLACK_S * sample_rate:
                     if position is not None:

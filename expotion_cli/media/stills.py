@@ -51,7 +51,8 @@ class _Reader:
         self._container, self._stream, self._info = container, stream, info
         self._pictures = self._from_here()
         self._shown: tuple[Fraction, av.VideoFrame] | None = None
-        self._next = next(self._pictures)  # raises DecodeError where there is none
+        # Raises DecodeError where there is none.
+        self._next: tuple[Fraction, av.VideoFrame] | None = next(self._pictures)
         self._jumps = True
 
     def picture_at(self, time: Fraction) -> av.VideoFrame:
@@ -61,6 +62,7 @@ class _Reader:
             self._jump(time, reached)
         while self._next is not None and (self._shown is None or self._next[0] <= time):
             self._shown, self._next = self._next, next(self._pictures, None)
+        assert self._shown is not None
         return self._shown[1]
 
     def _from_here(self) -> Iterator[tuple[Fraction, av.VideoFrame]]:
@@ -68,7 +70,7 @@ class _Reader:
 
     def _jump(self, time: Fraction, reached: Fraction) -> None:
         try:
-            stamp = int((time + self._info.start) / self._stream.time_base)
+            stamp = int((time + self._info.start) / (self._stream.time_base or 1))
             self._container.seek(stamp, stream=self._stream, backward=True)
             pictures = self._from_here()
             landed = next(pictures)

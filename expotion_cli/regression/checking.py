@@ -274,23 +274,23 @@ class _Judge:
             found.append(Difference("seed", str(recorded.seed), str(new.seed), True))
         was, now = ({row["name"]: row for row in rows} for rows in (recorded.streams, new.streams))
         if list(was) != list(now):
-            words = [", ".join(rows) or "none" for rows in (was, now)]
-            found.append(Difference("streams", *words, self.exact))
+            before, after = (", ".join(rows) or "none" for rows in (was, now))
+            found.append(Difference("streams", before, after, self.exact))
         for name in (name for name in was if name in now and was[name]["digest"] != now[name]["digest"]):
-            digests = [_short(rows[name]["digest"]) for rows in (was, now)]
-            found.append(Difference(f"{name} encoder", *digests, self.exact))
+            before, after = (_short(rows[name]["digest"]) for rows in (was, now))
+            found.append(Difference(f"{name} encoder", before, after, self.exact))
         if recorded.tempo != new.tempo:
             found.append(Difference("tempo", _tempo(recorded.tempo), _tempo(new.tempo), self.exact))
         if recorded.conditioning != new.conditioning:
-            digests = (_short(recorded.conditioning), _short(new.conditioning))
-            found.append(Difference("conditioning (what was seen)", *digests, self.exact))
+            before, after = _short(recorded.conditioning), _short(new.conditioning)
+            found.append(Difference("conditioning (what was seen)", before, after, self.exact))
         return found
 
     def _tokens(self, was: np.ndarray, new: Rendered) -> list[Difference]:
         now = new.tokens
         if was.shape != now.shape:
-            shapes = ["×".join(map(str, tokens.shape)) for tokens in (was, now)]
-            return [Difference("tokens", *shapes, self.exact)]
+            before, after = ("×".join(map(str, tokens.shape)) for tokens in (was, now))
+            return [Difference("tokens", before, after, self.exact)]
         apart = was != now
         if not apart.any():
             return []

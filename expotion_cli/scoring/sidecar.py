@@ -81,6 +81,6 @@ def remove_leftovers(video: Path) -> None:
 
 def _matches(path: Path, record: Any) -> bool:
     try:
-        return path.stat().st_size == record["bytes"] and digest_file(path) == record["sha256"]
+        return bool(path.stat().st_size == record["bytes"] and digest_file(path) == record["sha256"])
     except (OSError, TypeError, KeyError):
         return False

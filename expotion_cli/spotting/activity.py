@@ -46,10 +46,21 @@ _WITNESSES = {
 class SeenStream(Protocol):
     """What is needed of an embedding stream (`vision.EmbeddingStream` is one)."""
 
-    values: np.ndarray
-    mask: np.ndarray
-    rate_hz: float
-    dims: tuple[str, ...]
+    @property
+    def values(self) -> np.ndarray:
+        """[T_e, D]."""
+
+    @property
+    def mask(self) -> np.ndarray:
+        """[T_e] bool: rows in which something was seen."""
+
+    @property
+    def rate_hz(self) -> float:
+        """Rows a second."""
+
+    @property
+    def dims(self) -> tuple[str, ...]:
+        """[D] names."""
 
 
 def normalise(stream: str, dim: str, values: np.ndarray, seen: np.ndarray) -> np.ndarray:

@@ -59,8 +59,8 @@ def choose_tempo(
         raise ValueError(f"No tempo range: {bpm_range}, fixed at {fixed_bpm}.")
     rows = max(1, math.ceil(float(duration) * rate_hz))
     streams = [stream for stream in (_clean(energy, rows), _clean(accents, rows)) if stream is not None]
-    moving = [_steady(stream, rate_hz) for stream in streams]
-    moving = [stream for stream in moving if stream is not None]
+    steadied = [_steady(stream, rate_hz) for stream in streams]
+    moving = [stream for stream in steadied if stream is not None]
     middle = math.sqrt(low * high)
     wanted = float(fixed_bpm) if fixed_bpm is not None else middle
     if not moving:
@@ -115,14 +115,15 @@ def _steady(stream: np.ndarray, rate_hz: float) -> np.ndarray | None:
     """The stream without its slow trend and with its swells evened out; None for one that hardly moves."""
     smooth = _blur(stream, _SMOOTH_S * rate_hz)
     trend = _blur(smooth, min(_TREND_S * rate_hz, len(stream) / 6))
-    change = smooth - trend
+    change: np.ndarray = smooth - trend
     size = change.std()
     if size <= 1e-6 + 1e-3 * np.abs(stream).mean():
         return None
     # A single large gesture should not drown the pulse of all the others.
     local = np.sqrt(_blur(change**2, min(2 * _TREND_S * rate_hz, len(stream) / 4)))
-    change = change / (local + 0.3 * size)
-    return change - change.mean()
+    even = change / (local + 0.3 * size)
+    even -= even.mean()
+    return even
 
 
 def _autocorrelation(streams: list[np.ndarray]) -> np.ndarray:
@@ -184,8 +185,8 @@ def _sharpen(pulse_bpm: float, streams: list[np.ndarray], rate_hz: float) -> flo
 def _targets(energy: np.ndarray, accents: np.ndarray, rows: int, rate_hz: float) -> np.ndarray:
     """[T] >= 0: how much each moment deserves a beat; accents first, then peaks of energy."""
     total = np.zeros(rows)
-    for stream, weight in ((accents, 1.0), (energy, 0.25)):
-        stream = _clean(stream, rows)
+    for given, weight in ((accents, 1.0), (energy, 0.25)):
+        stream = _clean(given, rows)
         if stream is None:
             continue
         smooth = _blur(stream, _SMOOTH_S * rate_hz)
@@ -201,7 +202,8 @@ def _place_beats(targets: np.ndarray, rate_hz: float, duration_s: float, tempos:
     rows = np.arange(len(targets))
 
     def read(times_s: np.ndarray) -> np.ndarray:
-        return np.interp(times_s * rate_hz, rows, targets, left=0.0, right=0.0)
+        found: np.ndarray = np.interp(times_s * rate_hz, rows, targets, left=0.0, right=0.0)
+        return found
 
     best, bpm, first = -1.0, float(tempos[len(tempos) // 2]), 0.0
     for tempo in tempos:

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -115,13 +116,15 @@ def matrix_optimizers(
         weight_decay: of both.
         gate_lr: learning rate of the gates; that of all others by default.
     """
-    matrices, others, gates = [], [], []
+    matrices: list[torch.nn.Parameter] = []
+    others: list[torch.nn.Parameter] = []
+    gates: list[torch.nn.Parameter] = []
     for module in modules:
         for name, parameter in module.named_parameters():
             if parameter.requires_grad:
                 is_matrix = parameter.ndim == 2 and not any(s in name for s in ("embed", "lm_heads", "shared", "bias"))
                 (gates if name == "gates" else matrices if is_matrix else others).append(parameter)
-    groups = [{"params": others}]
+    groups: list[dict[str, Any]] = [{"params": others}]
     if gates:
         groups.append({"params": gates, "lr": other_lr if gate_lr is None else gate_lr})
     return [

@@ -113,7 +113,7 @@ class EmbeddingCache:
             if known["key"] == list(key) and len(known["sha256"]) == 64:
                 with contextlib.suppress(OSError):
                     os.utime(hint)
-                return known["sha256"]
+                return str(known["sha256"])
         is_settled = time.time_ns() - max(key[1:3]) > _SETTLED_NS  # by now: reading may take longer
         sha256 = content_hash(clip)
         if is_settled:
@@ -279,7 +279,8 @@ def _read_metadata(path: Path) -> dict[str, str]:
         length = int.from_bytes(file.read(8), "little")
         if not 0 < length < 1 << 20:
             raise ValueError("no safetensors header")
-        return json.loads(file.read(length))["__metadata__"]
+        metadata: dict[str, str] = json.loads(file.read(length))["__metadata__"]
+        return metadata
 
 
 def _read(path: Path) -> EmbeddingStream:

@@ -196,7 +196,7 @@ def make_encoder(source: str | StreamSource) -> Encoder:
     return encoder_class(source.name)(**source.settings)
 
 
-def encoder_class(name: str) -> type:
+def encoder_class(name: str) -> type[Encoder]:
     """The class registered under a name.
 
     Raises:
@@ -205,4 +205,5 @@ def encoder_class(name: str) -> type:
     if name not in REGISTRY:
         raise UnknownNameError(f"There is no encoder {name!r}.", remedy=f"Known encoders: {', '.join(REGISTRY)}.")
     module, _, attribute = REGISTRY[name].partition(":")
-    return getattr(importlib.import_module(module), attribute)
+    found: type[Encoder] = getattr(importlib.import_module(module), attribute)
+    return found

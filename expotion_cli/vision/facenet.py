@@ -101,10 +101,12 @@ class FacenetEncoder(Encoder):
 
     def feed(self, picture: Picture) -> None:
         """See `encoder.Encoder`."""
+        assert self._finder is not None
         self._finder.feed(picture)
 
     def finish(self, duration: Fraction) -> tuple[np.ndarray, np.ndarray]:
         """See `encoder.Encoder`."""
+        assert self._finder is not None
         times_s, found, faces = self._finder.finish()
         heap.give_back()  # what the finder's thread freed is of no use to this one
         raw = np.zeros((len(times_s), WIDTH), dtype=np.float32)

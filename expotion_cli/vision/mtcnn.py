@@ -139,10 +139,10 @@ class FaceWatcher:
         if times > 1 and not len(faces) and not len(known) and time_s - self._searched_s >= SCAN_S - 1e-3:
             self._searched_s = time_s
             faces = self._detect(pixels, max(MIN_FACE, longer / _SMALLEST_SHARE))
-        faces = [face for face in _distinct(faces) if all(overlap(face[:4], other[:4]) <= _SAME for other in known)]
+        new = [face for face in _distinct(faces) if all(overlap(face[:4], other[:4]) <= _SAME for other in known)]
         if times == 1:
-            return np.array(faces).reshape(-1, 5)
-        return _distinct(np.concatenate([_NOBODY, *(self._near(pixels, face[:4]) for face in faces[:MAX_FACES])]))
+            return np.array(new).reshape(-1, 5)
+        return _distinct(np.concatenate([_NOBODY, *(self._near(pixels, face[:4]) for face in new[:MAX_FACES])]))
 
     def _near(self, pixels: np.ndarray, box: np.ndarray) -> np.ndarray:
         """[n, 5] boxes and scores of faces of about the box's size, around the box."""

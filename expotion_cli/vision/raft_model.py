@@ -8,6 +8,7 @@ are computed once, though it is the second of one pair and the first of the next
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -35,7 +36,8 @@ class RaftNetwork:
     """
 
     def __init__(self, module: nn.Module, device: str = "cpu", dtype: str = "float32"):
-        self._module, self._device, self._dtype = module.to(device), device, dtype
+        self._module: Any = module.to(device)
+        self._device, self._dtype = device, dtype
         self._known: list[tuple[np.ndarray, Tensor]] = []
 
     def summary(self, pixels: np.ndarray) -> np.ndarray:

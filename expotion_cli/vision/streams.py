@@ -99,9 +99,10 @@ def encode_clip(
     encoders = {name: make_encoder(source) for name, source in wanted.items() if source.folder is None}
     digests = {name: _digest(watch.content, encoder) for name, encoder in encoders.items()}
     found = {name: watch.read(source) for name, source in wanted.items() if source.folder is not None}
-    for name in encoders if cache is not None else ():
-        if (kept := cache.get(digests[name])) is not None:
-            found[name] = kept
+    if cache is not None:
+        for name in encoders:
+            if (kept := cache.get(digests[name])) is not None:
+                found[name] = kept
     missing = {name: encoder for name, encoder in encoders.items() if name not in found}
     damage = Damage()
     made = _encode(watch.info, missing, damage, on_progress) if missing else {}

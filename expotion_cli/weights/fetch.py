@@ -362,9 +362,9 @@ def _connection(manifest: Manifest, wanted: Path, address: str) -> Iterator[None
         reason = f"{_host(address)} answers {error.code} ({error.reason}) for {manifest.repo or address}."
         raise WeightsError(reason, path=wanted, remedy=remedy) from error
     except _BROKEN as error:
-        reason = getattr(error, "reason", None) or error
+        cause = getattr(error, "reason", None) or error
         raise WeightsError(
-            f"This file can't be fetched: no connection to {_host(address)} ({reason}).",
+            f"This file can't be fetched: no connection to {_host(address)} ({cause}).",
             path=wanted,
             remedy=f"With network, {again}. {kept} Or copy the folder with its {LOCK_FILE} from a machine that has it.",
         ) from error

@@ -164,7 +164,7 @@ def make_optimizers(
         optimizers += matrix_optimizers([adapter], matrix_lr=rate, other_lr=rate, weight_decay=decay, gate_lr=gate_rate)
     elif adapter is not None:
         others = [parameter for name, parameter in adapter.named_parameters() if name != "gates"]
-        groups = [{"params": others}, {"params": [adapter.gates], "lr": gate_rate}]
+        groups: list[dict[str, Any]] = [{"params": others}, {"params": [adapter.gates], "lr": gate_rate}]
         optimizers.append(torch.optim.AdamW(groups, lr=rate, weight_decay=decay))
     if lora is not None:
         optimizers.append(

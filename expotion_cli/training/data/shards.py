@@ -147,10 +147,10 @@ class DataFolder:
             what = "the data are not ready: preparing them was interrupted." if unfinished else "there are no data."
             raise UsageError(what, path=folder.path, remedy="Run `expotion train prepare FOLDER --out DATA`.")
         for name, facts in folder.content["shards"].items():
-            path = folder.path / SHARDS / name
-            if not path.is_file() or path.stat().st_size != facts["bytes"]:
+            shard = folder.path / SHARDS / name
+            if not shard.is_file() or shard.stat().st_size != facts["bytes"]:
                 remedy = "Run the same `expotion train prepare` again; what is whole is kept."
-                raise UsageError("a shard is missing or cut off.", path=path, remedy=remedy)
+                raise UsageError("a shard is missing or cut off.", path=shard, remedy=remedy)
         return folder
 
     @cached_property

@@ -9,7 +9,7 @@ Who goes where is decided by hashes of the groups' names, so adding clips moves 
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -195,7 +195,7 @@ def _groups(count: int, bonds: Iterable[Sequence[int]]) -> list[int]:
 
 def _choose(groups: Sequence[int], clips: Sequence[Identity], share: float, seed: int) -> set[int]:
     """Groups to hold out: in the order of their hashes, as long as they bring the total nearer to the share."""
-    sizes: Counter[int] = Counter()
+    sizes: dict[int, float] = defaultdict(float)
     for group, clip in zip(groups, clips, strict=True):
         sizes[group] += clip.duration_s
     if len(sizes) < 2:
@@ -227,7 +227,7 @@ def _split_crosswise(
             for track, person in zip(tracks, whose, strict=True):
                 out = (track in held_tracks) + (person in held_people)
                 result.append((TRAIN, ASIDE, HELD_OUT)[out])
-            length = Counter()
+            length: dict[str, float] = defaultdict(float)
             for where, clip in zip(result, clips, strict=True):
                 length[where] += clip.duration_s
             if length[HELD_OUT] and length[TRAIN] > 0.25 * total:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -22,9 +22,17 @@ BAR_STEPS = BEATS_PER_BAR * STEPS_PER_BEAT
 class PieceLike(Protocol):
     """What is needed of a corpus piece."""
 
-    tokens: np.ndarray
-    attributes: dict
-    motion: np.ndarray | None
+    @property
+    def tokens(self) -> np.ndarray:
+        """[K, S] int64."""
+
+    @property
+    def attributes(self) -> dict[str, Any]:
+        """What its captions are written from."""
+
+    @property
+    def motion(self) -> np.ndarray | None:
+        """The motion it was composed for, if any."""
 
 
 @dataclass(frozen=True)

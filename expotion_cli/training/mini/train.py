@@ -205,7 +205,7 @@ class MiniTrainer:
             return token_loss(*self._predict(decoder, text, crops, rng, setting["text_dropout"], adapter, streams))
 
         def evaluate() -> dict[str, float]:
-            figures = {}
+            figures: dict[str, float] = {}
             for name, kind in (("", "own"), ("shuffled_", "shuffled"), ("unseen_", "unseen"), ("off_", "off")):
 
                 def predict(part: Sequence[Crop], kind: str = kind) -> tuple[Tensor, Tensor]:

@@ -276,14 +276,16 @@ def _region(outer: dict[int, int], zone: dict[int, int], header: tuple, total: i
         # Soundfonts are made for players that, like the first hardware, apply 0.4 of the attenuation written.
         attenuation_db=0.4 * max(0, value(_ATTENUATION)) / 10,
         pan=float(np.clip(value(_PAN) / 500, -1, 1)),
-        envelope_s=tuple(seconds(oper) for oper in (_DELAY, _ATTACK, _HOLD, _DECAY, _RELEASE)),
+        envelope_s=(seconds(_DELAY), seconds(_ATTACK), seconds(_HOLD), seconds(_DECAY), seconds(_RELEASE)),
         sustain_db=float(np.clip(value(_SUSTAIN) / 10, 0, 144)),
         key_to_hold=value(_KEY_TO_HOLD),
         key_to_decay=value(_KEY_TO_DECAY),
         cutoff_cents=value(_FILTER_FC),
         cutoff_peak_cents=value(_FILTER_FC) + value(_MOD_TO_FC),
         cutoff_envelope=(
-            *(seconds(oper) for oper in (_MOD_ATTACK, _MOD_HOLD, _MOD_DECAY)),
+            seconds(_MOD_ATTACK),
+            seconds(_MOD_HOLD),
+            seconds(_MOD_DECAY),
             float(np.clip(1 - value(_MOD_SUSTAIN) / 1000, 0, 1)),
         ),
         resonance_db=float(np.clip(value(_FILTER_Q) / 10, 0, 24)),

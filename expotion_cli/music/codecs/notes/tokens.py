@@ -8,7 +8,7 @@ All pitches are relative to a tonic of C; the key is chosen when the notes are r
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -116,7 +116,7 @@ def used_tokens() -> np.ndarray:
     return np.array([[t in (REST, HOLD) or read_token(v, t) is not None for t in range(VOCAB_SIZE)] for v in VOICES])
 
 
-def events_to_tokens(events: dict[str, Iterable[Event]], num_steps: int) -> np.ndarray:
+def events_to_tokens(events: Mapping[str, Iterable[Event]], num_steps: int) -> np.ndarray:
     """Write events as tokens; later events of a voice cut earlier ones short.
 
     Args:

@@ -40,7 +40,7 @@ def _motive(r: Random, feel: str, busy: float, manner: str) -> Motive:
     steps: list[int] = []
     for beat in range(4):
         if manner == "chorale":
-            cell = (0,) if r.random() < 0.78 else (0, 6)
+            cell: tuple[int, ...] = (0,) if r.random() < 0.78 else (0, 6)
         else:
             level = min(max(r.gauss(busy, 0.2) + (0.12 if beat == 0 else 0.0), 0.0), 0.999)
             cell = cells[int(level * len(cells))]

@@ -140,7 +140,9 @@ def strike_figure(draft: Draft, strikes: Strikes, manner: str, article: float) -
     r = draft.r
     threshold = r.uniform(0.24, 0.42)
     lowest = 67 if manner == "bells" else r.choice((52, 55, 57, 60))
-    order = r.choice(((0, 1, 2, 3), (0, 2, 1, 3), (0, 1, 2, 1), (0, 2, 1, 2), (0, 1, 2, 3, 2, 1), (3, 1, 2, 0)))
+    order: tuple[int, ...] = r.choice(
+        ((0, 1, 2, 3), (0, 2, 1, 3), (0, 1, 2, 1), (0, 2, 1, 2), (0, 1, 2, 3, 2, 1), (3, 1, 2, 0))
+    )
     if manner in ("ostinato8", "ostinato16", "riff8", "tick", "tremolo"):
         order = r.choice(((0, 0, 1, 0), (0, 1), (0, 101, 0, 99), (0, 0, 0, 1, 0, 2), (0, 2, 1, 101)))
     ring = 12 if manner in ("bells", "arp_slow") else 6 if article > 0.6 else 3
