@@ -334,7 +334,6 @@ def _apply_streams(current: Streams, values: Any, where: str, path: Path | None)
             raise RecipeError(f"{where}: streams.{key} = {value!r} must be a plain value, and no table.", path=path)
     listed = {"use": values["use"]} if isinstance(values, Mapping) and "use" in values else {}
     table = listed if isinstance(values, Mapping) else values
-    applied: Streams = _apply_table(current, "streams", table, where, path)
     return dataclasses.replace(
         declare.with_table(current, "streams", table, where=where, path=path),
         settings={**current.settings, **settings},
