@@ -40,7 +40,7 @@ class CueRequest:
         return self.timeline.num_steps
 
     @property
-    def is_seeing(self) -> bool:
+    def has_picture(self) -> bool:
         """Whether any visual stream has a row that is not masked."""
         return any(name != FORM and stream.mask.any() for name, stream in (self.conditioning or {}).items())
 

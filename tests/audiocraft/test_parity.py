@@ -14,7 +14,7 @@ from audiocraft_files import LM_FILE, change_package, load
 from expotion_cli.music.generate.sampling import Sampling, guide
 from expotion_cli.music.load import load_model
 from expotion_cli.music.request import CueRequest
-from expotion_cli.music.transformer.attention import Passage
+from expotion_cli.music.transformer.context import LockstepContext
 from expotion_cli.music.transformer.delay import apply_delay, remove_delay
 
 PROMPTS = ("slow sad piano", "epic strings, drums and a very long tail of other words")
@@ -33,7 +33,7 @@ def conditions(lm, prompt: str) -> dict:
 def memory(checkpoint, prompt: str):
     """Our memory of the same two rows."""
     states, mask = checkpoint.text.encode(prompt)
-    return checkpoint.decoder.remember_text(torch.stack([states, states]), torch.stack([mask, torch.zeros_like(mask)]))
+    return checkpoint.decoder.encode_text(torch.stack([states, states]), torch.stack([mask, torch.zeros_like(mask)]))
 
 
 def laid_out(lm, codes: torch.Tensor) -> torch.Tensor:
@@ -53,15 +53,15 @@ def test_guided_logits_equal_audiocrafts_whole_and_over_prefill_and_cached_steps
     lm, ours = exported.lm, load(exported.folder)
     tokens, given, text = sequence(lm), conditions(lm, prompt), memory(ours, prompt)
     expected = lm(tokens, [], given)
-    assert (ours.decoder(tokens, Passage(text)) - expected).abs().max() <= 1e-4
+    assert (ours.decoder(tokens, LockstepContext(text)) - expected).abs().max() <= 1e-4
     assert expected.std() > 0.1
     assert (expected[0] - expected[1]).abs().max() > 0.1, "the words matter"
-    passage = Passage(text, cache=ours.decoder.new_cache(2, tokens.shape[2]))
+    context = LockstepContext(text, cache=ours.decoder.new_cache(2, tokens.shape[2]))
     edges = [0, *range(16, tokens.shape[2] + 1)]
     with lm.streaming():
         for first, last in itertools.pairwise(edges):
             part = tokens[:, :, first:last]
-            theirs, found = lm(part, [], given), ours.decoder(part, passage)
+            theirs, found = lm(part, [], given), ours.decoder(part, context)
             assert (found - theirs).abs().max() <= 1e-4, (first, last)
             assert (found - expected[:, :, first:last]).abs().max() <= 1e-4, (first, last)
             guided = theirs[1] + (theirs[0] - theirs[1]) * 3.0
@@ -74,7 +74,7 @@ def test_a_file_with_torchs_own_attention_inside_gives_the_same_logits(plain):
     tokens = sequence(lm)
     assert any(".mha." in name for name in lm.state_dict())
     theirs = lm(tokens, [], conditions(lm, PROMPTS[1]))
-    assert (ours.decoder(tokens, Passage(memory(ours, PROMPTS[1]))) - theirs).abs().max() <= 1e-4
+    assert (ours.decoder(tokens, LockstepContext(memory(ours, PROMPTS[1]))) - theirs).abs().max() <= 1e-4
     assert theirs.std() > 0.1
 
 

@@ -1,11 +1,11 @@
-"""Cues decoded together at positions of their own, every row busy: how generation runs on a CPU.
+"""Takes decoded together, each at a position of its own and every row in use: how generation runs on a CPU.
 
-Cues that start at the same time form a cohort: they stand at the same position and share caches, the longest first,
-so that a cohort whose shorter cues have finished is simply its first rows. The rows of all cohorts go through the
-decoder's matrices together, because that is what a step costs; only attention is done cohort by cohort.
+Takes that start at the same time form a cohort. They stand at the same position and share a KV cache, the longest
+first, so that a cohort whose shorter takes have finished is simply its first rows. A step costs what reading the
+decoder's matrices costs, so the rows of all cohorts go through them together; only attention runs cohort by cohort.
 
-So what a row attends to has the shape it would have alone, and with rows padded to a number that rounds alike
-(`packing.row_quantum`) a cue's tokens do not depend on its neighbours.
+A row's attention thus has the shape it would have alone. With the number of rows padded to a multiple that rounds alike
+(`onednn.row_quantum`), a take's tokens do not depend on its neighbours.
 """
 
 from __future__ import annotations
@@ -16,44 +16,48 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from expotion_cli.music.generate.window import Take, TakeMemory, draw_next
-from expotion_cli.music.transformer.attention import Passage
+from expotion_cli.music.generate.window import EncodedConditions, Take, draw_next
+from expotion_cli.music.transformer.context import LockstepContext
 from expotion_cli.music.transformer.decoder import MusicDecoder
 
 
 class Cohort:
-    """Takes of one kind that stand at the same position.
+    """Takes of one kind at the same position.
 
     Args:
         decoder: frozen.
-        takes: of one kind; their window's first `known` steps are given, the same number for all.
-        memories: what each take attends to.
+        takes: of one kind (`Take.kind`), so that all have the same number of known steps.
+        conditions: what each take attends to.
     """
 
-    def __init__(self, decoder: MusicDecoder, takes: Sequence[Take], memories: Sequence[TakeMemory]):
+    def __init__(self, decoder: MusicDecoder, takes: Sequence[Take], conditions: Sequence[EncodedConditions]):
         order = sorted(range(len(takes)), key=lambda i: -takes[i].window_steps)
         self.takes = [takes[i] for i in order]
-        memory = TakeMemory.stack([memories[i] for i in order])
         self.rows = self.takes[0].rows
-        places = self.takes[0].num_positions
-        cache = decoder.new_cache(len(takes) * self.rows.count, places - 1)
-        self.passage = Passage(memory.text, cache=cache, visual=memory.visual, unseen=memory.unseen, rows=self.rows)
-        self.delayed = torch.stack([take.laid_out(places) for take in self.takes]).to(decoder.device)
-        self.noise = torch.stack([take.noise_rows(places) for take in self.takes]).to(decoder.device)
-        self.is_open = torch.stack([take.open_places(places) for take in self.takes]).to(decoder.device)
-        self._read_known(decoder, memories, order)
+        length = self.takes[0].num_positions
+        cache = decoder.new_cache(len(takes) * self.rows.count, length - 1)
+        together = EncodedConditions.stack([conditions[i] for i in order])
+        self.context = LockstepContext(
+            together.text, cache=cache, side_stream=together.side_stream, masked=together.masked, rows=self.rows
+        )
+        self.delayed = torch.stack([take.delayed_tokens(length) for take in self.takes]).to(decoder.device)
+        self.noise = torch.stack([take.delayed_noise(length) for take in self.takes]).to(decoder.device)
+        self.is_drawn = torch.stack([take.is_drawn(length) for take in self.takes]).to(decoder.device)
+        self._prefill(decoder, conditions, order)
 
-    def _read_known(self, decoder: MusicDecoder, memories: Sequence[TakeMemory], order: Sequence[int]) -> None:
-        """Fill the cache with what is given, take by take: the products' shapes are then the take's own."""
-        known, cache, count = self.takes[0].known, self.passage.cache, self.rows.count
+    def _prefill(self, decoder: MusicDecoder, conditions: Sequence[EncodedConditions], order: Sequence[int]) -> None:
+        """Fill the cache with the known tokens, take by take: the products then have the shapes they have alone."""
+        known, cache, count = self.takes[0].known, self.context.cache, self.rows.count
         assert cache is not None
         if not known:
             return
         for place, number in enumerate(order):
-            memory = memories[number]
+            own = conditions[number]
             alone = decoder.new_cache(count, known)
-            passage = Passage(memory.text, cache=alone, visual=memory.visual, unseen=memory.unseen, rows=self.rows)
-            decoder(self.delayed[place : place + 1, :, :known].expand(count, -1, -1), passage, last_only=True)
+            context = LockstepContext(
+                own.text, cache=alone, side_stream=own.side_stream, masked=own.masked, rows=self.rows
+            )
+            decoder(self.delayed[place : place + 1, :, :known].expand(count, -1, -1), context, last_only=True)
             cache.buffer[:, :, place * count : (place + 1) * count, :, :known] = alone.buffer
         cache.length = known
 
@@ -63,38 +67,42 @@ class Cohort:
         return len(self.takes) * self.rows.count
 
     def tokens(self) -> Tensor:
-        """The tokens at the present position. [R, K, 1]."""
-        return self.delayed[:, :, self.passage.start, None].repeat_interleave(self.rows.count, dim=0)
+        """The tokens at the current position. [R, K, 1]."""
+        return self.delayed[:, :, self.context.start, None].repeat_interleave(self.rows.count, dim=0)
 
     def accept(self, logits: Tensor) -> list[Take]:
-        """Draw the next position's tokens from logits [R, K, V] of the present one.
+        """Draw the next position's tokens.
+
+        Args:
+            logits: [R, K, V], of the current position.
 
         Returns:
             Takes whose window is complete; they leave the cohort.
         """
-        place = self.passage.start  # the decoder has advanced it
-        drawn = draw_next(logits.unflatten(0, (-1, self.rows.count)), self.noise[:, :, place], self.takes[0].sampling)
-        given = self.delayed[:, :, place]
-        self.delayed[:, :, place] = torch.where(self.is_open[:, :, place], drawn, given)
+        position = self.context.start  # the decoder has advanced it
+        by_cue = logits.unflatten(0, (-1, self.rows.count))
+        drawn = draw_next(by_cue, self.noise[:, :, position], self.takes[0].sampling)
+        given = self.delayed[:, :, position]
+        self.delayed[:, :, position] = torch.where(self.is_drawn[:, :, position], drawn, given)
         for take in self.takes:
-            take.place = place
-        done = [take for take in self.takes if take.num_positions - 1 == place]
+            take.position = position
+        done = [take for take in self.takes if take.num_positions - 1 == position]
         if done:
             count = len(self.takes) - len(done)
-            for row, take in enumerate(done, start=count):  # the shortest stand last
-                take.keep(self.delayed[row])
+            for row, take in enumerate(done, start=count):  # the shortest come last
+                take.finish_window(self.delayed[row])
             self.takes = self.takes[:count]
-            self.delayed, self.noise, self.is_open = self.delayed[:count], self.noise[:count], self.is_open[:count]
-            self.passage.keep(count)
+            self.delayed, self.noise, self.is_drawn = self.delayed[:count], self.noise[:count], self.is_drawn[:count]
+            self.context.keep_first(count)
         return done
 
 
-class Cohorts:
-    """All cohorts at work, as one batch: an `attending.Attended`.
+class CpuBatch:
+    """All cohorts as one batch: an `engine.Runner` and an `attention.AttentionContext`.
 
     Args:
         decoder: frozen.
-        quantum: rows are padded to a multiple of this.
+        quantum: the number of rows is padded to a multiple of this.
     """
 
     def __init__(self, decoder: MusicDecoder, quantum: int):
@@ -102,25 +110,20 @@ class Cohorts:
         self.cohorts: list[Cohort] = []
 
     @property
-    def num_takes(self) -> int:
-        """Takes at work."""
-        return sum(len(cohort.takes) for cohort in self.cohorts)
-
-    @property
     def takes(self) -> list[Take]:
-        """The takes at work."""
+        """The takes being decoded."""
         return [take for cohort in self.cohorts for take in cohort.takes]
 
     def accepts(self, take: Take) -> bool:
         """Any take can join."""
         return True
 
-    def admit(self, takes: Sequence[Take], memories: Sequence[TakeMemory]) -> None:
+    def admit(self, takes: Sequence[Take], conditions: Sequence[EncodedConditions]) -> None:
         """Start a cohort."""
-        self.cohorts.append(Cohort(self.decoder, takes, memories))
+        self.cohorts.append(Cohort(self.decoder, takes, conditions))
 
     def step(self) -> list[Take]:
-        """One position of every take; returns those whose window is complete."""
+        """Decode one position of every take; returns those whose window is complete."""
         self._sizes = [cohort.num_rows for cohort in self.cohorts]
         tokens = torch.cat([cohort.tokens() for cohort in self.cohorts])
         self._padding = -len(tokens) % self.quantum
@@ -128,41 +131,41 @@ class Cohorts:
             tokens = torch.cat([tokens, tokens[:1].expand(self._padding, -1, -1)])
         logits = self.decoder(tokens, self)[:, :, 0].float()
         done = []
-        for cohort, part in zip(self.cohorts, self._parts(logits), strict=True):
+        for cohort, part in zip(self.cohorts, self._split(logits), strict=True):
             done += cohort.accept(part)
         self.cohorts = [cohort for cohort in self.cohorts if cohort.takes]
         return done
 
     def positions(self, length: int, dim: int) -> Tensor:
-        """See `Attended`."""
+        """See `AttentionContext`."""
         rows = [
-            cohort.passage.positions(length, dim).expand(size, -1, -1)
+            cohort.context.positions(length, dim).expand(size, -1, -1)
             for cohort, size in zip(self.cohorts, self._sizes, strict=True)
         ]
-        return self._whole(rows)
+        return self._concatenate(rows)
 
-    def attend_music(self, index: int, query: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-        """See `Attended`."""
-        parts = zip(self.cohorts, self._parts(query), self._parts(keys), self._parts(values), strict=True)
-        return self._whole([cohort.passage.attend_music(index, q, k, v) for cohort, q, k, v in parts])
+    def self_attention(self, layer: int, query: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+        """See `AttentionContext`."""
+        parts = zip(self.cohorts, self._split(query), self._split(keys), self._split(values), strict=True)
+        return self._concatenate([cohort.context.self_attention(layer, q, k, v) for cohort, q, k, v in parts])
 
-    def attend_text(self, index: int, query: Tensor) -> Tensor:
-        """See `Attended`."""
-        parts = zip(self.cohorts, self._parts(query), strict=True)
-        return self._whole([cohort.passage.attend_text(index, q) for cohort, q in parts])
+    def cross_attention(self, layer: int, query: Tensor) -> Tensor:
+        """See `AttentionContext`."""
+        parts = zip(self.cohorts, self._split(query), strict=True)
+        return self._concatenate([cohort.context.cross_attention(layer, q) for cohort, q in parts])
 
     def advance(self, length: int) -> None:
-        """See `Attended`."""
+        """See `AttentionContext`."""
         for cohort in self.cohorts:
-            cohort.passage.advance(length)
+            cohort.context.advance(length)
 
-    def _parts(self, rows: Tensor) -> Sequence[Tensor]:
+    def _split(self, rows: Tensor) -> Sequence[Tensor]:
         """Each cohort's rows, without the padding."""
         if len(self._sizes) == 1:
             return [rows[: self._sizes[0]] if self._padding else rows]
         return rows[: sum(self._sizes)].split(self._sizes)
 
-    def _whole(self, parts: Sequence[Tensor]) -> Tensor:
-        """All rows again, zeros for the padding."""
+    def _concatenate(self, parts: Sequence[Tensor]) -> Tensor:
+        """The inverse of `_split`, with zeros for the padding."""
         rows = parts[0] if len(parts) == 1 else torch.cat(list(parts))
         return F.pad(rows, (0, 0) * (rows.ndim - 1) + (0, self._padding)) if self._padding else rows

@@ -1,10 +1,10 @@
-"""Cues decoded in slots of fixed buffers: how generation runs on a GPU.
+"""Takes decoded in slots of fixed buffers, their steps captured as CUDA graphs: how generation runs on a GPU.
 
-Nothing in a step depends on the host: every slot has a position of its own in a tensor, tokens are drawn and written
-on the device, and lengths are known beforehand. So a step is captured once as a CUDA graph (one for each span of
-positions that attention reads) and replayed, without launching its hundreds of kernels one by one and without waiting.
+Nothing in a step depends on the host: every slot has its own position in a tensor, tokens are drawn and written on the
+device, and lengths are known beforehand. So a step is captured once for each span of positions that attention reads,
+and replayed without launching its hundreds of kernels one by one and without waiting for them.
 
-A slot whose cue has finished is handed to the next cue of the same kind; cues of another kind wait until all slots are
+A slot whose take has finished goes to the next take of the same kind. Takes of another kind wait until all slots are
 free.
 """
 
@@ -16,151 +16,156 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from expotion_cli.music.generate.window import Take, TakeMemory, draw_next
-from expotion_cli.music.transformer.attention import Memory, Passage, VisualMemory, add_pictures, hear, positions
+from expotion_cli.music.generate.window import EncodedConditions, Take, draw_next
+from expotion_cli.music.transformer.adapter import SideStream, add_side_attention
+from expotion_cli.music.transformer.attention import TextKeyValues, attend_to_text, sinusoidal_positions
+from expotion_cli.music.transformer.context import LockstepContext
 from expotion_cli.music.transformer.decoder import MusicDecoder
 
 SPAN = 128
 """Attention reads a multiple of this many positions."""
 
 
-class FixedBuffers:
-    """Slots for a fixed number of cues: an `engine.Runner` and an `attending.Attended`.
+class CudaGraphBatch:
+    """Slots for a fixed number of takes: an `engine.Runner` and an `attention.AttentionContext`.
 
     Args:
         decoder: frozen.
-        num_slots: cues C at a time.
-        places: positions of the longest window.
+        num_slots: takes C at a time.
+        num_positions: of the longest window.
         text_length: of the longest prompt's states.
-        capture: replay captured graphs; without, every step is launched anew (for tests on a CPU).
+        capture: replay captured graphs; otherwise every step is launched anew (for tests on a CPU).
     """
 
-    def __init__(self, decoder: MusicDecoder, num_slots: int, places: int, text_length: int, *, capture: bool):
+    def __init__(self, decoder: MusicDecoder, num_slots: int, num_positions: int, text_length: int, *, capture: bool):
         self.decoder, self.num_slots, self.capture, self.text_length = decoder, num_slots, capture, text_length
-        self.places = -(-places // SPAN) * SPAN
+        self.num_positions = -(-num_positions // SPAN) * SPAN
         self.slots: list[Take | None] = [None] * num_slots
         self.kind: tuple | None = None
 
     @property
     def takes(self) -> list[Take]:
-        """The takes at work."""
+        """The takes being decoded."""
         return [take for take in self.slots if take is not None]
 
     def accepts(self, take: Take) -> bool:
-        """Whether a take can join those at work."""
+        """Whether a take can join those being decoded."""
         return not self.takes or take.row_kind == self.kind
 
-    def admit(self, takes: Sequence[Take], memories: Sequence[TakeMemory]) -> None:
+    def admit(self, takes: Sequence[Take], conditions: Sequence[EncodedConditions]) -> None:
         """Put takes of one kind into free slots."""
         if not self.takes and takes[0].row_kind != self.kind:
-            self._allocate(takes[0], memories[0])
-        for take, memory in zip(takes, memories, strict=True):
-            self._occupy(self.slots.index(None), take, memory)
+            self._allocate(takes[0], conditions[0])
+        for take, encoded in zip(takes, conditions, strict=True):
+            self._occupy(self.slots.index(None), take, encoded)
 
     def step(self) -> list[Take]:
-        """One position of every take; returns those whose window is complete."""
-        furthest = max(take.place for take in self.takes) + 1
+        """Decode one position of every take; returns those whose window is complete."""
+        furthest = max(take.position for take in self.takes) + 1
         self._run(-(-furthest // SPAN) * SPAN)
         done = []
         for slot, take in enumerate(self.slots):
             if take is None:
                 continue
-            take.place += 1
-            if take.place == take.num_positions - 1:
-                take.keep(self.delayed[slot])
-                self.active[slot] = self.place[slot] = 0
+            take.position += 1
+            if take.position == take.num_positions - 1:
+                take.finish_window(self.delayed[slot])
+                self.active[slot] = self.position[slot] = 0
                 self.slots[slot] = None
                 done.append(take)
         return done
 
     def positions(self, length: int, dim: int) -> Tensor:
-        """See `Attended`."""
-        return self._by_row(self.table[self.place])[:, None]
+        """See `AttentionContext`."""
+        return self._by_row(self.table[self.position])[:, None]
 
-    def attend_music(self, index: int, query: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-        """See `Attended`."""
+    def self_attention(self, layer: int, query: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+        """See `AttentionContext`."""
         for half, fresh in enumerate((keys, values)):
-            self.music[index, half].index_put_((self.row_numbers, self.row_places), fresh[:, :, 0])
-        old_keys, old_values = (self.music[index, half, :, : self.span].transpose(1, 2) for half in (0, 1))
-        own = F.scaled_dot_product_attention(query, old_keys, old_values, attn_mask=self.seen)
+            self.cache[layer, half].index_put_((self.row_numbers, self.row_positions), fresh[:, :, 0])
+        all_keys, all_values = (self.cache[layer, half, :, : self.span].transpose(1, 2) for half in (0, 1))
+        own = F.scaled_dot_product_attention(query, all_keys, all_values, attn_mask=self.visible)
         sides = []
-        for memory, first, last in self.pictures:
-            side = memory.queries[max(0, index - memory.first_layer)]
-            place = self.place.clamp(max=side.shape[2] - 1)
-            sides.append((memory, side[self.slot_numbers, :, place][:, :, None], first, last))
-        return add_pictures(own, query, index, self.rows, sides)
+        for side, first, last in self.side_streams:
+            queries = side.queries[max(0, layer - side.first_layer)]
+            position = self.position.clamp(max=queries.shape[2] - 1)
+            sides.append((side, queries[self.slot_numbers, :, position][:, :, None], first, last))
+        return add_side_attention(own, query, layer, self.rows, sides)
 
-    def attend_text(self, index: int, query: Tensor) -> Tensor:
-        """See `Attended`."""
-        return hear(index, query, self.text, self.rows)
+    def cross_attention(self, layer: int, query: Tensor) -> Tensor:
+        """See `AttentionContext`."""
+        return attend_to_text(layer, query, self.text, self.rows)
 
     def advance(self, length: int) -> None:
-        """See `Attended`. Positions move on when the tokens are written."""
+        """See `AttentionContext`. Positions advance when the tokens are written."""
 
-    def _allocate(self, take: Take, memory: TakeMemory) -> None:
+    def _allocate(self, take: Take, encoded: EncodedConditions) -> None:
         config, device = self.decoder.config, self.decoder.device
         self.kind, self.rows, self.sampling = take.row_kind, take.rows, take.sampling
         slots, rows = self.num_slots, self.num_slots * self.rows.count
         head = (config.num_heads, config.dim // config.num_heads)
         options = {"device": device, "dtype": self.decoder.dtype}
-        self.music = torch.zeros(config.num_layers, 2, rows, self.places, *head, **options)
+        self.cache = torch.zeros(config.num_layers, 2, rows, self.num_positions, *head, **options)
         empty = torch.zeros(slots, head[0], self.text_length, head[1], **options)
-        self.text = Memory(
+        self.text = TextKeyValues(
             [empty.clone() for _ in range(config.num_layers)],
             [empty.clone() for _ in range(config.num_layers)],
             torch.ones(slots, 1, 1, self.text_length, dtype=torch.bool, device=device),
         )
-        spans = ((memory.unseen, 0, self.rows.blind), (memory.visual, self.rows.blind, self.rows.count))
-        self.pictures = [(_roomy(part, slots), first, last) for part, first, last in spans if part is not None]
-        shape = (slots, config.num_codebooks, self.places + 1)
+        without = self.rows.without_picture
+        spans = ((encoded.masked, 0, without), (encoded.side_stream, without, self.rows.count))
+        self.side_streams = [(_buffers(side, slots), first, last) for side, first, last in spans if side is not None]
+        shape = (slots, config.num_codebooks, self.num_positions + 1)
         self.delayed = torch.full(shape, config.start_token, device=device)
         self.noise = torch.zeros(shape, dtype=torch.float64, device=device)
-        self.is_open = torch.zeros(shape, dtype=torch.bool, device=device)
-        self.place = torch.zeros(slots, dtype=torch.int64, device=device)
+        self.is_drawn = torch.zeros(shape, dtype=torch.bool, device=device)
+        self.position = torch.zeros(slots, dtype=torch.int64, device=device)
         self.active = torch.zeros(slots, dtype=torch.int64, device=device)
         self.slot_numbers = torch.arange(slots, device=device)
         self.row_numbers = torch.arange(rows, device=device)
-        self.table = positions(0, self.places, config.dim, device)
+        self.table = sinusoidal_positions(0, self.num_positions, config.dim, device)
         self.graphs: dict[int, torch.cuda.CUDAGraph] = {}
 
-    def _occupy(self, slot: int, take: Take, memory: TakeMemory) -> None:
+    def _occupy(self, slot: int, take: Take, encoded: EncodedConditions) -> None:
         self.slots[slot] = take
-        length = memory.text.keys[0].shape[2]
-        for whole, part in ((self.text.keys, memory.text.keys), (self.text.values, memory.text.values)):
+        length = encoded.text.keys[0].shape[2]
+        for whole, part in ((self.text.keys, encoded.text.keys), (self.text.values, encoded.text.values)):
             for target, source in zip(whole, part, strict=True):
                 target[slot, :, :length] = source[0]
-        assert self.text.mask is not None and memory.text.mask is not None
+        assert self.text.mask is not None and encoded.text.mask is not None
         self.text.mask[slot] = False
-        self.text.mask[slot, ..., :length] = memory.text.mask[0]
-        parts = [part for part in (memory.unseen, memory.visual) if part is not None]
-        for (buffers, *_), part in zip(self.pictures, parts, strict=True):
+        self.text.mask[slot, ..., :length] = encoded.text.mask[0]
+        sides = [side for side in (encoded.masked, encoded.side_stream) if side is not None]
+        for (buffers, *_), side in zip(self.side_streams, sides, strict=True):
             for name in ("queries", "keys", "values"):
-                for target, source in zip(getattr(buffers, name), getattr(part, name), strict=True):
+                for target, source in zip(getattr(buffers, name), getattr(side, name), strict=True):
                     target[slot] = source[0]
-        places = take.num_positions
-        self.delayed[slot, :, :places] = take.laid_out(places).to(self.delayed.device)
-        self.noise[slot, :, :places] = take.noise_rows(places).to(self.noise.device)
-        self.is_open[slot] = False
-        self.is_open[slot, :, :places] = take.open_places(places).to(self.is_open.device)
-        self.place[slot], self.active[slot] = take.known, 1
-        take.place = take.known
+        end, device = take.num_positions, self.position.device
+        self.delayed[slot, :, :end] = take.delayed_tokens(end).to(device)
+        self.noise[slot, :, :end] = take.delayed_noise(end).to(device)
+        self.is_drawn[slot] = False
+        self.is_drawn[slot, :, :end] = take.is_drawn(end).to(device)
+        self.position[slot], self.active[slot] = take.known, 1
+        take.position = take.known
         if take.known:
-            self._read_known(slot, take, memory)
+            self._prefill(slot, take, encoded)
 
-    def _read_known(self, slot: int, take: Take, memory: TakeMemory) -> None:
-        """Fill a slot's cache with what is given."""
+    def _prefill(self, slot: int, take: Take, encoded: EncodedConditions) -> None:
+        """Fill a slot's cache with the known tokens."""
         count, known = self.rows.count, take.known
         cache = self.decoder.new_cache(count, known)
-        passage = Passage(memory.text, cache=cache, visual=memory.visual, unseen=memory.unseen, rows=self.rows)
-        self.decoder(self.delayed[slot : slot + 1, :, :known].expand(count, -1, -1), passage, last_only=True)
-        self.music[:, :, slot * count : (slot + 1) * count, :known] = cache.buffer.transpose(3, 4)
+        context = LockstepContext(
+            encoded.text, cache=cache, side_stream=encoded.side_stream, masked=encoded.masked, rows=self.rows
+        )
+        self.decoder(self.delayed[slot : slot + 1, :, :known].expand(count, -1, -1), context, last_only=True)
+        self.cache[:, :, slot * count : (slot + 1) * count, :known] = cache.buffer.transpose(3, 4)
 
     def _run(self, span: int) -> None:
         if not self.capture:
             self._advance_all(span)
             return
         if span not in self.graphs:
-            # A step of slots that stand still can be repeated: it writes the same again.
+            # Warm up, as capturing requires. With no slot active a step can be repeated: it writes the same again.
             active = self.active.clone()
             self.active.zero_()
             stream = torch.cuda.Stream()
@@ -179,25 +184,25 @@ class FixedBuffers:
     def _advance_all(self, span: int) -> None:
         """One position of every slot, with attention over `span` positions; all on the device."""
         self.span = span
-        self.row_places = self._by_row(self.place)
-        self.seen = (torch.arange(span, device=self.place.device) <= self.row_places[:, None])[:, None, None]
-        index = self.place[:, None, None].expand(-1, self.delayed.shape[1], 1)
+        self.row_positions = self._by_row(self.position)
+        self.visible = (torch.arange(span, device=self.position.device) <= self.row_positions[:, None])[:, None, None]
+        index = self.position[:, None, None].expand(-1, self.delayed.shape[1], 1)
         tokens = self.delayed.gather(2, index).repeat_interleave(self.rows.count, dim=0)
         logits = self.decoder(tokens, self)[:, :, 0].float().unflatten(0, (-1, self.rows.count))
         following = index + 1
         drawn = draw_next(logits, self.noise.gather(2, following)[:, :, 0], self.sampling)[..., None]
         given = self.delayed.gather(2, following)
-        self.delayed.scatter_(2, following, torch.where(self.is_open.gather(2, following), drawn, given))
-        self.place += self.active
+        self.delayed.scatter_(2, following, torch.where(self.is_drawn.gather(2, following), drawn, given))
+        self.position += self.active
 
     def _by_row(self, by_slot: Tensor) -> Tensor:
         return by_slot.repeat_interleave(self.rows.count, dim=0, output_size=self.num_slots * self.rows.count)
 
 
-def _roomy(visual: VisualMemory, slots: int) -> VisualMemory:
-    """Buffers for the conditions of all slots."""
+def _buffers(side: SideStream, slots: int) -> SideStream:
+    """Empty buffers for the side streams of all slots."""
     columns = (
         [layer.new_zeros(slots, *layer.shape[1:]) for layer in column]
-        for column in (visual.queries, visual.keys, visual.values)
+        for column in (side.queries, side.keys, side.values)
     )
-    return VisualMemory(*columns, visual.gates, visual.first_layer)
+    return SideStream(*columns, side.gates, side.first_layer)

@@ -38,14 +38,14 @@ class Sampling:
         if self.top_k < 0:
             raise UsageError(f"top_k = {self.top_k} is out of range.", remedy="Use 0 (all tokens) or more.")
 
-    def rows(self, is_seeing: bool) -> tuple[tuple[bool, bool], ...]:
+    def rows(self, has_picture: bool) -> tuple[tuple[bool, bool], ...]:
         """(with text, with picture) of every row a cue needs; the last row is the full condition.
 
         Args:
-            is_seeing: the cue has visual conditioning.
+            has_picture: the cue has visual conditioning.
         """
-        if not is_seeing or self.visual_guidance == 1:
-            return ((True, is_seeing),) if self.guidance == 1 else ((False, is_seeing), (True, is_seeing))
+        if not has_picture or self.visual_guidance == 1:
+            return ((True, has_picture),) if self.guidance == 1 else ((False, has_picture), (True, has_picture))
         if self.guidance == 1:
             return ((True, False), (True, True))
         if self.guidance == self.visual_guidance:

@@ -1,4 +1,4 @@
-"""A cue on its way to tokens: its windows, its noise, and what it attends to."""
+"""A take on its way to tokens: its windows, its noise, and the conditions it attends to."""
 
 from __future__ import annotations
 
@@ -13,29 +13,30 @@ from torch import Tensor
 from expotion_cli.music.conditioning import FORM, StepStream
 from expotion_cli.music.generate.sampling import Sampling, cue_noise, draw, guide
 from expotion_cli.music.request import CueRequest
-from expotion_cli.music.transformer.adapter import JointEmbeddingAdapter
-from expotion_cli.music.transformer.attention import CueRows, Memory, VisualMemory
+from expotion_cli.music.transformer.adapter import JointEmbeddingAdapter, SideStream
+from expotion_cli.music.transformer.attention import GuidanceRows, TextKeyValues
 from expotion_cli.music.transformer.decoder import MusicDecoder
 from expotion_cli.music.transformer.delay import num_positions, remove_delay
 from expotion_cli.music.transformer.text import TextEncoder
 
 
 class Take:
-    """One cue being generated, window by window.
+    """One candidate of a cue being generated, window by window.
 
     Attributes:
-        number: the cue's place among the requests.
-        tokens: [K, S] int64; steps from `start + known` on are not known yet.
-        start: first step of the present window.
-        known: steps of the window that are given.
-        place: the last position of the window that was decoded.
+        number: index of the request.
+        tokens: [K, S] int64; from step `start + known` on they are still to be drawn.
+        start: first step of the current window.
+        known: leading steps of the window whose tokens are known from the window before.
+        position: the last position of the window that was decoded.
+        rows: its rows in a batch.
 
     Args:
-        number: see above.
-        cue: what to generate.
-        delays: steps that each of the K streams runs behind the first.
+        number: index of the request.
+        cue: the request.
+        delays: of each of the K codebooks.
         start_token: of the decoder.
-        window: steps a window holds at most.
+        window: most steps in a window.
         overlap: steps that a window hands to the next.
         text_length: length the prompt's states are padded to.
     """
@@ -53,10 +54,10 @@ class Take:
         self.number, self.cue, self.sampling, self.text_length = number, cue, cue.sampling, text_length
         self.window, self.overlap, self.start_token, self.delays = window, overlap, start_token, delays
         self.tokens = torch.full((len(delays), cue.num_steps), start_token)
-        self.start = self.known = self.place = 0
-        kinds = cue.sampling.rows(cue.is_seeing)
-        blind = sum(not has_picture for _, has_picture in kinds) if cue.is_seeing else 0
-        self.rows = CueRows(len(kinds), sum(not has_text for has_text, _ in kinds), blind)
+        self.start = self.known = self.position = 0
+        rows = cue.sampling.rows(cue.has_picture)
+        without_picture = sum(not has_picture for _, has_picture in rows) if cue.has_picture else 0
+        self.rows = GuidanceRows(len(rows), sum(not has_text for has_text, _ in rows), without_picture)
 
     @property
     def num_codebooks(self) -> int:
@@ -65,66 +66,66 @@ class Take:
 
     @property
     def window_steps(self) -> int:
-        """Steps of the present window."""
+        """Steps of the current window."""
         return min(self.window, self.cue.num_steps - self.start)
 
     @property
     def num_positions(self) -> int:
-        """Positions of the present window in the delay pattern."""
+        """Positions P of the current window in the delay pattern."""
         return num_positions(self.window_steps, self.delays)
 
     @property
     def is_done(self) -> bool:
-        """No window is left."""
+        """Whether no window is left."""
         return self.start + self.known >= self.cue.num_steps
 
     @property
     def progress(self) -> int:
-        """Steps that are complete, near enough."""
-        return self.start + min(self.window_steps, max(self.known, self.place))
+        """Steps that are complete, roughly."""
+        return self.start + min(self.window_steps, max(self.known, self.position))
 
     @property
     def row_kind(self) -> tuple:
-        """Takes of one such kind have the same rows and are drawn alike."""
+        """Takes with equal values have the same rows and are sampled alike."""
         return (self.sampling, self.rows, self.cue.conditioning is None)
 
     @property
     def kind(self) -> tuple:
-        """Takes of one kind can share a cohort: also the same shapes and the same position to begin at."""
+        """Takes with equal values can start together: also the same shapes and the same first position."""
         return (*self.row_kind, self.known, self.text_length)
 
     @cached_property
     def noise(self) -> np.ndarray:
-        """[S, K] float64: the uniform numbers this cue is drawn with."""
+        """[S, K] float64: the uniform numbers this take's tokens are drawn with."""
         return cue_noise(self.cue.seed, self.cue.digest, self.cue.num_steps, self.num_codebooks)
 
-    def laid_out(self, places: int) -> Tensor:
-        """The window in the delay pattern, only what is known filled in. [K, places] int64."""
-        delayed = torch.full((self.num_codebooks, places), self.start_token)
+    def delayed_tokens(self, length: int) -> Tensor:
+        """The window in the delay pattern, with only the known tokens filled in. [K, length] int64."""
+        delayed = torch.full((self.num_codebooks, length), self.start_token)
         for k, delay in enumerate(self.delays):
             delayed[k, delay + 1 : delay + 1 + self.known] = self.tokens[k, self.start : self.start + self.known]
         return delayed
 
-    def noise_rows(self, places: int) -> Tensor:
-        """The window's noise in the delay pattern, 0 where nothing is drawn. [K, places] float64."""
-        delayed = torch.zeros(self.num_codebooks, places, dtype=torch.float64)
+    def delayed_noise(self, length: int) -> Tensor:
+        """The window's noise in the delay pattern, 0 where nothing is drawn. [K, length] float64."""
+        delayed = torch.zeros(self.num_codebooks, length, dtype=torch.float64)
         part = torch.from_numpy(self.noise[self.start : self.start + self.window_steps])
         for k, delay in enumerate(self.delays):
             delayed[k, delay + 1 : delay + 1 + len(part)] = part[:, k]
         return delayed
 
-    def open_places(self, places: int) -> Tensor:
-        """Where a token is drawn. [K, places] bool.
+    def is_drawn(self, length: int) -> Tensor:
+        """At which positions a token is drawn. [K, length] bool.
 
-        Elsewhere stands what was given, or a start token: in front of the first step and behind the window's last,
-        though the cue may go on there.
+        The others hold a known token, or a start token: before the first step, and after the window's last one even
+        if the cue goes on there.
         """
-        steps = torch.arange(places)[None] - 1 - torch.tensor(self.delays)[:, None]
+        steps = torch.arange(length)[None] - 1 - torch.tensor(self.delays)[:, None]
         return (steps >= self.known) & (steps < self.window_steps)
 
-    def keep(self, delayed: Tensor) -> None:
-        """Take over a complete window, in the delay pattern [K, places], and go on to the next one."""
-        length, self.place = self.window_steps, 0
+    def finish_window(self, delayed: Tensor) -> None:
+        """Store a complete window, [K, at least P] in the delay pattern, and move on to the next one."""
+        length, self.position = self.window_steps, 0
         window = remove_delay(delayed, length, self.delays)
         self.tokens[:, self.start : self.start + length] = window.cpu()
         if self.start + length >= self.cue.num_steps:
@@ -135,64 +136,80 @@ class Take:
 
 
 @dataclass(frozen=True)
-class TakeMemory:
-    """What one or more takes attend to besides their music.
+class EncodedConditions:
+    """The conditions of one or more takes' windows as keys and values.
 
     Attributes:
-        text: keys and values of the prompts; deaf rows have none.
-        visual: the picture, or None.
-        unseen: the picture of rows that see nothing, where a cue has such rows.
+        text: of the prompts.
+        side_stream: of the picture, or None.
+        masked: the side stream with the picture masked, if the takes have rows without picture.
     """
 
-    text: Memory
-    visual: VisualMemory | None
-    unseen: VisualMemory | None
+    text: TextKeyValues
+    side_stream: SideStream | None
+    masked: SideStream | None
 
     @staticmethod
-    def stack(parts: Sequence[TakeMemory]) -> TakeMemory:
-        """Several takes' memories as one, entries in this order."""
+    def stack(parts: Sequence[EncodedConditions]) -> EncodedConditions:
+        """Several takes' conditions as one, entries in this order."""
         if len(parts) == 1:
             return parts[0]
         masks = [part.text.mask for part in parts]
-        text = Memory(
+        text = TextKeyValues(
             _stack_layers([part.text.keys for part in parts]),
             _stack_layers([part.text.values for part in parts]),
             None if masks[0] is None else torch.cat([mask for mask in masks if mask is not None]),
         )
-        return TakeMemory(text, _stack_visual([p.visual for p in parts]), _stack_visual([p.unseen for p in parts]))
+        sides, masked = _stack_sides([p.side_stream for p in parts]), _stack_sides([p.masked for p in parts])
+        return EncodedConditions(text, sides, masked)
 
 
 def _stack_layers(parts: Sequence[Sequence[Tensor]]) -> list[Tensor]:
     return [torch.cat(layers) for layers in zip(*parts, strict=True)]
 
 
-def _stack_visual(parts: Sequence[VisualMemory | None]) -> VisualMemory | None:
+def _stack_sides(parts: Sequence[SideStream | None]) -> SideStream | None:
     present = [part for part in parts if part is not None]
     if not present:
         return None
     assert len(present) == len(parts)
     columns = (_stack_layers([getattr(p, name) for p in present]) for name in ("queries", "keys", "values"))
-    return VisualMemory(*columns, present[0].gates, present[0].first_layer)
+    return SideStream(*columns, present[0].gates, present[0].first_layer)
 
 
-def remember(take: Take, decoder: MusicDecoder, text: TextEncoder, adapter: JointEmbeddingAdapter | None) -> TakeMemory:
-    """What a take's present window attends to, computed for it alone so that neighbours can't touch a bit of it."""
-    state, mask = text.encode(take.cue.prompt)
-    heard = decoder.remember_text(state[None], mask[None])
+def encode_conditions(
+    take: Take, decoder: MusicDecoder, text: TextEncoder, adapter: JointEmbeddingAdapter | None
+) -> EncodedConditions:
+    """Encode what a take's current window attends to, one take at a time, so that no other can change a bit of it.
+
+    Args:
+        take: at the beginning of a window.
+        decoder: frozen.
+        text: its text encoder.
+        adapter: its adapter, or None.
+    """
+    states, mask = text.encode(take.cue.prompt)
+    encoded = decoder.encode_text(states[None], mask[None])
     if adapter is None or take.cue.conditioning is None:
-        return TakeMemory(heard, None, None)
-    visual = unseen = None
-    if take.rows.blind < take.rows.count:
-        visual = adapter.remember(decoder, condition_rows(take, adapter, has_picture=True))
-    if take.rows.blind:
-        unseen = adapter.remember(decoder, condition_rows(take, adapter, has_picture=False))
-    return TakeMemory(heard, visual, unseen)
+        return EncodedConditions(encoded, None, None)
+    side = masked = None
+    if take.rows.without_picture < take.rows.count:
+        side = adapter.side_stream(decoder, window_condition(take, adapter, has_picture=True))
+    if take.rows.without_picture:
+        masked = adapter.side_stream(decoder, window_condition(take, adapter, has_picture=False))
+    return EncodedConditions(encoded, side, masked)
 
 
-def condition_rows(take: Take, adapter: JointEmbeddingAdapter, *, has_picture: bool) -> Tensor:
-    """The condition of a take's present window. [1, T_c, D].
+def window_condition(take: Take, adapter: JointEmbeddingAdapter, *, has_picture: bool) -> Tensor:
+    """The adapter's input for a take's current window.
 
-    Steps past the cue's end take its last row; without the picture only the form is known.
+    Args:
+        take: gives the window and the streams. Steps past the cue's end repeat its last row.
+        adapter: says which streams it reads.
+        has_picture: False masks every stream but the form.
+
+    Returns:
+        [1, T_c, D].
     """
     rows = np.arange(take.start, take.start + adapter.config.window_steps + 1)
     values: dict[str, Tensor] = {}
@@ -209,6 +226,15 @@ def condition_rows(take: Take, adapter: JointEmbeddingAdapter, *, has_picture: b
 
 
 def draw_next(logits: Tensor, uniform: Tensor, sampling: Sampling) -> Tensor:
-    """Guide and draw. logits [C, n, K, V] float32, uniform [C, K] float64 → [C, K] int64."""
+    """Guide and draw one token for each codebook of each cue.
+
+    Args:
+        logits: [C, n, K, V] float32, rows as in `Sampling.rows`.
+        uniform: [C, K] float64 in [0, 1).
+        sampling: the same for all.
+
+    Returns:
+        [C, K] int64.
+    """
     guided = guide(logits.transpose(0, 1), sampling)
     return draw(guided.flatten(0, 1), uniform.flatten(), sampling).view(uniform.shape)

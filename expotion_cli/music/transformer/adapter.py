@@ -1,20 +1,33 @@
-"""The joint-embedding adapter of EXPOTION (arXiv 2507.04955): a frozen decoder learns to see.
+"""The joint-embedding adapter of EXPOTION (arXiv 2507.04955, section 3): a frozen decoder that follows the picture.
 
-Embedding streams on the decoder's step grid are concatenated, projected to rank r and pushed through a side stream
-made of the frozen model's own layers. In each of the last N layers the music's queries, moved by the side stream's,
-also attend to the side stream's keys and values, weighed by one scalar gate that starts at 0.
+Embedding streams on the decoder's step grid are concatenated to x, projected to rank r and merged into a *side stream*
+o that runs through the frozen model's own layers, without text. With P the projection, M_i and pos_i learned, and o
+beginning as pos_0, adapted layer i does:
+
+    n = norm1_i(o) + M_i(P(x)) + pos_{i+1}
+    q', k', v' = the layer's own projections of n
+    o <- o + out_i(causal attention(q', k', v'))
+    o <- o + feed_forward_i(o)
+
+The same layer's self-attention in the music, before its output projection, becomes
+
+    Attn(q, k, v) + g_i * Attn(q + q'_t, k', v')
+
+where q'_t is the side stream's query at the music's own position, and the second attention is not causal: music may
+attend to what the picture is about to do. The gates g_i start at 0, where the decoder is MusicGen exactly. The side
+stream does not depend on the music, so it is computed once a window.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from expotion_cli.music.transformer.attention import VisualMemory, positions
+from expotion_cli.music.transformer.attention import GuidanceRows, attend, sinusoidal_positions, unfold_rows
 from expotion_cli.music.transformer.decoder import MusicDecoder
 
 
@@ -32,12 +45,12 @@ class StreamSpec:
 
     @staticmethod
     def numbered(name: str, width: int) -> StreamSpec:
-        """A stream whose dimensions have no meaning of their own: all of a network's embedding, as it comes."""
+        """A stream of all of a network's embedding, whose dimensions have no names of their own."""
         return StreamSpec(name, tuple(map(str, range(width))))
 
     @property
     def is_numbered(self) -> bool:
-        """Its dimensions are numbers: it is read by position, as it comes."""
+        """Whether its dimensions are numbers, that is, read by position."""
         return self == StreamSpec.numbered(self.name, len(self.dims))
 
 
@@ -48,9 +61,9 @@ class AdapterConfig:
     Attributes:
         dim: the decoder's width d.
         num_layers: adapted layers N, the decoder's last ones.
-        rank: r.
+        rank: width r of the projected condition.
         window_steps: steps of the condition; its tables have one row more, for the start token.
-        streams: what it reads; they are concatenated in this order.
+        streams: the streams it reads, in the order of their concatenation.
     """
 
     dim: int
@@ -65,7 +78,7 @@ class AdapterConfig:
         return sum(len(stream.dims) for stream in self.streams)
 
     def to_dict(self) -> dict:
-        """A JSON-like dict; `from_dict` reads it back. Numbered streams are told by their width."""
+        """A JSON-like dict, which `from_dict` reads back. A numbered stream is described by its width."""
         streams = [
             {"name": s.name, "width": len(s.dims)} if s.is_numbered else {"name": s.name, "dims": list(s.dims)}
             for s in self.streams
@@ -86,8 +99,8 @@ class AdapterConfig:
 class JointEmbeddingAdapter(nn.Module):
     """Trainable parts of the adapter; parameter names follow the authors' released checkpoints.
 
-    `pos_emb` [N + 1, T_c, d], `ld_proj` D → r, `merge_linear.i` r → d, `gates` [N], and one learned row per stream
-    in `missing`, which replaces the stream where it was not seen or is dropped.
+    `pos_emb` [N + 1, T_c, d], `ld_proj` (P) D → r, `merge_linear.i` (M_i) r → d, `gates` [N], and one learned row per
+    stream in `missing`, which replaces the stream where it is masked.
 
     Args:
         config: sizes.
@@ -97,7 +110,7 @@ class JointEmbeddingAdapter(nn.Module):
         super().__init__()
         self.config = config
         rows = config.window_steps + 1
-        table = positions(0, rows, config.dim, torch.device("cpu"))
+        table = sinusoidal_positions(0, rows, config.dim, torch.device("cpu"))
         self.pos_emb = nn.Parameter(table.repeat(config.num_layers + 1, 1, 1))
         self.ld_proj = nn.Linear(config.input_dim, config.rank, bias=False)
         self.merge_linear = nn.ModuleList(
@@ -107,14 +120,14 @@ class JointEmbeddingAdapter(nn.Module):
         self.missing = nn.ParameterDict({s.name: nn.Parameter(torch.zeros(len(s.dims))) for s in config.streams})
 
     def join_streams(self, values: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> Tensor:
-        """Concatenate streams, with the learned row where a mask is False; a stream left out is missing throughout.
+        """Concatenate streams, with the learned row where a mask is False; a stream left out is masked throughout.
 
         Args:
-            values: per stream [R, T_c, D_s].
-            masks: per stream [R, T_c] bool.
+            values: per stream [C, T_c, D_s].
+            masks: per stream [C, T_c] bool.
 
         Returns:
-            [R, T_c, D].
+            x, [C, T_c, D].
         """
         rows, length = next(iter(masks.values())).shape
         parts = []
@@ -127,12 +140,12 @@ class JointEmbeddingAdapter(nn.Module):
                 parts.append(missing)
         return torch.cat(parts, dim=-1)
 
-    def remember(self, decoder: MusicDecoder, condition: Tensor) -> VisualMemory:
-        """Run the side stream once for a window.
+    def side_stream(self, decoder: MusicDecoder, condition: Tensor) -> SideStream:
+        """Run the side stream for a window.
 
         Args:
             decoder: the frozen decoder.
-            condition: [R, T_c, D], from `join_streams`; row p stands for the decoder's position p.
+            condition: x, [C, T_c, D], from `join_streams`; row p belongs to the decoder's position p.
 
         Returns:
             Queries, keys and values of every adapted layer.
@@ -142,13 +155,91 @@ class JointEmbeddingAdapter(nn.Module):
         side = self.pos_emb[0].expand(condition.shape[0], -1, -1)
         queries, keys, values = [], [], []
         for i, layer in enumerate(decoder.layers[first:]):
-            attention = layer.self_attn
             normed = layer.self_attn_layer_norm(side) + self.merge_linear[i](projected) + self.pos_emb[i + 1]
-            q, k, v = attention.project(normed)
+            q, k, v = layer.self_attn.qkv(normed)
             queries.append(q.contiguous())
             keys.append(k.contiguous())
             values.append(v.contiguous())
-            own = F.scaled_dot_product_attention(q, k, v, is_causal=True)
-            side = side + attention.out_proj(attention.join(own))
+            side = side + layer.self_attn.output(F.scaled_dot_product_attention(q, k, v, is_causal=True))
             side = side + layer.feed_forward(side)
-        return VisualMemory(queries, keys, values, self.gates, first)
+        return SideStream(queries, keys, values, self.gates, first)
+
+
+@dataclass(frozen=True)
+class SideStream:
+    """The side stream of one window as queries, keys and values, one entry a cue.
+
+    Attributes:
+        queries: per adapted layer [C, H, T_c, d/H], read at the music's own position.
+        keys: per adapted layer [C, H, T_c, d/H].
+        values: per adapted layer [C, H, T_c, d/H].
+        gates: [N], one scalar for each adapted layer.
+        first_layer: index of the first adapted decoder layer, L - N.
+    """
+
+    queries: list[Tensor]
+    keys: list[Tensor]
+    values: list[Tensor]
+    gates: Tensor
+    first_layer: int
+
+    def first(self, count: int) -> SideStream:
+        """That of the first `count` cues."""
+        columns = ([layer[:count] for layer in column] for column in (self.queries, self.keys, self.values))
+        return SideStream(*columns, self.gates, self.first_layer)
+
+
+def side_queries(side: SideStream, layer: int, start: int, length: int) -> Tensor:
+    """The side stream's queries q'_t at consecutive positions.
+
+    Positions past the condition's end (the delay pattern's tail) take its last row. Layers that are not adapted get
+    the queries of the first one that is, which `add_side_attention` ignores.
+
+    Args:
+        side: of C cues.
+        layer: index of the decoder layer.
+        start: the first position.
+        length: number of positions T.
+
+    Returns:
+        [C, H, T, d/H].
+    """
+    queries = side.queries[max(0, layer - side.first_layer)]
+    bound = queries.shape[2] - 1
+    if start + length - 1 <= bound:
+        return queries[:, :, start : start + length]
+    places = torch.arange(start, start + length, device=queries.device).clamp(max=bound)
+    return queries[:, :, places]
+
+
+def add_side_attention(
+    own: Tensor,
+    query: Tensor,
+    layer: int,
+    rows: GuidanceRows,
+    sides: Iterable[tuple[SideStream, Tensor, int, int]],
+) -> Tensor:
+    """Add g_i * Attn(q + q'_t, k', v') to a layer's own self-attention.
+
+    Args:
+        own: [C * n, H, T, d/H].
+        query: the music's queries q, likewise.
+        layer: index of the decoder layer.
+        rows: rows n of each cue.
+        sides: (side stream, its queries q'_t [C, H, T, d/H], first row of a cue that attends to it, last row plus 1);
+            together they cover all rows of a cue, in order.
+
+    Returns:
+        [C * n, H, T, d/H].
+    """
+    terms = []
+    for side, side_query, first, last in sides:
+        adapted = layer - side.first_layer
+        if adapted < 0:
+            return own
+        moved = query.unflatten(0, (-1, rows.count))[:, first:last] + side_query[:, None]
+        attended = attend(moved.transpose(1, 2).flatten(2, 3), side.keys[adapted], side.values[adapted])
+        terms.append(side.gates[adapted] * unfold_rows(attended, last - first))
+    if not terms:
+        return own
+    return own + (terms[0] if len(terms) == 1 else torch.cat(terms, dim=1)).reshape(own.shape)

@@ -9,17 +9,17 @@ from expotion_cli.music.transformer.delay import codebook_delays
 
 @dataclass(frozen=True)
 class DecoderConfig:
-    """Sizes of a decoder.
+    """Sizes of a decoder (MusicGen, arXiv 2306.05284, section 2.4).
 
     Attributes:
         dim: width d.
         num_layers: layers L.
-        num_heads: attention heads H; d / H is a head's width.
+        num_heads: attention heads H; a head is d / H wide.
         ffn_dim: width of the feed-forward layer.
-        num_codebooks: parallel streams K.
-        vocab_size: tokens V a stream; index V is the start token.
+        num_codebooks: codebooks K, predicted in parallel.
+        vocab_size: tokens V of a codebook; index V is the start token.
         text_dim: width of the text encoder's states.
-        channels: 2 where the streams of left and right alternate.
+        channels: 2 where the codebooks of left and right alternate, otherwise 1.
     """
 
     dim: int
@@ -33,10 +33,10 @@ class DecoderConfig:
 
     @property
     def delays(self) -> tuple[int, ...]:
-        """Steps that each stream runs behind the first."""
+        """Steps by which each codebook lags behind the first, K numbers."""
         return codebook_delays(self.num_codebooks, self.channels)
 
     @property
     def start_token(self) -> int:
-        """Index of the start token, also the filler of the delay pattern."""
+        """Index of the start token, which also fills the delay pattern's gaps."""
         return self.vocab_size

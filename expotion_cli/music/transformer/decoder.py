@@ -1,43 +1,67 @@
-"""MusicGen's decoder: K parallel token streams, one causal transformer, text by cross-attention.
+"""MusicGen's decoder: K codebooks, one causal transformer, text by cross-attention.
 
-Written for reading: pre-norm layers, sinusoidal positions, no biases in attention and feed-forward, K summed input
-embeddings, K output heads. Parameter names follow the transformers format, so that its checkpoints load by name and
-PEFT's LoRA finds `q_proj`, `k_proj`, `v_proj` and `out_proj`.
+Pre-norm layers, sinusoidal positions, no biases in attention and feed-forward, K summed input embeddings, K output
+heads ("Simple and Controllable Music Generation", arXiv 2306.05284, section 2.4). Parameter names are those of the
+transformers format: its checkpoints load by name, and PEFT's LoRA finds `q_proj`, `k_proj`, `v_proj`, `out_proj`,
+`fc1` and `fc2`.
 
-The decoder is weights and one way through them; where its rows stand and what they attend to is kept in an
-`attending.Attended`.
+The decoder holds weights and no state. Where its rows stand and which keys and values they attend to is up to the
+`AttentionContext` it is called with (`attention.py`). That is what lets the same layers serve training on whole
+sequences, decoding on a CPU and CUDA graphs, with or without EXPOTION's adapter (`adapter.py`).
 
-Source: "Simple and Controllable Music Generation" (arXiv 2306.05284); the joint-embedding attention is EXPOTION's
-(arXiv 2507.04955), in `adapter.py` and `attending.py`.
+Shapes: R rows, T positions, d width, H heads, K codebooks, V tokens of a codebook, M text tokens.
 """
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from expotion_cli.music.transformer.attention import Attended, Attention, Memory, StepCache
+from expotion_cli.music.transformer.attention import Attention, AttentionContext, KVCache, TextKeyValues
 from expotion_cli.music.transformer.config import DecoderConfig
 
 
 class DecoderLayer(nn.Module):
-    """Self-attention, cross-attention and feed-forward, each behind its own norm."""
+    """One layer: self-attention, cross-attention and feed-forward, each behind its own norm.
 
-    def __init__(self, config: DecoderConfig):
+    Args:
+        config: sizes.
+        index: its place among the layers, which tells the context whose keys and values it asks for.
+    """
+
+    def __init__(self, config: DecoderConfig, index: int):
         super().__init__()
+        self.index = index
         self.self_attn = Attention(config.dim, config.num_heads)
         self.self_attn_layer_norm = nn.LayerNorm(config.dim)
         self.encoder_attn = Attention(config.dim, config.num_heads)
         self.encoder_attn_layer_norm = nn.LayerNorm(config.dim)
         self.fc1 = nn.Linear(config.dim, config.ffn_dim, bias=False)
+        self.activation_fn = nn.GELU()
         self.fc2 = nn.Linear(config.ffn_dim, config.dim, bias=False)
         self.final_layer_norm = nn.LayerNorm(config.dim)
 
+    def forward(self, x: Tensor, context: AttentionContext) -> Tensor:
+        """[R, T, d] → [R, T, d]; the context stores the new keys and values if it has a cache."""
+        # Self-attention; with an adapter the context adds the picture's term (EXPOTION section 3).
+        query, keys, values = self.self_attn.qkv(self.self_attn_layer_norm(x))
+        x = x + self.self_attn.output(context.self_attention(self.index, query, keys, values))
+        # Cross-attention to the text, whose keys and values were computed once (`MusicDecoder.encode_text`).
+        query = self.encoder_attn.query(self.encoder_attn_layer_norm(x))
+        x = x + self.encoder_attn.output(context.cross_attention(self.index, query))
+        return x + self.feed_forward(x)
+
     def feed_forward(self, x: Tensor) -> Tensor:
-        """The feed-forward branch, norm included. [R, T, d] → [R, T, d]."""
-        x = self.final_layer_norm(x)
-        return self.fc2(self.fc1.gelu(x) if hasattr(self.fc1, "gelu") else F.gelu(self.fc1(x)))
+        """The feed-forward branch with its norm, without the residual. [R, T, d] → [R, T, d]."""
+        return self.fc2(self.activation_fn(self.fc1(self.final_layer_norm(x))))
+
+
+class OutputHeads(nn.ModuleList):
+    """One linear layer for each codebook."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[R, T, d] → [R, K, T, V]."""
+        return torch.stack([head(x) for head in self], dim=1)
 
 
 class MusicDecoder(nn.Module):
@@ -56,36 +80,43 @@ class MusicDecoder(nn.Module):
         self.embed_tokens = nn.ModuleList(
             nn.Embedding(config.vocab_size + 1, config.dim) for _ in range(config.num_codebooks)
         )
-        self.layers = nn.ModuleList(DecoderLayer(config) for _ in range(config.num_layers))
+        self.layers = nn.ModuleList(DecoderLayer(config, index) for index in range(config.num_layers))
         self.layer_norm = nn.LayerNorm(config.dim)
-        self.lm_heads = nn.ModuleList(
+        self.lm_heads = OutputHeads(
             nn.Linear(config.dim, config.vocab_size, bias=False) for _ in range(config.num_codebooks)
         )
 
-    @property
-    def device(self) -> torch.device:
-        """Where the weights are."""
-        return self.layer_norm.weight.device
+    def forward(self, tokens: Tensor, context: AttentionContext, *, last_only: bool = False) -> Tensor:
+        """Logits of the next token of every codebook.
 
-    @property
-    def dtype(self) -> torch.dtype:
-        """The weights' type."""
-        return self.layer_norm.weight.dtype
+        Args:
+            tokens: [R, K, T] int64, in the delay pattern; they follow those the context already holds.
+            context: advances by T positions.
+            last_only: compute logits for the last position alone.
 
-    def new_cache(self, rows: int, max_positions: int) -> StepCache:
-        """An empty cache for `rows` rows and up to `max_positions` positions."""
-        return StepCache(self.config, rows, max_positions, self.device, self.cache_dtype)
+        Returns:
+            [R, K, T, V] (T = 1 with `last_only`), in the weights' dtype.
+        """
+        x = self.embed(tokens, context)
+        for layer in self.layers:
+            x = layer(x, context)
+        context.advance(tokens.shape[2])
+        return self.predict(x[:, -1:] if last_only else x)
 
-    @property
-    def cache_dtype(self) -> torch.dtype:
-        """Type of cached keys and values: a CPU multiplies single rows faster in fp32 than in bf16."""
-        return torch.float32 if self.device.type == "cpu" and self.dtype == torch.bfloat16 else self.dtype
+    def embed(self, tokens: Tensor, context: AttentionContext) -> Tensor:
+        """Sum of the K embeddings and the position. [R, K, T] → [R, T, d]."""
+        x = sum(table(tokens[:, k]) for k, table in enumerate(self.embed_tokens))
+        return x + context.positions(tokens.shape[2], self.config.dim).to(x.dtype)
 
-    def remember_text(self, states: Tensor, mask: Tensor) -> Memory:
-        """Cross-attention keys and values of the text, once a cue.
+    def predict(self, x: Tensor) -> Tensor:
+        """Last norm and output heads. [R, T, d] → [R, K, T, V]."""
+        return self.lm_heads(self.layer_norm(x))
 
-        Masked states are zeroed after the projection; a row whose mask is all False is the unconditional row of
-        guidance, to which every state is zero.
+    def encode_text(self, states: Tensor, mask: Tensor) -> TextKeyValues:
+        """Cross-attention keys and values of the text, once a cue (MusicGen section 2.3).
+
+        Masked states are zeroed after the projection. A row whose mask is all False is the unconditional row of
+        classifier-free guidance: all of its states are zero.
 
         Args:
             states: [R, M, text_dim].
@@ -94,43 +125,27 @@ class MusicDecoder(nn.Module):
         states = self.enc_to_dec_proj(states.to(self.dtype)) * mask[..., None].to(self.dtype)
         keys, values = [], []
         for layer in self.layers:
-            attention = layer.encoder_attn
-            keys.append(attention.split(attention.k_proj(states)).to(self.cache_dtype).contiguous())
-            values.append(attention.split(attention.v_proj(states)).to(self.cache_dtype).contiguous())
-        # A fully masked row would divide by zero; its states are zeros, so letting it see them changes nothing.
+            for column, projected in zip((keys, values), layer.encoder_attn.keys_values(states), strict=True):
+                column.append(projected.to(self.cache_dtype).contiguous())
+        # Softmax over a fully masked row is NaN. Its values are zeros, so attending to them adds nothing.
         visible = mask | ~mask.any(dim=1, keepdim=True)
-        return Memory(keys, values, visible[:, None, None, :])
+        return TextKeyValues(keys, values, visible[:, None, None, :])
 
-    def forward(self, tokens: Tensor, attended: Attended, *, last_only: bool = False) -> Tensor:
-        """Logits of the next token of every stream.
+    def new_cache(self, rows: int, max_positions: int) -> KVCache:
+        """An empty cache for `rows` rows and up to `max_positions` positions."""
+        return KVCache(self.config, rows, max_positions, self.device, self.cache_dtype)
 
-        Args:
-            tokens: [R, K, T] int64, in the delay pattern, behind what `attended` already holds.
-            attended: grows by T places.
-            last_only: compute logits for the last position alone.
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.layer_norm.weight.device
 
-        Returns:
-            [R, K, T, V] (T = 1 with `last_only`), in the weights' type.
-        """
-        length = tokens.shape[2]
-        x = sum(table(tokens[:, k]) for k, table in enumerate(self.embed_tokens))
-        x = x + attended.positions(length, self.config.dim).to(x.dtype)
-        for index, layer in enumerate(self.layers):
-            attention = layer.self_attn
-            own = attended.attend_music(index, *attention.project(layer.self_attn_layer_norm(x)))
-            x = x + attention.out_proj(attention.join(own))
-            attention = layer.encoder_attn
-            query = attention.split(attention.q_proj(layer.encoder_attn_layer_norm(x)))
-            x = x + attention.out_proj(attention.join(attended.attend_text(index, query)))
-            x = x + layer.feed_forward(x)
-        attended.advance(length)
-        if last_only:
-            x = x[:, -1:]
-        return self.predict(self.layer_norm(x))
+    @property
+    def dtype(self) -> torch.dtype:
+        """The weights' dtype."""
+        return self.layer_norm.weight.dtype
 
-    def predict(self, x: Tensor) -> Tensor:
-        """The output heads. [R, T, d] → [R, K, T, V]."""
-        fused = getattr(self, "heads", None)  # after `packing.pack`
-        if fused is not None:
-            return fused(x).unflatten(2, (self.config.num_codebooks, -1)).transpose(1, 2)
-        return torch.stack([head(x) for head in self.lm_heads], dim=1)
+    @property
+    def cache_dtype(self) -> torch.dtype:
+        """Dtype of cached keys and values: a CPU multiplies single rows faster in fp32 than in bf16."""
+        return torch.float32 if self.device.type == "cpu" and self.dtype == torch.bfloat16 else self.dtype

@@ -1,7 +1,7 @@
-"""The frozen decoder's forward pass for training, on request without keeping its activations.
+"""Gradient checkpointing: train without keeping the frozen decoder's activations.
 
-With `rewind` each layer's activations are computed again when the gradient comes by: memory falls to about one layer's,
-for a third more time.
+Each layer's activations are computed again in the backward pass. Memory falls to about one layer's, for a third more
+time. The layers themselves are the decoder's and the adapter's own; nothing of them is repeated here.
 """
 
 from __future__ import annotations
@@ -13,50 +13,49 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from expotion_cli.music.transformer.adapter import JointEmbeddingAdapter
-from expotion_cli.music.transformer.attention import Passage, VisualMemory
-from expotion_cli.music.transformer.decoder import DecoderLayer, MusicDecoder
+from expotion_cli.music.transformer.adapter import JointEmbeddingAdapter, SideStream
+from expotion_cli.music.transformer.context import LockstepContext
+from expotion_cli.music.transformer.decoder import MusicDecoder
 
 
-def decode(decoder: MusicDecoder, tokens: Tensor, passage: Passage, *, rewind: bool) -> Tensor:
-    """`MusicDecoder.forward` of whole sequences.
+def decode(decoder: MusicDecoder, tokens: Tensor, context: LockstepContext, *, recompute: bool) -> Tensor:
+    """`MusicDecoder.forward` on whole sequences.
 
     Args:
-        decoder: without a cache, unpacked.
+        decoder: not packed.
         tokens: [R, K, T] int64, delayed.
-        passage: what the rows attend to.
-        rewind: see above.
+        context: without a cache.
+        recompute: recompute each layer in the backward pass.
 
     Returns:
         [R, K, T, V].
     """
-    if not rewind:
-        return decoder(tokens, passage)
-    x = sum(table(tokens[:, k]) for k, table in enumerate(decoder.embed_tokens))
-    x = x + passage.positions(tokens.shape[2], decoder.config.dim).to(x.dtype)
-    for index, layer in enumerate(decoder.layers):
-        x = _again(_through, layer, index, passage, x)
-    return decoder.predict(decoder.layer_norm(x))
+    if not recompute:
+        return decoder(tokens, context)
+    x = decoder.embed(tokens, context)
+    for layer in decoder.layers:
+        x = _checkpointed(layer, x, context)
+    return decoder.predict(x)
 
 
-def remember(adapter: JointEmbeddingAdapter, decoder: MusicDecoder, condition: Tensor, *, rewind: bool) -> VisualMemory:
-    """`JointEmbeddingAdapter.remember`; what its layers compute in between is not kept with `rewind`."""
-    return _again(adapter.remember, decoder, condition) if rewind else adapter.remember(decoder, condition)
+def side_stream(
+    adapter: JointEmbeddingAdapter, decoder: MusicDecoder, condition: Tensor, *, recompute: bool
+) -> SideStream:
+    """`JointEmbeddingAdapter.side_stream`.
+
+    Args:
+        adapter: in training.
+        decoder: frozen, not packed.
+        condition: [C, T_c, D].
+        recompute: recompute the side stream in the backward pass.
+    """
+    if not recompute:
+        return adapter.side_stream(decoder, condition)
+    return _checkpointed(adapter.side_stream, decoder, condition)
 
 
-def _through(layer: DecoderLayer, index: int, passage: Passage, x: Tensor) -> Tensor:
-    attention = layer.self_attn
-    own = passage.attend_music(index, *attention.project(layer.self_attn_layer_norm(x)))
-    x = x + attention.out_proj(attention.join(own))
-    attention = layer.encoder_attn
-    query = attention.split(attention.q_proj(layer.encoder_attn_layer_norm(x)))
-    x = x + attention.out_proj(attention.join(passage.attend_text(index, query)))
-    return x + layer.feed_forward(x)
-
-
-def _again(function: Callable[..., Any], *arguments: Any) -> Any:
-    return (
-        checkpoint(function, *arguments, use_reentrant=False, determinism_check="none")
-        if torch.is_grad_enabled()
-        else function(*arguments)
-    )
+def _checkpointed(function: Callable[..., Any], *arguments: Any) -> Any:
+    if not torch.is_grad_enabled():
+        return function(*arguments)
+    # The determinism check would compare shapes and dtypes, which follow from the arguments here.
+    return checkpoint(function, *arguments, use_reentrant=False, determinism_check="none")

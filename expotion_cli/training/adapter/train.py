@@ -23,9 +23,9 @@ from expotion_cli.music.checkpoints.adapter_files import save_adapter
 from expotion_cli.music.checkpoints.huggingface import load_audio_model, load_checkpoint, open_checkpoint
 from expotion_cli.music.checkpoints.state_dict import Source
 from expotion_cli.music.transformer.adapter import JointEmbeddingAdapter
-from expotion_cli.music.transformer.attention import Passage
+from expotion_cli.music.transformer.context import LockstepContext
 from expotion_cli.training import run_folder as runs
-from expotion_cli.training.adapter import checkpointing as rewinding
+from expotion_cli.training.adapter import checkpointing
 from expotion_cli.training.adapter import trainable as trainees
 from expotion_cli.training.adapter.batches import (
     Batch,
@@ -228,15 +228,15 @@ class AdapterTrainer:
 
     def predict(self, batch: Batch, *, has_adapter: bool = True) -> tuple[Tensor, Tensor]:
         """(logits [B, K, P, V], targets [B, K, P]) of a batch."""
-        rewind = self.recipe.train.checkpointing
+        recompute = self.recipe.train.checkpointing
         states, mask = self._text_states(batch.captions)
         with self.team.autocast():
-            memory = self.decoder.remember_text(states, mask)
-            visual = None
+            text, side = self.decoder.encode_text(states, mask), None
             if self.adapter is not None and has_adapter:
                 seen = self.adapter.join_streams(batch.values, batch.masks)
-                visual = rewinding.remember(self.adapter, self.decoder, seen, rewind=rewind)
-            logits = rewinding.decode(self.decoder, batch.inputs, Passage(memory, visual=visual), rewind=rewind)
+                side = checkpointing.side_stream(self.adapter, self.decoder, seen, recompute=recompute)
+            context = LockstepContext(text, side_stream=side)
+            logits = checkpointing.decode(self.decoder, batch.inputs, context, recompute=recompute)
         return logits, batch.targets
 
     @torch.no_grad()

@@ -60,9 +60,9 @@ def look_at_the_moment(
     for step in tqdm(range(steps), desc="look at the moment", mininterval=10, disable=is_quiet):
         for group in optimizer.param_groups:
             group["lr"] = learning_rate * (1 - 0.9 * step / steps)
-        visual = adapter.remember(decoder, condition_of(step).detach())
+        side = adapter.side_stream(decoder, condition_of(step).detach())
         losses = []
-        for query, key in zip(visual.queries, visual.keys, strict=True):
+        for query, key in zip(side.queries, side.keys, strict=True):
             scores = query @ key.transpose(2, 3) * query.shape[-1] ** -0.5
             losses.append(-(target * F.log_softmax(scores.float(), dim=-1)).sum(dim=-1).mean())
         loss = torch.stack(losses).mean()

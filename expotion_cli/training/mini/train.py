@@ -27,8 +27,8 @@ from expotion_cli.errors import RecipeError
 from expotion_cli.music.codecs.notes.tokens import NUM_VOICES, VOCAB_SIZE
 from expotion_cli.music.conditioning import EMBEDDED_STREAMS, FORM, MADE_HERE, StepStream
 from expotion_cli.music.transformer.adapter import AdapterConfig, JointEmbeddingAdapter
-from expotion_cli.music.transformer.attention import Passage
 from expotion_cli.music.transformer.config import DecoderConfig
+from expotion_cli.music.transformer.context import LockstepContext
 from expotion_cli.music.transformer.decoder import MusicDecoder
 from expotion_cli.music.transformer.text import TextEncoder, load_tokenizer, train_tokenizer
 from expotion_cli.recipe import nearest_hint
@@ -232,11 +232,10 @@ class MiniTrainer:
         kept = torch.from_numpy(rng.random(len(crops)) >= text_dropout).to(self.device)
         with torch.autocast(self.device.type, torch.bfloat16):
             ids, mask = text.pad(sequences, max(len(s) for s in sequences))
-            memory = decoder.remember_text(text(ids, mask), mask & kept[:, None])
-            visual = None
+            encoded, side = decoder.encode_text(text(ids, mask), mask & kept[:, None]), None
             if adapter is not None:
-                visual = adapter.remember(decoder, self.condition_batch(adapter, streams))
-            logits = decoder(batch.inputs, Passage(memory, visual=visual))
+                side = adapter.side_stream(decoder, self.condition_batch(adapter, streams))
+            logits = decoder(batch.inputs, LockstepContext(encoded, side_stream=side))
         return logits, batch.targets
 
     def condition_batch(self, adapter: JointEmbeddingAdapter, streams: Sequence[dict[str, StepStream]]) -> Tensor:

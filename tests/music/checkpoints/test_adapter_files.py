@@ -19,8 +19,8 @@ from expotion_cli.music.generate.sampling import Sampling
 from expotion_cli.music.load import load_model
 from expotion_cli.music.request import CueRequest
 from expotion_cli.music.transformer.adapter import AdapterConfig, JointEmbeddingAdapter, StreamSpec
-from expotion_cli.music.transformer.attention import Passage
 from expotion_cli.music.transformer.config import DecoderConfig
+from expotion_cli.music.transformer.context import LockstepContext
 from expotion_cli.music.transformer.decoder import MusicDecoder
 
 WINDOW, DIM, RANK = 24, 32, 6
@@ -111,15 +111,15 @@ def test_it_computes_what_its_tensors_say(decoder, tmp_path):
     seen = torch.randn(1, WINDOW + 1, 768)
     masks = {"synchformer": torch.ones(1, WINDOW + 1, dtype=torch.bool)}
     tokens = torch.randint(0, 64, (1, 4, 10))
-    text = decoder.remember_text(torch.randn(1, 3, 24), torch.ones(1, 3, dtype=torch.bool))
+    text = decoder.encode_text(torch.randn(1, 3, 24), torch.ones(1, 3, dtype=torch.bool))
     by_hand = JointEmbeddingAdapter(
         AdapterConfig(DIM, 2, RANK, WINDOW, (StreamSpec("any", tuple(map(str, range(768)))),))
     )
     by_hand.load_state_dict(tensors, strict=False)
-    expected = by_hand.remember(decoder, seen)
-    found = adapter.remember(decoder, adapter.join_streams({"synchformer": seen}, masks))
+    expected = by_hand.side_stream(decoder, seen)
+    found = adapter.side_stream(decoder, adapter.join_streams({"synchformer": seen}, masks))
     with torch.no_grad():
-        logits = [decoder(tokens, Passage(text, visual=visual)) for visual in (expected, found, None)]
+        logits = [decoder(tokens, LockstepContext(text, side_stream=visual)) for visual in (expected, found, None)]
     assert torch.equal(logits[0], logits[1]) and (logits[0] - logits[2]).abs().max() > 1e-3
 
 

@@ -26,7 +26,7 @@ from expotion_cli.errors import WeightsError
 from expotion_cli.music.generate.sampling import Sampling
 from expotion_cli.music.load import load_model
 from expotion_cli.music.request import CueRequest
-from expotion_cli.music.transformer.attention import Passage
+from expotion_cli.music.transformer.context import LockstepContext
 from expotion_cli.music.transformer.delay import apply_delay
 
 PROMPT = "upbeat electronic dance with drums"
@@ -38,8 +38,8 @@ def logits_of(checkpoint, num_codebooks: int = 4) -> torch.Tensor:
     torch.manual_seed(1)
     tokens = apply_delay(torch.randint(0, 64, (2, num_codebooks, 20)), 64)[:, :, :20]
     with torch.no_grad():
-        text = checkpoint.decoder.remember_text(checkpoint.text(ids, mask), mask)
-        return checkpoint.decoder(tokens, Passage(text))
+        text = checkpoint.decoder.encode_text(checkpoint.text(ids, mask), mask)
+        return checkpoint.decoder(tokens, LockstepContext(text))
 
 
 def test_logits_equal_transformers_own(tiny, audiocraft_folder):

@@ -23,7 +23,7 @@ from expotion_cli.music.generate.sampling import Sampling
 from expotion_cli.music.load import load_model
 from expotion_cli.music.request import CueRequest
 from expotion_cli.music.transformer.adapter import AdapterConfig, JointEmbeddingAdapter, StreamSpec
-from expotion_cli.music.transformer.attention import Passage
+from expotion_cli.music.transformer.context import LockstepContext
 from expotion_cli.music.transformer.delay import apply_delay
 
 CPU = torch.device("cpu")
@@ -65,8 +65,8 @@ def checkpoint(tiny_folder):
 def logits_of(checkpoint) -> torch.Tensor:
     ids, mask, tokens = inputs(checkpoint)
     with torch.no_grad():
-        text = checkpoint.decoder.remember_text(checkpoint.text(ids, mask), mask)
-        return checkpoint.decoder(tokens, Passage(text)).reshape(8, 20, 64)
+        text = checkpoint.decoder.encode_text(checkpoint.text(ids, mask), mask)
+        return checkpoint.decoder(tokens, LockstepContext(text)).reshape(8, 20, 64)
 
 
 def inputs(checkpoint) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

@@ -8,9 +8,9 @@ import torch
 from cues import BAR, BOTH, WINDOW, cue, many, random_adapter, tokens_of
 
 from expotion_cli.music.checkpoints.huggingface import load_checkpoint
-from expotion_cli.music.generate.cuda_graph import FixedBuffers
+from expotion_cli.music.generate.cuda_graph import CudaGraphBatch
 from expotion_cli.music.generate.engine import Engine
-from expotion_cli.music.generate.window import Take, remember
+from expotion_cli.music.generate.window import Take, encode_conditions
 
 
 class FixedEngine(Engine):
@@ -20,7 +20,7 @@ class FixedEngine(Engine):
 
     def _runner(self, takes, size):
         places = max(take.num_positions for take in takes)
-        self.made = FixedBuffers(self.decoder, size, places, max(t.text_length for t in takes), capture=self.capture)
+        self.made = CudaGraphBatch(self.decoder, size, places, max(t.text_length for t in takes), capture=self.capture)
         return self.made
 
 
@@ -45,8 +45,8 @@ def test_fixed_buffers_give_the_cohorts_tokens_for_cues_of_all_lengths_and_kinds
 
 def test_positions_are_read_in_spans(engine, fixed, monkeypatch):
     monkeypatch.setattr("expotion_cli.music.generate.cuda_graph.SPAN", 8)
-    spans, advance = set(), FixedBuffers._advance_all
-    monkeypatch.setattr(FixedBuffers, "_advance_all", lambda self, span: (spans.add(span), advance(self, span)))
+    spans, advance = set(), CudaGraphBatch._advance_all
+    monkeypatch.setattr(CudaGraphBatch, "_advance_all", lambda self, span: (spans.add(span), advance(self, span)))
     batch = many(6)
     for ours, theirs in zip(tokens_of(fixed, batch, batch_size=4), tokens_of(engine, batch), strict=True):
         assert np.array_equal(ours, theirs)
@@ -55,18 +55,18 @@ def test_positions_are_read_in_spans(engine, fixed, monkeypatch):
 
 def test_repeating_a_step_of_slots_that_stand_still_changes_nothing(fixed):
     """What capturing relies on."""
-    runner = FixedBuffers(fixed.decoder, 2, 24, 64, capture=False)
+    runner = CudaGraphBatch(fixed.decoder, 2, 24, 64, capture=False)
     takes = [Take(i, c, (0, 1, 2, 3), 64, WINDOW, WINDOW // 2, 64) for i, c in enumerate((cue(10), cue(12)))]
     with torch.inference_mode():
-        runner.admit(takes, [remember(take, fixed.decoder, fixed.text, fixed.adapter) for take in takes])
+        runner.admit(takes, [encode_conditions(take, fixed.decoder, fixed.text, fixed.adapter) for take in takes])
         for _ in range(3):
             runner.step()
         runner.active.zero_()
         runner._advance_all(128)
-        before = runner.delayed.clone(), runner.music.clone(), runner.place.clone()
+        before = runner.delayed.clone(), runner.cache.clone(), runner.position.clone()
         for _ in range(3):
             runner._advance_all(128)
-        after = runner.delayed, runner.music, runner.place
+        after = runner.delayed, runner.cache, runner.position
     assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
 
 

@@ -13,13 +13,13 @@ from cues import BAR, BOTH, WINDOW, cue, many, random_adapter, tokens_of
 from expotion_cli.errors import EnvironmentProblem, UsageError
 from expotion_cli.music.checkpoints.huggingface import load_checkpoint
 from expotion_cli.music.conditioning import FORM
-from expotion_cli.music.generate.cpu_batch import Cohorts
+from expotion_cli.music.generate.cpu_batch import CpuBatch
 from expotion_cli.music.generate.engine import Engine
 from expotion_cli.music.generate.sampling import Sampling, cue_noise
 from expotion_cli.music.generate.window import Take
 from expotion_cli.music.request import CueRequest
-from expotion_cli.music.transformer.attention import Passage
 from expotion_cli.music.transformer.config import DecoderConfig
+from expotion_cli.music.transformer.context import LockstepContext
 from expotion_cli.music.transformer.decoder import MusicDecoder
 
 LONG_PROMPT = "slow sad piano " * 40
@@ -156,15 +156,19 @@ def guided_logits(engine, request, tokens, start, length, position) -> np.ndarra
 
     def logits(has_text: bool, has_picture: bool) -> np.ndarray:
         states, mask = engine.text.encode(request.prompt)
-        text = decoder.remember_text(states[None], (mask if has_text else torch.zeros_like(mask))[None])
+        text = decoder.encode_text(states[None], (mask if has_text else torch.zeros_like(mask))[None])
         visual = None
         if engine.adapter is not None and request.conditioning is not None:
-            visual = engine.adapter.remember(decoder, condition_rows(engine, request, start, has_picture))
+            visual = engine.adapter.side_stream(decoder, condition_rows(engine, request, start, has_picture))
         with torch.no_grad():
-            return decoder(torch.from_numpy(laid)[None], Passage(text, visual=visual))[0, :, -1].double().numpy()
+            return (
+                decoder(torch.from_numpy(laid)[None], LockstepContext(text, side_stream=visual))[0, :, -1]
+                .double()
+                .numpy()
+            )
 
     g, v = request.sampling.guidance, request.sampling.visual_guidance
-    if not request.is_seeing or v == 1:
+    if not request.has_picture or v == 1:
         if g == 1:
             return logits(True, True)
         unconditional = logits(False, True)
@@ -233,7 +237,7 @@ def test_a_picture_in_which_nobody_is_seen_equals_one_that_lacks_the_stream(engi
     hidden = replace(base.conditioning["pose"], mask=np.zeros(12, dtype=bool))
     unseen = cue(12, sampling=base.sampling, conditioning={**base.conditioning, "pose": hidden})
     absent = cue(12, sampling=base.sampling, conditioning={FORM: base.conditioning[FORM]})
-    assert base.is_seeing and not unseen.is_seeing and not absent.is_seeing
+    assert base.has_picture and not unseen.has_picture and not absent.has_picture
     first, second, seen = tokens_of(engine, [unseen, absent, base])
     assert np.array_equal(first, second)
     assert not np.array_equal(first, seen)
@@ -292,13 +296,13 @@ def test_a_cue_is_the_same_alone_at_batch_7_and_at_batch_32_with_other_neighbour
 
 def test_no_row_idles_while_a_cue_waits(engine, monkeypatch):
     busy = []
-    step = Cohorts.step
+    step = CpuBatch.step
 
-    def watched(cohorts: Cohorts):
-        busy.append(cohorts.num_takes)
+    def watched(cohorts: CpuBatch):
+        busy.append(len(cohorts.takes))
         return step(cohorts)
 
-    monkeypatch.setattr(Cohorts, "step", watched)
+    monkeypatch.setattr(CpuBatch, "step", watched)
     batch = many(12)
     tokens_of(engine, batch, batch_size=5)
     last_full = max(i for i, count in enumerate(busy) if count == 5)
@@ -311,15 +315,15 @@ def test_no_row_idles_while_a_cue_waits(engine, monkeypatch):
 def test_when_memory_runs_out_the_batch_is_halved_and_finished_work_is_kept(engine, monkeypatch):
     batch = many(9)
     expected = tokens_of(engine, batch)
-    sizes, step = [], Cohorts.step
+    sizes, step = [], CpuBatch.step
 
-    def tight(cohorts: Cohorts):
-        sizes.append(cohorts.num_takes)
-        if cohorts.num_takes > 3 and len(sizes) > 12:
+    def tight(cohorts: CpuBatch):
+        sizes.append(len(cohorts.takes))
+        if len(cohorts.takes) > 3 and len(sizes) > 12:
             raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate much")
         return step(cohorts)
 
-    monkeypatch.setattr(Cohorts, "step", tight)
+    monkeypatch.setattr(CpuBatch, "step", tight)
     found = list(engine.generate(batch, batch_size=8))
     assert sorted(number for number, _ in found) == list(range(9))
     for number, tokens in found:
@@ -328,19 +332,19 @@ def test_when_memory_runs_out_the_batch_is_halved_and_finished_work_is_kept(engi
 
 
 def test_memory_too_small_for_one_cue_is_an_error_that_says_so(engine, monkeypatch):
-    def never(cohorts: Cohorts):
+    def never(cohorts: CpuBatch):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(Cohorts, "step", never)
+    monkeypatch.setattr(CpuBatch, "step", never)
     with pytest.raises(EnvironmentProblem, match="single cue"):
         list(engine.generate(many(3)))
 
 
 def test_any_other_error_of_the_library_is_not_mistaken_for_one(engine, monkeypatch):
-    def broken(cohorts: Cohorts):
+    def broken(cohorts: CpuBatch):
         raise RuntimeError("shapes do not match")
 
-    monkeypatch.setattr(Cohorts, "step", broken)
+    monkeypatch.setattr(CpuBatch, "step", broken)
     with pytest.raises(RuntimeError, match="shapes"):
         list(engine.generate(many(3)))
 

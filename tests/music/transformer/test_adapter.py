@@ -13,8 +13,8 @@ import torch
 from expotion_cli.errors import WeightsError
 from expotion_cli.music.checkpoints.adapter_files import load_adapter, save_adapter
 from expotion_cli.music.transformer.adapter import AdapterConfig, JointEmbeddingAdapter, StreamSpec
-from expotion_cli.music.transformer.attention import Passage
 from expotion_cli.music.transformer.config import DecoderConfig
+from expotion_cli.music.transformer.context import LockstepContext
 from expotion_cli.music.transformer.decoder import MusicDecoder
 
 CONFIG = DecoderConfig(dim=16, num_layers=3, num_heads=2, ffn_dim=24, num_codebooks=2, vocab_size=11, text_dim=6)
@@ -53,13 +53,13 @@ def decoder() -> MusicDecoder:
 
 
 @pytest.fixture(scope="module")
-def heard(decoder):
+def inputs(decoder):
     """(tokens [2, K, T], text memory, text states, text mask)"""
     torch.manual_seed(6)
     tokens = torch.randint(0, CONFIG.vocab_size + 1, (2, CONFIG.num_codebooks, LENGTH))
     states = torch.randn(2, 5, CONFIG.text_dim, dtype=torch.float64)
     mask = torch.tensor([[True] * 5, [True] * 3 + [False] * 2])
-    return tokens, decoder.remember_text(states, mask), states, mask
+    return tokens, decoder.encode_text(states, mask), states, mask
 
 
 # The method once more: plain loops over rows, heads and positions, nothing kept from one position to the next.
@@ -135,14 +135,14 @@ def restated_logits(decoder, adapter, tokens, states, mask, condition, is_tail_l
     return np.stack([x @ w[f"lm_heads.{k}.weight"].T for k in range(config.num_codebooks)])
 
 
-def test_with_all_gates_shut_the_logits_are_bit_identical_to_no_adapter(decoder, heard):
-    tokens, text, *_ = heard
+def test_with_all_gates_at_0_the_logits_are_bit_identical_to_no_adapter(decoder, inputs):
+    tokens, text, *_ = inputs
     adapter = make_adapter()
     condition = adapter.join_streams(*make_streams(2, LENGTH + 1))
-    plain = decoder(tokens, Passage(text))
-    opened = decoder(tokens, Passage(text, visual=adapter.remember(decoder, condition)))
+    plain = decoder(tokens, LockstepContext(text))
+    opened = decoder(tokens, LockstepContext(text, side_stream=adapter.side_stream(decoder, condition)))
     adapter.gates.zero_()
-    shut = decoder(tokens, Passage(text, visual=adapter.remember(decoder, condition)))
+    shut = decoder(tokens, LockstepContext(text, side_stream=adapter.side_stream(decoder, condition)))
     assert torch.equal(shut, plain)
     assert (opened - plain).abs().max() > 0.1
 
@@ -154,61 +154,67 @@ def test_a_new_adapter_changes_nothing():
 
 
 @pytest.mark.parametrize("num_adapted", [3, 2, 1])
-def test_logits_equal_a_direct_restatement_of_the_formulas(decoder, heard, num_adapted):
-    tokens, text, states, mask = heard
+def test_logits_equal_a_direct_restatement_of_the_formulas(decoder, inputs, num_adapted):
+    tokens, text, states, mask = inputs
     adapter = make_adapter(num_adapted)
     condition = adapter.join_streams(*make_streams(2, LENGTH + 1))
-    ours = decoder(tokens, Passage(text, visual=adapter.remember(decoder, condition))).numpy()
+    ours = decoder(tokens, LockstepContext(text, side_stream=adapter.side_stream(decoder, condition))).numpy()
     for row in range(2):
         direct = restated_logits(decoder, adapter, tokens[row], states[row], mask[row], condition[row].numpy())
         assert np.abs(ours[row] - direct).max() < 1e-6
 
 
-def test_positions_past_the_conditions_end_take_its_last_row(decoder, heard):
-    tokens, text, states, mask = heard
+def test_positions_past_the_conditions_end_take_its_last_row(decoder, inputs):
+    tokens, text, states, mask = inputs
     adapter = make_adapter(window_steps=6)
     condition = adapter.join_streams(*make_streams(2, 7))
-    visual = adapter.remember(decoder, condition)
-    ours = decoder(tokens, Passage(text, visual=visual)).numpy()
+    visual = adapter.side_stream(decoder, condition)
+    ours = decoder(tokens, LockstepContext(text, side_stream=visual)).numpy()
     arguments = (decoder, adapter, tokens[0], states[0], mask[0], condition[0].numpy())
     assert np.abs(ours[0] - restated_logits(*arguments)).max() < 1e-6
     assert np.abs(ours[0] - restated_logits(*arguments, is_tail_last=False)).max() > 1e-3
-    passage = Passage(text, cache=decoder.new_cache(2, LENGTH), visual=visual)
-    steps = [decoder(tokens[:, :, t : t + 1], passage) for t in range(LENGTH)]
+    context = LockstepContext(text, cache=decoder.new_cache(2, LENGTH), side_stream=visual)
+    steps = [decoder(tokens[:, :, t : t + 1], context) for t in range(LENGTH)]
     assert np.abs(torch.cat(steps, dim=2).numpy() - ours).max() < 1e-6
 
 
 @pytest.mark.parametrize("sizes", [(1,) * LENGTH, (4, 1, 3, 1, 1), (LENGTH,)])
-def test_cached_steps_with_the_adapter_equal_the_whole_sequence(decoder, heard, sizes):
-    tokens, text, *_ = heard
+def test_cached_steps_with_the_adapter_equal_the_whole_sequence(decoder, inputs, sizes):
+    tokens, text, *_ = inputs
     adapter = make_adapter(2)
-    visual = adapter.remember(decoder, adapter.join_streams(*make_streams(2, LENGTH + 1)))
-    whole = decoder(tokens, Passage(text, visual=visual))
-    passage, parts, start = Passage(text, cache=decoder.new_cache(2, LENGTH), visual=visual), [], 0
+    visual = adapter.side_stream(decoder, adapter.join_streams(*make_streams(2, LENGTH + 1)))
+    whole = decoder(tokens, LockstepContext(text, side_stream=visual))
+    context, parts, start = LockstepContext(text, cache=decoder.new_cache(2, LENGTH), side_stream=visual), [], 0
     for size in sizes:
-        parts.append(decoder(tokens[:, :, start : start + size], passage))
+        parts.append(decoder(tokens[:, :, start : start + size], context))
         start += size
     assert (torch.cat(parts, dim=2) - whole).abs().max() < 1e-6
 
 
-def test_the_picture_is_seen_ahead_but_the_music_is_not(decoder, heard):
-    tokens, text, *_ = heard
+def test_attention_to_the_picture_looks_ahead_and_attention_to_the_music_does_not(decoder, inputs):
+    tokens, text, *_ = inputs
     adapter = make_adapter()
     values, masks = make_streams(2, LENGTH + 1)
-    before = decoder(tokens, Passage(text, visual=adapter.remember(decoder, adapter.join_streams(values, masks))))
+    before = decoder(
+        tokens, LockstepContext(text, side_stream=adapter.side_stream(decoder, adapter.join_streams(values, masks)))
+    )
     values["pose"][:, -1] += 1.0
-    later_seen = decoder(tokens, Passage(text, visual=adapter.remember(decoder, adapter.join_streams(values, masks))))
-    assert (later_seen[:, :, 0] - before[:, :, 0]).abs().max() > 1e-6
+    later_picture = decoder(
+        tokens, LockstepContext(text, side_stream=adapter.side_stream(decoder, adapter.join_streams(values, masks)))
+    )
+    assert (later_picture[:, :, 0] - before[:, :, 0]).abs().max() > 1e-6
     changed = tokens.clone()
     changed[:, :, 6:] = (changed[:, :, 6:] + 1) % CONFIG.vocab_size
-    later_heard = decoder(changed, Passage(text, visual=adapter.remember(decoder, adapter.join_streams(values, masks))))
-    assert (later_heard[:, :, :6] - later_seen[:, :, :6]).abs().max() < 1e-12
-    assert (later_heard[:, :, 6] - later_seen[:, :, 6]).abs().max() > 1e-6
+    later_music = decoder(
+        changed, LockstepContext(text, side_stream=adapter.side_stream(decoder, adapter.join_streams(values, masks)))
+    )
+    assert (later_music[:, :, :6] - later_picture[:, :, :6]).abs().max() < 1e-12
+    assert (later_music[:, :, 6] - later_picture[:, :, 6]).abs().max() > 1e-6
 
 
 def test_only_the_last_layers_are_adapted(decoder):
     adapter = make_adapter(2)
-    visual = adapter.remember(decoder, adapter.join_streams(*make_streams(1, LENGTH + 1)))
+    visual = adapter.side_stream(decoder, adapter.join_streams(*make_streams(1, LENGTH + 1)))
     assert visual.first_layer == 1
     assert len(visual.queries) == len(visual.keys) == len(visual.values) == len(visual.gates) == 2
 

@@ -13,7 +13,7 @@ from expotion_cli.music.checkpoints.huggingface import load_checkpoint
 from expotion_cli.music.generate.engine import Engine
 from expotion_cli.music.generate.sampling import Sampling
 from expotion_cli.music.request import CueRequest
-from expotion_cli.music.transformer.attention import Passage
+from expotion_cli.music.transformer.context import LockstepContext
 from expotion_cli.music.transformer.delay import apply_delay, remove_delay
 from expotion_cli.timing import Timeline
 
@@ -42,7 +42,7 @@ def test_logits_equal_transformers_over_a_whole_sequence(tiny, loaded, prompt):
     tokens = start_tokens(2, 4, 30, 64)
     with torch.no_grad():
         theirs = tiny(input_ids=ids, attention_mask=mask.long(), decoder_input_ids=tokens.reshape(8, 30)).logits
-        ours = loaded.decoder(tokens, Passage(loaded.decoder.remember_text(loaded.text(ids, mask), mask)))
+        ours = loaded.decoder(tokens, LockstepContext(loaded.decoder.encode_text(loaded.text(ids, mask), mask)))
     assert (ours.reshape(8, 30, 64) - theirs).abs().max() <= 1e-4
     assert theirs.std() > 0.1  # the comparison is about numbers that matter
 
@@ -52,11 +52,11 @@ def test_cached_steps_equal_the_whole_sequence(loaded, prompt):
     tokens = start_tokens(2, 4, 30, 64)
     decoder = loaded.decoder
     with torch.no_grad():
-        text = decoder.remember_text(loaded.text(ids, mask), mask)
-        whole = decoder(tokens, Passage(text))
-        passage = Passage(text, cache=decoder.new_cache(2, 30))
-        parts = [decoder(tokens[:, :, :9], passage), decoder(tokens[:, :, 9:16], passage)]
-        parts += [decoder(tokens[:, :, i : i + 1], passage) for i in range(16, 30)]
+        text = decoder.encode_text(loaded.text(ids, mask), mask)
+        whole = decoder(tokens, LockstepContext(text))
+        context = LockstepContext(text, cache=decoder.new_cache(2, 30))
+        parts = [decoder(tokens[:, :, :9], context), decoder(tokens[:, :, 9:16], context)]
+        parts += [decoder(tokens[:, :, i : i + 1], context) for i in range(16, 30)]
     assert (torch.cat(parts, dim=2) - whole).abs().max() <= 1e-4
 
 
@@ -72,7 +72,7 @@ def test_unconditional_rows_equal_transformers_zeroed_text(tiny, loaded, prompt)
             attention_mask=torch.zeros_like(mask).long(),
             decoder_input_ids=tokens.reshape(8, 12),
         ).logits
-        ours = loaded.decoder(tokens, Passage(loaded.decoder.remember_text(states, torch.zeros_like(mask))))
+        ours = loaded.decoder(tokens, LockstepContext(loaded.decoder.encode_text(states, torch.zeros_like(mask))))
     assert (ours.reshape(8, 12, 64) - theirs).abs().max() <= 1e-4
 
 

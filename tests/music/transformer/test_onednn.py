@@ -5,10 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
-from expotion_cli.music.transformer.attention import Passage
+from expotion_cli.music.transformer.adapter import AdapterConfig, JointEmbeddingAdapter, StreamSpec
 from expotion_cli.music.transformer.config import DecoderConfig
+from expotion_cli.music.transformer.context import LockstepContext
 from expotion_cli.music.transformer.decoder import MusicDecoder
-from expotion_cli.music.transformer.onednn import MOST_ROWS, can_pack, pack, row_quantum
+from expotion_cli.music.transformer.onednn import MOST_ROWS, PackedLinear, can_pack, pack, row_quantum
 
 CONFIG = DecoderConfig(dim=192, num_layers=2, num_heads=6, ffn_dim=768, num_codebooks=3, vocab_size=50, text_dim=20)
 
@@ -22,10 +23,10 @@ def logits(decoder: MusicDecoder) -> torch.Tensor:
     torch.manual_seed(1)
     tokens = torch.randint(0, 51, (2, 3, 11))
     states, mask = torch.randn(2, 5, 20), torch.ones(2, 5, dtype=torch.bool)
-    passage = Passage(decoder.remember_text(states, mask), cache=decoder.new_cache(2, 11))
+    context = LockstepContext(decoder.encode_text(states, mask), cache=decoder.new_cache(2, 11))
     with torch.inference_mode():
         return torch.cat(
-            [decoder(tokens[:, :, :4], passage), *(decoder(tokens[:, :, i : i + 1], passage) for i in range(4, 11))], 2
+            [decoder(tokens[:, :, :4], context), *(decoder(tokens[:, :, i : i + 1], context) for i in range(4, 11))], 2
         )
 
 
@@ -37,7 +38,7 @@ def test_a_packed_decoder_is_the_same_function(dtype, tolerance):
     before = logits(decoder).float()
     pack(decoder)
     after = logits(decoder).float()
-    assert not hasattr(decoder, "lm_heads") and not hasattr(decoder.layers[0].self_attn, "q_proj")
+    assert isinstance(decoder.layers[0].fc1, PackedLinear) and not hasattr(decoder.layers[0].self_attn, "q_proj")
     assert before.std() > 0.1
     assert (after - before).abs().max() <= tolerance
     pack(decoder)  # again changes nothing
@@ -67,33 +68,43 @@ def test_rows_padded_to_the_quantum_round_alike_in_every_number(dtype, packed):
                 assert torch.equal(product(x[MOST_ROWS - count :].contiguous()), whole[MOST_ROWS - count :]), count
 
 
-def test_a_library_that_rounds_every_number_of_rows_otherwise_leaves_one_fixed_number(monkeypatch):
+class Scaled(torch.nn.Module):
+    """A product that rounds according to the number of its rows."""
+
+    def __init__(self, width: int, error_of):
+        super().__init__()
+        self.width, self.error_of = width, error_of
+
+    def forward(self, x):
+        return x[..., : self.width] * (1 + self.error_of(len(x)))
+
+
+def test_products_that_round_differently_for_every_number_of_rows_leave_one_fixed_number():
     decoder = make_decoder()
-
-    class Moody(torch.nn.Module):
-        in_features = 192
-
-        def forward(self, x):
-            return x * (1 + 1e-6 * len(x))
-
-    decoder.layers[0].self_attn.out_proj = Moody()
+    decoder.layers[0].self_attn.out_proj = Scaled(192, lambda rows: 1e-6 * rows)
     assert row_quantum(decoder) == MOST_ROWS
 
 
-def test_a_library_that_rounds_odd_numbers_otherwise_asks_for_even_ones():
+def test_products_that_round_odd_numbers_of_rows_differently_ask_for_even_ones():
     decoder = make_decoder(torch.float64)
-
-    class Odd(torch.nn.Module):
-        in_features = 192
-
-        def forward(self, x):
-            return x * (1 + 1e-9 * (len(x) % 2))
-
-    for attention in (decoder.layers[0].self_attn,):
-        attention.out_proj = attention.q_proj = Odd()
-    for name in ("fc1", "fc2"):
-        odd = Odd()
-        odd.in_features = getattr(decoder.layers[0], name).in_features
-        setattr(decoder.layers[0], name, odd)
-    decoder.lm_heads[0] = Odd()
+    odd, layer = (lambda rows: 1e-9 * (rows % 2)), decoder.layers[0]
+    for name in ("q_proj", "k_proj", "v_proj", "out_proj"):
+        setattr(layer.self_attn, name, Scaled(192, odd))
+    layer.fc1, layer.fc2 = Scaled(192, odd), Scaled(192, odd)
+    for k in range(3):
+        decoder.lm_heads[k] = Scaled(50, odd)
     assert row_quantum(decoder) == 2
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_packed_decoder_gives_the_adapter_the_same_side_stream(dtype):
+    decoder = make_decoder(dtype)
+    config = AdapterConfig(dim=192, num_layers=1, rank=4, window_steps=6, streams=(StreamSpec("pose", ("energy",)),))
+    torch.manual_seed(4)
+    adapter, condition = JointEmbeddingAdapter(config).to(dtype), torch.randn(1, 7, 1, dtype=dtype)
+    with torch.inference_mode():
+        before = adapter.side_stream(decoder, condition)
+        pack(decoder)
+        after = adapter.side_stream(decoder, condition)
+    for name in ("queries", "keys", "values"):
+        assert (getattr(after, name)[0] - getattr(before, name)[0]).abs().max() <= 1e-5

@@ -26,7 +26,7 @@ def condition_of(step: int) -> torch.Tensor:
 def distance_looked(decoder: MusicDecoder, adapter: JointEmbeddingAdapter) -> float:
     """Mean distance, in steps, between a moment and what its heads attend to, on a condition not trained on."""
     with torch.no_grad():
-        visual = adapter.remember(decoder, condition_of(10_000))
+        visual = adapter.side_stream(decoder, condition_of(10_000))
     time = torch.arange(WINDOW + 1.0)
     apart = (time[:, None] - time[None]).abs()
     means = []
