@@ -72,13 +72,12 @@ def theirs(size: str, place: Place) -> Any:
 
 def text_encoder(folder: Path, device: torch.device) -> TextEncoder:
     """A small T5 with a tokenizer for the benchmark's prompts."""
-    from transformers import T5Config, T5EncoderModel
-
+    from expotion_cli.music.transformer.t5 import T5Encoder, T5Settings
     from expotion_cli.music.transformer.text import load_tokenizer
 
     train_tokenizer(PROMPTS, folder / "tokenizer.json", 400)
-    config = T5Config(vocab_size=400, d_model=128, d_kv=32, d_ff=256, num_layers=2, num_heads=4, dropout_rate=0.0)
-    return TextEncoder(T5EncoderModel(config).eval().requires_grad_(False), load_tokenizer(folder)).to(device)
+    settings = T5Settings(vocab_size=400, d_model=128, d_kv=32, d_ff=256, num_layers=2, num_heads=4)
+    return TextEncoder(T5Encoder(settings).eval().requires_grad_(False), load_tokenizer(folder)).to(device)
 
 
 def ours(size: str, place: Place, text: TextEncoder, *, adapter: bool = False) -> Engine:

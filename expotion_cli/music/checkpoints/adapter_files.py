@@ -21,7 +21,7 @@ from torch import Tensor
 from expotion_cli import storage
 from expotion_cli.errors import WeightsError
 from expotion_cli.music.checkpoints.safe_torch import read_torch_file
-from expotion_cli.music.checkpoints.state_dict import Part, fill, read_json, read_tensors
+from expotion_cli.music.checkpoints.state_dict import Part, empty_modules, fill, read_json, read_tensors
 from expotion_cli.music.transformer.adapter import AdapterConfig, JointEmbeddingAdapter, StreamSpec
 from expotion_cli.music.transformer.decoder import MusicDecoder
 
@@ -73,7 +73,7 @@ def load_adapter(path: str | Path, decoder: MusicDecoder) -> tuple[JointEmbeddin
             path=path,
             remedy="Choose the adapter that was trained on this model.",
         )
-    with torch.device("meta"):
+    with empty_modules():
         adapter = JointEmbeddingAdapter(config)
     fill(adapter, part, device=decoder.device, dtype=decoder.dtype)
     adapter.eval().requires_grad_(False)

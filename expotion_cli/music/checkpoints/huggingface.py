@@ -22,6 +22,7 @@ from expotion_cli.music.checkpoints.audiocraft import is_audiocraft, open_audioc
 from expotion_cli.music.checkpoints.state_dict import (
     Part,
     Source,
+    empty_modules,
     fill,
     read_json,
     read_tensors,
@@ -30,6 +31,7 @@ from expotion_cli.music.checkpoints.state_dict import (
 )
 from expotion_cli.music.transformer.config import DecoderConfig
 from expotion_cli.music.transformer.decoder import MusicDecoder
+from expotion_cli.music.transformer.t5 import T5Encoder, T5Settings
 from expotion_cli.music.transformer.text import TextEncoder, load_tokenizer
 
 if TYPE_CHECKING:
@@ -92,7 +94,7 @@ def load_checkpoint(
     """
     source = path if isinstance(path, Source) else open_checkpoint(path)
     config = source.config
-    with torch.device("meta"):
+    with empty_modules():
         decoder = MusicDecoder(decoder_config(config, source.path))
         # transformers leaves the projection of the text out where nothing has to change its width; audiocraft has it.
         if "enc_to_dec_proj.weight" in source.decoder.tensors:
@@ -196,12 +198,13 @@ def _open_transformers(folder: Path) -> Source:
     )
 
 
-def _load_text(config: Mapping[str, Any], source: Source, device: torch.device) -> nn.Module:
-    from transformers import T5Config, T5EncoderModel
-
-    settings = _settings(T5Config, config["text_encoder"], source.path)
-    with torch.device("meta"):
-        model = T5EncoderModel(settings)
+def _load_text(config: Mapping[str, Any], source: Source, device: torch.device) -> T5Encoder:
+    try:
+        settings = T5Settings.from_config(config["text_encoder"])
+    except ValueError as error:
+        raise WeightsError(f"The settings of the text encoder can't be used: {error}.", path=source.path) from error
+    with empty_modules():
+        model = T5Encoder(settings)
     part, own = source.text, model.state_dict()
     tensors = dict(part.tensors)
     table = next((tensors[name] for name in _TIED if name in tensors), None)
@@ -209,7 +212,7 @@ def _load_text(config: Mapping[str, Any], source: Source, device: torch.device) 
         tensors |= dict.fromkeys(_TIED, table)
     kept = {name: tensor for name, tensor in tensors.items() if name in own or name not in _TIED}
     fill(model, Part(kept, part.path, part.written), device=device)
-    model.tie_weights()  # one parameter again, not two over the same numbers
+    model.tie_weights()
     return model
 
 
@@ -217,7 +220,11 @@ def _load_audio(config: Mapping[str, Any], part: Part, device: torch.device) -> 
     from transformers import EncodecConfig, EncodecModel
     from transformers.initialization import no_init_weights
 
-    settings = _settings(EncodecConfig, config["audio_encoder"], part.path)
+    try:
+        settings = EncodecConfig.from_dict(dict(config["audio_encoder"]))
+    except Exception as error:  # transformers' configs raise whatever their validation library raises
+        reason = str(error).splitlines()[0]
+        raise WeightsError(f"The settings of EnCodec can't be used ({reason}).", path=part.path) from error
     with no_init_weights():
         model = EncodecModel(settings)  # not on `meta`: it computes with numbers that no file holds
     own = model.state_dict()
@@ -231,11 +238,3 @@ def _load_audio(config: Mapping[str, Any], part: Part, device: torch.device) -> 
         renamed[kept], written[kept] = tensor, name
     fill(model, Part(renamed, part.path, lambda name: part.written(written.get(name, name))), device=device)
     return model.to(device)
-
-
-def _settings(kind: Any, values: Any, path: Path) -> Any:
-    try:
-        return kind.from_dict(dict(values))
-    except Exception as error:  # transformers' configs raise whatever their validation library raises
-        said = str(error).splitlines()[0]
-        raise WeightsError(f"The settings are no {kind.__name__} ({said}).", path=path) from error

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from expotion_cli import storage
 from expotion_cli.errors import WeightsError, reading
@@ -53,6 +55,24 @@ class Source:
     audio: Part | None
     tokenizer: Path
     files: tuple[Path, ...]
+
+
+@contextmanager
+def empty_modules() -> Iterator[None]:
+    """Make modules without values, for `fill`: on the `meta` device, and without initialising them.
+
+    There is nothing to initialise there, but torch would import its symbolic compiler for it, which takes a second.
+    """
+    with torch.device("meta"), _NoInitialisation():
+        yield
+
+
+class _NoInitialisation(TorchFunctionMode):
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if getattr(func, "__module__", None) == nn.init.__name__:
+            return args[0] if args else kwargs["tensor"]
+        return func(*args, **kwargs)
 
 
 def fill(

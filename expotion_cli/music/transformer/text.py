@@ -1,4 +1,4 @@
-"""Text states: transformers' T5 encoder and its tokenizer, behind one call.
+"""Text states: a T5 encoder and its tokenizer, behind one call.
 
 States are padded to a length that depends on the prompt alone, never on its neighbours in a batch, so that a cue's
 numbers do not change with its company.
@@ -14,23 +14,25 @@ import torch
 from torch import Tensor, nn
 
 from expotion_cli.errors import WeightsError
+from expotion_cli.music.transformer.t5 import T5Encoder
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerFast, T5EncoderModel
+    from tokenizers import Tokenizer
 
 LENGTH_BUCKETS = (16, 32, 64, 128, 256, 512)
 """Prompts are padded up to the next of these and cut at the last."""
+PADDING = "<pad>"
 
 
 class TextEncoder(nn.Module):
     """A T5 encoder with its tokenizer.
 
     Args:
-        model: transformers' `T5EncoderModel`.
-        tokenizer: the tokenizer it was trained with.
+        model: the encoder.
+        tokenizer: the tokenizer it was trained with (`load_tokenizer`).
     """
 
-    def __init__(self, model: T5EncoderModel, tokenizer: PreTrainedTokenizerFast):
+    def __init__(self, model: T5Encoder, tokenizer: Tokenizer):
         super().__init__()
         self.model = model
         self.tokenizer = tokenizer
@@ -38,11 +40,11 @@ class TextEncoder(nn.Module):
     @property
     def dim(self) -> int:
         """Width of the states."""
-        return self.model.config.d_model
+        return self.model.settings.d_model
 
     def tokenize(self, prompt: str) -> list[int]:
         """Token ids, cut at the longest bucket. An empty prompt still has its end mark."""
-        return self.tokenizer(prompt, truncation=True, max_length=LENGTH_BUCKETS[-1])["input_ids"]
+        return self.tokenizer.encode(prompt).ids
 
     def bucket(self, prompt: str) -> int:
         """Length the prompt's states are padded to."""
@@ -51,11 +53,11 @@ class TextEncoder(nn.Module):
 
     def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
         """States of padded ids. [R, M] int64, [R, M] bool → [R, M, text_dim]."""
-        return self.model(input_ids=ids, attention_mask=mask.long()).last_hidden_state
+        return self.model(ids, mask)
 
     def pad(self, sequences: Sequence[list[int]], length: int) -> tuple[Tensor, Tensor]:
         """(ids [R, length] int64, mask [R, length] bool) on the model's device."""
-        ids = torch.full((len(sequences), length), self.tokenizer.pad_token_id or 0)
+        ids = torch.full((len(sequences), length), self.tokenizer.token_to_id(PADDING) or 0)
         mask = torch.zeros(len(sequences), length, dtype=torch.bool)
         for row, sequence in enumerate(sequences):
             ids[row, : len(sequence)] = torch.tensor(sequence)
@@ -71,26 +73,33 @@ class TextEncoder(nn.Module):
         return self(ids, mask)[0], mask[0]
 
 
-def load_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
-    """The tokenizer of a model folder: its `tokenizer.json`, else whatever transformers finds there.
+def load_tokenizer(folder: Path) -> Tokenizer:
+    """The tokenizer of a model folder: its `tokenizer.json`, else what transformers makes of the files there.
 
     Raises:
         WeightsError: the folder holds no tokenizer.
     """
-    from transformers import AutoTokenizer, PreTrainedTokenizerFast
+    from tokenizers import Tokenizer
 
-    if (folder / "tokenizer.json").is_file():
-        return PreTrainedTokenizerFast(
-            tokenizer_file=str(folder / "tokenizer.json"), pad_token="<pad>", eos_token="</s>", unk_token="<unk>"
-        )
+    path = folder / "tokenizer.json"
     try:
-        return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    except (OSError, ValueError) as error:
+        tokenizer = Tokenizer.from_file(str(path)) if path.is_file() else _converted(folder)
+    except Exception as error:  # tokenizers raises bare exceptions
         raise WeightsError(
-            "The model folder has no tokenizer.",
+            "The model folder has no tokenizer that can be read.",
             path=folder,
             remedy="Fetch tokenizer.json from where the model is from.",
         ) from error
+    tokenizer.no_padding()
+    tokenizer.enable_truncation(LENGTH_BUCKETS[-1])
+    return tokenizer
+
+
+def _converted(folder: Path) -> Tokenizer:
+    """A tokenizer from SentencePiece's or other files, which transformers converts; importing it takes seconds."""
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False).backend_tokenizer
 
 
 def train_tokenizer(captions: Sequence[str], path: Path, vocab_size: int = 1024) -> None:
@@ -103,7 +112,7 @@ def train_tokenizer(captions: Sequence[str], path: Path, vocab_size: int = 1024)
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=vocab_size,
-        special_tokens=["<pad>", "</s>", "<unk>"],
+        special_tokens=[PADDING, "</s>", "<unk>"],
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )

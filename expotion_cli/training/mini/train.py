@@ -136,14 +136,18 @@ class MiniTrainer:
         """A small T5 encoder with a tokenizer made from captions of the training pieces."""
         from transformers import T5Config, T5EncoderModel
 
+        from expotion_cli.music.transformer.t5 import T5Encoder, T5Settings
+
         folder = self.work / "tokenizer"
         folder.mkdir(parents=True, exist_ok=True)
         if not (folder / "tokenizer.json").is_file():
             rng = np.random.default_rng(0)
             captions = [caption(piece.attributes, rng) for piece in pieces(corpus, corpus.train) for _ in range(2)]
             train_tokenizer(captions, folder / "tokenizer.json", self.settings.text["vocab_size"])
-        config = T5Config(**self.text_settings)
-        return TextEncoder(T5EncoderModel(config), load_tokenizer(folder)).to(self.device)
+        model = T5Encoder(T5Settings.from_config(self.text_settings))
+        # transformers knows how T5 is initialised
+        model.load_state_dict(T5EncoderModel(T5Config(**self.text_settings)).state_dict())
+        return TextEncoder(model, load_tokenizer(folder)).to(self.device)
 
     def pretrain(self, corpus: Corpus) -> tuple[MusicDecoder, TextEncoder]:
         """Train decoder and text encoder on captioned music."""

@@ -101,7 +101,7 @@ def test_a_truncated_file_is_named(folder, share):
         (lambda c: c["decoder"].update(num_attention_heads=5), "5 heads don't share a width of 32"),
         (lambda c: c["decoder"].update(activation_function="relu"), "activations other than gelu"),
         (lambda c: c["decoder"].update(vocab_size=32), "speaks 32 tokens a codebook, its EnCodec has 64"),
-        (lambda c: c["audio_encoder"].update(norm_type="none"), "no EncodecConfig"),
+        (lambda c: c["audio_encoder"].update(norm_type="none"), "settings of EnCodec"),
         (lambda c: c.pop("audio_encoder"), "has no audio_encoder in the config"),
     ],
 )
