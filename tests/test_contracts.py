@@ -272,8 +272,6 @@ def test_every_page_is_linked_from_the_readme_and_links_lead_somewhere():
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory) -> zipfile.ZipFile:
     """The package as it would be published, built from a copy so that the checkout stays clean."""
-    pytest.importorskip("build")
-    pytest.importorskip("setuptools", minversion="77")
     folder = tmp_path_factory.mktemp("wheel")
     source = folder / "source"
     ignored = shutil.ignore_patterns("__pycache__", "*.pyc", "*.egg-info")

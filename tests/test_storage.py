@@ -29,9 +29,9 @@ def test_a_values_digest_ignores_key_order_and_nothing_else():
 
 
 def test_what_json_cannot_hold_has_no_digest():
-    with pytest.raises(TypeError):
+    with pytest.raises(TypeError, match="not JSON serializable"):
         storage.digest_of({"path": Path("x")})
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match="not JSON compliant"):
         storage.digest_of([float("nan")])
 
 
@@ -95,7 +95,7 @@ def test_json_is_written_readably_and_whole(tmp_path):
     storage.write_json(tmp_path / "a.json", value)
     text = (tmp_path / "a.json").read_text(encoding="utf-8")
     assert json.loads(text) == value and "ночь" in text and text.endswith("}\n")
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match="not JSON compliant"):
         storage.write_json(tmp_path / "a.json", {"loss": float("inf")})
     assert json.loads((tmp_path / "a.json").read_text(encoding="utf-8")) == value
 

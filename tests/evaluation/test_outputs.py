@@ -115,5 +115,5 @@ def test_prompts_are_a_table_of_texts(tmp_path):
     assert clip_prompts(path) == {"one": "calm", "sub/two": "fast"}
     for text in ("[]", '{"one": 1}', "no json"):
         path.write_text(text)
-        with pytest.raises(UsageError):
+        with pytest.raises(UsageError, match="prompts"):
             clip_prompts(path)

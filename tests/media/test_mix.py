@@ -53,7 +53,8 @@ def test_replace_ignores_the_original(music):
 def test_music_under_speech_lies_as_far_below_it_as_asked_and_rises_in_pauses(clip, music):
     own = read_clip_sound(clip("speech.mp4"), RATE)  # speaks from 1 to 2, 3 to 4 and 5 to 6 s
     length = own.shape[1]
-    mixed = mix(music(6.0), RATE, num_samples=length, original=own, mode="under", under_lu=12.0, fade_out_s=0.1)
+    unmixed = music(6.0)
+    mixed = mix(unmixed, RATE, num_samples=length, original=own, mode="under", under_lu=12.0, fade_out_s=0.1)
     beneath = mixed - own
     speaking = [slice(int(a * RATE), int((a + 0.8) * RATE)) for a in (1.1, 3.1, 5.1)]
     for part in speaking:
@@ -63,8 +64,11 @@ def test_music_under_speech_lies_as_far_below_it_as_asked_and_rises_in_pauses(cl
     lifted = measure(beneath[:, int(0.05 * RATE) : int(0.6 * RATE)], RATE).integrated_lufs
     spoken = measure(beneath[:, speaking[1]], RATE).integrated_lufs
     assert 2.5 < lifted - spoken < 8.0
-    gain_steps = np.abs(np.diff(20 * np.log10(np.maximum(np.abs(beneath[0]), 1e-9))))
-    assert np.isfinite(gain_steps).all()
+    # between its fades the level moves, and from sample to sample by so little that nothing clicks
+    heard = np.flatnonzero(np.abs(unmixed[0]) > 0.05)
+    heard = heard[(heard > RATE // 10) & (heard < length - RATE // 4)]
+    level_db = 20 * np.log10(beneath[0, heard] / unmixed[0, heard])
+    assert 3 < np.ptp(level_db) < 8 and np.abs(np.diff(level_db))[np.diff(heard) == 1].max() < 0.01
 
 
 def test_swells_of_the_music_never_cover_the_speech(clip, music):

@@ -204,7 +204,7 @@ def test_an_unwritable_place_is_an_output_error(clip, music, tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(OutputError, match="can't be written") as caught:
         remux(probe(clip("ntsc.mp4")), music(1), RATE, tmp_path / "file" / "a.mp4")
-    assert caught.value.remedy
+    assert "its permissions" in caught.value.remedy
 
 
 def test_what_ffmpeg_says_reaches_the_message_readably(clip, music, tmp_path):
@@ -220,7 +220,7 @@ def test_odd_names_are_written_and_read_as_names(clip, music, tmp_path, monkeypa
     (tmp_path / "-i:x.mp4").write_bytes(clip("short.mp4").read_bytes())
     monkeypatch.chdir(tmp_path)
     remux(probe(Path("-i:x.mp4")), music(Fraction(3, 10)), RATE, Path("-out: 'a' %d.mp4"))
-    assert probe(tmp_path / "-out: 'a' %d.mp4").audio is not None
+    assert probe(tmp_path / "-out: 'a' %d.mp4").audio.codec == "aac"
 
 
 def test_real_clips_keep_their_picture_and_gain_sound(real_clips, music, run_ffmpeg, tmp_path):

@@ -143,7 +143,7 @@ def test_the_form_of_a_cue_ends_at_a_bar_line_near_the_pictures_end():
         ending = condition({}, timeline, [StreamSpec(FORM, FORM_DIMS)])[FORM].values[:, 1]
         assert len(ending) == timeline.num_steps
         steps_left = -np.log(ending[0]) * 96
-        assert steps_left % 48 == pytest.approx(0, abs=0.01) or steps_left % 48 == pytest.approx(48, abs=0.01)
+        assert steps_left == pytest.approx(48 * round(steps_left / 48), abs=0.01)
         end_s = float(timeline.start) + steps_left / 24
         assert abs(end_s - float(timeline.duration)) <= 2.0  # a bar lasts two seconds
 

@@ -14,10 +14,6 @@ from expotion_cli.recipe import load_recipe
 from expotion_cli.regression import checking, recording
 from expotion_cli.regression.reference import read_reference
 
-pytestmark = pytest.mark.skipif(
-    not (shipped_folder("models") / "expotion-mini.toml").is_file(), reason="the embedded model is not built yet"
-)
-
 
 def load(name, **options):
     return load_model(name, **options)

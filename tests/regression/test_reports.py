@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import re
 import subprocess
+from pathlib import Path
 from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+import yaml
 
 from expotion_cli.errors import OutputError
 from expotion_cli.media.flac import read_flac
@@ -129,10 +131,7 @@ def test_a_page_that_can_not_be_written_is_an_error_that_names_the_folder(result
         page.write_page(tmp_path / "file", result)
 
 
-def test_the_example_for_github_actions_is_valid_and_names_commands_that_exist(repository_root=None):
-    yaml = pytest.importorskip("yaml")
-    from pathlib import Path
-
+def test_the_example_for_github_actions_is_valid_and_names_commands_that_exist():
     text = (Path(__file__).resolve().parents[2] / "docs" / "regression-renders.md").read_text()
     (block,) = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
     workflow = yaml.safe_load(block)

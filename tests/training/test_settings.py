@@ -26,7 +26,7 @@ def test_every_shipped_recipe_loads_and_describes_itself(name):
 def test_the_default_comes_first_and_the_embedded_models_recipe_is_none_of_these():
     assert train_recipe_names() == ["adapter", "authors", "synthetic"]
     assert load_train_recipe() == load_train_recipe("adapter")
-    with pytest.raises(UnknownNameError):
+    with pytest.raises(UnknownNameError, match="mini"):
         load_train_recipe("mini")
 
 

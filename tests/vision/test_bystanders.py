@@ -10,11 +10,10 @@ import pytest
 
 from expotion_cli import demo
 from expotion_cli.demo import DEMO_CLIPS, Bend, write_demo_clips
-from expotion_cli.vision import landmarks, signals
+from expotion_cli.vision import signals
 from expotion_cli.vision.bystanders import GREY, Bystanders
 from expotion_cli.vision.streams import encode_clip
 
-needs_mediapipe = pytest.mark.skipif(landmarks.missing_reason() is not None, reason=str(landmarks.missing_reason()))
 MAIN = np.array([280.0, 120, 380, 240])
 
 
@@ -49,13 +48,15 @@ def test_alone_nothing_is_painted_over():
 
 def test_who_passes_is_painted_out_and_the_main_person_is_not():
     times = np.arange(0, 4, 0.04)
-    painted = watch(lambda t: [MAIN, passer_by(t)], times)
+    painted, checked = watch(lambda t: [MAIN, passer_by(t)], times), 0
     for time_s, picture in zip(times, painted, strict=True):
         box = passer_by(time_s)
         apart = box[2] < MAIN[0] - 20 or box[0] > MAIN[2] + 20
         if time_s > 0.8 and apart and 0 < box[0] and box[2] < 640:
             assert grey_share(picture, box) > 0.8, time_s
             assert grey_share(picture, MAIN) == 0, time_s
+            checked += 1
+    assert checked > 30, "they are apart most of the time"
 
 
 def test_the_main_person_keeps_the_part_while_hidden_and_loses_it_when_gone():
@@ -110,7 +111,6 @@ def crossing(tmp_path_factory):
     return alone.path, passed.path
 
 
-@needs_mediapipe
 def test_a_second_face_that_passes_before_the_main_one_does_not_take_the_track(crossing):
     alone, passed = (encode_clip(path, ["face"])["face"] for path in crossing)
     where = np.median(alone.dim("head_x"))
@@ -131,7 +131,6 @@ def at_90_bpm(tmp_path_factory):
     return write_demo_clips(tmp_path_factory.mktemp("ninety"), (clip,))[0]
 
 
-@needs_mediapipe
 @pytest.mark.parametrize(("name", "dim"), [("face", "head_accent"), ("pose", "accent"), ("flow", "accent")])
 def test_a_portrait_that_sways_at_90_bpm_has_accents_at_90_bpm(at_90_bpm, name, dim):
     curve = encode_clip(at_90_bpm.path, [name])[name].dim(dim)
@@ -147,7 +146,6 @@ def test_a_portrait_that_sways_at_90_bpm_has_accents_at_90_bpm(at_90_bpm, name, 
     assert np.median([curve[part].max() for part in near]) > 3 * np.median(curve[outside])
 
 
-@needs_mediapipe
 @pytest.mark.parametrize(("name", "dim"), [("face", "head_accent"), ("pose", "accent"), ("flow", "accent")])
 def test_who_does_not_know_the_beats_finds_their_tempo_in_the_accents(at_90_bpm, name, dim):
     assert tempo_of(encode_clip(at_90_bpm.path, [name])[name].dim(dim)) == pytest.approx(90, rel=0.02)

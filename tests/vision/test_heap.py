@@ -36,8 +36,13 @@ def test_what_is_freed_below_something_still_in_use_goes_back():
 
 
 def test_other_systems_are_left_alone(monkeypatch):
-    monkeypatch.setattr(heap, "_trim", lambda: None)
+    asked = []
+    monkeypatch.setattr(heap.ctypes, "CDLL", lambda *name: asked.append(name))
+    monkeypatch.setattr(heap.sys, "platform", "darwin")
+    heap._trim.cache_clear()
     heap.give_back()
+    heap._trim.cache_clear()
+    assert asked == []
 
 
 def test_it_is_called_over_and_over_while_a_clip_is_looked_at_and_changes_nothing(moving_patch, monkeypatch):

@@ -63,7 +63,6 @@ def test_damaged_weights_are_noticed_before_they_are_used(tmp_path, monkeypatch)
         landmarks.task_file.cache_clear()
 
 
-@pytest.mark.skipif(landmarks.missing_reason() is not None, reason="needs MediaPipe")
 def test_a_worker_that_dies_is_an_error_and_not_a_hang():
     worker = landmarks.LandmarkWorker("face")
     worker.wait_ready()

@@ -130,7 +130,8 @@ def test_another_networks_file_is_refused_with_the_names_it_lacks(tmp_path):
 
 @pytest.mark.parametrize("settings", [{"rate_hz": 0}, {"rate_hz": 31}, {"updates": 0}, {"dtype": "int8"}])
 def test_settings_out_of_range_are_refused(settings):
-    with pytest.raises(UsageError):
+    (name,) = settings
+    with pytest.raises(UsageError, match=f"{name}|{settings[name]}"):
         RaftFlowEncoder(**settings)
 
 

@@ -8,14 +8,12 @@ from types import SimpleNamespace
 
 import av
 import numpy as np
-import pytest
 
 from expotion_cli.demo import DEMO_CLIPS, Bend, render_frames, write_demo_clips
-from expotion_cli.vision import landmarks, worker
+from expotion_cli.vision import worker
 from expotion_cli.vision.streams import encode_clip
 from expotion_cli.vision.worker import NEW_AFTER_MS, SETTLING_LOOKS, SETTLING_MS, SteadyLandmarker
 
-needs_mediapipe = pytest.mark.skipif(landmarks.missing_reason() is not None, reason=str(landmarks.missing_reason()))
 MOTION = {
     "face": ("head_speed", "head_accent", "expression_speed"),
     "pose": ("energy", "energy_left", "energy_right", "energy_both", "energy_head", "accent"),
@@ -24,7 +22,6 @@ MOTION = {
 STILL = dataclasses.replace(DEMO_CLIPS[2], duration_s=2.0, has_sound=False, bend=lambda _: Bend())
 
 
-@needs_mediapipe
 def test_a_portrait_that_is_one_picture_all_along_has_no_motion_at_all(tmp_path):
     clip = tmp_path / "still.mkv"
     with av.open(str(clip), "w") as container:
@@ -40,7 +37,6 @@ def test_a_portrait_that_is_one_picture_all_along_has_no_motion_at_all(tmp_path)
         assert all(np.abs(stream.dim(dim)).max() == 0 for dim in MOTION[name]), name
 
 
-@needs_mediapipe
 def test_a_clip_of_a_still_portrait_begins_without_a_jolt(tmp_path):
     """The codec refines the picture a little from one to the next, so it is not the same all along."""
     (clip,) = write_demo_clips(tmp_path, (STILL,))
@@ -69,7 +65,6 @@ def picture(value: int) -> np.ndarray:
     return np.full((8, 8, 3), value, dtype=np.uint8)
 
 
-@needs_mediapipe
 def test_whoever_is_found_anew_is_looked_at_until_the_landmarks_rest():
     asked: list[int] = []
     steady = SteadyLandmarker(lambda: Landmarker(asked))
@@ -89,7 +84,6 @@ def test_whoever_is_found_anew_is_looked_at_until_the_landmarks_rest():
     assert len(asked) == 7 + 2 * SETTLING_LOOKS and (np.diff(asked) > 0).all()
 
 
-@needs_mediapipe
 def test_a_picture_like_the_one_before_gives_the_same_and_costs_no_look():
     asked: list[int] = []
     steady = SteadyLandmarker(lambda: Landmarker(asked))

@@ -460,12 +460,12 @@ def test_settings_out_of_range_are_refused_when_they_are_given(settings, said):
         SynchformerEncoder(**settings)
 
 
-def test_an_unknown_device_is_named():
+def test_an_unknown_or_absent_device_is_named(monkeypatch):
     with pytest.raises(UsageError, match="gpu"):
         SynchformerEncoder(device="gpu").identity()
-    if not torch.cuda.is_available():
-        with pytest.raises(UsageError, match="no CUDA device"):
-            SynchformerEncoder(device="cuda").identity()
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(UsageError, match="no CUDA device"):
+        SynchformerEncoder(device="cuda").identity()
 
 
 def test_the_middle_of_the_picture_is_looked_at():

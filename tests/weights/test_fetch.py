@@ -137,7 +137,7 @@ def test_content_that_is_not_what_the_hub_states_is_refused_and_removed(hub, she
 
 def test_the_lock_pins_the_commit_that_was_found_first(hub, shelf):
     hub.break_after = {BIG: [100] + [0] * 20}
-    with pytest.raises(WeightsError):
+    with pytest.raises(WeightsError, match="no connection"):
         fetch(shelf())
     first, hub.break_after = hub.head["main"], {}
     hub.commit("main", {**FILES, "model.safetensors": b"other" * 999})
@@ -247,11 +247,15 @@ def test_a_full_disk_is_said_before_anything_is_asked_of_it(hub, shelf, monkeypa
 
 
 def test_two_fetches_of_one_model_do_not_write_into_each_other(hub, shelf):
+    refused = []
+
     def second(name, done, total):
         with pytest.raises(WeightsError, match="under way"):
             fetch(shelf())
+        refused.append(name)
 
     fetch(shelf(), on_progress=second)
+    assert set(refused) == set(NAMES)
     assert states(shelf()) == ["here"] * 3
 
 

@@ -59,7 +59,7 @@ def test_an_unknown_name_names_the_nearest_and_what_is_known(models):
 
 
 def test_a_name_of_another_kind_is_not_found(models):
-    with pytest.raises(UnknownNameError):
+    with pytest.raises(UnknownNameError, match="eye"):
         find_manifest("eye", "music")
     assert find_manifest("eye", "encoder").title == "Sees"
 

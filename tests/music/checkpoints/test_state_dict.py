@@ -154,20 +154,20 @@ GOOD = {"0.weight": torch.ones(3, 2), "0.bias": torch.ones(3), "1.weight": torch
 
 
 @pytest.mark.parametrize(
-    "tensors",
+    ("tensors", "said"),
     [
-        {name: tensor for name, tensor in GOOD.items() if name != "1.bias"},
-        GOOD | {"1.bias": torch.ones(4)},
-        GOOD | {"2.bias": torch.ones(4)},
-        GOOD | {"1.bias": torch.tensor([1.0, torch.nan, 1.0])},
-        GOOD | {"1.bias": torch.ones(3).to_sparse()},
+        ({name: tensor for name, tensor in GOOD.items() if name != "1.bias"}, "'1.bias' is missing"),
+        (GOOD | {"1.bias": torch.ones(4)}, r"'1.bias' has shape \[4\]"),
+        (GOOD | {"2.bias": torch.ones(4)}, "'2.bias' is not part"),
+        (GOOD | {"1.bias": torch.tensor([1.0, torch.nan, 1.0])}, "'1.bias' holds NaN"),
+        (GOOD | {"1.bias": torch.ones(3).to_sparse()}, "'1.bias' "),
     ],
     ids=["missing", "shape", "extra", "NaN", "sparse"],
 )
-def test_a_module_is_never_filled_in_part(tensors):
+def test_a_module_is_never_filled_in_part(tensors, said):
     module = nn.Sequential(nn.Linear(2, 3), nn.LayerNorm(3))
     before = {name: tensor.clone() for name, tensor in module.state_dict().items()}
-    with pytest.raises(WeightsError):
+    with pytest.raises(WeightsError, match=said):
         fill(module, Part(tensors, Path("weights")))
     assert all(torch.equal(tensor, before[name]) for name, tensor in module.state_dict().items())
     fill(module, Part(GOOD, Path("weights")))

@@ -69,8 +69,8 @@ def test_what_is_saved_is_what_was_learnt_in_pefts_layout(taught, tiny_model):
     config = json.loads((trained.adapter / CONFIG).read_text())
     assert config["peft_type"] == "EXPOTION_JOINT_EMBEDDING" and config["base_model_name_or_path"] == str(tiny_model)
     assert config["streams"] == [{"name": "move", "width": 2}]
-    for name, tensor in load_file(trained.adapter / WEIGHTS).items():
-        assert torch.equal(tensor, trainer.adapter.state_dict()[name])
+    saved, learnt = load_file(trained.adapter / WEIGHTS), trainer.adapter.state_dict()
+    assert saved.keys() == learnt.keys() and all(torch.equal(saved[name], learnt[name]) for name in learnt)
     facts = json.loads((trainer.out / "training.json").read_text())
     assert facts["best_step"] == trained.progress.best_step == 200 and facts["data"]["clips"]["train"] == 12
     assert facts["gates"] == trainer.adapter.gates.tolist() and len(facts["held_out"]) == 4

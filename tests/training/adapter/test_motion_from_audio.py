@@ -17,7 +17,7 @@ from expotion_cli.timing import Timeline
 from expotion_cli.training.adapter.motion_from_audio import DIMS, MARGIN_S, move_to, refuse_what_cannot_be_made
 from expotion_cli.training.data.curves import hear
 
-SEEN = [spec for spec in EMBEDDED_STREAMS if spec.name in DIMS]
+SEEN = [spec for spec in EMBEDDED_STREAMS if spec.name in ("pose", "face", "flow")]
 
 
 def music(seed: int = 0, duration_s: float = 10.0, bpm: float = 100.0):
@@ -94,9 +94,10 @@ def test_silence_leaves_a_body_nearly_to_itself():
     quiet = hear(1e-3 * np.random.default_rng(0).normal(size=16_000 * 6), 16_000).between(-1, 7)
     still = type(quiet)(0 * quiet.hits, 0 * quiet.pulse, 0 * quiet.level)
     for seed in range(4):
-        streams = move_to(still, np.random.default_rng(seed))
-        assert all(np.isfinite(s.values).all() for s in streams.values())
-    assert len(streams["pose"].values) == 150
+        alone, moved = (move_to(heard, np.random.default_rng(seed)) for heard in (still, music()))
+        assert len(alone["pose"].values) == 150 and all(np.isfinite(s.values).all() for s in alone.values())
+        rest, dance = (column(streams, "pose", "energy").mean() for streams in (alone, moved))
+        assert rest < 0.25 * dance
 
 
 def test_what_is_made_up_spreads_about_as_far_as_people_do():

@@ -60,7 +60,7 @@ def test_the_same_seed_composes_the_same_piece_and_another_seed_another():
     first, again, other = (compose(np.random.default_rng(seed)) for seed in (3, 3, 4))
     assert np.array_equal(first.tokens, again.tokens)
     assert first.attributes == again.attributes
-    assert first.tokens.shape != other.tokens.shape or not np.array_equal(first.tokens, other.tokens)
+    assert not np.array_equal(first.tokens, other.tokens)
 
 
 def test_composed_pieces_stay_in_key_on_c(pieces):
@@ -74,7 +74,7 @@ def test_composed_pieces_stay_in_key_on_c(pieces):
             for event in tokens_to_events(piece.tokens)[name]:
                 counts[event.value % 12] += 1
         assert counts[list(scale)].sum() / max(counts.sum(), 1) > 0.8
-        assert scale_consistency(counts) > 0.75 or counts.sum() < 10
+        assert counts.sum() >= 10 and scale_consistency(counts) > 0.75
 
 
 def test_every_piece_ends_on_the_tonic_and_then_falls_silent(pieces):
@@ -86,8 +86,7 @@ def test_every_piece_ends_on_the_tonic_and_then_falls_silent(pieces):
         heard = [e for found in final.values() for e in found]
         assert heard and all(e.start == last and e.end <= piece.tokens.shape[1] - 12 for e in heard)
         assert {e.value % 12 for e in heard} <= tonic
-        if final["bass"]:
-            assert final["bass"][0].value % 12 == 0
+        assert [e.value % 12 for e in final["bass"]] == [0] * ("bass" in piece.attributes["voices"])
         assert not (piece.tokens[1:, -12:] >= FIRST_ONSET).any()
 
 
@@ -167,7 +166,7 @@ def test_attributes_name_the_voices_that_sound(pieces):
 
 def test_captions_are_varied_and_say_nothing_untrue(pieces):
     rng = np.random.default_rng(1)
-    said = set()
+    said, numbers, without_drums, named = set(), 0, 0, 0
     opposite = {"major": "minor", "minor": "major"}
     for piece in pieces:
         a = piece.attributes
@@ -179,15 +178,19 @@ def test_captions_are_varied_and_say_nothing_untrue(pieces):
             assert not ("slow" in words and a["tempo"] != "slow")
             assert not ("fast" in words and a["tempo"] != "fast")
             if "bpm" in words:
+                numbers += 1
                 assert words[words.index("bpm") - 1] == str(a["tempo_bpm"])
                 assert stated_tempo(text) == (a["tempo_bpm"], a["tempo_bpm"])
             else:
                 assert stated_tempo(text) is None
             if "no drums" in text or "no percussion" in text:
+                without_drums += 1
                 assert not {"drums", "percussion"} & set(a["voices"])
             for instrument in ("saxophone", "violin", "flute", "trumpet", "harpsichord", "ukulele"):
                 if instrument in text:
+                    named += 1
                     assert instrument in a["instruments"].values()
+    assert min(numbers, without_drums, named) > 30, "each of these is said now and then"
     assert len(said) > 0.9 * 4 * len(pieces)
     lengths = [len(text) for text in said]
     assert min(lengths) < 40 and max(lengths) > 250
@@ -259,7 +262,6 @@ def test_a_part_song_becomes_voices_on_c_with_its_chords():
 
 
 def test_the_free_scores_of_music21_are_told_file_by_file(tmp_path: Path):
-    pytest.importorskip("music21")
     root, files = chorales.corpus_files()
     table = {}
     for path in files:
