@@ -236,5 +236,5 @@ def test_encoded_and_precomputed_streams_come_together_in_the_order_asked_for(fo
         assert list(found) == ["synchformer", "flow"] and found["flow"].encoder == "flow"
         assert {name: stream.digest for name, stream in found.items()} == streams.stream_digests(info, sources)
     assert cache.info().by_encoder == {"flow": 1}
-    with pytest.raises(ProbeError, match="no such file"):
+    with pytest.raises(ProbeError, match="No such file"):
         streams.encode_clip(folder / "gone.mp4", sources, cache=cache)
