@@ -14,13 +14,14 @@ import os
 import subprocess
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from bench import RESULTS, machine, put_into, write_results
 
 from expotion_cli.evaluation import ablation, report
-from expotion_cli.evaluation.measuring import PLAIN, Wishes
+from expotion_cli.evaluation.measuring import PLAIN, MeasureOptions
 from expotion_cli.evaluation.results import SYNC, Evaluation
 from expotion_cli.evaluation.running import Sources, evaluate_files
 from expotion_cli.vision.cache import EmbeddingCache
@@ -67,13 +68,13 @@ def main() -> None:
     parser.add_argument("--weights", type=Path, help="of CLAP and AST")
     options = parser.parse_args()
     facts, cache = machine(), EmbeddingCache()
-    from expotion_cli.evaluation.pretrained import Shelf
+    from expotion_cli.evaluation.pretrained import WeightsSource
     from expotion_cli.music.load import load_model
 
     systems = sorted(path for path in options.scores.iterdir() if path.is_dir())
     # Only what everybody scored can be compared.
     clips = [path for path in sorted(options.clips.glob("*.mp4")) if list(options.scores.glob(f"*/{path.stem}.*"))]
-    wishes = Wishes(shelf=Shelf(options.weights))
+    measures = MeasureOptions(weights=WeightsSource(options.weights))
     with tempfile.TemporaryDirectory(prefix="expotion-evaluation-") as folder:
         score(options.clips, options.recipe, Path(folder))
         sets = [*((path.name, path) for path in systems), (OURS, Path(folder))]
@@ -81,12 +82,12 @@ def main() -> None:
         for motion in ("flow", PLAIN):
             baseline = BASELINE if any(name == BASELINE for name, _ in sets) else None
             sources = Sources(clips=clips, outputs=sets, reference=baseline, motion=motion)
-            asked = Wishes(wishes.groups if motion == "flow" else (SYNC,), shelf=wishes.shelf, baseline=baseline)
+            asked = replace(measures, groups=measures.groups if motion == "flow" else (SYNC,), baseline=baseline)
             results[motion] = evaluate_files(sources, asked, cache=cache)
     ablated = None
     if not options.no_ablation:
         plan = ablation.Plan(clips=[options.clips], recipe=options.recipe, seeds=options.seeds)
-        ablated = ablation.ablate(plan, Wishes(shelf=wishes.shelf), load_model, cache=cache)
+        ablated = ablation.ablate(plan, measures, load_model, cache=cache)
     for result in (results["flow"], ablated):
         print(report.text(result) if result is not None else "", end="\n\n")
     made = tables(results["flow"], results[PLAIN], ablated)

@@ -95,7 +95,7 @@ class Bench:
         clips, problems = recording.find_clips([root / "clips"], self.folder)
         assert not problems, problems
         started = time.monotonic()
-        wanted = recording.Wanted(str(self.recipe), {}, options)
+        wanted = recording.RecordingOptions(str(self.recipe), {}, options)
         recording.record(clips, self.folder, wanted, lambda: _load(**options))
         self.num_bytes = sum(path.stat().st_size for path in self.folder.iterdir())
         print(f"recorded in {time.monotonic() - started:.0f} s, {self.num_bytes / 1e6:.1f} MB", flush=True)

@@ -106,8 +106,8 @@ def evaluate(
         motion=motion,
         common=common,
     )
-    wishes = _wishes(only, seed, weights, download, baseline, yardsticks)
-    result = running.evaluate_files(sources, wishes, cache=EmbeddingCache(), tell=_teller(quiet or as_json))
+    measures = _measure_options(only, seed, weights, download, baseline, yardsticks)
+    result = running.evaluate_files(sources, measures, cache=EmbeddingCache(), on_status=_teller(quiet or as_json))
     return _say(result, html, as_json, quiet, "Evaluation")
 
 
@@ -170,9 +170,9 @@ def ablate(
         keep=keep,
     )
     options = {"adapter": adapter, "soundfont": soundfont, "device": device, "dtype": dtype}
-    wishes = _wishes(only, seed, weights, download, None, yardsticks)
+    measures = _measure_options(only, seed, weights, download, None, yardsticks)
     result = ablation.ablate(
-        plan, wishes, lambda: _load(model, **options), cache=EmbeddingCache(), tell=_teller(quiet or as_json)
+        plan, measures, lambda: _load(model, **options), cache=EmbeddingCache(), on_status=_teller(quiet or as_json)
     )
     return _say(result, html, as_json, quiet, "Ablation")
 
@@ -190,16 +190,18 @@ def _prepare(download: bool) -> None:
     set_waiting()
 
 
-def _wishes(only: str, seed: int, weights: Path | None, download: bool, baseline: str | None, yardsticks: bool) -> Any:
-    from expotion_cli.evaluation.measuring import Wishes
-    from expotion_cli.evaluation.pretrained import Shelf
+def _measure_options(
+    only: str, seed: int, weights: Path | None, download: bool, baseline: str | None, yardsticks: bool
+) -> Any:
+    from expotion_cli.evaluation.measuring import MeasureOptions
+    from expotion_cli.evaluation.pretrained import WeightsSource
 
     groups = tuple(name.strip() for name in only.split(",") if name.strip())
     if not groups:
         raise UsageError("--only names no measures.", remedy="Measures: sync, quality, notes, text.")
     if seed < 0:
         raise UsageError("--seed must not be negative.", remedy="Give 0 or more.")
-    return Wishes(groups, seed, Shelf(weights, download), baseline, yardsticks)
+    return MeasureOptions(groups, seed, WeightsSource(weights, download), baseline, yardsticks)
 
 
 def _load(name: str, **options: Any) -> Any:

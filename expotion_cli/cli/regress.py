@@ -59,7 +59,7 @@ def record(
     given = {"prompt": flags.given(prompt), "generate.seed": flags.seed(seed), "streams.use": watched}
     overlaid = {key: value for key, value in given.items() if value is not UNSET}
     options = {"name": model, "adapter": adapter, "soundfont": soundfont, "device": device, "dtype": dtype}
-    wanted = recording.Wanted(recipe, overlaid, options, features)
+    wanted = recording.RecordingOptions(recipe, overlaid, options, features)
     found, problems = recording.find_clips(clips, to)
     for problem in problems:
         say_error(problem, "failed")

@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING, Any
 
 from expotion_cli.errors import ExpotionError, UsageError, writing
 from expotion_cli.evaluation import measuring
-from expotion_cli.evaluation.measuring import EvaluatedClip, Tell, Wishes
+from expotion_cli.evaluation.measuring import EvaluatedClip, MeasureOptions, OnStatus
 from expotion_cli.evaluation.outputs import (
     SAMPLE_RATE,
+    Cue,
     MusicSet,
-    Piece,
     clip_prompts,
     read_reference,
 )
 from expotion_cli.evaluation.results import Evaluation
-from expotion_cli.evaluation.running import check_wishes, nothing_measured, probe_clips
+from expotion_cli.evaluation.running import check_options, nothing_measured, probe_clips
 from expotion_cli.media.sound import resample
 from expotion_cli.recipe import Recipe, load_recipe, nearest_hint
 from expotion_cli.scoring import ladder
@@ -85,26 +85,26 @@ class Variant:
 
 def ablate(
     plan: Plan,
-    wishes: Wishes,
+    options: MeasureOptions,
     load: Callable[[], Model],
     *,
     cache: EmbeddingCache | None = None,
-    tell: Tell | None = None,
+    on_status: OnStatus | None = None,
 ) -> Evaluation:
     """Score the clips under all conditions and measure the music as it is composed, before mix and loudness.
 
     Args:
         plan: what to score.
-        wishes: what to measure; the baseline is the text alone where that is a condition.
+        options: what to measure; the baseline is the text alone where that is a condition.
         load: gives the model; called once flags and clips are found to be right.
         cache: of embedding streams.
-        tell: told what is being done.
+        on_status: told what is being done.
 
     Raises:
         UsageError: an unknown condition, or a guidance out of range.
     """
-    tell = tell or (lambda text: None)
-    check_wishes(wishes)
+    on_status = on_status or (lambda text: None)
+    check_options(options)
     variants = plan_variants(plan)
     words = clip_prompts(plan.prompts) if plan.prompts is not None else {}
     infos, failures = probe_clips(plan.clips)
@@ -121,10 +121,10 @@ def ablate(
     seen: dict[str, ladder.Seen] = {}
     clips: dict[str, EvaluatedClip] = {}
     for name, info in infos.items():
-        tell(f"look     {name}")
+        on_status(f"see      {name}")
         try:
             seen[name] = ladder.see(info, dict.fromkeys((*choice.names, "flow")), cache=cache)
-            clips[name] = measuring.look(name, info, cache=cache, seen=seen[name].streams["flow"])
+            clips[name] = measuring.prepare_clip(name, info, cache=cache, seen=seen[name].streams["flow"])
             notes += [f"{name}: {note}" for note in seen[name].notes]
         except ExpotionError as error:
             seen.pop(name, None)
@@ -133,20 +133,20 @@ def ablate(
         return nothing_measured(failures, notes)
     model = load()
     notes += _what_the_model_lacks(model, variants)
-    studio = Studio(model, clips, seen, plan, words, tell)
+    composer = VariantComposer(model, clips, seen, plan, words, on_status)
     baseline = next((variant.name for variant in variants if variant.condition == TEXT_ONLY), None)
-    first = studio.compose(variants[0]) if baseline == variants[0].name else None
+    first = composer.compose(variants[0]) if baseline == variants[0].name else None
     reference = _folder(plan.reference, clips, failures) if plan.reference is not None else first
-    sets = itertools.chain([first] if first else [], map(studio.compose, variants[1:] if first else variants))
+    sets = itertools.chain([first] if first else [], map(composer.compose, variants[1:] if first else variants))
     result = measuring.evaluate(
         clips,
         sets,
-        dataclasses.replace(wishes, baseline=baseline),
+        dataclasses.replace(options, baseline=baseline),
         reference=reference,
         cache=cache,
         notes=notes,
         failures=failures,
-        tell=tell,
+        on_status=on_status,
     )
     settings = {
         **result.settings,
@@ -202,7 +202,7 @@ def plan_variants(plan: Plan) -> list[Variant]:
     return found
 
 
-class Studio:
+class VariantComposer:
     """Composes sets of music for the same clips.
 
     Args:
@@ -211,7 +211,7 @@ class Studio:
         seen: all that was seen in each.
         plan: what to score.
         words: prompts of single clips.
-        tell: told what is being done.
+        on_status: told what is being done.
     """
 
     def __init__(
@@ -221,10 +221,10 @@ class Studio:
         seen: Mapping[str, ladder.Seen],
         plan: Plan,
         words: Mapping[str, str],
-        tell: Tell,
+        on_status: OnStatus,
     ):
         self._model, self._clips, self._seen = model, clips, seen
-        self._plan, self._words, self._tell = plan, words, tell
+        self._plan, self._words, self._on_status = plan, words, on_status
 
     def compose(self, variant: Variant) -> MusicSet:
         """The set of a variant, all takes of all clips.
@@ -232,19 +232,19 @@ class Studio:
         Raises:
             OutputError: the music can't be written where it should be kept.
         """
-        self._tell(f"compose  {variant.name}")
+        self._on_status(f"compose  {variant.name}")
         orders = list(self._orders(variant))
         tokens = dict(self._model.generate([request for _, _, request in orders]))
-        pieces = []
+        cues = []
         for number, (name, take, request) in enumerate(orders):
-            self._tell(f"render   {variant.name}: {name}")
+            self._on_status(f"render   {variant.name}: {name}")
             score = ladder.render(self._model, tokens[number], request.timeline, variant.recipe, seed=request.seed)
             if self._plan.keep is not None:
                 _keep(self._plan.keep, variant.name, name, take, score)
             audio = resample(score.audio, score.sample_rate, SAMPLE_RATE)
             midi = score.midi if score.midi and score.midi.startswith(b"MThd") else None
-            pieces.append(Piece(name, audio, take, midi, request.prompt))
-        return MusicSet(variant.name, tuple(pieces))
+            cues.append(Cue(name, audio, take, midi, request.prompt))
+        return MusicSet(variant.name, tuple(cues))
 
     def _orders(self, variant: Variant) -> Iterator[tuple[str, int, CueRequest]]:
         names = list(self._clips)
@@ -260,8 +260,8 @@ class Studio:
                 other: Mapping[str, Any] = {}
                 if variant.condition == SHUFFLED:
                     # Each take sees another neighbour; its rows are cut, or held at their end, to this clip's length.
-                    stranger = names[(number + 1 + take % max(1, len(names) - 1)) % len(names)]
-                    other = self._seen[stranger].streams
+                    other_clip = names[(number + 1 + take % max(1, len(names) - 1)) % len(names)]
+                    other = self._seen[other_clip].streams
                 request, _ = self._request(name, other, variant, take, tempo)
             yield name, take, request
 

@@ -56,7 +56,7 @@ def spectrum_distance(one: Sequence[Descriptor], two: Sequence[Descriptor]) -> f
 
 
 def chroma_distance(one: Sequence[Descriptor], two: Sequence[Descriptor]) -> float:
-    """Jensen-Shannon divergence in bits (0..1) of two sets' mean chroma, each piece turned to a tonic of C."""
+    """Jensen-Shannon divergence in bits (0..1) of two sets' mean chroma, each cue turned to a tonic of C."""
     p, q = (np.mean([np.roll(d.chroma, -d.tonic) for d in group], axis=0) for group in (one, two))
     return _entropy((p + q) / 2) - (_entropy(p) + _entropy(q)) / 2
 

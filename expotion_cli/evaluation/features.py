@@ -1,4 +1,4 @@
-"""Features of a piece of music, each computed once when first asked for."""
+"""Features of a cue of music, each computed once when first asked for."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ import numpy as np
 from expotion_cli.audio.loudness import loudness_curve
 from expotion_cli.audio.onsets import onset_strength, onset_times
 from expotion_cli.evaluation import beats
-from expotion_cli.evaluation.outputs import SAMPLE_RATE, Piece
+from expotion_cli.evaluation.outputs import SAMPLE_RATE, Cue
 
 
 class SoundFeatures:
-    """Onsets, beats, tempo and loudness of a piece, on the picture's clock.
+    """Onsets, beats, tempo and loudness of a cue, on the picture's clock.
 
     Args:
-        piece: the music.
+        cue: the music.
     """
 
-    def __init__(self, piece: Piece):
-        self.piece = piece
+    def __init__(self, cue: Cue):
+        self.cue = cue
 
     @cached_property
     def onsets(self) -> np.ndarray:
         """[T] onset strength."""
-        return onset_strength(self.piece.audio, SAMPLE_RATE)
+        return onset_strength(self.cue.audio, SAMPLE_RATE)
 
     @cached_property
     def onsets_s(self) -> np.ndarray:
@@ -36,15 +36,15 @@ class SoundFeatures:
     @cached_property
     def beats_and_tempo(self) -> tuple[np.ndarray, float]:
         """Beats in seconds, and the tempo."""
-        return beats.track_beats(self.piece.audio, SAMPLE_RATE)
+        return beats.track_beats(self.cue.audio, SAMPLE_RATE)
 
     @cached_property
     def loudness(self) -> np.ndarray:
         """[T] level in dB."""
-        return loudness_curve(self.piece.audio, SAMPLE_RATE)
+        return loudness_curve(self.cue.audio, SAMPLE_RATE)
 
 
 def takes_of(heard: Sequence[SoundFeatures], names: Sequence[str]) -> list[list[SoundFeatures]]:
-    """Pieces by take: the n-th piece of every clip, in the order of `names`; takes that lack a clip are left out."""
-    by_clip = [[h for h in heard if h.piece.clip == name] for name in names]
-    return [[pieces[take] for pieces in by_clip] for take in range(min(map(len, by_clip)))]
+    """Pieces by take: the n-th cue of every clip, in the order of `names`; takes that lack a clip are left out."""
+    by_clip = [[h for h in heard if h.cue.clip == name] for name in names]
+    return [[cues[take] for cues in by_clip] for take in range(min(map(len, by_clip)))]

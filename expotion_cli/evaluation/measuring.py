@@ -14,10 +14,10 @@ import numpy as np
 from expotion_cli import __version__
 from expotion_cli.audio.onsets import RATE_HZ
 from expotion_cli.errors import ClipError
-from expotion_cli.evaluation import beats, judging, offsets, symbolic, sync, yardsticks
+from expotion_cli.evaluation import baselines, beats, offsets, symbolic, sync
 from expotion_cli.evaluation.features import SoundFeatures, takes_of
-from expotion_cli.evaluation.outputs import SAMPLE_RATE, MusicSet, Piece
-from expotion_cli.evaluation.pretrained import Shelf
+from expotion_cli.evaluation.outputs import SAMPLE_RATE, Cue, MusicSet
+from expotion_cli.evaluation.pretrained import WeightsSource
 from expotion_cli.evaluation.results import (
     NOTES,
     QUALITY,
@@ -26,11 +26,12 @@ from expotion_cli.evaluation.results import (
     Evaluation,
     Figure,
     Row,
-    beside_baseline,
-    of_pairs,
-    of_values,
+    compare_with_baseline,
+    figure_of_pairs,
+    figure_of_values,
     ranking_of,
 )
+from expotion_cli.evaluation.set_measures import SetMeasures
 from expotion_cli.music.codecs.notes.muspy import MEASURES
 from expotion_cli.spotting.activity import motion_energy
 from expotion_cli.timing import BEATS_PER_BAR
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
     from expotion_cli.vision.cache import EmbeddingCache
     from expotion_cli.vision.encoder import EmbeddingStream
 
-Tell = Callable[[str], None]
+OnStatus = Callable[[str], None]
 _PLAIN_SIDE = 160
 PLAIN = "plain"
 MOTION = ("flow", "pose", PLAIN)
@@ -76,25 +77,25 @@ class EvaluatedClip:
 
 
 @dataclass(frozen=True)
-class Wishes:
+class MeasureOptions:
     """What to measure and how.
 
     Attributes:
         groups: of `results.GROUPS`.
         seed: of every bootstrap and of the notes drawn by lot.
-        shelf: where networks' weights are.
+        weights: where networks' weights are.
         baseline: name of the set that others are compared with.
-        yardsticks: whether the bare rule and the metronome are measured too.
+        baselines: whether the bare rule and the metronome are measured too.
     """
 
     groups: tuple[str, ...] = (SYNC, QUALITY, NOTES, TEXT)
     seed: int = 0
-    shelf: Shelf = Shelf()
+    weights: WeightsSource = WeightsSource()
     baseline: str | None = None
-    yardsticks: bool = True
+    baselines: bool = True
 
 
-def look(
+def prepare_clip(
     name: str, info: ClipInfo, *, stream: str = "flow", cache: EmbeddingCache | None = None, seen: Any = None
 ) -> EvaluatedClip:
     """Prepare a clip.
@@ -145,80 +146,82 @@ def plain_motion(info: ClipInfo) -> np.ndarray:
 def evaluate(
     clips: Mapping[str, EvaluatedClip],
     sets: Iterable[MusicSet],
-    wishes: Wishes,
+    options: MeasureOptions,
     *,
     reference: MusicSet | None = None,
     cache: EmbeddingCache | None = None,
     notes: Sequence[str] = (),
     failures: Sequence[Any] = (),
-    tell: Tell | None = None,
+    on_status: OnStatus | None = None,
 ) -> Evaluation:
     """Measure sets of music.
 
     Args:
         clips: by name; those that no set has are only told of.
         sets: what to measure.
-        wishes: what and how.
-        reference: the set that quality is held to; its pieces need not belong to the clips.
+        options: what and how.
+        reference: the set that quality is held to; its cues need not belong to the clips.
         cache: of what networks see in the clips.
         notes, failures: what happened before, to be told with the result.
-        tell: told what is being done.
+        on_status: told what is being done.
     """
-    tell = tell or (lambda text: None)
-    judge = None
-    if {QUALITY, TEXT} & set(wishes.groups):
+    on_status = on_status or (lambda text: None)
+    set_measures = None
+    if {QUALITY, TEXT} & set(options.groups):
         infos = {name: clip.info for name, clip in clips.items()}
-        judge = judging.Judge(wishes.shelf, wishes.seed, reference, clips=infos, cache=cache, tell=tell)
+        set_measures = SetMeasures(
+            options.weights, options.seed, reference, clips=infos, cache=cache, on_status=on_status
+        )
     rows, said = [], list(notes)
     measured: dict[str, None] = {}
-    for one, is_yardstick in _with_yardsticks(clips, sets, measured, wishes.yardsticks):
-        tell(one.name)
-        heard = [SoundFeatures(piece) for piece in one.pieces]
+    for one, is_baseline in _with_baselines(clips, sets, measured, options.baselines):
+        on_status(one.name)
+        heard = [SoundFeatures(cue) for cue in one.cues]
         figures: dict[str, Figure] = {}
-        if SYNC in wishes.groups:
-            figures |= follow(clips, heard, wishes.seed)
-        if not is_yardstick:
+        if SYNC in options.groups:
+            figures |= follow(clips, heard, options.seed)
+        if not is_baseline:
             said += one.notes
-            if QUALITY in wishes.groups and judge is not None:
-                figures |= judge.quality(one)
-            if NOTES in wishes.groups:
-                found, troubles = note_figures(one, wishes.seed)
+            if QUALITY in options.groups and set_measures is not None:
+                figures |= set_measures.quality(one)
+            if NOTES in options.groups:
+                found, troubles = note_figures(one, options.seed)
                 figures, said = figures | found, said + troubles
-            if TEXT in wishes.groups and judge is not None:
-                figures |= judge.text(heard)
-            if judge is not None:
-                judge.forget()
-        rows.append(Row(one.name, "yardstick" if is_yardstick else "outputs", one.clips, len(heard), figures))
+            if TEXT in options.groups and set_measures is not None:
+                figures |= set_measures.text(heard)
+            if set_measures is not None:
+                set_measures.release()
+        rows.append(Row(one.name, "yardstick" if is_baseline else "outputs", one.clips, len(heard), figures))
     if len(measured) == 1:
         said.append("a single clip: no shuffled pairs, no ranking, no intervals")
     elif 0 < len(measured) < 5:
         said.append(f"only {len(measured)} clips: intervals over so few say little")
-    finished = beside_baseline(rows, wishes.baseline, seed=wishes.seed) if wishes.baseline else tuple(rows)
+    finished = compare_with_baseline(rows, options.baseline, seed=options.seed) if options.baseline else tuple(rows)
     described = {
         name: {"duration_s": round(clip.duration_s, 3), "motion_beats": len(clip.beats_s)}
         for name, clip in clips.items()
         if name in measured
     }
-    settings = describe_settings(clips.values(), wishes, judge, reference)
-    return Evaluation(finished, described, settings, wishes.baseline, tuple(dict.fromkeys(said)), tuple(failures))
+    settings = describe_settings(clips.values(), options, set_measures, reference)
+    return Evaluation(finished, described, settings, options.baseline, tuple(dict.fromkeys(said)), tuple(failures))
 
 
 def follow(clips: Mapping[str, EvaluatedClip], heard: Sequence[SoundFeatures], seed: int) -> dict[str, Figure]:
-    """The figures of how music follows motion: each piece with each clip of its set."""
-    names = list(dict.fromkeys(h.piece.clip for h in heard))
+    """The figures of how music follows motion: each cue with each clip of its set."""
+    names = list(dict.fromkeys(h.cue.clip for h in heard))
     takes = takes_of(heard, names)
     keys = ("correlation", "coverage", "hit", "f1", "alignment", "alignment_music", "swell")
     table = np.full((len(keys), len(takes), len(names), len(names)), np.nan)
-    for take, pieces in enumerate(takes):
-        for row, one in enumerate(pieces):
+    for take, cues in enumerate(takes):
+        for row, one in enumerate(cues):
             for column, name in enumerate(names):
                 table[:, take, row, column] = _pair(one, clips[name])
-    found = {key: of_pairs(values, names, seed=seed) for key, values in zip(keys, table, strict=True)}
+    found = {key: figure_of_pairs(values, names, seed=seed) for key, values in zip(keys, table, strict=True)}
     return {"correlation": found.pop("correlation"), "ranking": ranking_of(table[0], seed=seed), **found}
 
 
 def _pair(one: SoundFeatures, clip: EvaluatedClip) -> tuple[float, ...]:
-    duration_s = min(one.piece.duration_s, clip.duration_s)
+    duration_s = min(one.cue.duration_s, clip.duration_s)
     onsets_s, true_s = (times[times < duration_s] for times in (one.onsets_s, clip.beats_s))
     beats_s = one.beats_and_tempo[0]
     beats_s = beats_s[beats_s < duration_s]
@@ -238,14 +241,14 @@ def note_figures(one: MusicSet, seed: int) -> tuple[dict[str, Figure], list[str]
     values: dict[str, dict[str, list[float]]] = {key: {} for key in MEASURES}
     lots: dict[str, list[float]] = {key: [] for key in MEASURES}
     troubles = []
-    for number, piece in enumerate(piece for piece in one.pieces if piece.midi is not None):
+    for number, cue in enumerate(cue for cue in one.cues if cue.midi is not None):
         try:
-            notes = symbolic.read_notes(piece.midi)
+            notes = symbolic.read_notes(cue.midi)
         except ClipError as error:
-            troubles.append(f"{one.name}, {piece.clip}: {error}")
+            troubles.append(f"{one.name}, {cue.clip}: {error}")
             continue
         for key, value in symbolic.note_statistics(notes).items():
-            values[key].setdefault(piece.clip, []).append(value)
+            values[key].setdefault(cue.clip, []).append(value)
         for key, value in symbolic.note_statistics(symbolic.at_random(notes, seed + number)).items():
             lots[key].append(value)
     if not any(values.values()):
@@ -255,29 +258,29 @@ def note_figures(one: MusicSet, seed: int) -> tuple[dict[str, Figure], list[str]
     for key, by_clip in values.items():
         known = [value for value in lots[key] if math.isfinite(value)]
         means = {name: float(np.mean(found)) for name, found in by_clip.items()}
-        figures[key] = of_values(means, seed=seed, chance=float(np.mean(known)) if known else None)
+        figures[key] = figure_of_values(means, seed=seed, chance=float(np.mean(known)) if known else None)
     return figures, troubles
 
 
-def _with_yardsticks(
+def _with_baselines(
     clips: Mapping[str, EvaluatedClip], sets: Iterable[MusicSet], measured: dict[str, None], wanted: bool
 ) -> Iterator[tuple[MusicSet, bool]]:
-    """The sets one by one (each may be large), then the yardsticks for all clips that were in one."""
+    """The sets one by one (each may be large), then the baselines for all clips that were in one."""
     for one in sets:
         measured |= dict.fromkeys(one.clips)
         yield one, False
     chosen = [clip for name, clip in clips.items() if name in measured] if wanted else []
     times = {
-        yardsticks.RULE: [yardsticks.rule_times(clip.motion, clip.duration_s) for clip in chosen],
-        yardsticks.METRONOME: [yardsticks.metronome_times(clip.duration_s) for clip in chosen],
+        baselines.RULE: [baselines.rule_times(clip.motion, clip.duration_s) for clip in chosen],
+        baselines.METRONOME: [baselines.metronome_times(clip.duration_s) for clip in chosen],
     }
     for name, struck in times.items() if chosen else ():
-        sounds = [yardsticks.strike(t, clip.duration_s, SAMPLE_RATE) for t, clip in zip(struck, chosen, strict=True)]
-        yield MusicSet(name, tuple(Piece(clip.name, a) for clip, a in zip(chosen, sounds, strict=True))), True
+        sounds = [baselines.strike(t, clip.duration_s, SAMPLE_RATE) for t, clip in zip(struck, chosen, strict=True)]
+        yield MusicSet(name, tuple(Cue(clip.name, a) for clip, a in zip(chosen, sounds, strict=True))), True
 
 
 def describe_settings(
-    clips: Any, wishes: Wishes, judge: judging.Judge | None, reference: MusicSet | None
+    clips: Any, options: MeasureOptions, set_measures: SetMeasures | None, reference: MusicSet | None
 ) -> dict[str, Any]:
     """All that two evaluations must share for their figures to be compared."""
     return {
@@ -294,17 +297,17 @@ def describe_settings(
         "swell_span_s": 2.0,
         "in_sync_s": offsets.IN_SYNC_S,
         "sync_window_s": offsets.WINDOW_S,
-        "yardsticks_bpm": yardsticks.BPM,
+        "yardsticks_bpm": baselines.BPM,
         "notes": f"{symbolic.RESOLUTION} steps a beat, {BEATS_PER_BAR} beats a bar",
         "reference": reference.name if reference else None,
-        "reference_pieces": len(reference.pieces) if reference else 0,
-        "networks": dict(judge.networks) if judge else {},
-        "bootstrap": {"draws": 2000, "level": 0.95, "over": "clips", "seed": wishes.seed},
+        "reference_pieces": len(reference.cues) if reference else 0,
+        "networks": dict(set_measures.networks) if set_measures else {},
+        "bootstrap": {"draws": 2000, "level": 0.95, "over": "clips", "seed": options.seed},
         "versions": {"expotion": __version__, "numpy": np.__version__},
     }
 
 
-def folders_of(inputs: Sequence[str | Path]) -> list[Path]:
+def input_folders(inputs: Sequence[str | Path]) -> list[Path]:
     """The folders among the inputs, and those of the files."""
     paths = [Path(each) for each in inputs]
     return list(dict.fromkeys(path if path.is_dir() else path.parent for path in paths))

@@ -20,7 +20,7 @@ import numpy as np
 from expotion_cli import storage
 from expotion_cli.errors import WeightsError
 from expotion_cli.evaluation.outputs import SAMPLE_RATE
-from expotion_cli.evaluation.pretrained import Shelf
+from expotion_cli.evaluation.pretrained import WeightsSource
 from expotion_cli.media.decode import iter_views
 from expotion_cli.media.sound import resample, to_mono
 from expotion_cli.vision import networks
@@ -55,7 +55,7 @@ class Synchformer:
         WeightsError: the weights are not here, or damaged.
     """
 
-    def __init__(self, where: Shelf, sizes: ModelSizes | None = None):
+    def __init__(self, where: WeightsSource, sizes: ModelSizes | None = None):
         self._file = _find(where)
         path = self._file.require()
         import torch
@@ -68,7 +68,7 @@ class Synchformer:
         self.offsets_s = np.array(offsets_s(self._model.sizes.classes))
         self.identity = f"{NAME}, {self._file.digest()}"
 
-    def see(self, clip: ClipInfo, cache: EmbeddingCache | None = None) -> np.ndarray:
+    def encode_video(self, clip: ClipInfo, cache: EmbeddingCache | None = None) -> np.ndarray:
         """What is seen in each segment of 0.64 s, one every 0.32 s.
 
         Args:
@@ -89,7 +89,7 @@ class Synchformer:
             digest = storage.digest_of({**decided, "encoder": _STREAM, "device": self._device.type})
             if (kept := cache.get(digest)) is not None:
                 return kept.values.reshape(-1, moments, width)
-        found = self._look(clip)
+        found = self._encode(clip)
         if cache is not None:
             rows = found.reshape(-1, width)
             dims, mask = tuple(map(str, range(width))), np.ones(len(rows), dtype=bool)
@@ -97,7 +97,7 @@ class Synchformer:
             cache.put(EmbeddingStream(_STREAM, rows, mask, rate_hz, dims, _STREAM, _VERSION, digest))
         return found
 
-    def hear(self, audio: np.ndarray) -> np.ndarray:
+    def encode_audio(self, audio: np.ndarray) -> np.ndarray:
         """What is heard in each segment of 0.64 s, one every 0.32 s.
 
         Args:
@@ -124,8 +124,8 @@ class Synchformer:
         """How likely each offset is, window by window; what is longer is cut to what is shorter.
 
         Args:
-            seen: from `see`.
-            heard: from `hear`.
+            seen: from `encode_video`.
+            heard: from `encode_audio`.
 
         Returns:
             [windows, classes] float64, each row of sum 1; no windows where one is shorter than 4.8 s.
@@ -141,12 +141,12 @@ class Synchformer:
                 rows.append(torch.softmax(self._model(*both).double(), dim=-1).cpu().numpy())
         return np.concatenate(rows)
 
-    def judge(self, seen: np.ndarray, heard: np.ndarray) -> tuple[float, float]:
+    def score(self, seen: np.ndarray, heard: np.ndarray) -> tuple[float, float]:
         """(`in_sync`, `sync_offset`) of a pair; not numbers where one is shorter than 4.8 s."""
         likely = self.compare(seen, heard)
         return in_sync(likely, self.offsets_s), sync_offset(likely, self.offsets_s)
 
-    def _look(self, clip: ClipInfo) -> np.ndarray:
+    def _encode(self, clip: ClipInfo) -> np.ndarray:
         import torch
 
         visual = self._model.sizes.visual
@@ -218,7 +218,7 @@ def together(in_sync: float, clap: float) -> float:
     return math.sqrt(in_sync * max(0.0, clap))
 
 
-def _find(where: Shelf) -> networks.NetworkFile:
+def _find(where: WeightsSource) -> networks.NetworkFile:
     """The file with the weights.
 
     Raises:

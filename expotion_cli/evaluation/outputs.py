@@ -50,7 +50,7 @@ class Outputs:
 
 
 @dataclass(frozen=True)
-class Piece:
+class Cue:
     """The music of one clip, on the picture's clock.
 
     Attributes:
@@ -84,18 +84,18 @@ class MusicSet:
 
     Attributes:
         name: of the set.
-        pieces: at least one.
+        cues: at least one.
         notes: what is to be said about it.
     """
 
     name: str
-    pieces: tuple[Piece, ...]
+    cues: tuple[Cue, ...]
     notes: tuple[str, ...] = field(default=())
 
     @property
     def clips(self) -> tuple[str, ...]:
         """Names of its clips, each once."""
-        return tuple(dict.fromkeys(piece.clip for piece in self.pieces))
+        return tuple(dict.fromkeys(cue.clip for cue in self.cues))
 
 
 def find_clips(inputs: Sequence[str | Path]) -> tuple[dict[str, Source], list[ExpotionError]]:
@@ -135,13 +135,13 @@ def find_outputs(name: str, folder: str | Path, clips: Iterable[str]) -> Outputs
     for clip in names:
         by_stem.setdefault(PurePath(clip).name, []).append(clip)
     files: dict[str, Output] = {}
-    strangers: list[str] = []
+    unmatched: list[str] = []
     for path in _media_files(folder):
         own = _name(path.relative_to(folder))
         stems = by_stem.get(PurePath(own).name, [])
         clip = own if own in names else stems[0] if len(stems) == 1 else None
         if clip is None:
-            strangers.append(path.name)
+            unmatched.append(path.name)
         elif clip in files:
             raise UsageError(
                 f"{files[clip].path.name} and {path.name} are both outputs of {clip}.",
@@ -151,8 +151,8 @@ def find_outputs(name: str, folder: str | Path, clips: Iterable[str]) -> Outputs
         else:
             files[clip] = Output(clip, path)
     notes = []
-    if strangers:
-        notes.append(f"{name}: no clip for {_list(strangers)}: left out")
+    if unmatched:
+        notes.append(f"{name}: no clip for {_list(unmatched)}: left out")
     lacking = [clip for clip in names if clip not in files]
     if lacking and files:
         notes.append(f"{name}: no output for {_list(lacking)}: measured on the other {len(files)}")
@@ -177,23 +177,23 @@ def read_reference(
         folder: sound files or videos, also in subfolders; they need not belong to the clips.
         clips: by name.
         failures: takes up what can't be read.
-        zero: files that belong to a clip are laid on its clock, see `read_piece`; None reads all from their beginning.
+        zero: files that belong to a clip are laid on its clock, see `read_cue`; None reads all from their beginning.
 
     Raises:
         ClipError: nothing in it could be read.
     """
-    pieces = []
+    cues = []
     for path, name in sound_files(folder, clips):
         try:
             if zero is not None and name in clips:
-                pieces.append(read_piece(Output(name, path), clips[name], zero=zero)[0])
+                cues.append(read_cue(Output(name, path), clips[name], zero=zero)[0])
             else:
-                pieces.append(Piece(name, read_sound(path, SAMPLE_RATE)))
+                cues.append(Cue(name, read_sound(path, SAMPLE_RATE)))
         except ExpotionError as error:
             failures.append(error)
-    if not pieces:
+    if not cues:
         raise ClipError("the reference holds no sound that can be read.", path=folder, remedy="Check --reference.")
-    return MusicSet(folder.name or str(folder), tuple(pieces))
+    return MusicSet(folder.name or str(folder), tuple(cues))
 
 
 def own_sound(name: str, clips: Mapping[str, ClipInfo]) -> Outputs:
@@ -204,9 +204,9 @@ def own_sound(name: str, clips: Mapping[str, ClipInfo]) -> Outputs:
     return Outputs(name, files, notes)
 
 
-def read_piece(
+def read_cue(
     output: Output, clip: ClipInfo, *, zero: str = FILE, prompt: str | None = None
-) -> tuple[Piece, tuple[str, ...]]:
+) -> tuple[Cue, tuple[str, ...]]:
     """Read an output's sound onto its clip's clock.
 
     Args:
@@ -218,7 +218,7 @@ def read_piece(
         prompt: the words it was made from, where its sidecar does not say.
 
     Returns:
-        The piece, and what there is to say about it.
+        The cue, and what there is to say about it.
 
     Raises:
         ClipError: it can't be read.
@@ -242,15 +242,15 @@ def read_piece(
     if not audio.shape[1]:
         raise DecodeError("its sound ends before the picture begins.", path=output.path, remedy="See --sound-starts.")
     midi = output.path.with_suffix(".mid")
-    piece = Piece(
+    cue = Cue(
         output.clip,
         audio,
         midi=midi.read_bytes() if midi.is_file() else None,
         prompt=_sidecar_prompt(output.path) or prompt,
     )
-    if piece.is_silent:
+    if cue.is_silent:
         notes.append(f"{output.path.name} is silent: it counts as music that follows nothing")
-    return piece, tuple(notes)
+    return cue, tuple(notes)
 
 
 def clip_prompts(path: str | Path) -> dict[str, str]:
@@ -298,7 +298,7 @@ def _list(names: Sequence[str], most: int = 4) -> str:
     return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
 
 
-def nothing_to_measure(path: str | Path) -> ClipError:
+def no_matching_file(path: str | Path) -> ClipError:
     """The error for a set in which no file belongs to a clip."""
     return ClipError(
         "no file in it belongs to one of the clips.", path=path, remedy="Name outputs like their clips: a.mp4, a.m4a."

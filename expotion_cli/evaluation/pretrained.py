@@ -1,4 +1,4 @@
-"""Networks that judge music, through transformers: CLAP for embeddings and words, AST for sound events.
+"""Pretrained networks, through transformers: CLAP for embeddings and words, AST for sound events.
 
 Their weights are not part of this package. They come from a folder of the user's or from the hub's cache on this
 machine; the network is asked only where the user says so. Nothing in their files is executed.
@@ -27,7 +27,7 @@ _BATCH = 8
 
 
 @dataclass(frozen=True)
-class Shelf:
+class WeightsSource:
     """Where weights are looked for.
 
     Attributes:
@@ -49,7 +49,7 @@ class Clap:
         WeightsError: they are not here, or damaged.
     """
 
-    def __init__(self, where: Shelf):
+    def __init__(self, where: WeightsSource):
         place = _place(CLAP, "clap", where)
         from transformers import ClapModel, ClapProcessor
 
@@ -91,7 +91,7 @@ class Ast:
         WeightsError: they are not here, or damaged.
     """
 
-    def __init__(self, where: Shelf):
+    def __init__(self, where: WeightsSource):
         place = _place(AST, "audio-spectrogram-transformer", where)
         from transformers import ASTFeatureExtractor, ASTForAudioClassification
 
@@ -112,7 +112,7 @@ class Ast:
         return np.concatenate(rows).mean(axis=0)
 
 
-def _load(repo: str, place: str, model_class: Any, tools_class: Any, where: Shelf) -> tuple[Any, Any, str]:
+def _load(repo: str, place: str, model_class: Any, tools_class: Any, where: WeightsSource) -> tuple[Any, Any, str]:
     from transformers.utils import logging
 
     options = {"local_files_only": place != repo or not where.download, "trust_remote_code": False}
@@ -132,7 +132,7 @@ def _load(repo: str, place: str, model_class: Any, tools_class: Any, where: Shel
     return model.eval(), tools, _identity(repo, place, model)
 
 
-def _place(repo: str, kind: str, where: Shelf) -> str:
+def _place(repo: str, kind: str, where: WeightsSource) -> str:
     """The folder with a model's files, or its name on the hub.
 
     Raises:

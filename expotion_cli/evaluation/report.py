@@ -158,7 +158,7 @@ def as_record(result: Evaluation) -> dict[str, Any]:
                 "name": row.name,
                 "kind": row.kind,
                 "clips": list(row.clips),
-                "pieces": row.pieces,
+                "pieces": row.cues,
                 "figures": {key: row.figures[key].record() for key in keys if key in row.figures},
             }
             for row in result.rows
@@ -176,7 +176,7 @@ def _measured(figure: Figure | None) -> bool:
 
 def _count(row: Row) -> str:
     clips = len(row.clips)
-    return str(clips) if row.pieces == clips else f"{clips} × {row.pieces / clips:g}"
+    return str(clips) if row.cues == clips else f"{clips} × {row.cues / clips:g}"
 
 
 def _width(columns: Sequence[Sequence[str]]) -> int:

@@ -89,7 +89,7 @@ METRICS: tuple[Metric, ...] = (
            "root mean square difference of the sets' mean mel spectra, level aside",
            "this project"),
     Metric("chroma", QUALITY, "chroma, bits", "lower", 3, _ITSELF,
-           "Jensen-Shannon divergence of the sets' mean chroma, each piece turned to its own tonic",
+           "Jensen-Shannon divergence of the sets' mean chroma, each cue turned to its own tonic",
            "keys by Krumhansl and Kessler 1982"),
     Metric("rhythm", QUALITY, "onset gaps, ms", "lower", 0, _ITSELF,
            "Wasserstein-1 distance of the sets' times between onsets",
@@ -174,14 +174,14 @@ class Row:
         name: of the set.
         kind: "outputs", "yardstick" or "reference".
         clips: names of those measured.
-        pieces: how many there are of all clips.
+        cues: how many there are of all clips.
         figures: by metric.
     """
 
     name: str
     kind: str
     clips: tuple[str, ...]
-    pieces: int
+    cues: int
     figures: Mapping[str, Figure]
 
 
@@ -218,7 +218,7 @@ class Evaluation:
         return [metric.key for metric in METRICS if metric.group == group and metric.key in present]
 
 
-def of_pairs(matrix: np.ndarray, names: Sequence[str], *, seed: int) -> Figure:
+def figure_of_pairs(matrix: np.ndarray, names: Sequence[str], *, seed: int) -> Figure:
     """The figure of a matrix of pairs [R, N, N], row music, column clip: own against shuffled pairs.
 
     Clips whose column is not a number (nothing to meet in them) are left out.
@@ -250,7 +250,7 @@ def ranking_of(matrix: np.ndarray, *, seed: int) -> Figure:
     return Figure(found.probability, interval, 0.5, found.probability - 0.5, lift)
 
 
-def of_values(by_clip: Mapping[str, float], *, seed: int, chance: float | None = None) -> Figure:
+def figure_of_values(by_clip: Mapping[str, float], *, seed: int, chance: float | None = None) -> Figure:
     """The mean over clips of a measure that each clip has by itself."""
     known = {name: value for name, value in by_clip.items() if math.isfinite(value)}
     if not known:
@@ -265,7 +265,7 @@ def interval_of(values: np.ndarray, seed: int) -> tuple[float, float] | None:
     return bootstrap_interval(values, seed=seed) if len(values) >= MIN_FOR_INTERVAL else None
 
 
-def beside_baseline(rows: Sequence[Row], baseline: str, *, seed: int) -> tuple[Row, ...]:
+def compare_with_baseline(rows: Sequence[Row], baseline: str, *, seed: int) -> tuple[Row, ...]:
     """The rows with each figure's difference from the baseline set, over the clips that both have."""
     base = next(row for row in rows if row.name == baseline)
     result = []

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from expotion_cli.errors import ClipError, ExpotionError, UsageError
 from expotion_cli.evaluation import measuring
-from expotion_cli.evaluation.measuring import EvaluatedClip, Tell, Wishes
+from expotion_cli.evaluation.measuring import EvaluatedClip, MeasureOptions, OnStatus
 from expotion_cli.evaluation.outputs import (
     FILE,
     MusicSet,
@@ -17,9 +17,9 @@ from expotion_cli.evaluation.outputs import (
     find_clips,
     find_outputs,
     known_prompts,
-    nothing_to_measure,
+    no_matching_file,
     own_sound,
-    read_piece,
+    read_cue,
     read_reference,
 )
 from expotion_cli.evaluation.results import GROUPS, Evaluation
@@ -43,7 +43,7 @@ class Sources:
         outputs: (name, folder) of each set; none to measure the clips' own sound.
         reference: name of one of the sets, or a folder of sound.
         prompts: a JSON file, or None to look for sidecars and `captions.json`.
-        zero: what a sound file's first sample belongs to, see `outputs.read_piece`.
+        zero: what a sound file's first sample belongs to, see `outputs.read_cue`.
         motion: the embedding stream whose energy counts.
         common: only clips that all sets have.
     """
@@ -58,7 +58,7 @@ class Sources:
 
 
 def evaluate_files(
-    sources: Sources, wishes: Wishes, *, cache: EmbeddingCache | None = None, tell: Tell | None = None
+    sources: Sources, options: MeasureOptions, *, cache: EmbeddingCache | None = None, on_status: OnStatus | None = None
 ) -> Evaluation:
     """Find, read, measure.
 
@@ -66,28 +66,28 @@ def evaluate_files(
         UsageError: a set's folder, name or prompts are wrong, or the baseline or reference is no set.
         ClipError: nothing of the baseline or the reference could be read.
     """
-    tell = tell or (lambda text: None)
-    check_wishes(wishes)
-    _check_names(sources, wishes)
+    on_status = on_status or (lambda text: None)
+    check_options(options)
+    _check_names(sources, options)
     infos, failures = probe_clips(sources.clips)
     if not infos:
         return nothing_measured(failures)
-    captions = known_prompts(sources.prompts, measuring.folders_of(sources.clips))
+    captions = known_prompts(sources.prompts, measuring.input_folders(sources.clips))
     found = [find_outputs(name, folder, infos) for name, folder in sources.outputs]
     if not found:
         found = [own_sound(OWN_SOUND, infos)]
     notes = _together(found)
     for one, place in zip(found, [folder for _, folder in sources.outputs] or sources.clips, strict=False):
         if not one.files:
-            failures.append(nothing_to_measure(place) if sources.outputs else _no_sound(place))
+            failures.append(no_matching_file(place) if sources.outputs else _no_sound(place))
     wanted = {clip for one in found for clip in one.files}
     if sources.common:
         wanted = {clip for clip in wanted if all(clip in one.files for one in found if one.files)}
     clips: dict[str, EvaluatedClip] = {}
     for name in (name for name in infos if name in wanted):
-        tell(name)
+        on_status(name)
         try:
-            clips[name] = measuring.look(name, infos[name], stream=sources.motion, cache=cache)
+            clips[name] = measuring.prepare_clip(name, infos[name], stream=sources.motion, cache=cache)
         except ClipError as error:
             failures.append(error)
     sets = []
@@ -95,22 +95,22 @@ def evaluate_files(
         folder = next((Path(folder) for name, folder in sources.outputs if name == one.name), None)
         own = {**captions, **(known_prompts(None, [folder]) if folder and sources.prompts is None else {})}
         made = read_set(one, clips, own, sources.zero, failures)
-        if made.pieces:
+        if made.cues:
             sets.append(made)
     if not sets:
         return nothing_measured(failures, notes)
-    if sources.zero == FILE and any(_starts_late(one, clips) for one in sets_of_sound(found)):
+    if sources.zero == FILE and any(_starts_late(one, clips) for one in clips_with_sound_files(found)):
         notes.append(
             "the pictures of some clips begin later than their files: sound files are laid to the files' beginnings "
             "(--sound-starts picture lays them to the pictures')"
         )
     reference = _reference(sources, sets, infos, failures)
-    if wishes.baseline is not None and wishes.baseline not in {one.name for one in sets}:
+    if options.baseline is not None and options.baseline not in {one.name for one in sets}:
         raise ClipError(
-            f"nothing of the baseline {wishes.baseline!r} could be read.", remedy="Choose another --baseline."
+            f"nothing of the baseline {options.baseline!r} could be read.", remedy="Choose another --baseline."
         )
     return measuring.evaluate(
-        clips, sets, wishes, reference=reference, cache=cache, notes=notes, failures=failures, tell=tell
+        clips, sets, options, reference=reference, cache=cache, notes=notes, failures=failures, on_status=on_status
     )
 
 
@@ -142,45 +142,45 @@ def read_set(
     failures: list[ExpotionError],
 ) -> MusicSet:
     """Read a set's files; what can't be read goes to `failures`."""
-    pieces, notes = [], []
+    cues, notes = [], []
     for name, clip in clips.items():
         if name not in one.files:
             continue
         prompt = captions.get(name) or captions.get(Path(name).name)
         try:
-            piece, said = read_piece(one.files[name], clip.info, zero=zero, prompt=prompt)
+            cue, said = read_cue(one.files[name], clip.info, zero=zero, prompt=prompt)
         except ExpotionError as error:
             failures.append(error)
             continue
-        pieces.append(piece)
+        cues.append(cue)
         notes += [f"{one.name}: {line}" for line in said]
-    return MusicSet(one.name, tuple(pieces), tuple(notes))
+    return MusicSet(one.name, tuple(cues), tuple(notes))
 
 
-def check_wishes(wishes: Wishes) -> None:
+def check_options(options: MeasureOptions) -> None:
     """Refuse what can't be measured.
 
     Raises:
         UsageError: an unknown group, or a folder of weights that is not there.
     """
-    for group in wishes.groups:
+    for group in options.groups:
         if group not in GROUPS:
             raise UsageError(
                 f"There are no measures called {group!r}{nearest_hint(group, GROUPS)}.",
                 remedy=f"Measures: {', '.join(GROUPS)}.",
             )
-    if wishes.shelf.folder is not None and not wishes.shelf.folder.is_dir():
-        raise UsageError("there is no such folder of weights.", path=wishes.shelf.folder, remedy="Check --weights.")
+    if options.weights.folder is not None and not options.weights.folder.is_dir():
+        raise UsageError("there is no such folder of weights.", path=options.weights.folder, remedy="Check --weights.")
 
 
-def _check_names(sources: Sources, wishes: Wishes) -> None:
+def _check_names(sources: Sources, options: MeasureOptions) -> None:
     names = [name for name, _ in sources.outputs] or [OWN_SOUND]
     for name in names:
         if names.count(name) > 1:
             raise UsageError(f"Two sets are called {name!r}.", remedy="Name them apart: --outputs NAME=FOLDER.")
-    if wishes.baseline is not None and wishes.baseline not in names:
+    if options.baseline is not None and options.baseline not in names:
         raise UsageError(
-            f"No set is called {wishes.baseline!r}{nearest_hint(wishes.baseline, names)}.",
+            f"No set is called {options.baseline!r}{nearest_hint(options.baseline, names)}.",
             remedy=f"Sets: {', '.join(names)}.",
         )
     if sources.reference is not None and sources.reference not in names and not Path(sources.reference).is_dir():
@@ -210,7 +210,7 @@ def _together(found: Sequence[Outputs]) -> list[str]:
     return [f"{', '.join(names)}: {note}" for note, names in owners.items()]
 
 
-def sets_of_sound(found: Sequence[Outputs]) -> list[list[str]]:
+def clips_with_sound_files(found: Sequence[Outputs]) -> list[list[str]]:
     """For each set the clips whose outputs are sound files, not video."""
     return [[c for c, file in one.files.items() if file.path.suffix.lower() in SOUND_SUFFIXES] for one in found]
 

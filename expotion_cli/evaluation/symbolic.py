@@ -21,7 +21,7 @@ RESOLUTION = 24
 
 @dataclass(frozen=True)
 class NoteList:
-    """The notes of a piece.
+    """The notes of a cue.
 
     Attributes:
         start, end: [n] int, in steps of which a beat has `RESOLUTION`; end > start.
@@ -56,7 +56,7 @@ def read_notes(midi: bytes) -> NoteList:
 
 
 def note_statistics(notes: NoteList) -> dict[str, float]:
-    """Measure a piece.
+    """Measure a cue.
 
     Returns:
         pitch_class_entropy: bits; 3.58 where all twelve are equally frequent.

@@ -8,9 +8,9 @@ import numpy as np
 
 from expotion_cli.inspection.curves import Columns
 from expotion_cli.inspection.fonts import shortened, text_width
+from expotion_cli.inspection.geometry import LIMBS, face_boxes, joints
 from expotion_cli.inspection.lanes import Band, Curve, Lane, Stretches, Ticks, beat_times, lanes_of
 from expotion_cli.inspection.observe import Observation
-from expotion_cli.inspection.places import LIMBS, face_boxes, joints
 from expotion_cli.inspection.scene import Area, Box, Hatch, Line, Photo, Scene, Text
 from expotion_cli.vision.signals import runs
 

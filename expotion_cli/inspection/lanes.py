@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from expotion_cli.inspection.curves import Columns, row_changes, to_columns
+from expotion_cli.inspection.geometry import face_boxes
 from expotion_cli.inspection.observe import Observation
-from expotion_cli.inspection.places import face_boxes
 from expotion_cli.spotting.accents import ACCENT_DIMS, Accent
 from expotion_cli.timing import BEATS_PER_BAR
 

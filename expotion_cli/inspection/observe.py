@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from expotion_cli.errors import EnvironmentProblem
-from expotion_cli.spotting.accents import ACCENT_DIMS, WITNESS_COVERAGE, Accent, Stillness, find_accents, find_stillness
+from expotion_cli.spotting.accents import ACCENT_DIMS, MIN_COVERAGE, Accent, Stillness, find_accents, find_stillness
 
 if TYPE_CHECKING:
     from expotion_cli.media.clip import ClipInfo
@@ -123,7 +123,7 @@ def choose_tempo(clip: ClipInfo, streams: dict[str, EmbeddingStream], recipe: Re
     from expotion_cli.spotting.activity import motion_signal
     from expotion_cli.spotting.tempo import choose_tempo as choose
 
-    if not any(streams[name].coverage >= WITNESS_COVERAGE for name in ACCENT_DIMS if name in streams):
+    if not any(streams[name].coverage >= MIN_COVERAGE for name in ACCENT_DIMS if name in streams):
         return None
     energy, accents, rate_hz = motion_signal(streams, float(clip.duration))
     bpm_range = (recipe.tempo.min, recipe.tempo.max)

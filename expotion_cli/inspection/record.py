@@ -31,8 +31,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from expotion_cli.inspection.curves import at_rate, row_changes, spans_s
+from expotion_cli.inspection.geometry import face_boxes
 from expotion_cli.inspection.observe import Observation
-from expotion_cli.inspection.places import face_boxes
 from expotion_cli.timing import BEATS_PER_BAR
 
 if TYPE_CHECKING:

@@ -152,7 +152,7 @@ def check(
     limits = recording.recorded_tolerances(reference, tolerances or {})
     source, recipe, notes = recording.recorded_recipe(reference)
     ladder.check_sound(recipe)
-    clips, problems, strangers = recording.locate(reference, where)
+    clips, problems, unknown = recording.locate(reference, where)
     arguments = recording.recorded_model(reference) | {k: v for k, v in (options or {}).items() if v is not None}
     checks = {name: ClipCheck(name, "error", error=error) for name, error in problems.items()}
     differing: dict[str, tuple[str, str]] = {}
@@ -164,26 +164,26 @@ def check(
         differing = _machine_differences(reference.machine, machine_facts(model))
         if mode == AUTO:
             mode = PERCEPTUAL if any(key not in NOT_OF_THE_MACHINE for key in differing) else EXACT
-        judge = _Judge(reference, recipe, model, mode, limits, differing)
+        comparison = _Comparison(reference, recipe, model, mode, limits, differing)
         wanted = [clips[recorded.name] for recorded in reference.clips if recorded.name in clips]
         for index, outcome in render(wanted, recipe, model, features=features, limit=limit, on_stage=on_stage):
-            checks[wanted[index].name] = judge.judge(wanted[index], outcome)
+            checks[wanted[index].name] = comparison.compare_clip(wanted[index], outcome)
             if isinstance(outcome, Rendered):
                 made.append(outcome)
         if update and len(made) == len(reference.clips):
-            asked = recording.Wanted(source, reference.recipe["flags"], arguments, features)
+            asked = recording.RecordingOptions(source, reference.recipe["flags"], arguments, features)
             recording.write(reference.folder, recipe, asked, model, made, reference)
             checks = {name: _accepted(old) for name, old in checks.items()}
     updated = update and len(made) == len(reference.clips)
     if update and not updated:
-        strangers = [*strangers, "not updated: not every clip could be rendered"]
+        unknown = [*unknown, "not updated: not every clip could be rendered"]
     return CheckResult(
         folder=reference.folder,
         mode=EXACT if mode == AUTO else mode,
         clips=tuple(checks[recorded.name] for recorded in reference.clips),
         machine=differing,
         tolerances=limits,
-        notes=(*notes, *strangers),
+        notes=(*notes, *unknown),
         duration_s=round(time.monotonic() - started, 3),
         updated=updated,
     )
@@ -199,7 +199,7 @@ def _machine_differences(was: Mapping[str, str], now: Mapping[str, str]) -> dict
     return {key: (was.get(key, "none"), now.get(key, "none")) for key in keys if was.get(key) != now.get(key)}
 
 
-class _Judge:
+class _Comparison:
     """Holds renders to the reference."""
 
     def __init__(
@@ -215,7 +215,7 @@ class _Judge:
         self.recorded = {clip.name: clip for clip in reference.clips}
         self.common = [*self._recipe_differences(recipe), *self._model_differences(model, machine)]
 
-    def judge(self, clip: Clip, outcome: Rendered | ExpotionError) -> ClipCheck:
+    def compare_clip(self, clip: Clip, outcome: Rendered | ExpotionError) -> ClipCheck:
         """Compare one render with what was recorded."""
         recorded = self.recorded[clip.name]
         if isinstance(outcome, ExpotionError):

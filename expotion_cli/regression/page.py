@@ -7,7 +7,7 @@ from pathlib import Path
 
 from expotion_cli.errors import writing
 from expotion_cli.media.flac import write_flac
-from expotion_cli.regression import pictures, report
+from expotion_cli.regression import plots, report
 from expotion_cli.regression.checking import CheckResult, ClipCheck
 from expotion_cli.regression.measures import Sound, Tolerance
 from expotion_cli.storage import write_bytes
@@ -132,14 +132,14 @@ def _measures(clip: ClipCheck, result: CheckResult) -> str:
 def _pictures(folder: Path, number: int, reference: Sound, new: Sound) -> str:
     found = []
     made = (
-        ("reference", "reference: mel spectrogram, 40 Hz to 16 kHz", pictures.spectrogram(reference)),
-        ("new", "new", pictures.spectrogram(new)),
-        ("difference", "difference: red is louder now, blue quieter", pictures.difference(reference, new)),
+        ("reference", "reference: mel spectrogram, 40 Hz to 16 kHz", plots.spectrogram(reference)),
+        ("new", "new", plots.spectrogram(new)),
+        ("difference", "difference: red is louder now, blue quieter", plots.difference(reference, new)),
     )
     for kind, words, content in made:
         file = f"clip-{number}-{kind}.png"
         write_bytes(folder / file, content)
         found.append(f'<figure><figcaption>{words}</figcaption><img src="{file}" alt="{words}"></figure>')
-    curves = pictures.loudness(reference, new)
+    curves = plots.loudness(reference, new)
     words = 'loudness of each 0.4 s in LUFS: <span class="key-one">reference</span>, <span class="key-two">new</span>'
     return f"{''.join(found)}<figure><figcaption>{words}</figcaption>{curves}</figure>"

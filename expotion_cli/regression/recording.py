@@ -44,7 +44,7 @@ MODEL_OPTIONS = ("name", "adapter", "soundfont", "device", "dtype")
 
 
 @dataclass(frozen=True)
-class Wanted:
+class RecordingOptions:
     """What is to be recorded; written into the manifest so that a check can do the same.
 
     Attributes:
@@ -86,7 +86,7 @@ def find_clips(inputs: Sequence[str | Path], folder: str | Path) -> tuple[list[C
 def record(
     clips: Sequence[Clip],
     folder: str | Path,
-    wanted: Wanted,
+    options: RecordingOptions,
     load: Callable[[], Model],
     *,
     on_stage: Callable[[str, str], None] | None = None,
@@ -100,8 +100,8 @@ def record(
     Args:
         clips: from `find_clips`.
         folder: the reference folder.
-        wanted: recipe, flags and model.
-        load: gives the model that `wanted` names; called once.
+        options: recipe, flags and model.
+        load: gives the model that `options` names; called once.
         on_stage: told (clip name, stage) as each begins.
         on_note: told what is worth saying once.
 
@@ -111,32 +111,37 @@ def record(
         EnvironmentProblem: the weights are missing or damaged.
     """
     folder = Path(folder)
-    recipe = load_recipe(wanted.recipe).override(wanted.flags)
+    recipe = load_recipe(options.recipe).override(options.flags)
     ladder.check_sound(recipe)
     refuse_equal_names(clips)
     old = read_reference(folder) if (folder / MANIFEST).is_file() else None
     model = load()
-    for note in run_notes(model, recipe, wanted.features) if on_note is not None else ():
+    for note in run_notes(model, recipe, options.features) if on_note is not None else ():
         on_note(note)
     check_writable(folder)
     made: list[Rendered] = []
-    rendering = render(clips, recipe, model, features=wanted.features, limit=TimeLimit(None), on_stage=on_stage)
+    rendering = render(clips, recipe, model, features=options.features, limit=TimeLimit(None), on_stage=on_stage)
     for _, outcome in rendering:
         if isinstance(outcome, ExpotionError):
             raise outcome
         made.append(outcome)
-    return write(folder, recipe, wanted, model, made, old)
+    return write(folder, recipe, options, model, made, old)
 
 
 def write(
-    folder: Path, recipe: Recipe, wanted: Wanted, model: Model, made: Sequence[Rendered], old: Reference | None
+    folder: Path,
+    recipe: Recipe,
+    options: RecordingOptions,
+    model: Model,
+    made: Sequence[Rendered],
+    old: Reference | None,
 ) -> Reference:
     """Write renders as the reference.
 
     Args:
         folder: the reference folder.
         recipe: they were made with.
-        wanted: how that came about.
+        options: how that came about.
         model: that composed them.
         made: all clips of the reference.
         old: what is replaced: its tolerances stay, files of clips that are gone are removed.
@@ -166,13 +171,17 @@ def write(
     reference = Reference(
         folder=folder,
         recipe={
-            "source": _place(wanted.recipe, folder, is_path=_is_own(wanted.recipe)),
-            "flags": dict(wanted.flags),
+            "source": _place(options.recipe, folder, is_path=_is_own(options.recipe)),
+            "flags": dict(options.flags),
             "fields": settings_of(recipe),
-            **({"features": [_place_of_features(each, folder) for each in wanted.features]} if wanted.features else {}),
+            **(
+                {"features": [_place_of_features(each, folder) for each in options.features]}
+                if options.features
+                else {}
+            ),
         },
         model={
-            **{key: _place_of_option(key, wanted.model.get(key), folder) for key in MODEL_OPTIONS},
+            **{key: _place_of_option(key, options.model.get(key), folder) for key in MODEL_OPTIONS},
             "digest": model.digest,
             "codec": model.codec.digest,
             "licence": model.licence,
@@ -278,8 +287,8 @@ def locate(
             continue
         clips[recorded.name] = Clip(recorded.name, found.info, found.sha256)
     known = {recorded.sha256 for recorded in reference.clips}
-    strangers = [str(clip.info.path) for clip in given if clip.sha256 not in known]
-    return clips, problems, [*map(str, unfound), *(f"{path}: no clip of the reference" for path in strangers)]
+    unknown = [str(clip.info.path) for clip in given if clip.sha256 not in known]
+    return clips, problems, [*map(str, unfound), *(f"{path}: no clip of the reference" for path in unknown)]
 
 
 def _is_own(recipe: str) -> bool:

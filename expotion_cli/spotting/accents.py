@@ -22,7 +22,7 @@ CLEAR_ACCENT = 0.3
 """Weaker accents, in shares of the clip's own 95th percentile plus a floor, are mostly trembling."""
 STILL_SHARE, STILL_S, STILL_BLUR_S = 0.5, 0.5, 0.2
 """Still: less than this share of a small but deliberate movement, for at least so long, averaged over so long."""
-WITNESS_COVERAGE = 0.5
+MIN_COVERAGE = 0.5
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ def find_stillness(streams: dict[str, EmbeddingStream]) -> Stillness:
     """When the surest witness that saw somebody half of the time sees hardly any motion."""
     for name, dim in ENERGY_DIMS.items():
         stream = streams.get(name)
-        if stream is None or dim not in stream.dims or stream.coverage < WITNESS_COVERAGE:
+        if stream is None or dim not in stream.dims or stream.coverage < MIN_COVERAGE:
             continue
         threshold = STILL_SHARE * ACTIVITY_FLOORS[name, dim]
         reach = max(1, round(STILL_BLUR_S * stream.rate_hz))

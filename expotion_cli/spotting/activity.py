@@ -36,7 +36,7 @@ ACTIVITY_FLOORS: dict[tuple[str, str], float] = {
 LEVEL_SCALES: dict[tuple[str, str], float] = {("face", "arousal"): 5.0}
 """Other dimensions are levels: times this factor (1 by default), clipped to [-2, 2]."""
 MOTION_RATE_HZ = 25.0
-_WITNESSES = {
+_MOTION_DIMS = {
     "pose": ("energy", "accent"),
     "face": ("head_speed", "head_accent"),
     "flow": ("energy", "accent"),
@@ -93,7 +93,7 @@ def motion_signal(streams: Mapping[str, SeenStream], duration_s: float) -> tuple
     """
     times = np.arange(max(1, int(duration_s * MOTION_RATE_HZ))) / MOTION_RATE_HZ
     heard = []
-    for name, dims in _WITNESSES.items():
+    for name, dims in _MOTION_DIMS.items():
         stream = streams.get(name)
         if stream is None or not len(stream.mask) or stream.mask.mean() < 0.5:
             continue

@@ -8,7 +8,7 @@ import shutil
 import numpy as np
 import pytest
 
-from expotion_cli.evaluation import yardsticks
+from expotion_cli.evaluation import baselines
 from expotion_cli.media.flac import to_16_bit, write_flac
 
 RATE = 48_000
@@ -22,7 +22,7 @@ def folder(tmp_path_factory, make_video):
         make_video(root / "clips" / f"{name}.mp4", duration_s=2.0, hue=90 * number, sound=name != "three")
         for spacing, kind in ((0.4, "ours"), (0.3, "theirs")):
             (root / kind).mkdir(exist_ok=True)
-            sound = yardsticks.strike(np.arange(0.1 * number, 2, spacing), 2.0, RATE)
+            sound = baselines.strike(np.arange(0.1 * number, 2, spacing), 2.0, RATE)
             write_flac(root / kind / f"{name}.flac", to_16_bit(sound), RATE)
     return root
 

@@ -12,14 +12,14 @@ from fake_composer import FakeCodec, FakeComposer
 from expotion_cli.errors import UsageError
 from expotion_cli.evaluation import ablation, measuring
 from expotion_cli.evaluation.ablation import Plan, plan_variants
-from expotion_cli.evaluation.measuring import Wishes
+from expotion_cli.evaluation.measuring import MeasureOptions
 from expotion_cli.media.sound import read_sound
 from expotion_cli.music.conditioning import StepStream
 from expotion_cli.scoring import ladder
 from expotion_cli.timing import Timeline, resample_rows
 from expotion_cli.vision.encoder import EmbeddingStream
 
-MUTED = Wishes(("sync", "notes"), yardsticks=False)
+MUTED = MeasureOptions(("sync", "notes"), baselines=False)
 
 
 class BeatCodec(FakeCodec):
@@ -87,10 +87,10 @@ def looked(monkeypatch):
 def run(clip_folder, looked):
     """Ablates the three clips; returns the evaluation and the composer."""
 
-    def go(wishes=MUTED, **facts):
+    def go(options=MUTED, **facts):
         composer = SeeingComposer()
         plan = Plan(clips=[clip_folder], **facts)
-        return ablation.ablate(plan, wishes, lambda: composer), composer
+        return ablation.ablate(plan, options, lambda: composer), composer
 
     return go
 
@@ -116,19 +116,19 @@ def test_each_condition_sees_what_it_should_on_the_grid_it_should(run):
     assert {float(r.timeline.rate_hz) for r in by_condition["beats"]} == {16.0}
 
 
-def test_a_shorter_strangers_rows_are_held_to_the_end(run):
+def test_a_shorter_unmatched_rows_are_held_to_the_end(run):
     _, composer = run(conditions=("shuffled",))
     # b (1.4 s) sees c (1.2 s): its last row stays.
     values = composer.requests[1].conditioning["flow"].values[:, 0]
     assert values[0] == pytest.approx(3.0) and values[-1] == pytest.approx(3.5) and values[-3] == pytest.approx(3.5)
 
 
-def test_takes_have_seeds_of_their_own_and_other_strangers(run):
+def test_takes_have_seeds_of_their_own_and_other_unmatched(run):
     result, composer = run(conditions=("shuffled",), seeds=2, first_seed=7)
     assert [request.seed for request in composer.requests] == [7] * 3 + [8] * 3
     first, second = composer.requests[0], composer.requests[3]
     assert seen_by(first)["face"] == 2 and seen_by(second)["face"] == 3
-    assert result.rows[0].pieces == 6 and result.settings["seeds"] == [7, 8] and result.baseline is None
+    assert result.rows[0].cues == 6 and result.settings["seeds"] == [7, 8] and result.baseline is None
 
 
 def test_guidances_are_tried_with_each_other_and_once_for_what_sees_nothing():
@@ -173,9 +173,9 @@ def test_a_model_that_sees_nothing_says_so(clip_folder, looked):
 def test_words_and_quality_are_measured_and_music_is_kept(run, tmp_path):
     prompts = tmp_path / "prompts.json"
     prompts.write_text('{"a": "strings at 90 bpm"}')
-    wishes = Wishes(("quality", "text"), yardsticks=False)
+    options = MeasureOptions(("quality", "text"), baselines=False)
     plan = {"conditions": ("text", "both"), "prompts": prompts, "prompt": "rain", "keep": tmp_path / "kept", "seeds": 2}
-    result, composer = run(wishes, **plan)
+    result, composer = run(options, **plan)
     assert composer.composed.count("strings at 90 bpm") == 4 and composer.composed.count("rain") == 8
     both = result.rows[1].figures
     # This composer makes the same of all it sees, so nothing lies between the two.

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from expotion_cli.audio.onsets import onset_strength
-from expotion_cli.evaluation import beats, yardsticks
+from expotion_cli.evaluation import baselines, beats
 
 SAMPLE_RATE, DURATION_S = 48_000, 10.0
 
@@ -16,7 +16,7 @@ SAMPLE_RATE, DURATION_S = 48_000, 10.0
 @pytest.mark.parametrize("bpm", [84.0, 120.0, 151.0])
 def test_beats_of_clicks_are_found_with_their_tempo(bpm):
     true = np.arange(0.3, DURATION_S, 60 / bpm)
-    found, tempo = beats.track_beats(yardsticks.strike(true, DURATION_S, SAMPLE_RATE), SAMPLE_RATE)
+    found, tempo = beats.track_beats(baselines.strike(true, DURATION_S, SAMPLE_RATE), SAMPLE_RATE)
     assert tempo == pytest.approx(bpm, rel=0.02)
     nearest = np.abs(found[:, None] - true).min(axis=1)
     assert len(found) >= len(true) - 2 and np.median(nearest) < 0.03
@@ -67,8 +67,8 @@ def test_alignment_is_a_gaussian_of_the_distance():
 def test_the_bare_rule_strikes_where_there_is_motion_and_the_metronome_everywhere():
     motion = np.zeros(500)
     motion[200:300] = 1.0
-    rule = yardsticks.rule_times(motion, DURATION_S)
+    rule = baselines.rule_times(motion, DURATION_S)
     assert rule.min() >= 3.9 and rule.max() <= 6.0 and np.allclose(rule / 0.125, np.rint(rule / 0.125))
-    assert not len(yardsticks.rule_times(np.zeros(500), DURATION_S))
-    metronome = yardsticks.strike(yardsticks.metronome_times(DURATION_S), DURATION_S, SAMPLE_RATE)
+    assert not len(baselines.rule_times(np.zeros(500), DURATION_S))
+    metronome = baselines.strike(baselines.metronome_times(DURATION_S), DURATION_S, SAMPLE_RATE)
     assert beats.tempo_of(onset_strength(metronome, SAMPLE_RATE, 100.0), 100.0) == pytest.approx(120, rel=0.01)

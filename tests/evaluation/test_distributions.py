@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from expotion_cli.evaluation import distributions, yardsticks
+from expotion_cli.evaluation import baselines, distributions
 
 SAMPLE_RATE = 48_000
 
@@ -43,7 +43,7 @@ def test_kl_and_inception_score_of_known_distributions():
 
 def test_sets_are_near_themselves_and_far_from_others():
     def clicks(gap_s: float) -> distributions.Descriptor:
-        return distributions.describe(yardsticks.strike(np.arange(0, 8, gap_s), 8.0, SAMPLE_RATE), SAMPLE_RATE)
+        return distributions.describe(baselines.strike(np.arange(0, 8, gap_s), 8.0, SAMPLE_RATE), SAMPLE_RATE)
 
     tones = [distributions.describe(chord(60, 64, 67), SAMPLE_RATE) for _ in range(4)]
     slow, fast = [clicks(0.5)] * 4, [clicks(0.25)] * 4

@@ -10,11 +10,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from expotion_cli.evaluation import measuring, page, report, yardsticks
-from expotion_cli.evaluation.measuring import EvaluatedClip, Wishes, evaluate
-from expotion_cli.evaluation.outputs import SAMPLE_RATE, MusicSet, Piece
-from expotion_cli.evaluation.pretrained import Shelf
-from expotion_cli.evaluation.results import Figure, of_pairs, ranking_of
+from expotion_cli.evaluation import baselines, measuring, page, report
+from expotion_cli.evaluation.measuring import EvaluatedClip, MeasureOptions, evaluate
+from expotion_cli.evaluation.outputs import SAMPLE_RATE, Cue, MusicSet
+from expotion_cli.evaluation.pretrained import WeightsSource
+from expotion_cli.evaluation.results import Figure, figure_of_pairs, ranking_of
 
 DURATION_S = 8.0
 
@@ -33,9 +33,9 @@ def made_clip(seed: int, name: str | None = None) -> EvaluatedClip:
     return EvaluatedClip(name or f"clip-{seed}", info, motion.astype(np.float32), "made")
 
 
-def music(clip: EvaluatedClip, seed: int, take: int = 0, **facts: object) -> Piece:
+def music(clip: EvaluatedClip, seed: int, take: int = 0, **facts: object) -> Cue:
     """Hits at the moments of a clip of this seed."""
-    return Piece(clip.name, yardsticks.strike(moments(seed), DURATION_S, SAMPLE_RATE), take, **facts)
+    return Cue(clip.name, baselines.strike(moments(seed), DURATION_S, SAMPLE_RATE), take, **facts)
 
 
 @pytest.fixture(scope="module")
@@ -45,10 +45,10 @@ def clips() -> dict[str, EvaluatedClip]:
 
 @pytest.fixture(scope="module")
 def result(clips):
-    """A set that follows its clips, one that follows others, and the yardsticks."""
+    """A set that follows its clips, one that follows others, and the baselines."""
     follows = MusicSet("follows", tuple(music(clip, seed) for seed, clip in enumerate(clips.values())))
     strays = MusicSet("strays", tuple(music(clip, seed + 50) for seed, clip in enumerate(clips.values())))
-    return evaluate(clips, [follows, strays], Wishes(("sync", "notes"), baseline="strays"))
+    return evaluate(clips, [follows, strays], MeasureOptions(("sync", "notes"), baseline="strays"))
 
 
 def row(result, name):
@@ -65,7 +65,7 @@ def test_music_that_follows_is_told_from_music_that_does_not(result):
 
 
 def test_every_figure_of_following_has_an_interval_and_chance(result):
-    for name in ("follows", "strays", yardsticks.RULE, yardsticks.METRONOME):
+    for name in ("follows", "strays", baselines.RULE, baselines.METRONOME):
         for key in ("correlation", "ranking", "coverage", "hit", "f1", "alignment", "alignment_music", "swell"):
             figure = row(result, name).figures[key]
             assert figure.interval[0] <= figure.value <= figure.interval[1], (name, key)
@@ -73,7 +73,7 @@ def test_every_figure_of_following_has_an_interval_and_chance(result):
 
 
 def test_yardsticks_stand_where_they_should(result):
-    rule, metronome = row(result, yardsticks.RULE).figures, row(result, yardsticks.METRONOME).figures
+    rule, metronome = row(result, baselines.RULE).figures, row(result, baselines.METRONOME).figures
     assert rule["correlation"].value > metronome["correlation"].value + 0.15 and rule["ranking"].value > 0.95
     assert rule["correlation"].lift_interval[0] > 0 and rule["swell"].value > metronome["swell"].value
 
@@ -86,7 +86,7 @@ def test_settings_say_all_that_must_be_equal_to_compare(result):
 
 def test_the_same_evaluation_gives_the_same_figures(clips, result):
     follows = MusicSet("follows", tuple(music(clip, seed) for seed, clip in enumerate(clips.values())))
-    again = evaluate(clips, [follows], Wishes(("sync",), yardsticks=False))
+    again = evaluate(clips, [follows], MeasureOptions(("sync",), baselines=False))
     assert (
         again.rows[0].figures["correlation"].record()["interval"]
         == (row(result, "follows").figures["correlation"].record()["interval"])
@@ -94,14 +94,14 @@ def test_the_same_evaluation_gives_the_same_figures(clips, result):
 
 
 def test_several_takes_of_a_clip_are_one_clip(clips):
-    pieces = [music(clip, seed + take * 50, take) for seed, clip in enumerate(clips.values()) for take in (0, 1)]
-    found = evaluate(clips, [MusicSet("two", tuple(pieces))], Wishes(("sync",), yardsticks=False)).rows[0]
-    assert found.pieces == 10 and len(found.clips) == 5 and len(found.figures["correlation"].by_clip) == 5
+    cues = [music(clip, seed + take * 50, take) for seed, clip in enumerate(clips.values()) for take in (0, 1)]
+    found = evaluate(clips, [MusicSet("two", tuple(cues))], MeasureOptions(("sync",), baselines=False)).rows[0]
+    assert found.cues == 10 and len(found.clips) == 5 and len(found.figures["correlation"].by_clip) == 5
 
 
 def test_a_single_clip_has_figures_but_no_ranking_and_says_so(clips):
     clip = clips["clip-0"]
-    found = evaluate({clip.name: clip}, [MusicSet("one", (music(clip, 0),))], Wishes(("sync",)))
+    found = evaluate({clip.name: clip}, [MusicSet("one", (music(clip, 0),))], MeasureOptions(("sync",)))
     figures = found.rows[0].figures
     assert figures["correlation"].value > 0.4 and figures["correlation"].chance is None
     assert figures["correlation"].interval is None and "single clip" in figures["ranking"].missing
@@ -111,16 +111,18 @@ def test_a_single_clip_has_figures_but_no_ranking_and_says_so(clips):
 def test_a_clip_in_which_nobody_moves_is_left_out_of_beats_alone(clips):
     still = EvaluatedClip("still", made_clip(9).info, np.zeros(400, np.float32), "made")
     both = {**clips, "still": still}
-    pieces = [music(clip, seed) for seed, clip in enumerate(clips.values())] + [music(still, 9)]
-    figures = evaluate(both, [MusicSet("all", tuple(pieces))], Wishes(("sync",), yardsticks=False)).rows[0].figures
+    cues = [music(clip, seed) for seed, clip in enumerate(clips.values())] + [music(still, 9)]
+    figures = evaluate(both, [MusicSet("all", tuple(cues))], MeasureOptions(("sync",), baselines=False)).rows[0].figures
     assert "still" not in figures["hit"].by_clip and figures["correlation"].by_clip["still"] == 0
 
 
 def test_silent_music_follows_nothing_and_has_no_quality(clips):
-    silent = MusicSet(
-        "silent", tuple(Piece(c.name, np.zeros((2, 8 * SAMPLE_RATE), np.float32)) for c in clips.values())
+    silent = MusicSet("silent", tuple(Cue(c.name, np.zeros((2, 8 * SAMPLE_RATE), np.float32)) for c in clips.values()))
+    figures = (
+        evaluate(clips, [silent], MeasureOptions(("sync", "quality"), baselines=False), reference=silent)
+        .rows[0]
+        .figures
     )
-    figures = evaluate(clips, [silent], Wishes(("sync", "quality"), yardsticks=False), reference=silent).rows[0].figures
     assert figures["correlation"].value == figures["hit"].value == figures["alignment_music"].value == 0
     assert "silent" in figures["spectrum"].missing
 
@@ -128,12 +130,16 @@ def test_silent_music_follows_nothing_and_has_no_quality(clips):
 def test_prompts_that_state_tempo_and_key_are_held_to(clips, monkeypatch, tmp_path):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
 
-    def piece(clip, bpm: float, words: str) -> Piece:
-        return Piece(clip.name, yardsticks.strike(np.arange(0, 8, 60 / bpm), 8.0, SAMPLE_RATE), prompt=words)
+    def cue(clip, bpm: float, words: str) -> Cue:
+        return Cue(clip.name, baselines.strike(np.arange(0, 8, 60 / bpm), 8.0, SAMPLE_RATE), prompt=words)
 
     names = list(clips.values())
-    right = [piece(clip, bpm, f"drums, {bpm} bpm") for clip, bpm in zip(names, (90, 110, 130, 150), strict=False)]
-    found = evaluate(clips, [MusicSet("right", tuple(right))], Wishes(("text",), shelf=Shelf(None), yardsticks=False))
+    right = [cue(clip, bpm, f"drums, {bpm} bpm") for clip, bpm in zip(names, (90, 110, 130, 150), strict=False)]
+    found = evaluate(
+        clips,
+        [MusicSet("right", tuple(right))],
+        MeasureOptions(("text",), weights=WeightsSource(None), baselines=False),
+    )
     figures = found.rows[0].figures
     assert figures["tempo"].value == 1.0 and figures["tempo"].chance < 0.5
     assert figures["key"].missing == "no prompt states a key" and "needs" in figures["clap"].missing
@@ -142,10 +148,10 @@ def test_prompts_that_state_tempo_and_key_are_held_to(clips, monkeypatch, tmp_pa
 
 def test_pairs_and_ranking_of_a_known_matrix():
     matrix = np.array([[[0.9, 0.1, 0.2], [0.1, 0.8, 0.3], [0.2, 0.1, 0.7]]])
-    figure = of_pairs(matrix, ["a", "b", "c"], seed=0)
+    figure = figure_of_pairs(matrix, ["a", "b", "c"], seed=0)
     assert figure.value == pytest.approx(0.8) and figure.chance == pytest.approx(1 / 6)
     assert ranking_of(matrix, seed=0).value == 1.0
-    nothing = of_pairs(np.full((1, 3, 3), np.nan), ["a", "b", "c"], seed=0)
+    nothing = figure_of_pairs(np.full((1, 3, 3), np.nan), ["a", "b", "c"], seed=0)
     assert nothing.value is None and "nobody moves" in nothing.missing
     assert Figure(missing="why").record() == {"not_measured": "why"}
 
@@ -206,6 +212,6 @@ def test_motion_of_a_clip_is_taken_from_the_stream_asked_for(make_video, tmp_pat
     from expotion_cli.media.probe import probe
 
     info = probe(make_video(tmp_path / "one.mp4", duration_s=1.0))
-    flow, plain = (measuring.look("one", info, stream=stream) for stream in ("flow", measuring.PLAIN))
+    flow, plain = (measuring.prepare_clip("one", info, stream=stream) for stream in ("flow", measuring.PLAIN))
     assert len(flow.motion) == len(plain.motion) == 50 and plain.motion.max() > 0
     assert flow.stream.startswith("flow ") and "plain" in plain.stream

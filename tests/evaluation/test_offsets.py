@@ -1,4 +1,4 @@
-"""In time or not, as Synchformer judges: windows, figures, chance, absent weights, and whole evaluations."""
+"""In time or not, as Synchformer tells: windows, figures, chance, absent weights, and whole evaluations."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ import torch
 from typer.testing import CliRunner
 
 from expotion_cli.errors import WeightsError
-from expotion_cli.evaluation import judging, offsets, synchformer_audio, synchformer_av
+from expotion_cli.evaluation import offsets, set_measures, synchformer_audio, synchformer_av
 from expotion_cli.evaluation.features import SoundFeatures
-from expotion_cli.evaluation.judging import Judge
 from expotion_cli.evaluation.offsets import Synchformer, in_sync, sync_offset, together, windows
-from expotion_cli.evaluation.outputs import SAMPLE_RATE, Piece
-from expotion_cli.evaluation.pretrained import Shelf
+from expotion_cli.evaluation.outputs import SAMPLE_RATE, Cue
+from expotion_cli.evaluation.pretrained import WeightsSource
+from expotion_cli.evaluation.set_measures import SetMeasures
 from expotion_cli.evaluation.synchformer_audio import AudioSizes
 from expotion_cli.evaluation.synchformer_av import AudioVisualModel, ModelSizes
 from expotion_cli.media.decode import Frame
@@ -40,13 +40,13 @@ GRID = np.array(synchformer_av.offsets_s(21))
 
 
 @pytest.fixture(scope="module")
-def shelf(tmp_path_factory) -> Shelf:
+def weights(tmp_path_factory) -> WeightsSource:
     """A folder with small random weights in the published format."""
     folder = tmp_path_factory.mktemp("weights")
     generator = torch.Generator().manual_seed(0)
     weights = {n: torch.randn(t.shape, generator=generator) for n, t in AudioVisualModel(TINY).state_dict().items()}
     torch.save(weights, folder / "synchformer_state_dict.pth")
-    return Shelf(folder)
+    return WeightsSource(folder)
 
 
 @pytest.fixture
@@ -88,7 +88,7 @@ class Oracle(torch.nn.Module):
 
 
 @pytest.fixture
-def oracle(shelf, monkeypatch) -> Oracle:
+def oracle(weights, monkeypatch) -> Oracle:
     """Judges in place of the weights; it hears the sound itself. Clips are as bright as their names say."""
     found = Oracle()
     monkeypatch.setattr(synchformer_av, "load_model", lambda *_, **__: found)
@@ -108,15 +108,15 @@ def clip(name: str, duration: float = 6.0) -> SimpleNamespace:
     return SimpleNamespace(path=name, duration=duration)
 
 
-def tone(name: str, level: float, duration_s: float = 6.0, prompt: str | None = None, seed: int = 0) -> Piece:
+def tone(name: str, level: float, duration_s: float = 6.0, prompt: str | None = None, seed: int = 0) -> Cue:
     time = np.arange(round(duration_s * SAMPLE_RATE)) / SAMPLE_RATE
     wave = (level * np.sin(2 * np.pi * 440 * time)).astype(np.float32)
-    return Piece(name, np.stack([wave, wave]), seed, prompt=prompt)
+    return Cue(name, np.stack([wave, wave]), seed, prompt=prompt)
 
 
-def judged(shelf, pieces, clips, **more):
-    judge = Judge(shelf, 0, None, clips=clips, **more)
-    return judge, judge.text([SoundFeatures(piece) for piece in pieces])
+def measured(weights, cues, clips, **more):
+    measures = SetMeasures(weights, 0, None, clips=clips, **more)
+    return measures, measures.text([SoundFeatures(cue) for cue in cues])
 
 
 def test_windows_are_spread_evenly_from_the_first_to_the_last_segment():
@@ -145,36 +145,36 @@ def test_all_three_are_together_only_where_the_sound_keeps_to_both():
     assert together(0.9, -0.3) == 0 and together(0, 0.9) == 0
 
 
-def test_segments_of_pictures_and_of_sound_are_of_the_same_times(shelf, oracle):
-    network = Synchformer(shelf)
-    seen = network.see(clip("counting", 5.5))
+def test_segments_of_pictures_and_of_sound_are_of_the_same_times(weights, oracle):
+    network = Synchformer(weights)
+    seen = network.encode_video(clip("counting", 5.5))
     time = np.arange(round(5.5 * SAMPLE_RATE)) / SAMPLE_RATE
-    heard = network.hear(np.stack([time, time]).astype(np.float32))
+    heard = network.encode_audio(np.stack([time, time]).astype(np.float32))
     assert len(seen) == len(heard) == 16 and seen.shape[1:] == (8, 6) and heard.shape[1:] == (6, 6)
     assert oracle.segments == [list(range(8 * k, 8 * k + 16)) for k in range(16)]
     np.testing.assert_allclose(oracle.sounds, 0.32 * np.arange(16), atol=0.003)
 
 
-def test_own_pictures_are_told_from_the_others(shelf, oracle):
+def test_own_pictures_are_told_from_the_others(weights, oracle):
     clips = {level: clip(level) for level in ("0.2", "0.5", "0.8")}
-    _, figures = judged(shelf, [tone(name, float(name)) for name in clips], clips)
+    _, figures = measured(weights, [tone(name, float(name)) for name in clips], clips)
     sure = math.exp(6) / (math.exp(6) + 20)
     assert figures["in_sync"].value == pytest.approx((math.exp(6) + 2) / (math.exp(6) + 20))
     assert figures["in_sync"].chance == pytest.approx(3 * (1 - sure) / 20, abs=1e-3)
     assert figures["in_sync"].lift_interval[0] > 0.9
     assert figures["sync_offset"].value == 0 and figures["sync_offset"].chance == pytest.approx(1.0)
     assert figures["sync_offset"].lift_interval[1] < 0 and set(figures["in_sync"].by_clip) == set(clips)
-    assert figures["consistency"].missing == judging.NO_PROMPTS
+    assert figures["consistency"].missing == set_measures.NO_PROMPTS
 
 
-def test_a_smaller_offset_than_chance_has_its_star(shelf, oracle):
+def test_a_smaller_offset_than_chance_has_its_star(weights, oracle):
     from expotion_cli.evaluation.report import cell
     from expotion_cli.evaluation.results import BY_KEY
 
     clips = {level: clip(level) for level in ("0.2", "0.5", "0.8")}
-    _, good = judged(shelf, [tone(name, float(name)) for name in clips], clips)
+    _, good = measured(weights, [tone(name, float(name)) for name in clips], clips)
     assert cell(good["sync_offset"], BY_KEY["sync_offset"]) == "0.00* (0.00 to 0.00) [1.00]"
-    _, bad = judged(shelf, [tone(name, 0.99) for name in clips], clips)
+    _, bad = measured(weights, [tone(name, 0.99) for name in clips], clips)
     assert cell(bad["sync_offset"], BY_KEY["sync_offset"]) == "1.00 (1.00 to 1.00) [1.00]"
 
 
@@ -183,7 +183,7 @@ class Clap:
 
     identity = "made"
 
-    def __init__(self, where: Shelf):
+    def __init__(self, where: WeightsSource):
         self.where = where
 
     def words(self, texts):
@@ -195,95 +195,95 @@ class Clap:
 
 
 def test_text_video_audio_is_the_geometric_mean_clip_by_clip_with_others_pictures_and_words_as_chance(
-    shelf, oracle, monkeypatch
+    weights, oracle, monkeypatch
 ):
-    monkeypatch.setattr(judging, "Clap", Clap)
+    monkeypatch.setattr(set_measures, "Clap", Clap)
     clips = {level: clip(level) for level in ("0.2", "0.5", "0.8")}
-    pieces = [tone(name, float(name), prompt=f"{2 * float(name)}") for name in clips]
-    judge, figures = judged(shelf, pieces, clips)
+    cues = [tone(name, float(name), prompt=f"{2 * float(name)}") for name in clips]
+    measures, figures = measured(weights, cues, clips)
     for name in clips:
         expected = math.sqrt(figures["in_sync"].by_clip[name] * figures["clap"].by_clip[name])
         assert figures["consistency"].by_clip[name] == pytest.approx(expected)
         assert figures["clap"].by_clip[name] == pytest.approx(math.cos(float(name)), abs=1e-3)
     assert figures["consistency"].chance < 0.3 < figures["consistency"].value
-    assert set(judge.networks) == {"clap", "synchformer"}
+    assert set(measures.networks) == {"clap", "synchformer"}
     # without a prompt a clip has no part in it, but keeps its time
-    _, figures = judged(shelf, [*pieces[:2], tone("0.8", 0.8)], clips)
+    _, figures = measured(weights, [*cues[:2], tone("0.8", 0.8)], clips)
     assert set(figures["consistency"].by_clip) == {"0.2", "0.5"} and len(figures["in_sync"].by_clip) == 3
 
 
-def test_equal_prompts_leave_the_pictures_as_chance(shelf, oracle, monkeypatch):
-    monkeypatch.setattr(judging, "Clap", Clap)
+def test_equal_prompts_leave_the_pictures_as_chance(weights, oracle, monkeypatch):
+    monkeypatch.setattr(set_measures, "Clap", Clap)
     clips = {level: clip(level) for level in ("0.2", "0.5")}
-    _, figures = judged(shelf, [tone(name, float(name), prompt="0.3") for name in clips], clips)
+    _, figures = measured(weights, [tone(name, float(name), prompt="0.3") for name in clips], clips)
     assert figures["clap"].chance is None and figures["consistency"].chance < figures["consistency"].value
 
 
-def test_absent_clap_leaves_the_time_measured(shelf, oracle, monkeypatch, tmp_path):
+def test_absent_clap_leaves_the_time_measured(weights, oracle, monkeypatch, tmp_path):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     clips = {level: clip(level) for level in ("0.2", "0.5")}
-    _, figures = judged(shelf, [tone(name, float(name), prompt="calm") for name in clips], clips)
+    _, figures = measured(weights, [tone(name, float(name), prompt="calm") for name in clips], clips)
     assert figures["in_sync"].value > 0.9 and figures["consistency"].missing.startswith("needs laion/clap")
 
 
-def test_several_takes_of_a_clip_are_one_clip_and_it_is_looked_at_once(shelf, oracle):
+def test_several_takes_of_a_clip_are_one_clip_and_it_is_encoded_once(weights, oracle):
     clips = {level: clip(level) for level in ("0.2", "0.5")}
     said = []
-    pieces = [tone(name, float(name) if take else 0.99, seed=take) for name in clips for take in (0, 1)]
-    judge, figures = judged(shelf, pieces, clips, tell=said.append)
+    cues = [tone(name, float(name) if take else 0.99, seed=take) for name in clips for take in (0, 1)]
+    measures, figures = measured(weights, cues, clips, on_status=said.append)
     assert figures["sync_offset"].by_clip == {"0.2": 0.5, "0.5": 0.5}
-    judge.text([SoundFeatures(piece) for piece in pieces])
-    assert said == ["synchformer looks at 0.2", "synchformer looks at 0.5"]
+    measures.text([SoundFeatures(cue) for cue in cues])
+    assert said == ["synchformer encodes 0.2", "synchformer encodes 0.5"]
 
 
-def test_what_is_too_short_or_silent_is_left_out(shelf, oracle):
+def test_what_is_too_short_or_silent_is_left_out(weights, oracle):
     clips = {"0.2": clip("0.2"), "0.5": clip("0.5", 4.7), "0.8": clip("0.8"), "0.9": clip("0.9")}
-    pieces = [tone("0.2", 0.2), tone("0.5", 0.5), tone("0.8", 0.8, 4.0), tone("0.9", 0.0)]
-    _, figures = judged(shelf, pieces, clips)
+    cues = [tone("0.2", 0.2), tone("0.5", 0.5), tone("0.8", 0.8, 4.0), tone("0.9", 0.0)]
+    _, figures = measured(weights, cues, clips)
     assert set(figures["in_sync"].by_clip) == {"0.2"} and figures["in_sync"].chance is None
     keys = ("in_sync", "sync_offset", "consistency")
-    _, figures = judged(shelf, pieces[1:], clips)
-    assert {figures[key].missing for key in keys} == {judging.TOO_SHORT} and "4.8 s" in judging.TOO_SHORT
-    _, figures = judged(shelf, pieces[3:], clips)
-    assert {figures[key].missing for key in keys} == {judging.ALL_SILENT}
+    _, figures = measured(weights, cues[1:], clips)
+    assert {figures[key].missing for key in keys} == {set_measures.TOO_SHORT} and "4.8 s" in set_measures.TOO_SHORT
+    _, figures = measured(weights, cues[3:], clips)
+    assert {figures[key].missing for key in keys} == {set_measures.ALL_SILENT}
 
 
-def test_what_was_seen_is_kept_and_not_computed_again(shelf, small, make_video, tmp_path, monkeypatch):
+def test_what_was_seen_is_kept_and_not_computed_again(weights, small, make_video, tmp_path, monkeypatch):
     info = probe(make_video(tmp_path / "clip.mp4", duration_s=1.0))
-    cache, network = EmbeddingCache(tmp_path / "cache"), Synchformer(shelf)
-    seen = network.see(info, cache)
+    cache, network = EmbeddingCache(tmp_path / "cache"), Synchformer(weights)
+    seen = network.encode_video(info, cache)
     assert seen.shape == (2, 8, 6) and seen.std() > 0
-    np.testing.assert_array_equal(seen, network.see(info))
+    np.testing.assert_array_equal(seen, network.encode_video(info))
     monkeypatch.setattr(offsets, "iter_views", lambda *_: pytest.fail("decoded again"))
-    np.testing.assert_array_equal(seen, Synchformer(shelf).see(info, cache))
+    np.testing.assert_array_equal(seen, Synchformer(weights).encode_video(info, cache))
     assert cache.info().entries == 1
 
 
 def test_absent_weights_are_named_with_the_way_to_get_them():
     with pytest.raises(WeightsError) as caught:
-        Synchformer(Shelf())
+        Synchformer(WeightsSource())
     assert str(caught.value).startswith("needs synchformer (run: expotion fetch synchformer, 950.1 MB; or give ")
-    _, figures = judged(Shelf(), [tone("0.2", 0.2)], {})
+    _, figures = measured(WeightsSource(), [tone("0.2", 0.2)], {})
     keys = ("in_sync", "sync_offset", "consistency")
     assert {figures[key].missing for key in keys} == {str(caught.value)}
 
 
-def test_damaged_weights_are_told_apart_from_absent_ones(shelf, small, tmp_path):
+def test_damaged_weights_are_told_apart_from_absent_ones(weights, small, tmp_path):
     place = networks.NetworkFile("synchformer").path
     place.parent.mkdir(parents=True)
-    place.write_bytes((shelf.folder / place.name).read_bytes())
+    place.write_bytes((weights.folder / place.name).read_bytes())
     with pytest.raises(WeightsError, match=r"This file of synchformer is damaged.*expotion fetch synchformer"):
-        Synchformer(Shelf())
-    weights = torch.load(shelf.folder / place.name, weights_only=True)
+        Synchformer(WeightsSource())
+    weights = torch.load(weights.folder / place.name, weights_only=True)
     torch.save({name: t for name, t in weights.items() if name.startswith("vfeat_extractor.")}, tmp_path / place.name)
     with pytest.raises(WeightsError, match="no synchronisation model in this file"):
-        Synchformer(Shelf(tmp_path))
+        Synchformer(WeightsSource(tmp_path))
     del weights["afeat_extractor.ast.layernorm.weight"]
     (tmp_path / "synchformer").mkdir()
     (tmp_path / place.name).unlink()
     torch.save(weights, tmp_path / "synchformer" / place.name)
     with pytest.raises(WeightsError, match=r"afeat_extractor\.ast\.layernorm\.weight"):
-        Synchformer(Shelf(tmp_path))
+        Synchformer(WeightsSource(tmp_path))
 
 
 @pytest.fixture(scope="module")
@@ -306,13 +306,13 @@ def evaluate(folder, *more):
     return CliRunner().invoke(app, [str(argument) for argument in (*arguments, *more)])
 
 
-def test_expotion_evaluate_says_how_far_sound_and_picture_are_in_time(folder, shelf, small):
-    done = evaluate(folder, "--weights", shelf.folder)
+def test_expotion_evaluate_says_how_far_sound_and_picture_are_in_time(folder, weights, small):
+    done = evaluate(folder, "--weights", weights.folder)
     assert done.exit_code == 0, done.stderr
     assert "Words, picture and sound together" in done.stdout
     assert "in sync" in done.stdout and "sync offset, s" in done.stdout
     assert "text-video-audio: needs laion/clap-htsat-unfused" in done.stdout
-    said = json.loads(evaluate(folder, "--weights", shelf.folder, "--json").stdout)
+    said = json.loads(evaluate(folder, "--weights", weights.folder, "--json").stdout)
     figures = said["sets"][0]["figures"]
     assert 0 <= figures["in_sync"]["value"] <= 1 and 0 <= figures["sync_offset"]["value"] <= 2
     for key in ("in_sync", "sync_offset"):

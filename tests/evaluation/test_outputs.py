@@ -16,7 +16,7 @@ from expotion_cli.evaluation.outputs import (
     find_clips,
     find_outputs,
     own_sound,
-    read_piece,
+    read_cue,
 )
 from expotion_cli.media.flac import to_16_bit, write_flac
 from expotion_cli.media.probe import probe
@@ -73,8 +73,8 @@ def test_sound_beside_a_late_picture_is_laid_to_the_file_unless_told_otherwise(t
     clip = probe(tmp_path / "late.mp4")
     assert float(clip.start) == pytest.approx(0.5, abs=0.03)
     output = Output("late", click(tmp_path / "late.flac", 1.0))
-    by_file, _ = read_piece(output, clip)
-    by_picture, _ = read_piece(output, clip, zero=PICTURE)
+    by_file, _ = read_cue(output, clip)
+    by_picture, _ = read_cue(output, clip, zero=PICTURE)
     assert first_sound_s(by_file.audio) == pytest.approx(1.0 - float(clip.start), abs=0.01)
     assert first_sound_s(by_picture.audio) == pytest.approx(1.0, abs=0.01)
     assert by_file.duration_s == pytest.approx(1.5, abs=0.02)
@@ -83,7 +83,7 @@ def test_sound_beside_a_late_picture_is_laid_to_the_file_unless_told_otherwise(t
 def test_a_video_without_sound_is_refused_with_a_reason(tmp_path, make_video):
     mute = make_video(tmp_path / "mute.mp4", duration_s=0.4, sound=False)
     with pytest.raises(DecodeError, match="no sound"):
-        read_piece(Output("mute", mute), probe(mute))
+        read_cue(Output("mute", mute), probe(mute))
 
 
 def test_silence_other_lengths_notes_and_words_are_noticed(tmp_path, make_video):
@@ -91,13 +91,13 @@ def test_silence_other_lengths_notes_and_words_are_noticed(tmp_path, make_video)
     short = click(tmp_path / "short" / "one.flac", 0.2, duration_s=1.0)
     (tmp_path / "short" / "one.mid").write_bytes(b"MThd")
     (tmp_path / "short" / "one.score.json").write_text(json.dumps({"prompt": "slow strings"}))
-    piece, notes = read_piece(Output("one", short), clip, prompt="other words")
-    assert piece.prompt == "slow strings" and piece.midi == b"MThd" and not piece.is_silent
+    cue, notes = read_cue(Output("one", short), clip, prompt="other words")
+    assert cue.prompt == "slow strings" and cue.midi == b"MThd" and not cue.is_silent
     assert len(notes) == 1 and "1.0 s shorter" in notes[0]
     silent = tmp_path / "silent.flac"
     write_flac(silent, np.zeros((2, 2 * 44_100), np.int16), 44_100)
-    piece, notes = read_piece(Output("one", silent), clip, prompt="other words")
-    assert piece.is_silent and piece.prompt == "other words" and any("silent" in note for note in notes)
+    cue, notes = read_cue(Output("one", silent), clip, prompt="other words")
+    assert cue.is_silent and cue.prompt == "other words" and any("silent" in note for note in notes)
 
 
 def test_clips_own_sound_is_a_set_of_those_that_have_some(tmp_path, make_video):

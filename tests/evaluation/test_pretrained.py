@@ -9,13 +9,13 @@ import pytest
 
 from expotion_cli.errors import WeightsError
 from expotion_cli.evaluation import measuring
-from expotion_cli.evaluation.judging import Judge
-from expotion_cli.evaluation.outputs import SAMPLE_RATE, MusicSet, Piece
-from expotion_cli.evaluation.pretrained import AST, CLAP, Ast, Clap, Shelf
+from expotion_cli.evaluation.outputs import SAMPLE_RATE, Cue, MusicSet
+from expotion_cli.evaluation.pretrained import AST, CLAP, Ast, Clap, WeightsSource
+from expotion_cli.evaluation.set_measures import SetMeasures
 
 
 @pytest.fixture(scope="module")
-def shelf(tmp_path_factory) -> Shelf:
+def weights(tmp_path_factory) -> WeightsSource:
     """A folder as a user would download it: one folder a model."""
     import torch
     from tokenizers import ByteLevelBPETokenizer
@@ -51,10 +51,10 @@ def shelf(tmp_path_factory) -> Shelf:
                     num_labels=5, num_mel_bins=32, max_length=128)  # fmt: skip
     ASTForAudioClassification(ast).save_pretrained(folder / AST)
     ASTFeatureExtractor(num_mel_bins=32, max_length=128).save_pretrained(folder / AST)
-    return Shelf(folder)
+    return WeightsSource(folder)
 
 
-def pieces(*pitches: float, prompt: bool = True) -> tuple[Piece, ...]:
+def cues(*pitches: float, prompt: bool = True) -> tuple[Cue, ...]:
     """A tone of 6 s for each pitch, with noise so that no two windows are alike."""
     time = np.arange(6 * SAMPLE_RATE) / SAMPLE_RATE
     rng = np.random.default_rng(0)
@@ -62,12 +62,12 @@ def pieces(*pitches: float, prompt: bool = True) -> tuple[Piece, ...]:
     for number, pitch in enumerate(pitches):
         wave = 0.3 * np.sin(2 * np.pi * pitch * time) + 0.03 * rng.standard_normal(len(time))
         words = ("calm piano", "fast drums", "warm strings")[number % 3] if prompt else None
-        made.append(Piece(f"clip-{number}", np.stack([wave, wave]).astype(np.float32), prompt=words))
+        made.append(Cue(f"clip-{number}", np.stack([wave, wave]).astype(np.float32), prompt=words))
     return tuple(made)
 
 
-def test_clap_embeds_windows_and_words_in_one_space(shelf):
-    clap = Clap(shelf)
+def test_clap_embeds_windows_and_words_in_one_space(weights):
+    clap = Clap(weights)
     rows = clap.windows(np.random.default_rng(0).standard_normal((2, 11 * SAMPLE_RATE)).astype(np.float32))
     words = clap.words(["calm piano", "fast drums"])
     assert rows.shape == (3, 8) and words.shape == (2, 8)
@@ -76,63 +76,63 @@ def test_clap_embeds_windows_and_words_in_one_space(shelf):
     assert clap.windows(np.ones((2, 100), np.float32)).shape == (1, 8), "short sound is one window"
 
 
-def test_ast_gives_a_distribution_over_its_classes_and_the_same_each_time(shelf):
+def test_ast_gives_a_distribution_over_its_classes_and_the_same_each_time(weights):
     noise = np.random.default_rng(1).standard_normal((2, 12 * SAMPLE_RATE)).astype(np.float32)
-    ast = Ast(shelf)
+    ast = Ast(weights)
     labels = ast.labels(noise)
     assert labels.shape == (5,) and labels.sum() == pytest.approx(1)
-    np.testing.assert_array_equal(labels, Ast(shelf).labels(noise))
+    np.testing.assert_array_equal(labels, Ast(weights).labels(noise))
 
 
-def test_all_figures_of_networks_are_measured_against_the_reference(shelf):
-    reference, other = MusicSet("theirs", pieces(220, 330, 440, 550)), MusicSet("ours", pieces(225, 3000, 8000, 9000))
-    judge = Judge(shelf, 0, reference)
-    found = judge.quality(other)
+def test_all_figures_of_networks_are_measured_against_the_reference(weights):
+    reference, other = MusicSet("theirs", cues(220, 330, 440, 550)), MusicSet("ours", cues(225, 3000, 8000, 9000))
+    measures = SetMeasures(weights, 0, reference)
+    found = measures.quality(other)
     assert found["fad"].value > 0 and found["fad"].chance is not None
     assert found["fad"].interval[0] <= found["fad"].interval[1]
     assert found["kl"].value > 0 and set(found["kl"].by_clip) == {"clip-0", "clip-1", "clip-2", "clip-3"}
     assert 1 <= found["inception"].value <= 4 and found["inception"].chance == 1.0
-    text = judge.text([measuring.SoundFeatures(piece) for piece in other.pieces])
+    text = measures.text([measuring.SoundFeatures(cue) for cue in other.cues])
     assert -1 <= text["clap"].value <= 1 and text["clap"].chance is not None and len(text["clap"].by_clip) == 4
-    assert set(judge.networks) == {"clap", "ast"}
-    itself = judge.quality(reference)
+    assert set(measures.networks) == {"clap", "ast"}
+    itself = measures.quality(reference)
     assert "reference itself" in itself["fad"].missing and itself["inception"].value >= 1
 
 
 def test_absent_weights_are_named_with_the_way_to_get_them(tmp_path, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    judge = Judge(Shelf(tmp_path), 0, MusicSet("theirs", pieces(220, 330)))
-    found = judge.quality(MusicSet("ours", pieces(440, 550)))
+    measures = SetMeasures(WeightsSource(tmp_path), 0, MusicSet("theirs", cues(220, 330)))
+    found = measures.quality(MusicSet("ours", cues(440, 550)))
     assert found["fad"].missing.startswith(f"needs {CLAP} (run: hf download {CLAP}")
     assert found["kl"].missing.startswith(f"needs {AST} (run:") and found["inception"].missing == found["kl"].missing
     assert found["spectrum"].value > 0, "what needs no weights is measured all the same"
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     with pytest.raises(WeightsError, match="HF_HUB_OFFLINE forbids"):
-        Clap(Shelf(None, download=True))
+        Clap(WeightsSource(None, download=True))
 
 
-def test_damaged_weights_are_told_apart_from_absent_ones(shelf, tmp_path):
+def test_damaged_weights_are_told_apart_from_absent_ones(weights, tmp_path):
     import shutil
 
-    folder = shutil.copytree(shelf.folder / "clap-htsat-unfused", tmp_path / "clap")
+    folder = shutil.copytree(weights.folder / "clap-htsat-unfused", tmp_path / "clap")
     weights = folder / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:2000])
     with pytest.raises(WeightsError, match="can't be read"):
-        Clap(Shelf(folder))
+        Clap(WeightsSource(folder))
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | {"model_type": "other"}))
     with pytest.raises(WeightsError, match="needs"):
-        Clap(Shelf(folder))
+        Clap(WeightsSource(folder))
 
 
-def test_weights_that_lack_a_part_are_refused_and_not_made_up(shelf, tmp_path):
+def test_weights_that_lack_a_part_are_refused_and_not_made_up(weights, tmp_path):
     import shutil
 
     from safetensors.numpy import load_file, save_file
 
-    folder = shutil.copytree(shelf.folder / AST, tmp_path / "ast")
+    folder = shutil.copytree(weights.folder / AST, tmp_path / "ast")
     tensors = load_file(folder / "model.safetensors")
     del tensors["classifier.dense.weight"]
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(WeightsError, match="classifier.dense.weight is missing"):
-        Ast(Shelf(folder))
+        Ast(WeightsSource(folder))

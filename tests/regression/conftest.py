@@ -41,7 +41,7 @@ def record(folder: Path, composer: FakeComposer | None = None, **flags: object) 
     clips, problems = recording.find_clips([folder / "clips"], folder / "renders")
     assert not problems
     options = {"name": "fake", "adapter": None, "soundfont": None, "device": "cpu", "dtype": "auto"}
-    wanted = recording.Wanted(str(folder / "mine.toml"), flags, options)
+    wanted = recording.RecordingOptions(str(folder / "mine.toml"), flags, options)
     return recording.record(clips, folder / "renders", wanted, lambda: composer or FakeComposer())
 
 

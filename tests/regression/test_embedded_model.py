@@ -47,7 +47,7 @@ def recorded_once(tmp_path_factory, make_video):
         "dtype": "fp32",
     }
     clips, _ = recording.find_clips([folder / "clips"], folder / "renders")
-    wanted = recording.Wanted(str(folder / "mine.toml"), {}, options)
+    wanted = recording.RecordingOptions(str(folder / "mine.toml"), {}, options)
     recording.record(clips, folder / "renders", wanted, lambda: load(**options))
     return folder
 

@@ -112,17 +112,17 @@ def test_pictures_show_where_sounds_differ(result):
 
     from PIL import Image
 
-    from expotion_cli.regression import pictures
+    from expotion_cli.regression import plots
 
     one, two = result.clips[1].reference, result.clips[1].new
-    equal = np.asarray(Image.open(io.BytesIO(pictures.difference(one, one))))
-    apart = np.asarray(Image.open(io.BytesIO(pictures.difference(one, two))))
+    equal = np.asarray(Image.open(io.BytesIO(plots.difference(one, one))))
+    apart = np.asarray(Image.open(io.BytesIO(plots.difference(one, two))))
     assert equal.shape == apart.shape and equal[..., 3].max() == 0 and apart[..., 3].max() > 200
-    shown = np.asarray(Image.open(io.BytesIO(pictures.spectrogram(one)))).astype(int).sum(axis=2)
+    shown = np.asarray(Image.open(io.BytesIO(plots.spectrogram(one)))).astype(int).sum(axis=2)
     bands = one.mel_db.shape[1]
-    loudest = bands - 1 - shown.mean(axis=1).argmax() // pictures.ROW_PIXELS
+    loudest = bands - 1 - shown.mean(axis=1).argmax() // plots.ROW_PIXELS
     assert loudest == one.mel_db.mean(axis=0).argmax(), "low notes at the bottom"
-    assert pictures.loudness(one, two).count("<polyline") == 2
+    assert plots.loudness(one, two).count("<polyline") == 2
 
 
 def test_a_page_that_can_not_be_written_is_an_error_that_names_the_folder(result, tmp_path):

@@ -1,4 +1,4 @@
-"""Judges sets by how they sound beside a reference, and by whether words, picture and sound belong together."""
+"""Measures of whole sets: how they sound beside a reference, and whether prompt, picture and sound belong together."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from expotion_cli.errors import WeightsError
 from expotion_cli.evaluation import beats, distributions, offsets
 from expotion_cli.evaluation.features import SoundFeatures, takes_of
 from expotion_cli.evaluation.offsets import Synchformer
-from expotion_cli.evaluation.outputs import SAMPLE_RATE, MusicSet, Piece
-from expotion_cli.evaluation.pretrained import Ast, Clap, Shelf
-from expotion_cli.evaluation.results import MIN_FOR_INTERVAL, Figure, of_pairs, of_values
+from expotion_cli.evaluation.outputs import SAMPLE_RATE, Cue, MusicSet
+from expotion_cli.evaluation.pretrained import Ast, Clap, WeightsSource
+from expotion_cli.evaluation.results import MIN_FOR_INTERVAL, Figure, figure_of_pairs, figure_of_values
 from expotion_cli.prompts import stated_key, stated_tempo
 
 if TYPE_CHECKING:
@@ -31,74 +31,74 @@ DRAWS = 200
 MIN_WINDOWS = 4
 
 
-class Judge:
+class SetMeasures:
     """Keeps what is needed for all sets: the reference's descriptors, and networks once they are loaded.
 
     Args:
-        shelf: where networks' weights are.
+        weights: where networks' weights are.
         seed: of bootstraps and splits.
         reference: what quality is held to, or None.
         clips: whose pictures the sets belong to, by name.
         cache: of what was seen in them.
-        tell: told what takes long.
+        on_status: told what takes long.
     """
 
     def __init__(
         self,
-        shelf: Shelf,
+        weights: WeightsSource,
         seed: int,
         reference: MusicSet | None,
         *,
         clips: Mapping[str, ClipInfo] | None = None,
         cache: EmbeddingCache | None = None,
-        tell: Callable[[str], None] | None = None,
+        on_status: Callable[[str], None] | None = None,
     ):
-        self._shelf, self._seed, self._reference = shelf, seed, reference
-        self._clips, self._cache, self._tell = clips or {}, cache, tell or (lambda text: None)
+        self._weights, self._seed, self._reference = weights, seed, reference
+        self._clips, self._cache, self._on_status = clips or {}, cache, on_status or (lambda text: None)
         self._seen: dict[str, np.ndarray] = {}
         self._loaded: dict[type, Any] = {}
-        self._known: dict[tuple[str, int], tuple[Piece, Any]] = {}
+        self._known: dict[tuple[str, int], tuple[Cue, Any]] = {}
         self.networks: dict[str, str] = {}
 
     def quality(self, one: MusicSet) -> dict[str, Figure]:
         """How a set sounds beside the reference."""
-        pieces = [piece for piece in one.pieces if not piece.is_silent]
+        cues = [cue for cue in one.cues if not cue.is_silent]
         keys = ("fad", "kl", "inception", "spectrum", "chroma", "rhythm")
-        if not pieces:
+        if not cues:
             return dict.fromkeys(keys, Figure(missing=ALL_SILENT))
-        figures = self._by_networks(pieces) | self._by_descriptors(pieces)
+        figures = self._by_networks(cues) | self._by_descriptors(cues)
         if self._reference is not None and one.name == self._reference.name:
             itself = Figure(missing="it is the reference itself")
             found = (k for k in keys if k != "inception" and figures[k].value is not None)
             figures |= dict.fromkeys(found, itself)
         return figures
 
-    def forget(self) -> None:
-        """Let go of all pieces but the reference's."""
-        kept = {id(piece) for piece in self._reference.pieces} if self._reference else set()
+    def release(self) -> None:
+        """Let go of all cues but the reference's."""
+        kept = {id(cue) for cue in self._reference.cues} if self._reference else set()
         self._known = {key: value for key, value in self._known.items() if key[1] in kept}
 
-    def text(self, heard: Sequence[SoundFeatures]) -> dict[str, Figure]:
+    def text(self, music: Sequence[SoundFeatures]) -> dict[str, Figure]:
         """Whether a set keeps to its prompts, and with them to the picture."""
-        with_words = [h for h in heard if h.piece.prompt]
-        figures = dict.fromkeys(("clap", "tempo", "key"), Figure(missing=NO_PROMPTS)) | self._together(heard)
+        with_words = [h for h in music if h.cue.prompt]
+        figures = dict.fromkeys(("clap", "tempo", "key"), Figure(missing=NO_PROMPTS)) | self._synchrony(music)
         if with_words:
-            tempos = {id(h): stated_tempo(h.piece.prompt) for h in with_words}
-            keys = {id(h): stated_key(h.piece.prompt) for h in with_words}
+            tempos = {id(h): stated_tempo(h.cue.prompt) for h in with_words}
+            keys = {id(h): stated_key(h.cue.prompt) for h in with_words}
             figures["clap"] = self._clap_score(with_words)
-            figures["tempo"] = self._kept(
+            figures["tempo"] = self._against_other_prompts(
                 [h for h in with_words if tempos[id(h)] is not None],
                 lambda h, other: beats.meets_tempo(h.beats_and_tempo[1], tempos[id(other)]),
                 "no prompt states a tempo",
             )
-            figures["key"] = self._kept(
+            figures["key"] = self._against_other_prompts(
                 [h for h in with_words if keys[id(h)] is not None],
-                lambda h, other: float(self._key(h.piece) == keys[id(other)]),
+                lambda h, other: float(self._key(h.cue) == keys[id(other)]),
                 "no prompt states a key",
             )
         return figures
 
-    def _by_descriptors(self, pieces: Sequence[Piece]) -> dict[str, Figure]:
+    def _by_descriptors(self, cues: Sequence[Cue]) -> dict[str, Figure]:
         measures: dict[str, Callable[..., float]] = {
             "spectrum": distributions.spectrum_distance,
             "chroma": distributions.chroma_distance,
@@ -106,8 +106,8 @@ class Judge:
         }
         if self._reference is None:
             return dict.fromkeys(measures, Figure(missing=NO_REFERENCE))
-        own = [self._descriptor(piece) for piece in pieces]
-        theirs = [self._descriptor(piece) for piece in self._reference.pieces if not piece.is_silent]
+        own = [self._descriptor(cue) for cue in cues]
+        theirs = [self._descriptor(cue) for cue in self._reference.cues if not cue.is_silent]
         if not theirs:
             return dict.fromkeys(measures, Figure(missing="the reference set is silent"))
         return {key: self._distance(own, theirs, measure) for key, measure in measures.items()}
@@ -124,19 +124,19 @@ class Judge:
             interval = (float(low), float(high))
         return Figure(value, interval, distributions.to_itself(theirs, measure, self._seed))
 
-    def _by_networks(self, pieces: Sequence[Piece]) -> dict[str, Figure]:
+    def _by_networks(self, cues: Sequence[Cue]) -> dict[str, Figure]:
         figures = {}
         try:
-            labels = {id(piece): self._labels(piece) for piece in pieces}
+            labels = {id(cue): self._labels(cue) for cue in cues}
             figures["inception"] = self._inception(np.stack(list(labels.values())))
-            figures["kl"] = self._kl(pieces, labels)
+            figures["kl"] = self._kl(cues, labels)
         except WeightsError as error:
             figures["kl"] = figures["inception"] = Figure(missing=str(error))
         if self._reference is None:
             return figures | {"fad": Figure(missing=NO_REFERENCE)}
         try:
-            own = [self._windows(piece) for piece in pieces]
-            theirs = [self._windows(piece) for piece in self._reference.pieces if not piece.is_silent]
+            own = [self._windows(cue) for cue in cues]
+            theirs = [self._windows(cue) for cue in self._reference.cues if not cue.is_silent]
         except WeightsError as error:
             return figures | {"fad": Figure(missing=str(error))}
         if min(sum(map(len, own)), sum(map(len, theirs))) < MIN_WINDOWS:
@@ -156,42 +156,42 @@ class Judge:
             interval = float(low), float(high)
         return Figure(distributions.inception_score(labels), interval, 1.0)
 
-    def _kl(self, pieces: Sequence[Piece], labels: dict[int, np.ndarray]) -> Figure:
+    def _kl(self, cues: Sequence[Cue], labels: dict[int, np.ndarray]) -> Figure:
         if self._reference is None:
             return Figure(missing=NO_REFERENCE)
-        true = {piece.clip: self._labels(piece) for piece in self._reference.pieces if not piece.is_silent}
-        paired = [piece for piece in pieces if piece.clip in true]
+        true = {cue.clip: self._labels(cue) for cue in self._reference.cues if not cue.is_silent}
+        paired = [cue for cue in cues if cue.clip in true]
         if not paired:
             return Figure(missing="the reference set has none of these clips")
         own, other = {}, []
-        for piece in paired:
-            own[piece.clip] = distributions.kl_divergence(true[piece.clip], labels[id(piece)])
-            other += [distributions.kl_divergence(t, labels[id(piece)]) for c, t in true.items() if c != piece.clip]
-        return of_values(own, seed=self._seed, chance=float(np.mean(other)) if other else None)
+        for cue in paired:
+            own[cue.clip] = distributions.kl_divergence(true[cue.clip], labels[id(cue)])
+            other += [distributions.kl_divergence(t, labels[id(cue)]) for c, t in true.items() if c != cue.clip]
+        return figure_of_values(own, seed=self._seed, chance=float(np.mean(other)) if other else None)
 
-    def _together(self, heard: Sequence[SoundFeatures]) -> dict[str, Figure]:
+    def _synchrony(self, music: Sequence[SoundFeatures]) -> dict[str, Figure]:
         """Whether sound and picture are in time, and whether the sound keeps to both, picture and words."""
         keys = ("in_sync", "sync_offset", "consistency")
         try:
             network: Synchformer = self._network(Synchformer)
         except WeightsError as error:
             return dict.fromkeys(keys, Figure(missing=str(error)))
-        usable = [h for h in heard if h.piece.clip in self._clips and not h.piece.is_silent]
+        usable = [h for h in music if h.cue.clip in self._clips and not h.cue.is_silent]
         if not usable:
             return dict.fromkeys(keys, Figure(missing=ALL_SILENT))
-        usable = [h for h in usable if min(len(self._sight(h)), len(self._hearing(h))) >= offsets.NUM_SEGMENTS]
+        usable = [h for h in usable if self._num_segments(h) >= offsets.NUM_SEGMENTS]
         if not usable:
             return dict.fromkeys(keys, Figure(missing=TOO_SHORT))
 
         @functools.cache
-        def judged(music: SoundFeatures, other: SoundFeatures) -> tuple[float, float]:
-            return network.judge(self._sight(other), self._hearing(music))
+        def scores(one: SoundFeatures, other: SoundFeatures) -> tuple[float, float]:
+            return network.score(self._visual_features(other), self._audio_features(one))
 
         figures = {
-            "in_sync": self._against_others(usable, lambda h, other: judged(h, other)[0]),
-            "sync_offset": self._against_others(usable, lambda h, other: judged(h, other)[1]),
+            "in_sync": self._against_others(usable, lambda h, other: scores(h, other)[0]),
+            "sync_offset": self._against_others(usable, lambda h, other: scores(h, other)[1]),
         }
-        with_words = [h for h in usable if h.piece.prompt]
+        with_words = [h for h in usable if h.cue.prompt]
         if not with_words:
             return figures | {"consistency": Figure(missing=NO_PROMPTS)}
         try:
@@ -199,78 +199,84 @@ class Judge:
         except WeightsError as error:
             return figures | {"consistency": Figure(missing=str(error))}
         all_three = self._against_others(
-            with_words, lambda h, other: offsets.together(judged(h, other)[0], fits(h, other))
+            with_words, lambda h, other: offsets.together(scores(h, other)[0], fits(h, other))
         )
         return figures | {"consistency": all_three}
 
-    def _clap_score(self, heard: Sequence[SoundFeatures]) -> Figure:
+    def _clap_score(self, music: Sequence[SoundFeatures]) -> Figure:
         try:
-            return self._kept(heard, self._fits(heard), NO_PROMPTS)
+            return self._against_other_prompts(music, self._fits(music), NO_PROMPTS)
         except WeightsError as error:
             return Figure(missing=str(error))
 
-    def _fits(self, heard: Sequence[SoundFeatures]) -> Callable[[SoundFeatures, SoundFeatures], float]:
+    def _fits(self, music: Sequence[SoundFeatures]) -> Callable[[SoundFeatures, SoundFeatures], float]:
         """(music, whose words) → CLAP's cosine.
 
         Raises:
             WeightsError: the weights are not here.
         """
         network = self._network(Clap)
-        words = network.words([h.piece.prompt for h in heard])
-        sound = np.stack([self._windows(h.piece).mean(axis=0) for h in heard])
-        cosines, place = sound @ words.T, {id(h): number for number, h in enumerate(heard)}
+        words = network.words([h.cue.prompt for h in music])
+        sound = np.stack([self._windows(h.cue).mean(axis=0) for h in music])
+        cosines, place = sound @ words.T, {id(h): number for number, h in enumerate(music)}
         return lambda h, other: float(cosines[place[id(h)], place[id(other)]])
 
-    def _kept(self, heard: Sequence[SoundFeatures], score: Callable[[Any, Any], float], otherwise: str) -> Figure:
+    def _against_other_prompts(
+        self, music: Sequence[SoundFeatures], score: Callable[[Any, Any], float], otherwise: str
+    ) -> Figure:
         """Music against its own words and the others'; equal prompts make no shuffled pairs."""
-        if not heard:
+        if not music:
             return Figure(missing=otherwise)
-        if len({h.piece.prompt for h in heard}) > 1:
-            return self._against_others(heard, score)
-        matrix, names = _table(heard, score)
+        if len({h.cue.prompt for h in music}) > 1:
+            return self._against_others(music, score)
+        matrix, names = _table(music, score)
         own = np.einsum("rii->ri", matrix).mean(axis=0)
-        return of_values(dict(zip(names, own.tolist(), strict=True)), seed=self._seed)
+        return figure_of_values(dict(zip(names, own.tolist(), strict=True)), seed=self._seed)
 
-    def _against_others(self, heard: Sequence[SoundFeatures], score: Callable[[Any, Any], float]) -> Figure:
+    def _against_others(self, music: Sequence[SoundFeatures], score: Callable[[Any, Any], float]) -> Figure:
         """Music against what belongs to its own clip, and to the others."""
-        matrix, names = _table(heard, score)
-        return of_pairs(matrix, names, seed=self._seed)
+        matrix, names = _table(music, score)
+        return figure_of_pairs(matrix, names, seed=self._seed)
 
-    def _sight(self, heard: SoundFeatures) -> np.ndarray:
-        """What Synchformer sees in the clip of a piece, each clip looked at once."""
-        name = heard.piece.clip
+    def _num_segments(self, music: SoundFeatures) -> int:
+        """Segments that picture and sound have in common."""
+        return min(len(self._visual_features(music)), len(self._audio_features(music)))
+
+    def _visual_features(self, music: SoundFeatures) -> np.ndarray:
+        """Synchformer's visual features of the clip that a cue belongs to, each clip encoded once."""
+        name = music.cue.clip
         if name not in self._seen:
-            self._tell(f"{offsets.NAME} looks at {name}")
-            self._seen[name] = self._network(Synchformer).see(self._clips[name], self._cache)
+            self._on_status(f"{offsets.NAME} encodes {name}")
+            self._seen[name] = self._network(Synchformer).encode_video(self._clips[name], self._cache)
         return self._seen[name]
 
-    def _hearing(self, heard: SoundFeatures) -> np.ndarray:
-        piece = heard.piece
-        return self._remember("synchformer", piece, lambda: self._network(Synchformer).hear(piece.audio))
+    def _audio_features(self, music: SoundFeatures) -> np.ndarray:
+        cue = music.cue
+        return self._cached("synchformer", cue, lambda: self._network(Synchformer).encode_audio(cue.audio))
 
-    def _key(self, piece: Piece) -> tuple[int, bool]:
-        found = self._descriptor(piece)
+    def _key(self, cue: Cue) -> tuple[int, bool]:
+        found = self._descriptor(cue)
         return found.tonic, found.minor
 
-    def _descriptor(self, piece: Piece) -> distributions.Descriptor:
-        return self._remember("descriptor", piece, lambda: distributions.describe(piece.audio, SAMPLE_RATE))
+    def _descriptor(self, cue: Cue) -> distributions.Descriptor:
+        return self._cached("descriptor", cue, lambda: distributions.describe(cue.audio, SAMPLE_RATE))
 
-    def _windows(self, piece: Piece) -> np.ndarray:
-        return self._remember("clap", piece, lambda: self._network(Clap).windows(piece.audio))
+    def _windows(self, cue: Cue) -> np.ndarray:
+        return self._cached("clap", cue, lambda: self._network(Clap).windows(cue.audio))
 
-    def _labels(self, piece: Piece) -> np.ndarray:
-        return self._remember("ast", piece, lambda: self._network(Ast).labels(piece.audio))
+    def _labels(self, cue: Cue) -> np.ndarray:
+        return self._cached("ast", cue, lambda: self._network(Ast).labels(cue.audio))
 
-    def _remember(self, kind: str, piece: Piece, make: Callable[[], Any]) -> Any:
-        key = kind, id(piece)
+    def _cached(self, kind: str, cue: Cue, make: Callable[[], Any]) -> Any:
+        key = kind, id(cue)
         if key not in self._known:
-            self._known[key] = piece, make()  # holding the piece keeps its id its own
+            self._known[key] = cue, make()  # holding the cue keeps its id its own
         return self._known[key][1]
 
     def _network(self, kind: type) -> Any:
         if kind not in self._loaded:
             try:
-                self._loaded[kind] = kind(self._shelf)
+                self._loaded[kind] = kind(self._weights)
                 self.networks[kind.__name__.lower()] = self._loaded[kind].identity
             except WeightsError as error:
                 self._loaded[kind] = error
@@ -279,10 +285,10 @@ class Judge:
         return self._loaded[kind]
 
 
-def _table(heard: Sequence[SoundFeatures], score: Callable[[Any, Any], float]) -> tuple[np.ndarray, list[str]]:
+def _table(music: Sequence[SoundFeatures], score: Callable[[Any, Any], float]) -> tuple[np.ndarray, list[str]]:
     """[takes, N, N] scores, row music, column what it is held to, and the N clips."""
-    names = list(dict.fromkeys(h.piece.clip for h in heard))
-    takes = takes_of(heard, names)
+    names = list(dict.fromkeys(h.cue.clip for h in music))
+    takes = takes_of(music, names)
     return np.array([[[score(a, b) for b in take] for a in take] for take in takes]), names
 
 
