@@ -18,7 +18,7 @@ import pytest
 from PIL import Image
 
 from expotion_cli.errors import MissingLibraryError
-from expotion_cli.inspection import chart, curves, observe, places, raster, scene, vector
+from expotion_cli.inspection import chart, curves, geometry, observe, raster, scene, vector
 from expotion_cli.inspection.fonts import printable, shortened, text_width
 from expotion_cli.inspection.lanes import BEAT_LIMIT, Stretches, Ticks, beat_times, lanes_of
 from expotion_cli.inspection.record import CURVE_RATE_HZ, record_of
@@ -140,20 +140,20 @@ def test_the_faces_box_is_where_a_camera_would_see_the_head():
     half = 50 * math.tan(math.radians(31.5))  # centimetres from the picture's middle to its edge, 50 cm away
     mask = np.array([True, True, True, False])
     stream = make_stream("face", 4, mask, head_x=[0, half, 0, 0], head_y=[0, 0, half, 0], head_z=[-50, -50, -50, -50])
-    boxes = places.face_boxes(stream, ASPECT)
+    boxes = geometry.face_boxes(stream, ASPECT)
     middle = (boxes[:, :2] + boxes[:, 2:]) / 2
     assert middle[0] == pytest.approx([0.5, 0.5]) and middle[1] == pytest.approx([0.5 + 0.5 / ASPECT, 0.5])
     assert middle[2] == pytest.approx([0.5, 0.0], abs=1e-6), "up in space is up in the picture"
-    assert (boxes[0, 3] - boxes[0, 1]) == pytest.approx(places.FACE_CM[1] / (2 * half)) and np.isnan(boxes[3]).all()
+    assert (boxes[0, 3] - boxes[0, 1]) == pytest.approx(geometry.FACE_CM[1] / (2 * half)) and np.isnan(boxes[3]).all()
 
 
 def test_joints_stand_where_the_body_is_and_guessed_ones_are_left_out():
     stream = make_stream("pose", 2, np.array([True, False]), torso_x=0.2, torso_y=-0.1, torso_size=0.4,
                          left_wrist_x=0.5, left_wrist_y=1.0, left_wrist_seen=1.0, right_wrist_seen=0.2)  # fmt: skip
-    found = places.joints(stream, 0, ASPECT)
+    found = geometry.joints(stream, 0, ASPECT)
     assert set(found) == {"left_wrist"}
     assert found["left_wrist"] == pytest.approx((0.5 + 0.4 / ASPECT, 0.5 - 0.3))
-    assert places.joints(stream, 1, ASPECT) == {}
+    assert geometry.joints(stream, 1, ASPECT) == {}
 
 
 def test_accents_are_found_where_they_are_and_trembling_is_none(seen):
