@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import reduce
 
 import numpy as np
 
@@ -54,7 +55,7 @@ def silent_blocks(audio: np.ndarray, sample_rate: int) -> np.ndarray:
     starts = np.arange(0, audio.shape[1], round(BLOCK_S * sample_rate))
     lengths = np.diff(np.append(starts, audio.shape[1]))
     power = np.add.reduceat(audio.astype(np.float64) ** 2, starts, axis=1) / lengths
-    return (power < 10 ** (SILENT_DBFS / 10)).all(axis=0)
+    return np.asarray((power < 10 ** (SILENT_DBFS / 10)).all(axis=0))
 
 
 def voice_levels(stems: Mapping[str, np.ndarray]) -> dict[str, float | None]:
@@ -68,7 +69,7 @@ def voice_levels(stems: Mapping[str, np.ndarray]) -> dict[str, float | None]:
     """
     if not stems:
         return {}
-    whole = float((sum(stems.values()).astype(np.float64) ** 2).mean())
+    whole = float((reduce(np.add, stems.values()).astype(np.float64) ** 2).mean())
     levels: dict[str, float | None] = {}
     for name, stem in stems.items():
         power = (stem.astype(np.float64) ** 2).mean(axis=0)
