@@ -78,7 +78,7 @@ def facenet_weights(work: Path) -> Path | None:
     """None where FaceNet's published weights are here; else a file of random ones in their layout."""
     from expotion_cli.weights.manifest import find_manifest
 
-    if find_manifest("facenet", "encoder").lack() is None:
+    if find_manifest("facenet", "encoder").missing_reason() is None:
         return None
     import torch
     from facenet_pytorch import InceptionResnetV1

@@ -9,14 +9,14 @@ import typer
 
 from expotion_cli.cli.say import honest, say_json
 
-cache_app = typer.Typer(no_args_is_help=True, help="Look after the cache: embedding streams and composed cues.")
-_JSON = typer.Option("--json", help="For programs.")
+cache_app = typer.Typer(no_args_is_help=True, help="Inspect and clean the cache: embedding streams and composed cues.")
+_JSON = typer.Option("--json", help="Print JSON.")
 
 
 @cache_app.command("info")
 @honest
 def info(as_json: Annotated[bool, _JSON] = False) -> None:
-    """Say where the cache is and what it holds."""
+    """Show where the cache is and what it holds."""
     from expotion_cli.scoring.cue_store import CueStore
     from expotion_cli.storage import cache_root
     from expotion_cli.vision.cache import EmbeddingCache
@@ -45,9 +45,9 @@ def info(as_json: Annotated[bool, _JSON] = False) -> None:
 @cache_app.command("verify")
 @honest
 def verify(as_json: Annotated[bool, _JSON] = False) -> None:
-    """Read every entry, and every clip known by size and times alone; remove what is damaged or wrong.
+    """Read and check every entry, and rehash clips known by size and times alone; remove what is damaged or wrong.
 
-    What was removed is made again when needed.
+    Removed entries are made again when needed.
     """
     from expotion_cli.scoring.cue_store import CueStore
     from expotion_cli.storage import cache_root
@@ -61,10 +61,13 @@ def verify(as_json: Annotated[bool, _JSON] = False) -> None:
 @cache_app.command("prune")
 @honest
 def prune(
-    max_size: Annotated[str, typer.Option(metavar="SIZE", help="Keep at most so much: 2GB, 500MB; 0 for nothing.")],
+    max_size: Annotated[
+        str,
+        typer.Option(metavar="SIZE", help="Keep at most this much, for example 2GB or 500MB; 0 removes everything."),
+    ],
     as_json: Annotated[bool, _JSON] = False,
 ) -> None:
-    """Remove what was unused for longest. Results and their sidecars are not touched."""
+    """Remove the least recently used entries. Results and their sidecars are not touched."""
     from expotion_cli.cli.flags import size
     from expotion_cli.scoring.cue_store import CueStore
     from expotion_cli.storage import cache_root
@@ -72,7 +75,7 @@ def prune(
 
     room = size(max_size, "--max-size")
     embeddings, cues = EmbeddingCache(), CueStore(cache_root() / "cues")
-    # Cues are small and embeddings large: a tenth of the room is for cues, and whatever embeddings leave over.
+    # Cues are small and embeddings large: cues get a tenth of the room, and what embeddings leave over.
     checked, removed = cues.prune(max(room // 10, room - embeddings.info().num_bytes))
     seen = embeddings.prune(room - cues.size()[1])
     _report(seen.checked + checked, [*seen.removed, *removed], "unused", as_json)
@@ -85,7 +88,7 @@ def _report(checked: int, removed: list[Path], why: str, as_json: bool, mistaken
         return
     print(f"{checked} entries, {len(removed)} {why} ones removed")
     for path in mistaken or ():
-        print(f"changed without a sign, and will be read again: {path}")
+        print(f"changed although size and times are the same; it will be read again: {path}")
 
 
 def _size(num_bytes: int) -> str:

@@ -12,7 +12,7 @@ from expotion_cli.cli.say import honest
 
 @honest
 def demo(
-    folder: Annotated[Path, typer.Argument(help="Folder for the clips; made if missing.", show_default=False)],
+    folder: Annotated[Path, typer.Argument(help="Folder for the clips; created if missing.", show_default=False)],
 ) -> None:
     """Write three short clips of a moving portrait, to try the tool with."""
     from expotion_cli.demo import write_demo_clips

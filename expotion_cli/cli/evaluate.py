@@ -19,33 +19,35 @@ if TYPE_CHECKING:
     from expotion_cli.evaluation.results import Evaluation
 
 _CLIPS = typer.Argument(help="Video files, folders or glob patterns.", metavar="CLIPS", show_default=False)
-_ONLY = typer.Option(help="Which measures: sync, quality, notes, text, with commas between them.")
-_WEIGHTS = typer.Option(help="Folder with the weights of CLAP, AST and Synchformer; by default those fetched before.")
-_DOWNLOAD = typer.Option("--download", help="Fetch missing weights of CLAP and AST from the hub (0.6 and 0.3 GB).")
-_SEED = typer.Option(help="Of every interval and random order.")
-_HTML = typer.Option(help="Write the tables as one page to this file.")
-_JSON = typer.Option("--json", help="All figures for programs on standard output.")
-_QUIET = typer.Option("--quiet", "-q", help="Say nothing but the tables and what went wrong.")
-_YARDSTICKS = typer.Option("--yardsticks/--no-yardsticks", help="Also measure a bare rule and a metronome.")
-_PROMPTS = typer.Option(help='The words of each clip, {"clip": "words"}; by default sidecars or captions.json.')
+_ONLY = typer.Option(help="Measures to compute, separated by commas: sync, quality, notes, text.")
+_WEIGHTS = typer.Option(help="Folder with weights of CLAP, AST and Synchformer; default: those already fetched.")
+_DOWNLOAD = typer.Option("--download", help="Download missing weights of CLAP and AST (0.6 and 0.3 GB) from the hub.")
+_SEED = typer.Option(help="Seed of the intervals and random orders.")
+_HTML = typer.Option(help="Also write the tables to this HTML file.")
+_JSON = typer.Option("--json", help="Print all figures as JSON.")
+_QUIET = typer.Option("--quiet", "-q", help="Print only the tables and errors.")
+_YARDSTICKS = typer.Option(
+    "--yardsticks/--no-yardsticks", help="Also measure two baselines without a model: a rule and a metronome."
+)
+_PROMPTS = typer.Option(help='JSON file with the prompts, {"clip": "prompt"}; default: the sidecars, or captions.json.')
 
 
 class EvaluateCommand(TyperCommand):
-    """Measures CLIPS by itself, and hands over to `ablate` where that is its first word."""
+    """`evaluate CLIPS`, or its subcommand `evaluate ablate CLIPS`."""
 
     @property
     def commands(self) -> dict[str, Any]:
-        """What can stand behind it besides clips."""
+        """Its subcommands by name."""
         return {"ablate": _ablate_command()}
 
     def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> Any:
-        """The context of the command that is meant."""
+        """The context of the subcommand if its name comes first, else of `evaluate` itself."""
         if args and args[0] == "ablate":
             return self.commands["ablate"].make_context(f"{info_name} ablate", args[1:], parent=parent, **extra)
         return super().make_context(info_name, args, parent=parent, **extra)
 
     def invoke(self, ctx: Any) -> Any:
-        """Run it."""
+        """Run the command of the context."""
         return super().invoke(ctx) if isinstance(ctx.command, EvaluateCommand) else ctx.command.invoke(ctx)
 
 
@@ -57,25 +59,30 @@ def evaluate(
         typer.Option(
             "--outputs",
             "-o",
-            help="NAME=FOLDER of scored videos or sound files named like the clips; once for each set. "
-            "Without it the clips' own sound is measured.",
+            help="NAME=FOLDER with scored videos or sound files named like the clips; repeat it for each set. "
+            "Default: the clips' own sound.",
             show_default=False,
         ),
     ] = None,
-    baseline: Annotated[str | None, typer.Option(help="The set that others are compared with, clip by clip.")] = None,
+    baseline: Annotated[
+        str | None, typer.Option(help="Name of the set that the others are compared with, clip by clip.")
+    ] = None,
     reference: Annotated[
-        str | None, typer.Option(help="A set's name or a folder of sound that quality is held to.")
+        str | None, typer.Option(help="Reference for the quality measures: a set's name or a folder of sound.")
     ] = None,
     prompts: Annotated[Path | None, _PROMPTS] = None,
     only: Annotated[str, _ONLY] = "sync,quality,notes,text",
     motion: Annotated[
-        str, typer.Option(help="What counts as motion: flow, pose (a body alone), or plain (flow with the camera's).")
+        str,
+        typer.Option(
+            help="Motion to compare with: flow, pose (the body alone), or plain (flow including the camera's)."
+        ),
     ] = "flow",
     sound_starts: Annotated[
         str,
-        typer.Option(help="Where sound files begin: with the clip's file, or with its (perhaps later) picture."),
+        typer.Option(help="Where sound files start: with the clip's file, or with its picture, which may start later."),
     ] = "file",
-    common: Annotated[bool, typer.Option("--common", help="Only clips that all sets have.")] = False,
+    common: Annotated[bool, typer.Option("--common", help="Use only clips that every set has.")] = False,
     yardsticks: Annotated[bool, _YARDSTICKS] = True,
     weights: Annotated[Path | None, _WEIGHTS] = None,
     download: Annotated[bool, _DOWNLOAD] = False,
@@ -84,10 +91,10 @@ def evaluate(
     as_json: Annotated[bool, _JSON] = False,
     quiet: Annotated[bool, _QUIET] = False,
 ) -> int:
-    """Measure how closely music follows its clips, how it sounds, what its notes are like, whether it keeps to words.
+    """Measure how closely music follows its clips, its sound quality, its notes, and whether it fits its prompts.
 
-    Every figure comes with a 95 % interval and with what chance gives. `expotion evaluate ablate CLIPS` scores the
-    clips with parts of the conditioning left out and measures that.
+    Every figure comes with a 95 % interval and with the value chance would give. `expotion evaluate ablate CLIPS`
+    scores the clips with parts of the conditioning left out and measures that.
     """
     _prepare(download)
     from expotion_cli.evaluation import running
@@ -116,41 +123,44 @@ def ablate(
     clips: Annotated[list[str], _CLIPS],
     recipe: Annotated[str, typer.Option(help="A shipped recipe's name, or the path of a .toml file.")] = "cinematic",
     conditions: Annotated[
-        str, typer.Option(help="Of text, beats, face, motion, both, shuffled, with commas between them.")
+        str, typer.Option(help="Conditions, separated by commas: text, beats, face, motion, both, shuffled.")
     ] = "text,beats,face,motion,both,shuffled",
     visual_guidance: Annotated[
-        str | None, typer.Option(help="One or more, with commas; the recipe's by default.", show_default=False)
+        str | None,
+        typer.Option(help="One or more values, separated by commas; default: the recipe's.", show_default=False),
     ] = None,
-    guidance: Annotated[str | None, typer.Option(help="Weight of the words, likewise.", show_default=False)] = None,
-    seeds: Annotated[int, typer.Option(min=1, help="Takes of each clip and condition.")] = 1,
-    seed: Annotated[int, typer.Option(min=0, help="The first take's seed; also of every interval.")] = 0,
-    prompt: Annotated[str | None, typer.Option(help="Instead of the recipe's words.")] = None,
-    prompts: Annotated[Path | None, typer.Option(help='Words for single clips, {"clip": "words"}.')] = None,
+    guidance: Annotated[str | None, typer.Option(help="Weight of the prompt, likewise.", show_default=False)] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Number of takes of each clip and condition.")] = 1,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the first take and of the intervals.")] = 0,
+    prompt: Annotated[str | None, typer.Option(help="Replaces the recipe's prompt.")] = None,
+    prompts: Annotated[
+        Path | None, typer.Option(help='JSON file with prompts for single clips, {"clip": "prompt"}.')
+    ] = None,
     model: Annotated[str, typer.Option(help="A name from `expotion models`, or a folder.")] = "expotion-mini",
     adapter: Annotated[
-        list[str] | None, typer.Option(help="What it sees with: a folder, a .pth file or none; and LoRA folders.")
+        list[str] | None, typer.Option(help="Adapter: a folder, a .pth file or none. Repeat it to add LoRA folders.")
     ] = None,
     soundfont: Annotated[Path | None, typer.Option(help="A General-MIDI .sf2 file.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     dtype: Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16.")] = "auto",
     reference: Annotated[
-        Path | None, typer.Option(help="Folder of sound that quality is held to; else the text-only takes.")
+        Path | None, typer.Option(help="Folder of sound as reference for quality; default: the text-only takes.")
     ] = None,
     only: Annotated[str, _ONLY] = "sync,quality,notes,text",
     yardsticks: Annotated[bool, _YARDSTICKS] = True,
     weights: Annotated[Path | None, _WEIGHTS] = None,
     download: Annotated[bool, _DOWNLOAD] = False,
     keep: Annotated[
-        Path | None, typer.Option(help="Write each condition's music (FLAC, MIDI) into a folder of its own here.")
+        Path | None, typer.Option(help="Keep the music (FLAC, MIDI) here, in one folder for each condition.")
     ] = None,
     html: Annotated[Path | None, _HTML] = None,
     as_json: Annotated[bool, _JSON] = False,
     quiet: Annotated[bool, _QUIET] = False,
 ) -> int:
-    """Score clips with parts of the conditioning left out, or with another clip's, and measure what each part adds.
+    """Score clips with parts of the conditioning left out or taken from another clip, and measure what each part adds.
 
-    text: the words alone. beats: on the clip's own beats, seeing nothing. face, motion (pose and flow), both: with
-    these streams. shuffled: on the clip's own beats, with another clip's streams. All are compared with text.
+    text: the prompt alone. beats: the clip's own beats, without streams. face, motion (pose and flow), both: with these
+    streams. shuffled: the clip's own beats with another clip's streams. All are compared with text.
     """
     _prepare(download)
     from expotion_cli.evaluation import ablation
@@ -198,7 +208,7 @@ def _measure_options(
 
     groups = tuple(name.strip() for name in only.split(",") if name.strip())
     if not groups:
-        raise UsageError("--only names no measures.", remedy="Measures: sync, quality, notes, text.")
+        raise UsageError("--only is empty.", remedy="Measures: sync, quality, notes, text.")
     if seed < 0:
         raise UsageError("--seed must not be negative.", remedy="Give 0 or more.")
     return MeasureOptions(groups, seed, WeightsSource(weights, download), baseline, yardsticks)
@@ -248,7 +258,7 @@ def _numbers(flag: str, text: str | None) -> tuple[float, ...]:
     try:
         return tuple(float(part) for part in (text or "").split(",") if part.strip())
     except ValueError:
-        raise UsageError(f"{flag} {text!r} are no numbers.", remedy="Write them like 1,2.5,4.") from None
+        raise UsageError(f"{flag} {text!r} is not a list of numbers.", remedy="Write for example 1,2.5,4.") from None
 
 
 def _one_of(flag: str, value: str, known: tuple[str, ...]) -> None:
@@ -261,7 +271,7 @@ def _one_of(flag: str, value: str, known: tuple[str, ...]) -> None:
 
 
 def _teller(quiet: bool) -> Callable[[str], None] | None:
-    """Says what is being done, where someone watches."""
+    """Prints what is being done, on terminals only."""
     if quiet or not sys.stderr.isatty():
         return None
     return lambda text: print(f"\r\x1b[K{text[:70]}", end="", file=sys.stderr, flush=True)

@@ -1,4 +1,4 @@
-"""`expotion fetch`: bring a music model or an encoder that does not ship."""
+"""`expotion fetch`: download a music model or an encoder that does not ship."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 def fetch(
     name: Annotated[str, typer.Argument(help="A name from `expotion models`, or its hub id.", show_default=False)],
 ) -> None:
-    """Download the weights of a model or an encoder, check them and pin what came.
+    """Download the weights of a model or an encoder, verify them and pin their versions.
 
-    Only the files its manifest lists come, nothing of them is executed, each is checked.
-    Run it again after an interruption and it goes on where it stopped. Files that were put there by hand are checked.
+    Only the files in its manifest are downloaded; each is verified, none is executed. Run it again after an
+    interruption to resume. Files you put there by hand are verified, too.
     """
-    from expotion_cli.weights.fetch import fetch as bring
+    from expotion_cli.weights.fetch import fetch as download
     from expotion_cli.weights.manifest import find_manifest, size_text
 
     manifest = find_manifest(name)
@@ -32,8 +32,8 @@ def fetch(
         print(f"{manifest.name} comes with the package: {place}")
         return
     say_aside(f"{manifest.name} is under {manifest.licence}", "licence")
-    with _Progress() as tell:
-        lock = bring(manifest, on_progress=tell)
+    with _Progress() as report:
+        lock = download(manifest, on_progress=report)
     size = size_text(sum(pin.num_bytes or 0 for pin in lock.pins.values()))
     pinned = f"{lock.repo} at {lock.revision[:12]}"
     if not manifest.repo:
@@ -42,7 +42,7 @@ def fetch(
 
 
 class _Progress:
-    """Bars on a terminal, a line a finished file elsewhere; on standard error."""
+    """Progress bars on a terminal, else one line for each finished file; on standard error."""
 
     def __enter__(self) -> Progress:
         self._tasks: dict[str, Any] = {}
@@ -64,11 +64,11 @@ class _Progress:
     def _bar(self, name: str, done: int, total: int) -> None:
         assert self._bars is not None
         if name not in self._tasks:
-            # What an earlier run brought is no speed of this one.
+            # Bytes of an earlier run must not count for the speed.
             self._tasks[name] = self._bars.add_task(name, total=total, completed=done)
         self._bars.update(self._tasks[name], completed=done)
 
     def _line(self, name: str, done: int, total: int) -> None:
         if done == total and name not in self._tasks:
             self._tasks[name] = True
-            print(f"here     {name} · {total / 1e6:.1f} MB", file=sys.stderr, flush=True)
+            print(f"fetched  {name} · {total / 1e6:.1f} MB", file=sys.stderr, flush=True)

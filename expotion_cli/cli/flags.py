@@ -1,4 +1,4 @@
-"""Flags that several commands share, as a recipe takes them."""
+"""Parses flags that several commands share."""
 
 from __future__ import annotations
 
@@ -20,40 +20,40 @@ _UNITS = {
 
 
 def given(value: Any) -> Any:
-    """A flag's value, or `UNSET` where it was left out."""
+    """A flag's value, or `UNSET` if it was not given."""
     from expotion_cli.recipe import UNSET
 
     return UNSET if value is None else value
 
 
 def seed(text: str | None) -> Any:
-    """`--seed`: a number, or a policy in words."""
+    """Parse `--seed`: a number, "per-clip" or "per-clip:N"."""
     return int(text) if text is not None and text.lstrip("-").isdecimal() else given(text)
 
 
 def streams(text: str | None) -> Any:
-    """`--streams` where clips have to be looked at: names with commas between them, or none.
+    """Parse `--streams` for commands that encode clips themselves: names separated by commas, or none.
 
     Raises:
-        UsageError: a folder of features is named.
+        UsageError: it names a folder of features.
     """
     names, features = streams_and_features(text)
     if features:
         raise UsageError(
-            f"--streams {text!r} names features computed elsewhere, which this command has no use for.",
-            remedy="Give names of encoders alone.",
+            f"--streams {text!r} names a folder of features, which this command does not read.",
+            remedy="Give names of encoders only.",
         )
     return names
 
 
 def streams_and_features(text: str | None) -> tuple[Any, tuple[StreamSource, ...]]:
-    """`--streams`: names with commas between them, some with `=FOLDER` or `=FOLDER@RATE` behind; or none.
+    """Parse `--streams`: names separated by commas, each optionally with `=FOLDER` or `=FOLDER@RATE`; or none.
 
     Returns:
         The names, and the folders of features computed elsewhere.
 
     Raises:
-        UsageError: a part has no name, or no folder behind its `=`.
+        UsageError: a part lacks its name, or the folder after `=`.
     """
     if text is None:
         return given(None), ()
@@ -65,17 +65,17 @@ def streams_and_features(text: str | None) -> tuple[Any, tuple[StreamSource, ...
 
 
 def size(text: str, flag: str) -> int:
-    """A number of bytes: 500MB, 2GB, 1.5 GiB, 0. A bare number says too little unless it is 0.
+    """Parse a number of bytes: 500MB, 2GB, 1.5 GiB, 0. Numbers other than 0 need a unit.
 
     Raises:
-        UsageError: it is none.
+        UsageError: it is not a size.
     """
     found = re.fullmatch(r"([0-9]+\.?[0-9]*|\.[0-9]+)\s*([a-z]*)", text.strip().lower())
     if found is not None and found[2] in _UNITS:
         return int(Fraction(found[1]) * _UNITS[found[2]])
     if found is not None and not found[2] and not float(found[1]):
         return 0
-    raise UsageError(f"{flag} {text!r} is no size.", remedy="Give a number and its unit, such as 500MB or 2GB, or 0.")
+    raise UsageError(f"{flag} {text!r} is not a size.", remedy="Give a number with a unit, such as 500MB or 2GB, or 0.")
 
 
 def _features(name: str, place: str) -> StreamSource:
@@ -83,16 +83,18 @@ def _features(name: str, place: str) -> StreamSource:
 
     folder, mark, rate = place.strip().rpartition("@")
     rate_hz = None
-    if mark and not Path(place).expanduser().is_dir():  # a folder's own name may hold an @
+    if mark and not Path(place).expanduser().is_dir():  # a folder's name may contain an @
         try:
             rate_hz = float(rate)
         except ValueError:
             rate_hz = 0.0
         if not 0 < rate_hz < 1000:
-            raise UsageError(f"--streams: {rate!r} is no number of rows a second.", remedy=f"Write {name}=FOLDER@25.")
+            raise UsageError(
+                f"--streams: {rate!r} is not a rate in rows per second.", remedy=f"Write {name}=FOLDER@25."
+            )
     else:
         folder = place.strip()
     if not re.fullmatch(r"[\w-]+", name.strip()) or not folder:
         remedy = "Write NAME=FOLDER, for example synchformer=features."
-        raise UsageError(f"--streams: {name}={place} names no stream with a folder.", remedy=remedy)
+        raise UsageError(f"--streams: {name}={place} is not a stream with a folder.", remedy=remedy)
     return StreamSource(name.strip(), folder=Path(folder).expanduser(), rate_hz=rate_hz)

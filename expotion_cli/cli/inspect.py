@@ -1,4 +1,4 @@
-"""`expotion inspect`: what the encoders see in clips, to look at."""
+"""`expotion inspect`: charts and records of what the encoders see in clips."""
 
 from __future__ import annotations
 
@@ -23,28 +23,28 @@ def inspect(
     clips: Annotated[
         list[str], typer.Argument(help="Video files, folders or glob patterns.", metavar="CLIPS", show_default=False)
     ],
-    out: Annotated[
-        Path, typer.Option("--out", "-o", help="Folder for pictures and records; mirrors the input.")
-    ] = Path("inspected"),
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for charts and records; mirrors the input.")] = Path(
+        "inspected"
+    ),
     streams: Annotated[
         str | None,
-        typer.Option(help="Who looks: encoders with commas between them, or NAME=FOLDER; by default the recipe's."),
+        typer.Option(help="Encoders, separated by commas, or NAME=FOLDER; default: the recipe's."),
     ] = None,
-    formats: Annotated[str, typer.Option("--format", help="Of the pictures: png, svg or png,svg.")] = "png",
+    formats: Annotated[str, typer.Option("--format", help="Format of the charts: png, svg or png,svg.")] = "png",
     recipe: Annotated[
         str,
-        typer.Option(help="Whose tempo range and streams count: a shipped recipe's name, or the path of a .toml file."),
+        typer.Option(help="Recipe whose tempo range and streams are used: a shipped one's name, or a .toml file."),
     ] = "cinematic",
     recursive: Annotated[bool, typer.Option("--recursive/--no-recursive", help="Look into subfolders.")] = True,
     as_json: Annotated[bool, typer.Option("--json", help="A summary for programs on standard output.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but what went wrong.")] = False,
 ) -> int:
-    """Show what the encoders see: a picture and a JSON file for each clip.
+    """Show what the encoders see: a chart and a JSON file for each clip.
 
-    Along the clip's time: pictures with face and arms marked, when and where somebody was found, motion, left and
-    right, accents, the beats a cue would take, expression, stillness, camera motion. Nothing is composed.
+    The chart shows along the clip's time: frames with face and arms marked, when and where somebody was found, motion,
+    left and right, accents, the beats a cue would get, expression, stillness, camera motion. Nothing is composed.
     """
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite kill ends it like Ctrl-C
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # SIGTERM ends it like Ctrl-C
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     set_waiting()
     from expotion_cli.cli.inspecting import choose_listener
@@ -58,7 +58,7 @@ def inspect(
     chosen = load_recipe(recipe).override({"streams.use": names}, source="--streams")
     choice = streams_for(chosen, features=features)
     if not choice.sources:
-        raise UsageError("there is nobody to look.", remedy="Name encoders, for example --streams face,pose,flow.")
+        raise UsageError("no encoders were chosen.", remedy="Name encoders, for example --streams face,pose,flow.")
     jobs, problems = run.plan(clips, out, recursive=recursive)
     for problem in problems:
         say_error(problem.error, "failed")

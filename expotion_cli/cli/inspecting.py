@@ -1,4 +1,4 @@
-"""How an inspection is told: a bar on a terminal, one line a clip everywhere."""
+"""Progress of an inspection: a bar on a terminal, and one line for each clip."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from expotion_cli.inspection.run import Job, Listener, Result
 
 
 def choose_listener(jobs: Sequence[Job], *, quiet: bool, as_json: bool) -> Teller:
-    """A bar where someone watches, lines where not; lines go to standard error beside `--json`."""
+    """A bar on a terminal, else lines; on standard error where standard output is taken by `--json`."""
     if quiet:
         return Teller()
     stream = sys.stderr if as_json else sys.stdout
@@ -21,7 +21,7 @@ def choose_listener(jobs: Sequence[Job], *, quiet: bool, as_json: bool) -> Telle
 
 
 class Teller(Listener):
-    """Tells failures only; the base of the others. A context manager around the run."""
+    """Reports failures only; base of the others. Used as a context manager around the run."""
 
     def __enter__(self) -> Teller:
         return self
@@ -34,11 +34,11 @@ class Teller(Listener):
             say_error(result.error, "failed")
 
     def close_with(self, results: Sequence[Result], out: Path) -> None:
-        """Say how it all went."""
+        """Print the summary."""
 
 
 class Lines(Teller):
-    """One line a clip, as they finish."""
+    """One line for each clip, as it finishes."""
 
     def __init__(self, stream: Any):
         self.stream = stream
@@ -53,7 +53,7 @@ class Lines(Teller):
 
 
 class Bar(Teller):
-    """A bar for all clips that moves with the pictures read; lines appear above it."""
+    """One bar for all clips, which moves with the frames read; lines appear above it."""
 
     def __init__(self, jobs: Sequence[Job], stream: Any):
         from rich.console import Console
@@ -96,7 +96,7 @@ class Bar(Teller):
 
 
 def result_line(result: Result) -> str:
-    """What is worth a glance."""
+    """One line about a clip: streams found, accents, tempo, notes."""
     record = result.record
     found = ", ".join(f"{stream['name']} {stream['coverage']:.0%}" for stream in record["streams"])
     facts = [found, f"{len(record['accents'])} accents"]
@@ -107,7 +107,7 @@ def result_line(result: Result) -> str:
 
 
 def summary_line(results: Sequence[Result], out: Path) -> str:
-    """The last line: how many, where."""
+    """The last line: how many clips, and where the results are."""
     failed = sum(result.error is not None for result in results)
     said = f"{len(results) - failed} inspected" + (f", {failed} failed" if failed else "")
     return f"{said} → {out}/"

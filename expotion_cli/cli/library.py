@@ -1,4 +1,4 @@
-"""`expotion models` and `expotion recipes`: what is on the shelf."""
+"""`expotion models` and `expotion recipes`: list and show what is available."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
     from expotion_cli.weights.manifest import Manifest
 
 BUILT_IN = "built in"
-"""The state of encoders that need no files."""
+"""State of encoders that need no files."""
 
 
 @honest
 def models(
-    name: Annotated[str | None, typer.Argument(help="Show one: its files and its card.", show_default=False)] = None,
+    name: Annotated[str | None, typer.Argument(help="Show this one: files and model card.", show_default=False)] = None,
     verify: Annotated[bool, typer.Option("--verify", help="Check every file's sha256.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> int:
     """List music models and encoders: size, licence, whether their files are here."""
     from expotion_cli.weights.manifest import read_manifests
@@ -59,16 +59,18 @@ def models(
         )
     bad = {row["state"] for row in rows} - {"here", BUILT_IN}
     if not (verify and name):
-        bad.discard("not fetched")  # no model has to be fetched; only who asks for this very one wants it here
+        bad.discard("not fetched")  # models need not be fetched, unless this one was asked for by name
     return 4 if bad and (verify or name) else 0
 
 
 @honest
 def recipes(
-    name: Annotated[str | None, typer.Argument(help="Show one, with all its settings.", show_default=False)] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+    name: Annotated[
+        str | None, typer.Argument(help="Show this one, with all its settings.", show_default=False)
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """List the shipped recipes, or show one; copy what it prints to make your own."""
+    """List the shipped recipes, or print one as a template for your own."""
     from expotion_cli.recipe import load_recipe, recipe_names
 
     if name is not None:
@@ -78,11 +80,13 @@ def recipes(
         elif recipe.path is not None:
             print(recipe.path.read_text(encoding="utf-8"), end="")
         return
-    shelf = [load_recipe(each) for each in recipe_names()]
+    all_recipes = [load_recipe(each) for each in recipe_names()]
     if as_json:
-        say_json([{"name": r.name, "title": r.title, "description": r.description, "prompt": r.prompt} for r in shelf])
+        say_json(
+            [{"name": r.name, "title": r.title, "description": r.description, "prompt": r.prompt} for r in all_recipes]
+        )
     else:
-        _table(("name", "what it is for"), [(recipe.name, recipe.description) for recipe in shelf])
+        _table(("name", "what it is for"), [(recipe.name, recipe.description) for recipe in all_recipes])
 
 
 def _model_row(manifest: Manifest, verify: bool) -> dict[str, Any]:
@@ -138,12 +142,12 @@ def _show_model(row: dict[str, Any]) -> None:
 
 
 def _short(licence: str) -> str:
-    """The licence's name without what is said about it; `expotion models NAME` says all."""
+    """The licence's name without its explanation, which `expotion models NAME` prints."""
     return licence.partition(" (")[0].partition(";")[0]
 
 
 def _table(titles: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
-    """Columns on a terminal and in a pipe alike; the last one is never cut when piped."""
+    """Print columns, cut to the terminal's width; in a pipe nothing is cut."""
     import shutil
     import sys
 

@@ -1,4 +1,4 @@
-"""`expotion regress`: hold renders to recorded ones, on one's own machine and in CI."""
+"""`expotion regress`: compare renders with recorded ones, locally and in CI."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ from expotion_cli.cli.say import error_record, honest, say_aside, say_error, say
 from expotion_cli.cli.threads import set_waiting
 from expotion_cli.errors import UsageError, writing
 
-regress_app = typer.Typer(no_args_is_help=True, help="Hold renders to recorded ones: tokens and sound, also in CI.")
+regress_app = typer.Typer(
+    no_args_is_help=True, help="Compare renders with recorded ones: tokens and sound, locally and in CI."
+)
 
 _DEVICE = typer.Option(help="auto, cpu, cuda or cuda:N.")
 _DTYPE = typer.Option(help="auto, fp32, bf16 or fp16.")
@@ -27,9 +29,9 @@ def record(
     clips: Annotated[
         list[str], typer.Argument(help="Video files, folders or glob patterns.", metavar="CLIPS", show_default=False)
     ],
-    to: Annotated[Path, typer.Option(help="Folder for the reference; what it holds is replaced.")],
+    to: Annotated[Path, typer.Option(help="Folder for the reference; an existing reference is replaced.")],
     recipe: Annotated[str, typer.Option(help="A shipped recipe's name, or the path of a .toml file.")] = "cinematic",
-    prompt: Annotated[str | None, typer.Option(help="Instead of the recipe's words.")] = None,
+    prompt: Annotated[str | None, typer.Option(help="Replaces the recipe's prompt.")] = None,
     seed: Annotated[str | None, typer.Option(help="One number for all clips, 'per-clip' or 'per-clip:N'.")] = None,
     streams: Annotated[
         str | None,
@@ -39,17 +41,17 @@ def record(
     ] = None,
     model: Annotated[str, typer.Option(help="A name from `expotion models`, or a folder.")] = "expotion-mini",
     adapter: Annotated[
-        list[str] | None, typer.Option(help="What it sees with: a folder, a .pth file or none; and LoRA folders.")
+        list[str] | None, typer.Option(help="Adapter: a folder, a .pth file or none. Repeat it to add LoRA folders.")
     ] = None,
     soundfont: Annotated[Path | None, typer.Option(help="A General-MIDI .sf2 file.")] = None,
     device: Annotated[str, _DEVICE] = "auto",
     dtype: Annotated[str, _DTYPE] = "auto",
-    as_json: Annotated[bool, typer.Option("--json", help="A summary for programs on standard output.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but what went wrong.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a summary as JSON.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only errors.")] = False,
 ) -> int:
-    """Render clips and keep tokens and sound as the reference of later checks. Commit the folder with the clips.
+    """Render clips and keep their tokens and sound as a reference for later checks. Commit the folder with the clips.
 
-    Recording the same again writes the same bytes.
+    Recording again without changes writes the same bytes.
     """
     _prepare()
     from expotion_cli.recipe import UNSET
@@ -63,7 +65,7 @@ def record(
     found, problems = recording.find_clips(clips, to)
     for problem in problems:
         say_error(problem, "failed")
-    if problems:  # a reference that lacks a clip would let everything about it pass
+    if problems:  # a clip missing from the reference would never be checked
         code = 1 if found else 3
         if as_json:
             say_json({"exit_code": code, "failed": [error_record(problem) for problem in problems]})
@@ -92,35 +94,35 @@ def check(
     folder: Annotated[Path, typer.Argument(help="The reference folder.", metavar="DIR", show_default=False)],
     clips: Annotated[
         list[str] | None,
-        typer.Argument(help="Where the clips are now, if they moved.", metavar="CLIPS", show_default=False),
+        typer.Argument(help="Where the clips are now, if they were moved.", metavar="CLIPS", show_default=False),
     ] = None,
     exact: Annotated[
         bool | None,
         typer.Option(
             "--exact/--perceptual",
-            help="Tokens must be equal, or the sound decides. By default exact on the machine of the recording.",
+            help="Exact: tokens must be equal. Perceptual: the sound decides. Default: exact on the same machine.",
             show_default=False,
         ),
     ] = None,
     tolerance: Annotated[
-        list[str] | None, typer.Option(help="MEASURE=LIMIT, e.g. loudness=0.2; can be repeated.", show_default=False)
+        list[str] | None, typer.Option(help="MEASURE=LIMIT, e.g. loudness=0.2; may be repeated.", show_default=False)
     ] = None,
     update: Annotated[bool, typer.Option("--update", help="Accept the new renders as the reference.")] = False,
     junit: Annotated[Path | None, typer.Option(help="Write JUnit XML to this file.")] = None,
     html: Annotated[
-        Path | None, typer.Option(help="Write a page with both sounds and their pictures into this folder.")
+        Path | None, typer.Option(help="Write a web page with both sounds and their spectrograms into this folder.")
     ] = None,
     time_limit: Annotated[
-        float | None, typer.Option(min=0, help="Seconds; clips not through by then are errors.")
+        float | None, typer.Option(min=0, help="In seconds; clips unfinished by then count as errors.")
     ] = None,
     device: Annotated[str | None, _DEVICE] = None,
     dtype: Annotated[str | None, _DTYPE] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="The result for programs on standard output.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but what drifted or went wrong.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only drifts and errors.")] = False,
 ) -> int:
-    """Render a reference's clips again and compare. Exit code 0: the same; 1: drift, or a clip could not be checked.
+    """Render a reference's clips again and compare. Exit code 0: no drift; 1: drift, or a clip could not be checked.
 
-    Nothing is taken from caches, nothing is downloaded.
+    Nothing is taken from caches or downloaded.
     """
     _prepare()
     from expotion_cli.regression import checking, report
@@ -150,7 +152,7 @@ def check(
 
         page = write_page(html, result)
         if not quiet and not as_json:
-            say_aside(f"listen and look: {page}")
+            say_aside(f"page: {page}")
     if as_json:
         say_json(report.as_record(result))
     elif not quiet or result.count("same") < len(result.clips):
@@ -161,7 +163,7 @@ def check(
 
 def _prepare() -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    os.environ.setdefault("HF_HUB_OFFLINE", "1")  # `expotion fetch` is the only command that reaches out
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")  # only `expotion fetch` uses the network
     set_waiting()
 
 
@@ -177,7 +179,7 @@ def _load(**options: Any) -> Any:
 
 
 def _teller(quiet: bool) -> Callable[[str, str], None] | None:
-    """Says what is being done, where someone watches."""
+    """Prints what is being done, on terminals only."""
     if quiet or not sys.stderr.isatty():
         return None
 
@@ -195,6 +197,6 @@ def _limits(texts: list[str]) -> dict[str, float]:
             found[name.strip()] = float(value)
         except ValueError:
             raise UsageError(
-                f"--tolerance {text!r} is no limit.", remedy="Write MEASURE=NUMBER, e.g. loudness=0.2."
+                f"--tolerance {text!r} is not MEASURE=NUMBER.", remedy="Write for example loudness=0.2."
             ) from None
     return found

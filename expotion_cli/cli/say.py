@@ -1,4 +1,4 @@
-"""How commands speak: results on standard output, troubles on standard error, exit codes by the tree of errors."""
+"""Output of the commands: results on standard output, notes and errors on standard error, exit codes by error class."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LOOKS: dict[str, Any] = {
     "pretty_exceptions_enable": False,
     "context_settings": {"help_option_names": ["-h", "--help"]},
 }
-"""What all command-line apps here have in common."""
+"""Options of every typer app here."""
 
 
 def error_record(error: ExpotionError) -> dict[str, Any]:
@@ -57,7 +57,7 @@ def honest(command: Callable[..., int | None]) -> Callable[..., None]:
             code = _give_up(error, kwargs)
         except ExpotionError as problem:
             code = _give_up(problem, kwargs)
-        except BrokenPipeError:  # whoever read our output has gone; that is no trouble of ours
+        except BrokenPipeError:  # the reader of our output has closed the pipe, as `head` does
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             code = 0
         raise typer.Exit(code)

@@ -81,7 +81,7 @@ class FacenetEncoder(Encoder):
 
     def unavailable(self) -> str | None:
         """See `encoder.Encoder`."""
-        return mtcnn.missing_reason() or self._file.lack()
+        return mtcnn.missing_reason() or self._file.missing_reason()
 
     def identity(self) -> dict:
         """See `encoder.Encoder`. Other devices round otherwise, so they count."""

@@ -47,10 +47,10 @@ class NetworkFile:
         """Where it is, or should be."""
         return self.own or find_manifest(self.manifest, "encoder").files[0].path
 
-    def lack(self) -> str | None:
+    def missing_reason(self) -> str | None:
         """Why it can't be used now and what to do about it, or None. Reads no content."""
         if self.own is None:
-            return find_manifest(self.manifest, "encoder").lack()
+            return find_manifest(self.manifest, "encoder").missing_reason()
         return None if self.own.is_file() else f"{self.own}: There is no file at this path."
 
     def digest(self) -> str:

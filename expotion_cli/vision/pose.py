@@ -94,7 +94,7 @@ class PoseEncoder(landmarks.LandmarkEncoder):
 
     def unavailable(self) -> str | None:
         """See `encoder.Encoder`."""
-        return super().unavailable() or find_manifest(f"mediapipe-{self._model}", "encoder").lack()
+        return super().unavailable() or find_manifest(f"mediapipe-{self._model}", "encoder").missing_reason()
 
     def condense(self, raw: np.ndarray) -> np.ndarray:
         """See `landmarks.LandmarkEncoder`."""

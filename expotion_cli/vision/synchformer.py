@@ -85,7 +85,7 @@ class SynchformerEncoder(Encoder):
 
     def unavailable(self) -> str | None:
         """See `encoder.Encoder`."""
-        return self._file.lack()
+        return self._file.missing_reason()
 
     def identity(self) -> dict:
         """See `encoder.Encoder`. Other devices and numbers round otherwise, so they count."""

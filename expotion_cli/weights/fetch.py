@@ -1,11 +1,11 @@
-"""Downloads the files a manifest lists: only those, checked, resumable, and pinned by a lock.
+"""Downloads the files a manifest lists, and only those: resumable, verified, pinned by a lock.
 
-They come from a model hub or from addresses of their own. The hub's model API states the commit behind a revision and,
-for every file, its size with the sha256 (large files) or git's own sha1 (small ones). That answer is asked for once and
-kept as the lock; from then on every byte is held to it, or to the manifest where that states more. Of a file with an
-address of its own the manifest states what its publisher does (a sha256, the beginning of one, an md5), and the lock
-keeps the sha256 of what came first. Half a file lies under a name of its own until all of it has arrived and its digest
-is right. The hub's client library neither goes on with a broken download in a later run nor compares digests.
+Files come from a model hub or from their own URLs. The hub's model API gives the commit behind a revision and, for each
+file, its size and sha256 (large files) or git sha1 (small ones). That answer is requested once and kept as the lock;
+from then on every byte is checked against it, and against the manifest where it says more. For a file with its own URL
+the manifest gives what the publisher states (a sha256, the beginning of one, an md5), and the lock keeps the sha256 of
+the first download. A partial file keeps a temporary name until it is complete and its digest is right. The hub's client
+library neither resumes a broken download in a later run nor compares digests.
 """
 
 from __future__ import annotations
@@ -43,67 +43,67 @@ from expotion_cli.weights.manifest import (
 HUB = "https://huggingface.co"
 TIMEOUT_S = 30.0
 ATTEMPTS = 4
-"""A broken connection is taken up again this often, as long as each time nothing at all arrives."""
+"""Attempts in a row without a single byte received before a download fails."""
 PAUSE_S = 2.0
 PART_SUFFIX = ".part"
 
-_BROKEN = (urllib.error.URLError, http.client.HTTPException, ssl.SSLError, ConnectionError, TimeoutError)
-"""What goes wrong on the way; other errors of the operating system are ours, such as a full disk."""
+_CONNECTION_ERRORS = (urllib.error.URLError, http.client.HTTPException, ssl.SSLError, ConnectionError, TimeoutError)
+"""Network failures; other OS errors are local, such as a full disk."""
 
 Progress = Callable[[str, int, int], None]
-"""Called with a file's name, its bytes that are here, and its size."""
+"""Called with a file's name, the bytes already here, and its size."""
 
 
 def hub_address() -> str:
-    """The hub asked: `HF_ENDPOINT` (a mirror) or the usual one.
+    """The hub's URL: `HF_ENDPOINT` (a mirror) or the default.
 
     Raises:
-        UsageError: `HF_ENDPOINT` is no web address.
+        UsageError: `HF_ENDPOINT` is not a web address.
     """
     return _mirror("HF_ENDPOINT", f"Unset it, or use {HUB}.") or HUB
 
 
 def file_address(manifest: Manifest, file: WeightFile) -> str:
-    """Where a file with an address of its own comes from: there, or `MODEL/FILE` under `EXPOTION_MIRROR`.
+    """The URL of a file that has its own, or `MODEL/FILE` under `EXPOTION_MIRROR`.
 
     Raises:
-        UsageError: `EXPOTION_MIRROR` is no web address.
+        UsageError: `EXPOTION_MIRROR` is not a web address.
     """
-    mirror = _mirror("EXPOTION_MIRROR", "Unset it, or name the place where a copy of the weights folder is served.")
+    mirror = _mirror("EXPOTION_MIRROR", "Unset it, or give the URL of a copy of the weights folder.")
     return f"{mirror}/{manifest.name}/{quote(file.name)}" if mirror else file.pin.url
 
 
 def _mirror(variable: str, remedy: str) -> str:
     address = os.environ.get(variable, "").rstrip("/")
     if address and not address.startswith(("https://", "http://")):
-        raise UsageError(f"{variable} is {address!r}, which is no web address.", remedy=remedy)
+        raise UsageError(f"{variable} is {address!r}, which is not a web address.", remedy=remedy)
     return address
 
 
 def fetch(manifest: Manifest, *, on_progress: Progress | None = None) -> Lock:
-    """Bring a manifest's files into its folder.
+    """Download a manifest's files into its folder.
 
-    Files that are there and right are left alone, so a second run only checks. Nothing that is fetched is executed.
+    Complete files are kept, so a second run only verifies. Nothing that is downloaded is executed.
 
     Args:
         manifest: of a model that doesn't ship.
-        on_progress: told how far each file is.
+        on_progress: called with each file's progress.
 
     Returns:
         What is in the folder now: each file's sha256, and the commit if there is a repository.
 
     Raises:
-        WeightsError: no network, the server refuses, a file's content is not what was stated, or it can't be written.
-        UsageError: `HF_ENDPOINT` or `EXPOTION_MIRROR` is no web address.
+        WeightsError: no network, the server refuses, a file's content is wrong, or it can't be written.
+        UsageError: `HF_ENDPOINT` or `EXPOTION_MIRROR` is not a web address.
     """
     from filelock import FileLock, Timeout
 
     assert not manifest.ships and manifest.folder is not None
-    folder, tell = manifest.folder, on_progress or (lambda *_: None)
+    folder, report = manifest.folder, on_progress or (lambda *_: None)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(folder.parent / f".{folder.name}.lock", timeout=0):
-            return _fetch(manifest, folder, tell)
+            return _fetch(manifest, folder, report)
     except Timeout as error:
         raise WeightsError("Another fetch of this model is under way.", path=folder, remedy="Wait for it.") from error
     except OSError as error:  # of writing; reading from the hub has errors of its own
@@ -114,25 +114,25 @@ def fetch(manifest: Manifest, *, on_progress: Progress | None = None) -> Lock:
         ) from error
 
 
-def _fetch(manifest: Manifest, folder: Path, tell: Progress) -> Lock:
+def _fetch(manifest: Manifest, folder: Path, report: Progress) -> Lock:
     lock = _hub_lock(manifest, folder) if manifest.repo else Lock()
     pins = {file.name: lock.pins.get(file.name, file.pin) for file in manifest.files}
     for file in sorted(manifest.files, key=lambda file: pins[file.name].num_bytes or 0):
         pin = pins[file.name]
-        found = _read(file.path, pin) if pin.digest else None
+        found = _verified(file.path, pin) if pin.digest else None
         if found is None:
             address = f"{hub_address()}/{lock.repo}/resolve/{lock.revision}/{quote(file.name)}"
             part_key = pin.digest[1] if pin.digest else ""
             if not manifest.repo:
                 address = file_address(manifest, file)
-                pin, tag = _ask_address(address, manifest, file)
+                pin, tag = _query_address(address, manifest, file)
                 part_key = part_key or storage.digest_of([file.pin.url, pin.num_bytes, tag])
-                # Put there by hand, and its publisher states no digest: its size is all there is to compare.
-                found = None if pin.digest else _read(file.path, pin)
-            found = found or _download(manifest, address, file, pin, part_key, tell)
+                # Put there by hand, and its publisher gives no digest: only the size can be compared.
+                found = None if pin.digest else _verified(file.path, pin)
+            found = found or _download(manifest, address, file, pin, part_key, report)
         lock.pins[file.name] = found
         assert found.num_bytes is not None
-        tell(file.name, found.num_bytes, found.num_bytes)
+        report(file.name, found.num_bytes, found.num_bytes)
         write_lock(folder, lock)
     for rest in folder.rglob(f".*{PART_SUFFIX}"):
         rest.unlink()  # of another commit
@@ -140,19 +140,19 @@ def _fetch(manifest: Manifest, folder: Path, tell: Progress) -> Lock:
 
 
 def _hub_lock(manifest: Manifest, folder: Path) -> Lock:
-    """What the files of a repository must hold, by an earlier fetch or by the hub's word, held to the manifest."""
+    """What the files of a repository must contain: by an earlier fetch or by the hub, checked against the manifest."""
     names = {file.name for file in manifest.files}
     lock = read_lock(folder, manifest.repo, manifest.revision)
     if lock is None or not names <= set(lock.pins):
-        lock = _ask_hub(manifest, lock.revision if lock else manifest.revision or "main")
-    _compare(manifest, lock)
-    # Written before the first byte arrives: a fetch that is broken off and taken up later keeps to the same commit.
+        lock = _query_hub(manifest, lock.revision if lock else manifest.revision or "main")
+    _check_against_manifest(manifest, lock)
+    # Written before the first byte arrives, so that an interrupted fetch resumes at the same commit.
     write_lock(folder, lock)
     return lock
 
 
-def _ask_hub(manifest: Manifest, revision: str) -> Lock:
-    """What the hub states about the listed files at a revision."""
+def _query_hub(manifest: Manifest, revision: str) -> Lock:
+    """Sizes and digests of the listed files at a revision, from the hub's API."""
     url = f"{hub_address()}/api/models/{manifest.repo}/revision/{quote(revision, safe='')}?blobs=true"
     assert manifest.folder is not None
     wanted = manifest.folder / manifest.files[0].name
@@ -167,7 +167,7 @@ def _ask_hub(manifest: Manifest, revision: str) -> Lock:
                 raise WeightsError(
                     f"The hub's {manifest.repo} has no such file at revision {revision}.",
                     path=file.path,
-                    remedy="This version of the program doesn't fit the repository any more; install a newer one.",
+                    remedy="The repository has changed since this version of expotion; install a newer one.",
                 )
             lock.pins[file.name] = _pin(stated[file.name])
     except (ValueError, KeyError, TypeError) as error:
@@ -191,24 +191,24 @@ def _pin(entry: dict[str, Any]) -> Pin:
     return Pin(int(entry["size"]), None, str(entry["blobId"]))
 
 
-def _compare(manifest: Manifest, lock: Lock) -> None:
-    """Hold the hub's word to the manifest's; the stricter of both is what the files are checked against."""
+def _check_against_manifest(manifest: Manifest, lock: Lock) -> None:
+    """Compare the hub's answer with the manifest; files are checked against the stricter of the two."""
     for file in manifest.files:
         pin = lock.pins[file.name]
         if file.num_bytes not in (None, pin.num_bytes) or (file.sha256 and pin.sha256 not in (None, file.sha256)):
             raise WeightsError(
-                f"The hub's {manifest.repo} at {lock.revision[:7]} states another content for this file "
+                f"The hub's {manifest.repo} at {lock.revision[:7]} has another content for this file "
                 f"({pin.num_bytes} bytes, sha256 {pin.sha256}) than the manifest ({file.sha256}).",
                 path=file.path,
-                remedy="Don't use what is there; tell the package's authors.",
+                remedy="Don't use the file; report this to the package's authors.",
             )
         if file.sha256 and pin.sha256 is None:
             lock.pins[file.name] = replace(pin, sha256=file.sha256)
 
 
-def _ask_address(address: str, manifest: Manifest, file: WeightFile) -> tuple[Pin, str]:
-    """What a file at an address of its own must hold, with the size the server states, and the server's tag for it."""
-    # Asked as a download is: addresses signed for one kind of question answer no other.
+def _query_address(address: str, manifest: Manifest, file: WeightFile) -> tuple[Pin, str]:
+    """What a file with its own URL must contain, with the size the server reports, and the server's ETag."""
+    # A GET like the download itself: signed URLs accept only one method.
     with _connection(manifest, file.path, address), _open(address, {"Range": "bytes=0-0"}) as answer:
         ranged = answer.headers.get("Content-Range", "").rpartition("/")[2]
         size = ranged if answer.status == 206 else answer.headers.get("Content-Length", "")
@@ -223,13 +223,13 @@ def _ask_address(address: str, manifest: Manifest, file: WeightFile) -> tuple[Pi
         raise WeightsError(
             f"{_host(address)} has {size} bytes for this file, where {file.num_bytes} are stated.",
             path=file.path,
-            remedy="Don't use what is there; tell the package's authors.",
+            remedy="Don't use the file; report this to the package's authors.",
         )
     return replace(file.pin, num_bytes=int(size)), tag
 
 
-def _read(path: Path, pin: Pin) -> Pin | None:
-    """The pin with the file's own size and sha256 if it is there and holds what was stated; else None."""
+def _verified(path: Path, pin: Pin) -> Pin | None:
+    """The pin, completed with the file's size and sha256, if the file exists and matches it; else None."""
     if not path.is_file() or pin.num_bytes not in (None, num_bytes := path.stat().st_size):
         return None
     sha256, md5 = hashlib.sha256(), hashlib.md5(usedforsecurity=False)
@@ -245,12 +245,12 @@ def _read(path: Path, pin: Pin) -> Pin | None:
     return replace(pin, num_bytes=num_bytes, sha256=sha256.hexdigest())
 
 
-def _download(manifest: Manifest, address: str, file: WeightFile, pin: Pin, part_key: str, tell: Progress) -> Pin:
-    """Bring one file: into a part of its own, checked, then under its name. Returns the pin with its sha256."""
+def _download(manifest: Manifest, address: str, file: WeightFile, pin: Pin, part_key: str, report: Progress) -> Pin:
+    """Download one file to a temporary name, verify it, rename it. Returns the pin with its sha256."""
     path, num_bytes = file.path, pin.num_bytes
     assert num_bytes is not None
     path.parent.mkdir(parents=True, exist_ok=True)
-    # The key in the name keeps a part from being continued with the bytes of other content.
+    # The key in the name keeps a partial file from being continued with other content.
     part = path.with_name(f".{path.name}.{part_key[:12]}{PART_SUFFIX}")
     missing = num_bytes - (part.stat().st_size if part.is_file() else 0)
     if missing > (free := shutil.disk_usage(path.parent).free):
@@ -260,12 +260,12 @@ def _download(manifest: Manifest, address: str, file: WeightFile, pin: Pin, part
             remedy="Make room there, or choose another place with EXPOTION_CACHE.",
         )
     with _connection(manifest, path, address):
-        _receive(address, part, num_bytes, lambda done: tell(file.name, done, num_bytes))
-    if (found := _read(part, pin)) is None:
+        _receive(address, part, num_bytes, lambda done: report(file.name, done, num_bytes))
+    if (found := _verified(part, pin)) is None:
         part.unlink()
         stated = " ".join(pin.digest or ())
         raise WeightsError(
-            f"What arrived is not what the {'hub' if manifest.repo else 'manifest'} states ({stated}); removed.",
+            f"The downloaded file is not what the {'hub' if manifest.repo else 'manifest'} states ({stated}); removed.",
             path=path,
             remedy=f"Run again: expotion fetch {manifest.name}. If it happens again, {_host(address)} serves a damaged "
             "copy.",
@@ -274,54 +274,54 @@ def _download(manifest: Manifest, address: str, file: WeightFile, pin: Pin, part
     return found
 
 
-def _receive(url: str, part: Path, num_bytes: int, tell: Callable[[int], None]) -> None:
-    """Append what is missing to the part; a broken connection is taken up again."""
-    fruitless = 0
+def _receive(url: str, part: Path, num_bytes: int, report: Callable[[int], None]) -> None:
+    """Append the missing bytes to the partial file, reconnecting when the connection breaks."""
+    failures = 0
     with open(part, "ab") as file:
         if file.tell() > num_bytes:
-            _empty(file)
+            _truncate(file)
         while (start := file.tell()) < num_bytes:
             try:
                 for chunk in _chunks(url, start, file):
                     file.write(chunk[: num_bytes - file.tell()])
-                    tell(file.tell())
+                    report(file.tell())
                     if file.tell() == num_bytes:
                         break
                 if file.tell() == start:
                     raise http.client.IncompleteRead(b"", num_bytes - start)
-                fruitless = 0
+                failures = 0
             except urllib.error.HTTPError as error:
-                if not _passes(error):
+                if not _is_temporary(error):
                     raise
-                fruitless = _next(fruitless, error)
-            except _BROKEN as error:
-                fruitless = 0 if file.tell() > start else _next(fruitless, error)
+                failures = _count_failure(failures, error)
+            except _CONNECTION_ERRORS as error:
+                failures = 0 if file.tell() > start else _count_failure(failures, error)
 
 
-def _passes(error: urllib.error.HTTPError) -> bool:
-    """Whether the same question may be answered later."""
+def _is_temporary(error: urllib.error.HTTPError) -> bool:
+    """Whether the same request may succeed later."""
     return error.code >= 500 or error.code in (408, 429)
 
 
-def _next(fruitless: int, error: Exception) -> int:
-    if fruitless + 1 >= ATTEMPTS:
+def _count_failure(failures: int, error: Exception) -> int:
+    if failures + 1 >= ATTEMPTS:
         raise error
-    time.sleep(PAUSE_S * (fruitless + 1))
-    return fruitless + 1
+    time.sleep(PAUSE_S * (failures + 1))
+    return failures + 1
 
 
 def _chunks(url: str, start: int, file: BinaryIO) -> Iterator[bytes]:
-    """The content from `start` on; empties the file first where the server can only begin at 0."""
+    """The content from `start` on; truncates the file first if the server ignores the range."""
     with _open(url, {"Range": f"bytes={start}-"} if start else {}) as answer:
         if start and answer.status != 206:
-            _empty(file)
+            _truncate(file)
         elif start and not answer.headers.get("Content-Range", "").startswith(f"bytes {start}-"):
             raise http.client.HTTPException("the server answers with another part of the file")
         while chunk := answer.read1(storage.CHUNK_BYTES):
             yield chunk
 
 
-def _empty(file: BinaryIO) -> None:
+def _truncate(file: BinaryIO) -> None:
     file.seek(0)
     file.truncate()
 
@@ -332,10 +332,10 @@ def _open(url: str, headers: dict[str, str] | None = None) -> Any:
 
 
 class Redirects(urllib.request.HTTPRedirectHandler):
-    """Follows redirects, as release pages answer with, but never out of https."""
+    """Follows redirects, but never from https to http."""
 
     def redirect_request(self, request: Any, answer: Any, code: int, reason: str, headers: Any, address: str) -> Any:
-        """The request to go on with. Raises HTTPError where the new address is less safe than the old one."""
+        """The request to continue with. Raises HTTPError if the new address would leave https."""
         if urlsplit(address).scheme not in {"https", urlsplit(request.full_url).scheme}:
             raise urllib.error.HTTPError(request.full_url, code, f"it leads to {address}", headers, answer)
         return super().redirect_request(request, answer, code, reason, headers, address)
@@ -348,7 +348,7 @@ def _host(address: str) -> str:
 
 @contextlib.contextmanager
 def _connection(manifest: Manifest, wanted: Path, address: str) -> Iterator[None]:
-    """Turn what goes wrong between here and the server into an error that names the file and the way out."""
+    """Turn network failures into errors that name the file and the remedy."""
     again = f"run: expotion fetch {manifest.name}"
     kept = "What has arrived is kept."
     try:
@@ -357,11 +357,11 @@ def _connection(manifest: Manifest, wanted: Path, address: str) -> Iterator[None
         remedy = "Check HF_ENDPOINT and whether the hub still has it; a folder from elsewhere works too: --model FOLDER"
         if not manifest.repo:
             remedy = f"Get it elsewhere ({manifest.source or 'see its card'}), put it there, and {again}"
-        if _passes(error):
+        if _is_temporary(error):
             remedy = f"Later, {again}. {kept}"
         reason = f"{_host(address)} answers {error.code} ({error.reason}) for {manifest.repo or address}."
         raise WeightsError(reason, path=wanted, remedy=remedy) from error
-    except _BROKEN as error:
+    except _CONNECTION_ERRORS as error:
         cause = getattr(error, "reason", None) or error
         raise WeightsError(
             f"This file can't be fetched: no connection to {_host(address)} ({cause}).",

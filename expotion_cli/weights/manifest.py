@@ -1,9 +1,8 @@
-"""Where weights come from: manifests in `models/`, checked against the size and sha256 they state.
+"""Where weights come from: the manifests in `models/`, and the locks that fetching adds.
 
-The files of a model either ship beside its manifest or are fetched once (`fetching`), from a model hub or from the
-address that each of them states, and lie under the cache then. What a manifest of a fetched model leaves open (sizes,
-sha256, sometimes the revision) is pinned at the first fetch by a lock file in the model's folder; where both speak, the
-manifest rules.
+A model's files either ship beside its manifest or are fetched once into the cache (`weights.fetch`), from a model hub
+or from their own URLs. What the manifest of a fetched model leaves open (sizes, sha256, sometimes the revision) is
+pinned at the first fetch by a lock file in the model's folder. Where both state a value, the manifest's counts.
 """
 
 from __future__ import annotations
@@ -25,20 +24,20 @@ from expotion_cli.errors import UnknownNameError, WeightsError
 LOCK_FILE = "expotion.lock.json"
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
-_HERE = ("localhost", "127.0.0.1", "::1")
+_LOCAL_HOSTS = ("localhost", "127.0.0.1", "::1")
 
 
 @dataclass(frozen=True)
 class Pin:
-    """What one fetched file must hold; None where nothing says so yet.
+    """What one file must contain; None where it is not known yet.
 
     Attributes:
         num_bytes: its size.
         sha256: hex digest of its content.
-        git_sha1: hex digest git gives to its content, which is all the hub states of small files.
-        md5: hex digest, where this is what its publisher states.
+        git_sha1: git's blob digest, the only one the hub gives for small files.
+        md5: hex digest, where its publisher gives one.
         sha256_prefix: first hex digits of its sha256, likewise.
-        url: where it comes from, unless that follows from a repository.
+        url: where it comes from; empty for files of a repository.
     """
 
     num_bytes: int | None
@@ -50,7 +49,7 @@ class Pin:
 
     @property
     def digest(self) -> tuple[str, str] | None:
-        """The strongest of the digests: (its kind, hex digits); None where there is none."""
+        """The strongest known digest as (kind, hex digits), or None."""
         kinds = ("sha256", "git_sha1", "md5", "sha256_prefix")
         return next(((kind.replace("_", " "), found) for kind in kinds if (found := getattr(self, kind))), None)
 
@@ -60,9 +59,9 @@ class WeightFile:
     """One file of a manifest.
 
     Attributes:
-        name: its path as the manifest states it.
-        path: where it is, or should be.
-        pin: what it must hold.
+        name: its path in the manifest.
+        path: where it is or belongs.
+        pin: what it must contain.
     """
 
     name: str
@@ -71,12 +70,12 @@ class WeightFile:
 
     @property
     def num_bytes(self) -> int | None:
-        """Its size; None while only the place it is fetched from knows."""
+        """Its size; None until a fetch has found it out."""
         return self.pin.num_bytes
 
     @property
     def sha256(self) -> str | None:
-        """Hex digest of its content; None while only the place it is fetched from knows."""
+        """Hex digest of its content; None until a fetch has found it out."""
         return self.pin.sha256
 
     def state(self, *, thorough: bool = False) -> str:
@@ -95,20 +94,23 @@ class WeightFile:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What `models/NAME.toml` says, and for fetched models what their lock adds.
+    """A model or encoder as `models/NAME.toml` describes it, completed from its lock.
 
     Attributes:
         name: the file's stem.
         kind: "music" or "encoder".
-        title, licence, source, version: for people.
+        title: what it is, in one line.
+        licence: its name, and what it forbids in brackets.
+        source: where it was published.
+        version: of the weights.
         folder: the model's folder, for music models and for what is fetched.
         adapter: folder of the adapter used by default, or None.
         files: all its files.
         streams: embedding streams that an encoder feeds.
         repo: "owner/name" on the hub; empty for models that ship or state an address for each file.
         revision: commit (or a reference to one, before the first fetch) in that repository.
-        restricted: the licence forbids uses that people may have in mind, so they are told.
-        about_bytes: size of all files together; rounded where not all are known.
+        restricted: the licence forbids common uses; users are told at every run.
+        about_bytes: total size of all files; approximate where not all sizes are known.
     """
 
     name: str
@@ -131,9 +133,9 @@ class Manifest:
         """Whether its files come with the package; others are fetched."""
         return not self.repo and not any(file.pin.url for file in self.files)
 
-    def lack(self) -> str | None:
-        """Why it can't be used now and what to do about it, or None. Reads no content: `require` does."""
-        error = self._problem(thorough=False)
+    def missing_reason(self) -> str | None:
+        """Why it can't be used now and what to do about it, or None. Checks sizes only; `require` reads the files."""
+        error = self._first_problem(thorough=False)
         return str(error) if error is not None else None
 
     def require(self) -> dict[Path, str]:
@@ -145,12 +147,12 @@ class Manifest:
         Raises:
             WeightsError: one is missing or damaged, or nothing pins it yet.
         """
-        for thorough in (False, True):  # whatever lacks is said before gigabytes are read
-            if (error := self._problem(thorough=thorough)) is not None:
+        for thorough in (False, True):  # missing files are reported before gigabytes are read
+            if (error := self._first_problem(thorough=thorough)) is not None:
                 raise error
         return {file.path: file.sha256 for file in self.files if file.sha256 is not None}
 
-    def _problem(self, *, thorough: bool) -> WeightsError | None:
+    def _first_problem(self, *, thorough: bool) -> WeightsError | None:
         for file in self.files:
             if (state := file.state(thorough=thorough)) == "here":
                 continue
@@ -167,10 +169,10 @@ class Manifest:
 
 @dataclass(frozen=True)
 class Lock:
-    """What a fetch found.
+    """The result of a fetch, kept as `expotion.lock.json`.
 
     Attributes:
-        repo: "owner/name" on the hub; empty where each file has an address of its own.
+        repo: "owner/name" on the hub; empty where each file has its own URL.
         revision: full commit in that repository.
         pins: by file name.
     """
@@ -181,7 +183,7 @@ class Lock:
 
 
 def write_lock(folder: Path, lock: Lock) -> None:
-    """Keep a lock in a model's folder. Files that nothing pins yet are left out."""
+    """Write a lock into a model's folder. Files without a size or digest are left out."""
     files = {}
     for name, pin in lock.pins.items():
         if pin.num_bytes is None or not (pin.sha256 or pin.git_sha1):
@@ -194,12 +196,12 @@ def write_lock(folder: Path, lock: Lock) -> None:
 
 
 def read_lock(folder: Path, repo: str = "", revision: str = "") -> Lock | None:
-    """The lock of a model's folder; None where there is none, or one of another repository or commit.
+    """The lock in a model's folder; None if there is none, or if it belongs to another repository or commit.
 
     Args:
         folder: the model's.
-        repo: "owner/name"; empty for files that state their addresses.
-        revision: what the manifest states; a reference that is no full commit agrees with any.
+        repo: "owner/name"; empty for files with their own URLs.
+        revision: the manifest's; anything but a full commit matches every lock.
     """
     try:
         values = json.loads((folder / LOCK_FILE).read_text(encoding="utf-8"))
@@ -220,17 +222,17 @@ def read_lock(folder: Path, repo: str = "", revision: str = "") -> Lock | None:
 
 
 def is_commit(revision: str) -> bool:
-    """Whether this names one commit for ever, and is no branch or other reference."""
+    """Whether this is a full commit hash, not a branch or another reference."""
     return _COMMIT.fullmatch(revision) is not None
 
 
 def size_text(num_bytes: int) -> str:
-    """A size for people."""
+    """A size in MB or GB."""
     return f"{num_bytes / 1e6:.1f} MB" if num_bytes < 1e9 else f"{num_bytes / 1e9:.1f} GB"
 
 
 def weights_folder() -> Path:
-    """Where fetched models lie, one folder each."""
+    """The cache folder with one folder for each fetched model."""
     return storage.cache_root() / "weights"
 
 
@@ -271,7 +273,7 @@ def find_manifest(name: str, kind: str | None = None) -> Manifest:
 
 
 def licence_notice(name: str) -> str:
-    """What to tell whoever uses this music model, by name or hub id; empty for free licences and for folders."""
+    """A notice for users of a music model with a restricted licence, by name or hub id; else empty."""
     for manifest in read_manifests().values():
         if manifest.restricted and (name == manifest.name or (name == manifest.repo and not Path(name).is_dir())):
             return f"{manifest.name} is under {manifest.licence}"
@@ -283,14 +285,14 @@ def _read(path: Path) -> Manifest:
     try:
         values: Mapping[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
         repo, revision = values.get("repo", ""), values.get("revision", "")
-        stated = {each["path"]: _stated(each, ships=not repo) for each in values.get("files", ())}
+        stated = {each["path"]: _parse_pin(each, ships=not repo) for each in values.get("files", ())}
         folder = root / values["folder"] if "folder" in values else None
         pins: Mapping[str, Pin] = {}
         if repo or any(pin.url for pin in stated.values()):
             root = folder = weights_folder() / path.stem
             if lock := read_lock(folder, repo, revision):
                 revision, pins = lock.revision, lock.pins
-        files = tuple(WeightFile(name, root / name, _joined(pin, pins.get(name))) for name, pin in stated.items())
+        files = tuple(WeightFile(name, root / name, _merge(pin, pins.get(name))) for name, pin in stated.items())
         total = sum(file.num_bytes or 0 for file in files)
         return Manifest(
             name=path.stem,
@@ -312,14 +314,14 @@ def _read(path: Path) -> Manifest:
         raise WeightsError(f"The manifest can't be read ({error!r}).", path=path) from error
 
 
-def _stated(values: Mapping[str, Any], *, ships: bool) -> Pin:
-    """What a manifest says of one file."""
+def _parse_pin(values: Mapping[str, Any], *, ships: bool) -> Pin:
+    """The pin of one file, from its table in the manifest."""
     url, digests = values.get("url", ""), {key: values.get(key) for key in ("sha256", "md5", "sha256_prefix")}
-    if url and urlsplit(url).scheme != "https" and urlsplit(url).hostname not in _HERE:
-        raise ValueError(f"{url} is no https address")
+    if url and urlsplit(url).scheme != "https" and urlsplit(url).hostname not in _LOCAL_HOSTS:
+        raise ValueError(f"{url} is not an https address")
     for key, digest in digests.items():
         if digest is not None and not re.fullmatch("[0-9a-f]+", digest):
-            raise ValueError(f"{key} {digest!r} is no hexadecimal number in small letters")
+            raise ValueError(f"{key} {digest!r} is not a lower-case hexadecimal number")
     if ships and not url:  # without a fetch there is nothing else to hold the file to
         return Pin(int(values["bytes"]), values["sha256"])
     return Pin(
@@ -327,8 +329,8 @@ def _stated(values: Mapping[str, Any], *, ships: bool) -> Pin:
     )
 
 
-def _joined(stated: Pin, locked: Pin | None) -> Pin:
-    """What the manifest says, and the lock where the manifest is silent."""
+def _merge(stated: Pin, locked: Pin | None) -> Pin:
+    """The manifest's pin, completed from the lock."""
     if locked is None or stated.url != locked.url or (stated.md5 and stated.md5 != locked.md5):
         return stated
     if stated.sha256_prefix and not (locked.sha256 or "").startswith(stated.sha256_prefix):

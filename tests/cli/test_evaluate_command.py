@@ -108,7 +108,7 @@ def test_nothing_to_measure_exits_with_3(expotion, copy, tmp_path, what):
         (["--baseline", "other"], "No set is called 'other'"),
         (["--reference", "nowhere"], "neither a set"),
         (["--only", "sinc"], "did you mean 'sync'"),
-        (["--only", ","], "names no measures"),
+        (["--only", ","], "--only is empty"),
         (["--motion", "flo"], "did you mean 'flow'"),
         (["--sound-starts", "end"], "One of: file, picture"),
         (["--prompts", "none.json"], "prompts can't be read"),

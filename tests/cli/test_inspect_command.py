@@ -68,7 +68,7 @@ def test_formats_are_chosen(inspect, clip_folder, tmp_path):
         (("--format", "pgn"), "did you mean 'png'"),
         (("--format", ","), "names nothing"),
         (("--streams", "flwo"), "did you mean 'flow'"),
-        (("--streams", "none"), "nobody to look"),
+        (("--streams", "none"), "no encoders were chosen"),
         (("--recipe", "cinematik"), "cinematic"),
     ],
 )

@@ -128,7 +128,7 @@ def test_pruning_needs_to_know_how_much_and_in_which_unit(expotion, own_cache, t
     kept = CueStore(cache_root() / "cues")
     kept.put("1" * 64, StoredCue(np.zeros((2, 5)), {}))
     done = expotion("cache", "prune", f"--max-size={text}")
-    assert done.exit_code == 2 and f"--max-size {text!r} is no size" in done.stderr and "500MB or 2GB" in done.stderr
+    assert done.exit_code == 2 and f"--max-size {text!r} is not a size" in done.stderr and "500MB or 2GB" in done.stderr
     assert kept.get("1" * 64).tokens.shape == (2, 5), "nothing is removed by mistake"
     assert expotion("cache", "prune").exit_code == 2
 

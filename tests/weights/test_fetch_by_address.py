@@ -59,7 +59,7 @@ def by_hand(manifest: Manifest, content: bytes = CONTENT) -> Path:
 def test_a_file_is_fetched_through_a_redirect_and_pinned_whatever_its_publisher_states(server, shelf, stated):
     manifest = shelf(stated)
     assert not manifest.ships and manifest.streams == ("sight",)
-    assert "Run: expotion fetch eye" in manifest.lack()
+    assert "Run: expotion fetch eye" in manifest.missing_reason()
     told = []
     lock = fetch(manifest, on_progress=lambda *step: told.append(step))
     assert told[-1] == (NAME, len(CONTENT), len(CONTENT))
@@ -68,7 +68,7 @@ def test_a_file_is_fetched_through_a_redirect_and_pinned_whatever_its_publisher_
     kept = json.loads((manifest.folder / LOCK_FILE).read_text())["files"][NAME]
     assert (kept["url"], kept["bytes"], kept["sha256"]) == (f"{server.address}/releases/{NAME}", len(CONTENT), SHA256)
     found = shelf(stated)
-    assert found.lack() is None and found.require() == {manifest.folder / NAME: SHA256}
+    assert found.missing_reason() is None and found.require() == {manifest.folder / NAME: SHA256}
     assert found.about_bytes == len(CONTENT)
     server.status = 500
     fetch(found)  # only checks
@@ -153,7 +153,7 @@ def test_a_copied_folder_with_its_lock_needs_no_network(server, shelf):
 def test_a_lock_counts_no_more_once_the_manifest_states_something_else(server, shelf, change):
     first = {"url": "", "md5": STATED["md5"], "prefix": STATED["prefix"]}[change]
     fetch(shelf(first))
-    assert shelf(first).lack() is None
+    assert shelf(first).missing_reason() is None
     other = {"url": "", "md5": f'md5 = "{"0" * 32}"', "prefix": 'sha256_prefix = "00000000"'}[change]
     address = "http://localhost:9" if change == "url" else None
     assert shelf(other, address=address).files[0].state() == "unchecked"
@@ -222,7 +222,7 @@ def test_several_files_are_each_pinned_as_they_arrive(server, shelf):
     assert [file.state() for file in shelf(names=names).files] == ["missing", "here"]
     server.break_after = {}
     fetch(shelf(names=names))
-    assert shelf(names=names).lack() is None
+    assert shelf(names=names).missing_reason() is None
 
 
 @pytest.mark.parametrize(

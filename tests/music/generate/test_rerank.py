@@ -9,7 +9,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from expotion_cli.music.codecs.notes.judge import NoteJudge, follows, longest_pause, strikes
+from expotion_cli.music.codecs.notes.judge import NoteJudge, longest_pause, motion_correlation, onset_strength
 from expotion_cli.music.codecs.notes.metrics import five_measures, is_stuck
 from expotion_cli.music.codecs.notes.muspy import MEASURES
 from expotion_cli.music.codecs.notes.tokens import Event, chord_value, events_to_tokens
@@ -69,8 +69,8 @@ def test_strikes_on_the_motion_follow_better_than_strikes_beside_it():
         motion[place - 2 : place + 3] = (0.4, 0.8, 1.0, 0.8, 0.4)
     on, beside = tune(places), tune([place + 8 for place in places])
     asked = request(motion)
-    assert follows(on, asked) > 0.8 and follows(beside, asked) < 0.1
-    assert follows(on, request()) == 0
+    assert motion_correlation(on, asked) > 0.8 and motion_correlation(beside, asked) < 0.1
+    assert motion_correlation(on, request()) == 0
     judge = NoteJudge()
     assert judge(on, asked) > judge(beside, asked)
 
@@ -80,24 +80,26 @@ def test_a_cue_of_a_few_steps_is_judged_too(steps):
     asked = request(np.linspace(0, 1, STEPS))
     drive = asked.conditioning[DRIVE]
     short = replace(drive, values=drive.values[:steps], mask=drive.mask[:steps])
-    assert -1 <= follows(tune(range(0, STEPS, 24))[:, :steps], replace(asked, conditioning={DRIVE: short})) <= 1
+    assert (
+        -1 <= motion_correlation(tune(range(0, STEPS, 24))[:, :steps], replace(asked, conditioning={DRIVE: short})) <= 1
+    )
 
 
 def test_harder_and_fuller_strikes_count_more():
-    soft, hard = (strikes(tune([24], velocity=v))[24] for v in (0, 3))
+    soft, hard = (onset_strength(tune([24], velocity=v))[24] for v in (0, 3))
     assert 0 < soft < hard
     kit = {"drums": [Event(24, 25, value) for value in (1,)]}
     full = {"drums": [Event(24, 25, 0b10011)]}
-    one, three = (strikes(events_to_tokens(hits, STEPS)) for hits in (kit, full))
+    one, three = (onset_strength(events_to_tokens(hits, STEPS)) for hits in (kit, full))
     assert np.flatnonzero(one).tolist() == [24] and three[24] == pytest.approx(one[24] * np.sqrt(3))
 
 
 def test_loops_are_faults():
     bar = [0, 6, 12, 24, 30, 36]
     loop = tune([48 * n + step for n in range(4) for step in bar], pitches=SCALE[:6])
-    assert is_stuck(loop) and NoteJudge().faults(loop, request()) == 1
+    assert is_stuck(loop) and NoteJudge().num_faults(loop, request()) == 1
     lively = tune([48 * n + step + 3 * n for n in range(4) for step in bar])
-    assert not is_stuck(lively) and NoteJudge().faults(lively, request()) == 0
+    assert not is_stuck(lively) and NoteJudge().num_faults(lively, request()) == 0
     same_note = tune(range(0, STEPS, 7), pitches=(60,))
     assert is_stuck(same_note)
     empty = events_to_tokens({}, STEPS)
@@ -107,7 +109,7 @@ def test_loops_are_faults():
 def test_a_long_pause_is_a_fault_and_a_held_chord_is_none():
     hits = {"drums": [Event(0, 1, 1), Event(150, 151, 1)]}
     assert longest_pause(events_to_tokens(hits, STEPS)) == 150 - 12
-    assert NoteJudge().faults(events_to_tokens(hits, STEPS), request()) == 1
+    assert NoteJudge().num_faults(events_to_tokens(hits, STEPS), request()) == 1
     held = hits | {"harmony": [Event(0, STEPS, chord_value(0, "maj"), 1)]}
     assert longest_pause(events_to_tokens(held, STEPS)) == 0
     assert longest_pause(events_to_tokens({}, STEPS)) == STEPS
@@ -120,8 +122,8 @@ def test_more_measures_in_range_win_over_closer_following_and_faults_over_both()
     inside, outside = tune(range(3, STEPS, 9)), tune(range(0, STEPS, 24), pitches=tuple(range(60, 72)))
     around = {key: (value - 0.05, value + 0.05) for key, value in five_measures(inside).items()}
     judge = NoteJudge({STEPS: around})
-    assert judge.inside(inside) == len(MEASURES) > judge.inside(outside)
-    assert follows(outside, asked) > follows(inside, asked)
+    assert judge.num_in_range(inside) == len(MEASURES) > judge.num_in_range(outside)
+    assert motion_correlation(outside, asked) > motion_correlation(inside, asked)
     assert judge(inside, asked) > judge(outside, asked)
     stuck = tune(range(0, STEPS, 6), pitches=(60,))
     assert judge(outside, asked) > judge(stuck, asked)
@@ -130,8 +132,8 @@ def test_more_measures_in_range_win_over_closer_following_and_faults_over_both()
 def test_a_cue_is_held_to_the_range_of_its_own_length():
     short, long = {"polyphony": (0.0, 0.5)}, {"polyphony": (0.5, 1.5)}
     judge = NoteJudge({96: short, 192: long})
-    assert judge.inside(tune(range(0, STEPS, 12))) == 1
-    assert judge.inside(tune(range(0, STEPS, 12))[:, :96]) == 0
+    assert judge.num_in_range(tune(range(0, STEPS, 12))) == 1
+    assert judge.num_in_range(tune(range(0, STEPS, 12))[:, :96]) == 0
 
 
 def test_a_model_without_ranges_is_judged_by_faults_and_following_alone(tmp_path):

@@ -19,7 +19,7 @@ from expotion_cli.music.codecs.notes.tokens import (
     chord_pitches,
     events_to_tokens,
     tokens_to_events,
-    used_tokens,
+    valid_tokens,
 )
 from expotion_cli.prompts import stated_tempo
 from expotion_cli.training.mini.corpus import captions, chorales, theory
@@ -37,7 +37,7 @@ def pieces() -> list[Piece]:
 
 
 def test_composed_pieces_use_only_tokens_their_voices_have(pieces):
-    used = used_tokens()
+    used = valid_tokens()
     for piece in pieces:
         assert piece.tokens.dtype == np.int16
         assert piece.tokens.shape[0] == NUM_VOICES
@@ -258,7 +258,7 @@ def test_a_part_song_becomes_voices_on_c_with_its_chords():
     assert [e.start for e in events["counter"]] == [12, 24, 36, 48]
     assert [chord_pitches(e.value)[0] for e in events["harmony"]] == [0, 5, 7, 0]
     assert not events["drums"] and len(events["dynamics"]) == 1
-    assert used_tokens()[np.arange(8)[:, None], piece.tokens].all()
+    assert valid_tokens()[np.arange(8)[:, None], piece.tokens].all()
 
 
 def test_the_free_scores_of_music21_are_told_file_by_file(tmp_path: Path):

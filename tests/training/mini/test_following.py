@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from expotion_cli.music.codecs.notes import metrics
-from expotion_cli.music.codecs.notes.tokens import FIRST_ONSET, NUM_VOICES, tokens_to_events, used_tokens
+from expotion_cli.music.codecs.notes.tokens import FIRST_ONSET, NUM_VOICES, tokens_to_events, valid_tokens
 from expotion_cli.training.mini.corpus.build import build_corpus, compose_numbered, load_corpus
 from expotion_cli.training.mini.corpus.follower import FOLLOWING_STYLES, compose_following
 from expotion_cli.training.mini.corpus.motion import LIMIT, draw_motion
@@ -54,7 +54,7 @@ def test_the_level_swells_with_the_curve(pieces):
 
 
 def test_following_pieces_stay_in_key_end_on_the_tonic_and_use_their_voices_tokens(pieces):
-    used = used_tokens()
+    used = valid_tokens()
     for piece in pieces:
         assert all(used[k, piece.tokens[k]].all() for k in range(NUM_VOICES))
         assert metrics.statistics(piece.tokens)["scale_consistency"] > 0.8

@@ -1,4 +1,4 @@
-"""Turns a cue's events into the notes that are played: register, chord voicings, ending, dynamics, human touch."""
+"""Arranges a cue's events as the notes to be played: register, chord voicings, ending, dynamics, humanising."""
 
 from __future__ import annotations
 
@@ -27,21 +27,21 @@ CHORD_LOW, CHORD_HIGH = 51, 77
 _CHORD_CENTRE = 63.0
 _DEFAULT_LEVEL = 5.0
 _RAMP_STEPS = STEPS_PER_BEAT // 4
-_SOFTEST_CONTROL, _SOFTEST_VELOCITY = 34, 0.75  # at dynamics level 0: stillness is some 28 dB softer than the heights
+_SOFTEST_CONTROL, _SOFTEST_VELOCITY = 34, 0.75  # at dynamics level 0, which is about 28 dB below level 7
 _SOFTEST_HIT, _HIT_BEND = 0.5, 1.5
-_STILL_CONTROL, _STILL_S, _STILL_LEVELS = 60, 0.9, (1.5, 4.0)  # where no level near is higher, that of a soft player
+_STILL_CONTROL, _STILL_S, _STILL_LEVELS = 60, 0.9, (1.5, 4.0)  # in long quiet passages, so that they stay audible
 _ANSWER_S, _SWELL_FROM = 0.14, 16
-_PLACES_S = {"harmony": 0.0, "drums": -0.02, "percussion": 0.024, "bass": 0.0, "figure": 0.04, "melody": -0.03,
+_ONSET_OFFSETS_S = {"harmony": 0.0, "drums": -0.02, "percussion": 0.024, "bass": 0.0, "figure": 0.04, "melody": -0.03,
              "counter": 0.06}  # fmt: skip
-"""Where each voice likes to lie against the beat, in seconds at full spread."""
+"""How early or late each voice plays against the beat, in seconds at spread 1."""
 _STRUM_S = 0.03
 _LANDING_S = (0.45, 1.4)
 _SHORTEST_LANDING_S = 1.0
 _LEAST_HEIGHT, _LANDING_LEVEL = 5.0, 4.0
 _SOFT = 0
-"""Velocity class of what is added so that no silence falls."""
+"""Velocity class of notes added to fill silences."""
 _RINGING = ("harmony", "bass", "figure", "counter", "melody")
-"""Which voice rings on through a silence, if it was among those that sounded last."""
+"""Voices that may be held through a silence, in order of preference; only one that sounded last is held."""
 _KICK, _CRASH = 1, 16
 _LOWEST_PITCH, _HIGHEST_PITCH, _LOWEST_BASS = 24, 103, 28
 
@@ -51,10 +51,11 @@ class ScoreNote:
     """A note of the arrangement.
 
     Attributes:
-        start, end: in steps (a note that was already sounding when the picture begins starts between two steps).
-        pitch: MIDI key as sounded (drums: the kit's key).
+        start: in steps; a note that was already sounding when the picture begins starts between two steps.
+        end: in steps.
+        pitch: sounding MIDI key (drums: the kit's key).
         velocity: 1..127.
-        shift_s: human deviation of its onset, for sound only.
+        shift_s: deviation of its onset from the grid; affects the sound, not the MIDI file.
     """
 
     start: float
@@ -69,8 +70,8 @@ class Arrangement:
     """What is played.
 
     Attributes:
-        notes: per sounding voice name, by time; muted and silent voices are left out.
-        control: [S + 1] float, the swell (MIDI controller 11, 0..127) at every step.
+        notes: by voice name, in order of time; muted and silent voices are left out.
+        control: [S + 1] float, MIDI controller 11 (expression, 0..127) at every step.
         minor: the cue's mode.
     """
 
@@ -85,16 +86,16 @@ def arrange(events: dict[str, list[Event]], timeline: Timeline, voicing: Voicing
     Args:
         events: per voice name, pitches relative to a tonic of C, on the timeline's steps.
         timeline: the cue's beat grid over the picture.
-        voicing: key, octaves, mutes, landing, human touch.
+        voicing: key, octaves, mutes, landing, humanising.
     """
     minor = _is_minor(events)
     if voicing.ring:
         events = ring_on(events, timeline.num_steps)
     landing = _landing_step(events, timeline) if voicing.landing else None
     if landing is not None:
-        events = _land(events, landing, timeline.num_steps, minor)
+        events = _close_on_tonic(events, landing, timeline.num_steps, minor)
     levels = dynamics_curve(events.get("dynamics", []), timeline.num_steps)
-    levels = levels + max(0.0, _LEAST_HEIGHT - levels.max())  # how loud a cue is as a whole is decided when it is mixed
+    levels = levels + max(0.0, _LEAST_HEIGHT - levels.max())  # overall loudness is set when the cue is mixed
     if landing is not None:
         levels[landing:] = np.maximum(levels[landing:], _LANDING_LEVEL)
     control = _swell(levels, timeline)
@@ -109,12 +110,14 @@ def arrange(events: dict[str, list[Event]], timeline: Timeline, voicing: Voicing
         if sound.mute:
             continue
         found: list[ScoreNote] = []
-        heard = [(event, span) for event in events.get(name, ()) if (span := _heard(event, name, timeline))]
-        for (event, (start, end)), pitches in zip(heard, _pitches(name, [e for e, _ in heard], voicing), strict=True):
+        audible = [(event, span) for event in events.get(name, ()) if (span := _audible_span(event, name, timeline))]
+        for (event, (start, end)), pitches in zip(
+            audible, _pitches(name, [e for e, _ in audible], voicing), strict=True
+        ):
             soft = struck if VOICES[VOICE_INDEX[name]].kind == "drums" else softness
             classes = CHORD_VELOCITIES if VOICES[VOICE_INDEX[name]].kind == "chord" else VELOCITIES
             for order, pitch in enumerate(pitches):
-                shift_s, accent = _human(voicing, name, event.start, order)
+                shift_s, accent = _humanise(voicing, name, event.start, order)
                 velocity = round(classes[event.velocity] * soft[event.start] * accent)
                 found.append(ScoreNote(start, end, pitch, int(np.clip(velocity, 1, 127)), shift_s))
         if found:
@@ -123,13 +126,13 @@ def arrange(events: dict[str, list[Event]], timeline: Timeline, voicing: Voicing
 
 
 def ring_on(events: dict[str, list[Event]], num_steps: int) -> dict[str, list[Event]]:
-    """Let what sounded last ring on through silences of a beat and more, and open with the first chord.
+    """Hold what sounded last through silences of a beat or more, and start with the first chord.
 
-    Where a picture is still nothing begins; a listener should hear a held chord there, not a hole. What is held for
-    more than a bar while nothing else begins is struck again, softly, at bar lines: some instruments die away.
+    While the picture is still no onsets are composed; listeners should hear a held chord there, not a gap. What is held
+    for more than a bar without any new onset is struck again, softly, at bar lines, because some instruments decay.
 
     Args:
-        events: per voice name.
+        events: by voice name.
         num_steps: S.
     """
     rung = {name: list(found) for name, found in events.items()}
@@ -145,35 +148,35 @@ def ring_on(events: dict[str, list[Event]], num_steps: int) -> dict[str, list[Ev
         if first == 0:
             voice = next((name for name in _RINGING if rung.get(name)), None)
             if voice is not None:
-                rung[voice] = [*_again(rung[voice][0].value, 0, last), *rung[voice]]
+                rung[voice] = [*_restrike(rung[voice][0].value, 0, last), *rung[voice]]
             continue
         for name in _RINGING:
             held = [index for index, event in enumerate(rung.get(name, ())) if event.end == first]
             if held:
                 index, event = held[-1], rung[name][held[-1]]
                 bar = min(last, first + BAR_STEPS - first % BAR_STEPS)
-                rung[name][index : index + 1] = [replace(event, end=bar), *_again(event.value, bar, last)]
+                rung[name][index : index + 1] = [replace(event, end=bar), *_restrike(event.value, bar, last)]
                 break
     begins = sorted({event.start for name in _RINGING for event in rung.get(name, ())})
     for first, last in itertools.pairwise([*begins, num_steps]):
         bars = [bar for bar in range(0, last, BAR_STEPS) if first + BAR_STEPS // 2 <= bar <= last - STEPS_PER_BEAT]
         if last - first > BAR_STEPS and bars:
-            _strike_again(rung, bars, last)
+            _restrike_held(rung, bars, last)
     return rung
 
 
-def _strike_again(events: dict[str, list[Event]], steps: list[int], last: int) -> None:
-    """Let the chord be heard at these steps, or else strike what is held softly again.
+def _restrike_held(events: dict[str, list[Event]], steps: list[int], last: int) -> None:
+    """Add the last chord softly at these steps; if one is sounding already, strike again what is held.
 
     Args:
-        events: per voice name; changed.
-        steps: bar lines at which nothing begins.
-        last: where the next note does.
+        events: by voice name; modified in place.
+        steps: bar lines without an onset.
+        last: step of the next onset.
     """
     chords = events.get("harmony", [])
     before = [index for index, event in enumerate(chords) if event.end <= steps[0]]
     if before and not any(event.start < last and event.end > steps[0] for event in chords):
-        chords[before[-1] + 1 : before[-1] + 1] = _again(chords[before[-1]].value, steps[0], last)
+        chords[before[-1] + 1 : before[-1] + 1] = _restrike(chords[before[-1]].value, steps[0], last)
         return
     for name in _RINGING:
         for index, event in enumerate(events.get(name, ())):
@@ -184,16 +187,17 @@ def _strike_again(events: dict[str, list[Event]], steps: list[int], last: int) -
                 return
 
 
-def _again(value: int, first: int, last: int) -> list[Event]:
+def _restrike(value: int, first: int, last: int) -> list[Event]:
     """A chord or note struck softly at its beginning and at every bar line."""
     starts = [first, *range(first - first % BAR_STEPS + BAR_STEPS, last, BAR_STEPS)]
     return [Event(start, end, value, _SOFT) for start, end in itertools.pairwise([*starts, last]) if end > start]
 
 
 def _swell(levels: np.ndarray, timeline: Timeline) -> np.ndarray:
-    """[S + 1] float: what the levels do to notes that are held, a moment late: a bow or a breath takes time to answer.
+    """Expression (controller 11) for held notes: [S + 1] float.
 
-    Strikes get their loudness from the level at once; so a gesture is first struck and then swells.
+    It follows the dynamics level with a short delay, as a bow or a breath would. Onsets take their loudness from the
+    level at once, so a gesture is first struck and then swells.
     """
     steps = np.arange(len(levels)) - _ANSWER_S * float(timeline.rate_hz)
     late = np.interp(steps, np.arange(len(levels)), levels)
@@ -202,7 +206,7 @@ def _swell(levels: np.ndarray, timeline: Timeline) -> np.ndarray:
 
 
 def _softest_control(levels: np.ndarray, timeline: Timeline) -> np.ndarray:
-    """[S + 1] float: the control at level 0. Between strikes it may nearly vanish, in a long stillness it is heard."""
+    """Lower limit of the expression: [S + 1] float, low between onsets and higher in long quiet passages."""
     reach = max(1, round(_STILL_S * float(timeline.rate_hz)))
     near = np.lib.stride_tricks.sliding_window_view(np.pad(levels, reach, mode="edge"), 2 * reach + 1).max(axis=1)
     floor = np.interp(near, _STILL_LEVELS, (_STILL_CONTROL, _SOFTEST_CONTROL))
@@ -214,8 +218,7 @@ def _softest_control(levels: np.ndarray, timeline: Timeline) -> np.ndarray:
 def dynamics_curve(events: list[Event], num_steps: int) -> np.ndarray:
     """[num_steps + 1] float: the dynamics level at every step.
 
-    A new level is reached where its event stands, by a straight swell over the two beats before it (less where the
-    level before is younger).
+    A new level is reached at its event, by a linear ramp from up to a quarter of a beat before.
     """
     if not events:
         return np.full(num_steps + 1, _DEFAULT_LEVEL)
@@ -227,10 +230,11 @@ def dynamics_curve(events: list[Event], num_steps: int) -> np.ndarray:
 
 
 def voice_chords(chords: list[tuple[int, tuple[int, ...]]]) -> list[tuple[int, ...]]:
-    """Lay chords out in a middle register so that each moves smoothly to the next.
+    """Voice chords in four parts in the middle register, with smooth voice leading.
 
-    Close and open positions of every inversion, in four parts (triads double a note), compete: short ways for every
-    part, above all for the upper one, no wandering off, nothing muddy below, no semitone clash at the top.
+    The cheapest of all close and open positions of every inversion is chosen (triads double a note). Cost rises with
+    each part's movement, above all the top part's, with distance from the register's centre, with narrow intervals in
+    the bass and with a semitone at the top.
 
     Args:
         chords: (root pitch class, intervals above it), at sounding pitch.
@@ -242,11 +246,13 @@ def voice_chords(chords: list[tuple[int, tuple[int, ...]]]) -> list[tuple[int, .
     for root, intervals in chords:
         classes = tuple((root + interval) % 12 for interval in intervals)
         before = voiced[-1] if voiced else None
-        voiced.append(min(_positions(classes), key=lambda pitches: (_discomfort(pitches, before), pitches)))
+        voiced.append(
+            min(_chord_positions(classes), key=lambda pitches: (_voice_leading_cost(pitches, before), pitches))
+        )
     return voiced
 
 
-def _positions(classes: tuple[int, ...]) -> list[tuple[int, ...]]:
+def _chord_positions(classes: tuple[int, ...]) -> list[tuple[int, ...]]:
     doubled = [classes] if len(classes) >= 4 else [(*classes, classes[0]), (*classes, classes[2])]
     found: set[tuple[int, ...]] = set()
     for parts in doubled:
@@ -261,7 +267,7 @@ def _positions(classes: tuple[int, ...]) -> list[tuple[int, ...]]:
     return sorted(found)
 
 
-def _discomfort(pitches: tuple[int, ...], before: tuple[int, ...] | None) -> float:
+def _voice_leading_cost(pitches: tuple[int, ...], before: tuple[int, ...] | None) -> float:
     gaps = np.diff(pitches)
     cost = 0.5 * abs(sum(pitches) / len(pitches) - _CHORD_CENTRE)
     cost += sum(3.0 for low, gap in zip(pitches, gaps, strict=False) if gap < 3 and low < 57)
@@ -273,19 +279,19 @@ def _discomfort(pitches: tuple[int, ...], before: tuple[int, ...] | None) -> flo
 
 
 def _pitches(name: str, events: list[Event], voicing: Voicing) -> list[tuple[int, ...]]:
-    """Sounding keys of each event."""
+    """Sounding MIDI keys of each event."""
     voice, lift = VOICES[VOICE_INDEX[name]], 12 * voicing.sounds[name].octave
     if voice.kind == "drums":
         return [tuple(key for lane, key in enumerate(voice.lanes) if event.value >> lane & 1) for event in events]
     if voice.kind == "chord":
         chords = [chord_pitches(event.value) for event in events]
         laid = voice_chords([((root + voicing.tonic) % 12, intervals) for root, intervals in chords])
-        return [tuple(_fold(pitch + lift) for pitch in pitches) for pitches in laid]
+        return [tuple(_into_range(pitch + lift) for pitch in pitches) for pitches in laid]
     low = _LOWEST_BASS if name == "bass" else _LOWEST_PITCH
-    return [(_fold(event.value + voicing.tonic + lift, low),) for event in events]
+    return [(_into_range(event.value + voicing.tonic + lift, low),) for event in events]
 
 
-def _fold(pitch: int, low: int = _LOWEST_PITCH) -> int:
+def _into_range(pitch: int, low: int = _LOWEST_PITCH) -> int:
     while pitch < low:
         pitch += 12
     while pitch > _HIGHEST_PITCH:
@@ -293,8 +299,8 @@ def _fold(pitch: int, low: int = _LOWEST_PITCH) -> int:
     return pitch
 
 
-def _heard(event: Event, name: str, timeline: Timeline) -> tuple[float, float] | None:
-    """(start, end) in steps of what is heard of an event; None if that is nothing, or too little to strike again."""
+def _audible_span(event: Event, name: str, timeline: Timeline) -> tuple[float, float] | None:
+    """(start, end) in steps of the part of an event inside the clip; None if there is too little of it to play."""
     zero = float(-timeline.start * timeline.rate_hz)
     last = float((timeline.duration - timeline.start) * timeline.rate_hz)
     if event.start >= last:
@@ -310,13 +316,13 @@ def _heard(event: Event, name: str, timeline: Timeline) -> tuple[float, float] |
     return (zero, float(event.end)) if left >= 0.35 or left * rate >= (event.end - event.start) / 2 else None
 
 
-def _human(voicing: Voicing, name: str, step: int, order: int) -> tuple[float, float]:
+def _humanise(voicing: Voicing, name: str, step: int, order: int) -> tuple[float, float]:
     """(delay in seconds, factor on the velocity) of one note.
 
     Made of the voice's place in the ensemble, the note's place in a strummed chord, and a little chance that depends on
     the seed, the voice and the step alone.
     """
-    place_s = voicing.spread * (_PLACES_S[name] + _STRUM_S * order * (VOICES[VOICE_INDEX[name]].kind == "chord"))
+    place_s = voicing.spread * (_ONSET_OFFSETS_S[name] + _STRUM_S * order * (VOICES[VOICE_INDEX[name]].kind == "chord"))
     if not voicing.humanise:
         return place_s, 1.0
     drawn = hashlib.sha256(f"{voicing.seed} {name} {step} {order}".encode()).digest()
@@ -341,10 +347,10 @@ def _is_minor(events: dict[str, list[Event]]) -> bool:
 
 
 def _landing_step(events: dict[str, list[Event]], timeline: Timeline) -> int | None:
-    """Where the music should come to rest: the step struck hardest among those that leave the last chord time to ring.
+    """Step of the closing chord: the strongest onset among those that leave the chord time to ring.
 
-    Music that follows a picture strikes where the picture moves, so its last chord falls on the last gesture; between
-    steps struck alike the stronger beat wins, and where nothing is struck it alone decides.
+    Onsets follow the picture, so the last chord falls on the last gesture. Ties go to the stronger beat, which decides
+    alone where there are no onsets.
     """
     rate = float(timeline.rate_hz)
     shortest, longest = _LANDING_S
@@ -360,16 +366,18 @@ def _landing_step(events: dict[str, list[Event]], timeline: Timeline) -> int | N
     on_beats = [step for step in steps if step % (STEPS_PER_BEAT // 2) == 0] or steps
     levels = dynamics_curve(events.get("dynamics", []), timeline.num_steps)
 
-    def worth(step: int) -> tuple[float, float, int]:
+    def priority(step: int) -> tuple[float, float, int]:
         strides = (BAR_STEPS, BAR_STEPS // 2, STEPS_PER_BEAT)
         beat = next((weight for weight, stride in zip((3, 2, 1), strides, strict=True) if step % stride == 0), 0)
         return struck[step] * (1 + levels[step]), beat, step
 
-    return max(on_beats, key=worth, default=None)
+    return max(on_beats, key=priority, default=None)
 
 
-def _land(events: dict[str, list[Event]], landing: int, num_steps: int, minor: bool) -> dict[str, list[Event]]:
-    """Close on the tonic: from `landing` on, every voice that was playing holds a tone of its chord."""
+def _close_on_tonic(
+    events: dict[str, list[Event]], landing: int, num_steps: int, minor: bool
+) -> dict[str, list[Event]]:
+    """Close on the tonic: from `landing` on, every voice that was playing holds a note of the tonic chord."""
     triad = (0, 3, 7) if minor else (0, 4, 7)
     landed: dict[str, list[Event]] = {}
     for voice in VOICES:
@@ -390,7 +398,7 @@ def _land(events: dict[str, list[Event]], landing: int, num_steps: int, minor: b
         else:
             tones = (0,) if voice.name == "bass" else triad
             wanted = [p for p in range(voice.base, voice.base + 48) if p % 12 in tones]
-            # A melody would rather reach the tonic, if that is about as near as another tone of the chord.
+            # The tonic is preferred where another chord tone is hardly nearer.
             value = min(wanted, key=lambda p: (abs(p - last.value) + 2.5 * (p % 12 != 0), p))
             velocity = max(2, last.velocity)
         kept.append(Event(landing, num_steps, value, velocity))

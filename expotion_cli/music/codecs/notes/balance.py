@@ -1,4 +1,4 @@
-"""How loud a voice is, and what brings instruments of different loudness into balance."""
+"""Balances instruments of different loudness, and limits the peaks of drums."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ from expotion_cli.music.codecs.notes.tokens import VOICE_INDEX, VOICES
 
 TARGET_LUFS = {"harmony": -26.5, "drums": -23.0, "percussion": -27.5, "bass": -24.0, "figure": -25.5,
                "melody": -21.5, "counter": -25.0}  # fmt: skip
-"""Momentary loudness of each voice alone at a firm velocity: the melody leads, the pad carries, drums drive."""
+"""Target momentary loudness of each voice by itself, at velocity 92."""
 _DRUM_KEY_LU = {36: 0.0, 38: 0.0, 45: -1.5, 48: -1.5, 49: 0.0, 42: 0.0, 46: 1.0, 51: 0.5, 54: -1.0, 39: 1.0}
-"""Wanted loudness of each drum against its voice's target."""
+"""Target loudness of each drum key, relative to its voice's."""
 _TEST_VELOCITY = 92
 _TEST_PITCHES = {"bass": (31, 36, 43), "figure": (55, 62, 69), "melody": (62, 69, 76), "counter": (53, 60, 67)}
 _TEST_CHORD = (55, 60, 64, 67)
 _LARGEST_CORRECTION_DB = 18.0
 _GAIN_HOP = 64  # samples between two values of a peak gain
-_LOOK_S = 0.0045  # it begins to fall so long before a peak and rises no sooner after it
+_LOOKAHEAD_S = 0.0045  # the gain falls this long before a peak, and does not rise sooner after it
 _RATIO, _KNEE_DB, _RELEASE_DB_S = 4.0, 6.0, 150.0
 
 
 def peak_gain(audio: np.ndarray, sample_rate: int, threshold_dbfs: float) -> np.ndarray:
-    """Gain that holds peaks near a threshold: of what a peak exceeds it by, a quarter stays (soft knee).
+    """Gain curve of a look-ahead limiter with ratio 4:1 and a soft knee.
 
-    The gain sees peaks coming, so no attack slips through; it is 1 wherever nothing near exceeds the threshold.
+    It is 1 wherever nothing nearby exceeds the threshold.
 
     Args:
         audio: [channels, n] float32; all channels get the same gain.
         sample_rate: in Hz.
-        threshold_dbfs: highest peak that is left nearly alone.
+        threshold_dbfs: peak level at which limiting begins (the middle of the knee).
 
     Returns:
         [n] float32, 0..1.
@@ -42,23 +42,25 @@ def peak_gain(audio: np.ndarray, sample_rate: int, threshold_dbfs: float) -> np.
     peaks = np.zeros(hops * _GAIN_HOP, np.float32)
     peaks[:num_samples] = np.abs(audio).max(axis=0)
     level_db = 20 * np.log10(np.maximum(peaks.reshape(hops, _GAIN_HOP).max(axis=1), 1e-6))
-    look = max(1, round(_LOOK_S * sample_rate / _GAIN_HOP))
-    nearby = np.lib.stride_tricks.sliding_window_view(np.pad(level_db, 2 * look, mode="edge"), 4 * look + 1)
+    lookahead = max(1, round(_LOOKAHEAD_S * sample_rate / _GAIN_HOP))
+    nearby = np.lib.stride_tricks.sliding_window_view(np.pad(level_db, 2 * lookahead, mode="edge"), 4 * lookahead + 1)
     # A fall by so many decibels a second is a running maximum once the fall has been added.
     fall_db = _RELEASE_DB_S * _GAIN_HOP / sample_rate * np.arange(hops)
     held_db = np.maximum.accumulate(nearby.max(axis=1) + fall_db) - fall_db
     over_db = held_db - threshold_dbfs
-    bend_db = np.clip(over_db + _KNEE_DB / 2, 0, _KNEE_DB) ** 2 / (2 * _KNEE_DB) + np.maximum(over_db - _KNEE_DB / 2, 0)
+    reduction_db = np.clip(over_db + _KNEE_DB / 2, 0, _KNEE_DB) ** 2 / (2 * _KNEE_DB) + np.maximum(
+        over_db - _KNEE_DB / 2, 0
+    )
     # Smoothed over less than what `nearby` looks at, so that the full reduction still stands at the peak itself.
-    window = np.hanning(2 * look + 3)[1:-1]
-    smooth_db = np.convolve(np.pad(bend_db, look, mode="edge"), window / window.sum(), mode="valid")
+    window = np.hanning(2 * lookahead + 3)[1:-1]
+    smooth_db = np.convolve(np.pad(reduction_db, lookahead, mode="edge"), window / window.sum(), mode="valid")
     centres = (np.arange(hops) + 0.5) * _GAIN_HOP
     gain_db = np.interp(np.arange(num_samples), centres, (1 / _RATIO - 1) * smooth_db)
     return (10 ** (gain_db / 20)).astype(np.float32)
 
 
 class Balance:
-    """Gains that bring every instrument of a soundfont to its voice's level, measured on test notes as needed."""
+    """Gains that bring each instrument of a soundfont to its voice's target, measured on test notes."""
 
     def __init__(self, synth: Synth):
         self._synth = synth

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from expotion_cli.timing import Tempo
 
 _SOUND_VERSION = 4
-"""Raised whenever the same tokens and settings come to sound different."""
+"""Raise it when the same tokens and settings sound different; part of `NoteCodec.digest`."""
 _renderers: dict[int, tuple[SoundFont, Renderer]] = {}
 
 
@@ -33,7 +33,7 @@ class NoteCodec:
     """Decodes note tokens with a General-MIDI soundfont.
 
     Args:
-        soundfont: an .sf2 file; None takes the one that was installed with the package.
+        soundfont: an .sf2 file; None: the one installed with pretty_midi.
         judge: of takes; None for one that knows no training music.
 
     Raises:
@@ -57,7 +57,7 @@ class NoteCodec:
 
     @cached_property
     def digest(self) -> str:
-        """Hash of the soundfont's content and of the way it is played."""
+        """Hash of the soundfont's content and of the renderer's version."""
         content = hashlib.sha256(self.soundfont.read_bytes()).hexdigest()
         return hashlib.sha256(f"notes {_SOUND_VERSION} {SAMPLE_RATE} {content}".encode()).hexdigest()
 
@@ -86,8 +86,8 @@ class NoteCodec:
             tokens: [8, S] integers; steps past the timeline's end are ignored.
             timeline: the cue's grid.
             voicing: how it sounds; None for the defaults.
-            seed: the cue's seed, for the key "auto" and the human touch; None takes the voicing's.
-            keep_stems: also return every voice by itself, without reverberation.
+            seed: the cue's seed, for the key "auto" and for humanising; None: the voicing's.
+            keep_stems: also return each voice by itself, without reverb.
 
         Returns:
             [2, timeline.samples(44100)] float32 and the MIDI file.

@@ -1,4 +1,4 @@
-"""How a cue's voices sound: instruments, levels, places, room, key. Recipes set these."""
+"""How a cue sounds: instruments, levels, panning, reverb, key. Recipes set these."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ class VoiceSound:
 
     Attributes:
         program: General-MIDI program 0..127; for drums and percussion the kit, or None for the recipe's kit.
-        gain_db: louder or softer than the balanced level.
+        gain_db: relative to the balanced level.
         pan: -1 (left) .. 1 (right).
-        reverb: share sent into the room, 0..1.
+        reverb: reverb send, 0..1.
         octave: octaves up or down.
         mute: leave it out.
     """
@@ -57,13 +57,13 @@ class Voicing:
     Attributes:
         voices: (name, sound) of every sounding voice.
         key: semitones from C to the tonic, -5..6, or "auto": chosen from the cue's seed.
-        reverb_s: the room's reverberation time; 0 for none.
+        reverb_s: reverberation time; 0 for none.
         kit: General-MIDI drum kit program.
         humanise: 0 (exactly on the grid) .. 1, small seeded deviations of time and loudness.
-        spread: 0 (all voices of a strike at once) .. 1: how far apart an ensemble's voices lie, how far a chord
-            is strummed.
-        ring: let what sounded last ring on through silences, and open with the first chord.
-        landing: close the cue on the tonic instead of cutting it off.
+        spread: 0 (voices play exactly together) .. 1: how far the voices' onsets lie apart, and how slowly chords are
+            strummed.
+        ring: hold what sounded last through silences, and start with the first chord.
+        landing: close the cue on the tonic chord instead of cutting it off.
         seed: the cue's seed.
     """
 

@@ -1,4 +1,4 @@
-"""Judges takes of a cue by their notes, before they are rendered: faults, measures, how well they follow the motion."""
+"""Ranks takes of a cue by their notes, before rendering: faults, statistics, correlation with the motion."""
 
 from __future__ import annotations
 
@@ -31,18 +31,18 @@ _SPREAD_STEPS = 1.5
 
 @dataclass(frozen=True)
 class NoteJudge:
-    """Judges cues of notes.
+    """Ranks takes of a cue by their note tokens.
 
     Attributes:
-        ranges: measure → (low, high) of the training music, for excerpts of some lengths in steps; without any, only
-            faults and following count.
+        ranges: measure → (10th, 90th percentile) in the training music, by length of the excerpts in steps. Empty: only
+            faults and the correlation with the motion count.
     """
 
     ranges: Mapping[int, Mapping[str, tuple[float, float]]] = field(default_factory=dict)
 
     @classmethod
     def of_model(cls, folder: Path) -> NoteJudge:
-        """The judge of a model whose folder says how its training music spreads (`training.json`), if it does."""
+        """The judge of a model: with the ranges in its folder's `training.json`, or without any."""
         path = folder / RANGES_FILE
         if not path.is_file():
             return cls()
@@ -55,22 +55,22 @@ class NoteJudge:
 
     @property
     def digest(self) -> str:
-        """Hash of all that decides a choice."""
+        """Hash of everything that influences the ranking."""
         return digest_of(
             [VERSION, {str(steps): {k: list(v) for k, v in row.items()} for steps, row in self.ranges.items()}]
         )
 
     def __call__(self, tokens: np.ndarray, request: CueRequest) -> tuple[float, ...]:
-        """(-faults, measures inside their range, correlation with the motion) of tokens [8, S]."""
-        return -self.faults(tokens, request), self.inside(tokens), follows(tokens, request)
+        """Sort key of tokens [8, S], higher is better: (-faults, measures in range, correlation with the motion)."""
+        return -self.num_faults(tokens, request), self.num_in_range(tokens), motion_correlation(tokens, request)
 
-    def faults(self, tokens: np.ndarray, request: CueRequest) -> int:
-        """How many of these it has: stuck in a loop; nothing struck for long and nothing held."""
+    def num_faults(self, tokens: np.ndarray, request: CueRequest) -> int:
+        """Number of faults: stuck in a loop, and a pause longer than `LONGEST_PAUSE_S`."""
         longest = longest_pause(tokens) / float(request.timeline.rate_hz)
         return int(is_stuck(tokens)) + int(longest > LONGEST_PAUSE_S)
 
-    def inside(self, tokens: np.ndarray) -> int:
-        """How many of the five measures lie within the training music's 10-90 % range, as it will be played."""
+    def num_in_range(self, tokens: np.ndarray) -> int:
+        """How many of the five measures of the arranged notes lie within the training music's 10-90 % range."""
         if not self.ranges:
             return 0
         steps = tokens.shape[1]
@@ -80,7 +80,7 @@ class NoteJudge:
 
 
 def longest_pause(tokens: np.ndarray) -> int:
-    """Longest stretch of steps in which no pitched voice sounds and no drum is struck, as it will be played."""
+    """Longest run of steps in which, after arranging, no pitched voice sounds and no drum is struck."""
     steps = tokens.shape[1]
     silent = np.ones(steps + 2, dtype=bool)
     silent[[0, -1]] = False
@@ -93,8 +93,8 @@ def longest_pause(tokens: np.ndarray) -> int:
     return int(np.diff(sounding).max()) - 1
 
 
-def strikes(tokens: np.ndarray) -> np.ndarray:
-    """[S]: how hard each step is struck, all voices together."""
+def onset_strength(tokens: np.ndarray) -> np.ndarray:
+    """Onset strength of each step, summed over voices: [S]."""
     steps = tokens.shape[1]
     events = notes.tokens_to_events(tokens)
     loudness = _SOFTEST + (1 - _SOFTEST) * dynamics_curve(events["dynamics"], steps) / (notes.DYNAMIC_LEVELS - 1)
@@ -107,13 +107,13 @@ def strikes(tokens: np.ndarray) -> np.ndarray:
     return total
 
 
-def follows(tokens: np.ndarray, request: CueRequest) -> float:
-    """Pearson correlation of strikes, a little blurred, with the motion that the cue was conditioned on; 0 without."""
+def motion_correlation(tokens: np.ndarray, request: CueRequest) -> float:
+    """Pearson correlation of blurred onset strength with the motion that conditioned the cue; 0 without motion."""
     drive = (request.conditioning or {}).get(DRIVE)
     if drive is None or not drive.mask.any():
         return 0.0
     reach = np.arange(-4, 5)
-    struck = np.convolve(strikes(tokens), np.exp(-0.5 * (reach / _SPREAD_STEPS) ** 2))
+    struck = np.convolve(onset_strength(tokens), np.exp(-0.5 * (reach / _SPREAD_STEPS) ** 2))
     struck = struck[reach[-1] : len(struck) - reach[-1]]  # as long as the cue, however short that is
     motion = drive.values[:, DRIVE_LAGS.index(0)]
     a, b = struck[drive.mask] - struck[drive.mask].mean(), motion[drive.mask] - motion[drive.mask].mean()

@@ -1,4 +1,4 @@
-"""Writes an arrangement as a standard MIDI file, for composers' own programs."""
+"""Writes an arrangement as a standard MIDI file, to open in a DAW."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ _SWELL_STEPS = 3
 def to_midi(arrangement: Arrangement, timeline: Timeline, voicing: Voicing) -> bytes:
     """A standard MIDI file of the cue.
 
-    Tick 0 is step 0, the beginning of a bar, so bar lines and beats fall right. Where the picture begins later than
-    that, a marker "picture starts" stands at its first frame, and nothing sounds before it; "picture ends" stands at
-    its end. Notes stand exactly on the grid; the human touch of the rendering is left to the player.
+    Tick 0 is step 0, the beginning of a bar, so bar lines and beats are aligned. Markers "picture starts" and "picture
+    ends" stand at the clip's first frame and at its end; nothing sounds before the first. Notes are exactly on the
+    grid, without the humanising of the rendered sound.
 
     Args:
-        arrangement: the notes, one track a voice.
+        arrangement: the notes; each voice becomes a track.
         timeline: gives tempo and start.
-        voicing: gives programs, places and levels.
+        voicing: gives programs, panning and levels.
 
     Returns:
         The file's bytes.
@@ -60,7 +60,7 @@ def to_midi(arrangement: Arrangement, timeline: Timeline, voicing: Voicing) -> b
 
 
 def _swells(control: np.ndarray) -> list[tuple[int, int]]:
-    """(tick, value) wherever the swell, read four times a beat, changes."""
+    """(tick, value) of controller 11, sampled four times a beat, wherever it changes."""
     found: list[tuple[int, int]] = []
     for step in range(0, len(control), _SWELL_STEPS):
         value = int(np.clip(round(control[step]), 1, 127))

@@ -1,4 +1,4 @@
-"""Renders an arrangement to stereo sound: one stem a voice, balanced, placed, sent into a room, summed."""
+"""Renders an arrangement to stereo: one stem for each voice, balanced, panned, with reverb, summed."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ SAMPLE_RATE = 44100
 PEAK = 0.98
 _BLOCK_S = 30
 _RING_S = 1.0
-_RUMBLE_HZ = 24.0  # some recordings stand off zero
+_RUMBLE_HZ = 24.0  # some recordings have a DC offset
 _AIR_HZ, _AIR_DB = 3200.0, 3.5  # small soundfonts are dull
-_TONE_RING_S = 0.15
-_STRUCK_PEAKS_DB = 10.0
-"""How far peaks of drums and percussion may freely stand above the cue's loudness (dBFS against LUFS). A hit lasts some
-0.05 s: balanced by loudness alone it towers above a quiet cue, and all music would have to be held down under it."""
+_EQ_RING_S = 0.15
+_DRUM_PEAKS_DB = 10.0
+"""How far drum peaks (dBFS) may exceed the cue's loudness (LUFS) before they are limited. A hit lasts about 0.05 s:
+balanced by loudness alone, its peak would be so high that the whole cue had to be turned down."""
 
 
 class Renderer:
-    """Plays arrangements with one soundfont; keeps what it has measured and resampled for the next cue.
+    """Plays arrangements with one soundfont. Caches measured levels and resampled notes between cues.
 
     Args:
         soundfont: the recorded instruments.
@@ -51,12 +51,12 @@ class Renderer:
         Args:
             arrangement: the notes.
             timeline: places the notes' steps on the picture's clock.
-            voicing: instruments, gains, places, room.
-            keep_stems: also return every voice by itself.
+            voicing: instruments, gains, panning, reverb.
+            keep_stems: also return each voice by itself.
 
         Returns:
-            Exactly `timeline.samples(sample_rate)` samples. Quiet cues stay quiet; one that would pass the full scale
-            is turned down as a whole.
+            Exactly `timeline.samples(sample_rate)` samples. Quiet cues stay quiet; one that would exceed full scale is
+            turned down as a whole.
         """
         num_samples = timeline.samples(self.sample_rate)
         mix, send = np.zeros((2, num_samples), np.float32), np.zeros((2, num_samples), np.float32)
@@ -69,22 +69,22 @@ class Renderer:
             if voicing.sounds[name].reverb:
                 send += stem * np.float32(voicing.sounds[name].reverb)
             if keep_stems:
-                stems[name] = self._tone(stem)
+                stems[name] = self._equalise(stem)
 
-        struck: dict[str, np.ndarray] = {}
+        drums_by_name: dict[str, np.ndarray] = {}
         for name in arrangement.notes:
             stem = self._voice(name, arrangement, timeline, voicing)
             stem *= swell
-            stem = place(stem, voicing.sounds[name].pan)
+            stem = pan_stereo(stem, voicing.sounds[name].pan)
             if VOICES[VOICE_INDEX[name]].kind == "drums":
-                struck[name] = stem
+                drums_by_name[name] = stem
             else:
                 add(name, stem)
-        self._hold_peaks(struck, mix)
-        for name, stem in struck.items():
+        self._limit_drums(drums_by_name, mix)
+        for name, stem in drums_by_name.items():
             add(name, stem)
-        self._add_room(mix, send, voicing.reverb_s)
-        mix = self._tone(mix)
+        self._add_reverb(mix, send, voicing.reverb_s)
+        mix = self._equalise(mix)
         peak = float(np.abs(mix).max(initial=0.0))
         if peak > PEAK:
             turned_down = np.float32(PEAK / peak)
@@ -94,44 +94,46 @@ class Renderer:
 
     def _voice(self, name: str, arrangement: Arrangement, timeline: Timeline, voicing: Voicing) -> np.ndarray:
         drums = VOICES[VOICE_INDEX[name]].kind == "drums"
-        program, level = voicing.sounds[name].program, 10 ** (voicing.sounds[name].gain_db / 20)
+        sound = voicing.sounds[name]
+        program, level = sound.program, 10 ** (sound.gain_db / 20)
+        assert program is not None  # `Voicing.sounds` fills in the kit
         start, rate, duration = float(timeline.start), float(timeline.rate_hz), float(timeline.duration)
         played = []
         for note in arrangement.notes[name]:
             time_s = max(0.0, start + note.start / rate + note.shift_s)
             end_s = start + note.end / rate
             if end_s >= duration - 1 / rate:
-                end_s += _RING_S  # what is held when the picture ends is not let go before it
+                end_s += _RING_S  # notes held at the end are not released before it
             gain = level * self._balance.gain(name, program, note.pitch if drums else 0)
             played.append(PlayedNote(time_s, max(0.02, end_s - time_s), note.pitch, note.velocity, gain))
         return self._synth.play(played, program, timeline.samples(self.sample_rate), drums)
 
-    def _hold_peaks(self, struck: dict[str, np.ndarray], others: np.ndarray) -> None:
-        """Hold the peaks of drums and percussion together, in place, against the loudness of the whole cue."""
-        if not struck:
+    def _limit_drums(self, drums_by_name: dict[str, np.ndarray], others: np.ndarray) -> None:
+        """Limit the joint peaks of drums and percussion, in place, relative to the loudness of the whole cue."""
+        if not drums_by_name:
             return
-        together = np.sum(list(struck.values()), axis=0)
+        together = np.sum(list(drums_by_name.values()), axis=0)
         loudness = integrated_lufs(others + together, self.sample_rate)
         if math.isfinite(loudness):
-            gain = peak_gain(together, self.sample_rate, loudness + _STRUCK_PEAKS_DB)
-            for stem in struck.values():
+            gain = peak_gain(together, self.sample_rate, loudness + _DRUM_PEAKS_DB)
+            for stem in drums_by_name.values():
                 stem *= gain
 
-    def _tone(self, audio: np.ndarray) -> np.ndarray:
-        """The bus's equaliser; linear, so it may as well be put on each voice."""
+    def _equalise(self, audio: np.ndarray) -> np.ndarray:
+        """The mix bus's equaliser. It is linear, so stems can be equalised one by one."""
         rate = self.sample_rate
         sections = [high_pass(_RUMBLE_HZ, rate), high_shelf(_AIR_HZ, _AIR_DB, rate)]
-        return apply_sections(audio, sections, ring=round(_TONE_RING_S * rate))
+        return apply_sections(audio, sections, ring=round(_EQ_RING_S * rate))
 
     def _swell(self, control: np.ndarray, timeline: Timeline, num_samples: int) -> np.ndarray:
-        """[n] float32 gain that controller 11 stands for (a MIDI controller's square law)."""
+        """Gain of controller 11 (expression) by its square law: [n] float32."""
         rate = self.sample_rate / float(timeline.rate_hz)
         places = float(timeline.start) * self.sample_rate + np.arange(len(control)) * rate
         gain = np.interp(np.arange(num_samples), places, (control / 127) ** 2)
         return gain.astype(np.float32)
 
-    def _add_room(self, mix: np.ndarray, send: np.ndarray, reverb_s: float) -> None:
-        """Add the reverberation block by block, so that long cues need little memory."""
+    def _add_reverb(self, mix: np.ndarray, send: np.ndarray, reverb_s: float) -> None:
+        """Add reverb block by block, so that long cues need little memory."""
         tail, block = tail_samples(reverb_s, self.sample_rate), _BLOCK_S * self.sample_rate
         for first in range(0, mix.shape[1], block):
             dry = send[:, first : first + block]
@@ -141,8 +143,8 @@ class Renderer:
             mix[:, first : first + length] += reverberate(padded, reverb_s, self.sample_rate)
 
 
-def place(stem: np.ndarray, pan: float) -> np.ndarray:
-    """Move a stereo sound to the left (-1) or the right (1) at equal power; nothing of either channel is lost.
+def pan_stereo(stem: np.ndarray, pan: float) -> np.ndarray:
+    """Pan a stereo sound left (-1) or right (1) at equal power, without losing either channel.
 
     Args:
         stem: [2, n] float32.

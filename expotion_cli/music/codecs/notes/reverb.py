@@ -1,4 +1,4 @@
-"""A stereo room: a synthetic impulse response, and convolution with it."""
+"""Stereo reverb: a synthetic impulse response, and convolution with it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _PRE_DELAY_S = 0.022
 _BUILD_UP_S = 0.03
 _BAND_EDGES_HZ = (160.0, 500.0, 1600.0, 4500.0, 9000.0)
 _BAND_DECAY = (0.85, 1.1, 1.0, 0.75, 0.45, 0.25)
-"""Each band's reverberation time relative to the nominal one: air and walls swallow the highs first."""
+"""Each band's reverberation time relative to the nominal one: high frequencies are absorbed sooner."""
 _BAND_GAIN_DB = (-9.0, -1.0, 0.0, -2.0, -6.0, -14.0)
 # First reflections: milliseconds after the pre-delay, gain, and position (-1 left .. 1 right).
 _REFLECTIONS = ((0.0, 0.9, -0.5), (5.3, -0.8, 0.6), (11.9, 0.7, 0.9), (17.1, 0.6, -0.9), (26.7, -0.5, 0.2),
@@ -21,7 +21,7 @@ _REFLECTIONS = ((0.0, 0.9, -0.5), (5.3, -0.8, 0.6), (11.9, 0.7, 0.9), (17.1, 0.6
 
 
 @lru_cache(maxsize=8)
-def room(reverb_s: float, sample_rate: int) -> np.ndarray:
+def impulse_response(reverb_s: float, sample_rate: int) -> np.ndarray:
     """Impulse response of a room.
 
     Exponentially decaying noise, independent left and right, whose high bands fade sooner, after a pre-delay and a
@@ -67,16 +67,16 @@ def room(reverb_s: float, sample_rate: int) -> np.ndarray:
 
 
 def tail_samples(reverb_s: float, sample_rate: int) -> int:
-    """How long the room goes on after the last sound."""
+    """Length of the impulse response."""
     return round((_PRE_DELAY_S + _BUILD_UP_S + 1.15 * reverb_s) * sample_rate) if reverb_s > 0 else 0
 
 
 def reverberate(send: np.ndarray, reverb_s: float, sample_rate: int) -> np.ndarray:
-    """What the room answers.
+    """The reverberation of a dry signal.
 
     Args:
-        send: [2, n] float32, the dry sound sent into the room.
-        reverb_s: reverberation time; 0 answers silence.
+        send: [2, n] float32, the dry signal.
+        reverb_s: reverberation time; 0 gives silence.
         sample_rate: of `send`.
 
     Returns:
@@ -84,4 +84,4 @@ def reverberate(send: np.ndarray, reverb_s: float, sample_rate: int) -> np.ndarr
     """
     if reverb_s <= 0 or not send.any():
         return np.zeros_like(send)
-    return convolve(send, room(reverb_s, sample_rate))
+    return convolve(send, impulse_response(reverb_s, sample_rate))

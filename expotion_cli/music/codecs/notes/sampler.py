@@ -20,7 +20,7 @@ from expotion_cli.music.codecs.notes.soundfont import Region, SoundFont
 _SILENCE_DB = 90.0
 _MAX_RELEASE_S = 4.0
 _VELOCITY_CUTOFF_CENTS = -2400.0  # a note of velocity 0 is filtered two octaves lower: soft notes are darker
-_VELOCITY_STEP = 16  # the filter hears velocity in steps, so that filtered notes can be used again
+_VELOCITY_STEP = 16  # velocity is quantised for the filter, so that filtered notes can be cached
 _SHORTEST_WAVE_S = 0.5
 _CHOKE_S = 0.03
 _CACHE_BYTES = 96 << 20
@@ -64,7 +64,7 @@ class Synth:
         """Play notes with one instrument.
 
         Args:
-            notes: in any order; those past the end are not heard.
+            notes: in any order; those past the end are ignored.
             program: General-MIDI program 0..127, or the drum kit's.
             num_samples: length n.
             drums: use the drum bank.
@@ -105,8 +105,7 @@ class Synth:
 
         Cached, since the same keys are struck again and again.
         """
-        # A few fixed lengths, each kept apart: so a note's samples never depend on what was played before, not even in
-        # their last bit.
+        # Cached at a few fixed lengths, so that a note's samples do not depend on what was played before, to the bit.
         whole = round(_SHORTEST_WAVE_S * self.sample_rate)
         while whole < length:
             whole = whole * 3 // 2

@@ -1,4 +1,4 @@
-"""Reads SoundFont 2 files: which recorded sample sounds for a program, a key and a velocity, and how.
+"""Reads SoundFont 2 files: which sample plays for a program, a key and a velocity, and how.
 
 Only what shapes a note is read: key and velocity ranges, tuning, loops, volume and filter settings, pan. The sample
 data stays memory-mapped, so loading costs milliseconds.

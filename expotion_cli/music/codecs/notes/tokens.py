@@ -1,7 +1,7 @@
 """The token language of the note codec: eight voices on a beat grid.
 
-Every step (a twelfth of a beat) each voice says one token: `REST` (the voice falls silent), `HOLD` (nothing new), or
-an onset. What an onset holds depends on the kind of voice; its loudness is one of a few velocity classes.
+At every step (a twelfth of a beat) each voice has one token: `REST` (the voice falls silent), `HOLD` (nothing changes)
+or an onset. What an onset encodes depends on the kind of voice; its loudness is one of a few velocity classes.
 
 All pitches are relative to a tonic of C; the key is chosen when the notes are rendered.
 """
@@ -35,7 +35,7 @@ QUALITY_NAMES = tuple(QUALITIES)
 
 @dataclass(frozen=True)
 class Voice:
-    """One of the parallel streams.
+    """One of the parallel token rows.
 
     Attributes:
         name: the voice's name, used in recipes.
@@ -66,7 +66,7 @@ VOICE_INDEX = {voice.name: index for index, voice in enumerate(VOICES)}
 
 @dataclass(frozen=True)
 class Event:
-    """One onset of a voice and how long it lasts.
+    """One onset of a voice and its duration.
 
     Attributes:
         start: step of the onset.
@@ -111,8 +111,8 @@ def read_token(voice: Voice, token: int) -> tuple[int, int] | None:
     return value, velocity
 
 
-def used_tokens() -> np.ndarray:
-    """[K, V] bool: the tokens each voice's language has."""
+def valid_tokens() -> np.ndarray:
+    """[K, V] bool: the tokens that are valid for each voice."""
     return np.array([[t in (REST, HOLD) or read_token(v, t) is not None for t in range(VOCAB_SIZE)] for v in VOICES])
 
 
@@ -120,7 +120,7 @@ def events_to_tokens(events: Mapping[str, Iterable[Event]], num_steps: int) -> n
     """Write events as tokens; later events of a voice cut earlier ones short.
 
     Args:
-        events: per voice name; voices left out rest throughout. Drum and dynamics events need no sensible `end`.
+        events: by voice name; voices left out rest throughout. The `end` of drum and dynamics events is ignored.
         num_steps: length S.
 
     Returns:

@@ -15,8 +15,8 @@ from expotion_cli.media.loudness import measure
 from expotion_cli.music.codecs.notes.balance import Balance, peak_gain
 from expotion_cli.music.codecs.notes.codec import NoteCodec
 from expotion_cli.music.codecs.notes.instruments import SOUNDING_VOICES, Voicing
-from expotion_cli.music.codecs.notes.render import place
-from expotion_cli.music.codecs.notes.reverb import reverberate, room
+from expotion_cli.music.codecs.notes.render import pan_stereo
+from expotion_cli.music.codecs.notes.reverb import impulse_response, reverberate
 from expotion_cli.music.codecs.notes.sampler import PlayedNote, Synth
 from expotion_cli.music.codecs.notes.soundfont import load_soundfont
 from expotion_cli.music.codecs.notes.tokens import FIRST_ONSET, Event, chord_value, events_to_tokens
@@ -157,8 +157,8 @@ def test_a_muted_voice_is_absent_and_gain_and_pan_do_what_they_say(piece_tokens)
 def test_panning_keeps_the_power_of_a_centred_sound() -> None:
     mono = np.tile(np.random.default_rng(0).standard_normal(RATE).astype(np.float32), (2, 1))
     for pan in (-1.0, -0.4, 0.3, 1.0):
-        assert level_db(place(mono, pan)) == pytest.approx(level_db(mono), abs=0.05)
-    assert np.abs(place(mono, 1.0)[0]).max() < 1e-6
+        assert level_db(pan_stereo(mono, pan)) == pytest.approx(level_db(mono), abs=0.05)
+    assert np.abs(pan_stereo(mono, 1.0)[0]).max() < 1e-6
 
 
 def test_the_landing_neither_breaks_off_nor_falls_silent(piece_tokens) -> None:
@@ -225,7 +225,7 @@ def test_filters_in_blocks_equal_the_recursion_they_stand_for() -> None:
 
 @pytest.mark.parametrize("reverb_s", [0.8, 2.4])
 def test_the_room_decays_as_long_as_asked_darkens_and_is_wide(reverb_s: float) -> None:
-    response = room(reverb_s, RATE).astype(np.float64)
+    response = impulse_response(reverb_s, RATE).astype(np.float64)
     left = np.cumsum(response[0, ::-1] ** 2)[::-1]
     decay_db = 10 * np.log10(left / left[0] + 1e-15)
     measured = 2 * (np.argmax(decay_db < -35) - np.argmax(decay_db < -5)) / RATE

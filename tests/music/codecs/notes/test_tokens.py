@@ -22,14 +22,14 @@ from expotion_cli.music.codecs.notes.tokens import (
     onset_token,
     read_token,
     tokens_to_events,
-    used_tokens,
+    valid_tokens,
 )
 
 BY_NAME = {voice.name: voice for voice in VOICES}
 
 
 def test_every_used_token_reads_back_as_itself_and_no_other():
-    used = used_tokens()
+    used = valid_tokens()
     assert used.shape == (NUM_VOICES, VOCAB_SIZE)
     for voice, row in zip(VOICES, used, strict=True):
         meanings = {token: read_token(voice, token) for token in range(FIRST_ONSET, VOCAB_SIZE) if row[token]}
@@ -39,7 +39,7 @@ def test_every_used_token_reads_back_as_itself_and_no_other():
 
 
 def test_each_kind_of_voice_has_the_tokens_its_values_need():
-    counts = dict(zip(BY_NAME, used_tokens().sum(axis=1) - 2, strict=True))
+    counts = dict(zip(BY_NAME, valid_tokens().sum(axis=1) - 2, strict=True))
     assert counts["dynamics"] == DYNAMIC_LEVELS
     assert counts["harmony"] == 12 * len(QUALITIES) * 2
     assert counts["drums"] == counts["percussion"] == 31 * 4
