@@ -227,7 +227,7 @@ def test_several_files_are_each_pinned_as_they_arrive(server, shelf):
 
 @pytest.mark.parametrize(
     ("stated", "said"),
-    [('sha256 = "XYZ"', "no hexadecimal number"), ('sha256_prefix = "ff5fadd5.pth"', "no hexadecimal number")],
+    [('sha256 = "XYZ"', "not a lower-case hexadecimal number"), ('sha256_prefix = "ff5fadd5.pth"', "no hexadecimal number")],
 )
 def test_a_manifest_with_a_digest_that_is_none_is_named(shelf, stated, said):
     with pytest.raises(WeightsError, match=rf"eye\.toml.*{said}"):
@@ -236,5 +236,5 @@ def test_a_manifest_with_a_digest_that_is_none_is_named(shelf, stated, said):
 
 def test_an_address_without_https_is_refused_unless_it_is_this_machine(tmp_path, monkeypatch):
     only_encoder(tmp_path, (NAME,), "http://example.org", monkeypatch)
-    with pytest.raises(WeightsError, match=r"eye\.toml.*no https address"):
+    with pytest.raises(WeightsError, match=r"eye\.toml.*not an https address"):
         read_manifests()
