@@ -227,7 +227,10 @@ def test_several_files_are_each_pinned_as_they_arrive(server, shelf):
 
 @pytest.mark.parametrize(
     ("stated", "said"),
-    [('sha256 = "XYZ"', "not a lower-case hexadecimal number"), ('sha256_prefix = "ff5fadd5.pth"', "no hexadecimal number")],
+    [
+        ('sha256 = "XYZ"', "not a lower-case hexadecimal number"),
+        ('sha256_prefix = "ff5fadd5.pth"', "not a lower-case hexadecimal number"),
+    ],
 )
 def test_a_manifest_with_a_digest_that_is_none_is_named(shelf, stated, said):
     with pytest.raises(WeightsError, match=rf"eye\.toml.*{said}"):
