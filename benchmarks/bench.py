@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import re
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,20 @@ def use_cores(count: int) -> None:
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
         if count:
             os.environ.setdefault(name, str(count))
+
+
+class Stopwatch:
+    """Collects how long stages took, in seconds."""
+
+    def __init__(self) -> None:
+        self.stages: dict[str, float] = {}
+        self._started = time.monotonic()
+
+    def lap(self, stage: str) -> None:
+        """The time since the last lap (or the start) belongs to this stage."""
+        now = time.monotonic()
+        self.stages[stage] = round(self.stages.get(stage, 0.0) + now - self._started, 3)
+        self._started = now
 
 
 def machine() -> dict[str, Any]:

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from bench import machine, print_table, spread, use_cores, write_results
+from bench import Stopwatch, machine, print_table, spread, use_cores, write_results
 from copies import STATISTICS, copy_check, show_copies
 from following import Cue, LightClip, beats_alone, follow, paired, show_following
 
@@ -80,7 +80,7 @@ def make_cues(
     recipe: Recipe,
     seeds: int,
     conditions: Sequence[str],
-    watch: ladder.Stopwatch | None = None,
+    watch: Stopwatch | None = None,
 ) -> list[Cue]:
     """Generate all cues in one go, then render them; `watch` learns how long it took."""
     from expotion_cli.music.codecs.notes.instruments import Voicing
@@ -88,8 +88,12 @@ def make_cues(
     wanted = []
     for seed, (number, clip) in itertools.product(range(seeds), enumerate(clips)):
         duration = clip.info.duration
-        own, _ = ladder.compose_request(model, clip.seen_streams, duration, recipe, prompt=recipe.prompt, seed=seed)
-        blind, _ = ladder.compose_request(model, ladder.Seen(), duration, recipe, prompt=recipe.prompt, seed=seed)
+        own, blind = (
+            ladder.compose_request(
+                model, seen, ladder.spot(seen, duration, recipe), duration, recipe, prompt=recipe.prompt, seed=seed
+            )
+            for seen in (clip.seen_streams, ladder.Seen())
+        )
         # Each seed takes the streams of another neighbour.
         stranger = clips[(number + 1 + seed % max(1, len(clips) - 1)) % len(clips)].seen_streams.streams
         requests = {
@@ -99,7 +103,7 @@ def make_cues(
             "blind": blind,
         }
         wanted += [(number, seed, condition, requests[condition]) for condition in conditions]
-    watch = watch or ladder.Stopwatch()
+    watch = watch or Stopwatch()
     tokens = dict(model.generate([request for *_, request in wanted]))
     watch.lap("generate")
     cues = []
@@ -201,7 +205,7 @@ def measure(
     listening: bool = True,
 ) -> tuple[dict[str, Any], list[Cue]]:
     """All but the copy check for one setting. Returns (plain JSON values, the cues of the first condition)."""
-    watch = ladder.Stopwatch()
+    watch = Stopwatch()
     cues = make_cues(model, clips, recipe, seeds, conditions, watch)
     seeing = [cue for cue in cues if cue.condition == conditions[0]]
     result: dict[str, Any] = {

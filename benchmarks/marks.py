@@ -85,10 +85,11 @@ def load_clips(folder: Path) -> list[Clip]:
 
 def compose(model: Any, recipe: Recipe, wanted: Sequence[tuple[int, int, Clip, ladder.Seen, str]]) -> list[Take]:
     """Takes of (clip number, seed, clip, what is seen, prompt), generated in one go and rendered."""
-    requests = [
-        ladder.compose_request(model, seen, clip.info.duration, recipe, prompt=prompt, seed=seed)
-        for _, seed, clip, seen, prompt in wanted
-    ]
+    requests = []
+    for _, seed, clip, seen, prompt in wanted:
+        duration, plan = clip.info.duration, ladder.spot(seen, clip.info.duration, recipe, prompt=prompt)
+        request = ladder.compose_request(model, seen, plan, duration, recipe, prompt=prompt, seed=seed)
+        requests.append((request, plan.tempo))
     tokens = dict(model.generate([request for request, _ in requests]))
     takes = []
     for index, ((number, seed, *_), (request, tempo)) in enumerate(zip(wanted, requests, strict=True)):
@@ -123,7 +124,8 @@ def bare_rule(model: Any, clips: Sequence[Clip], recipe: Recipe) -> dict[str, An
     """What a drum on every lively sixteenth reaches, played by the recipe's own kit."""
     sounds = []
     for number, clip in enumerate(clips):
-        request, _ = ladder.compose_request(model, clip.seen, clip.info.duration, recipe, prompt="", seed=0)
+        duration, plan = clip.info.duration, ladder.spot(clip.seen, clip.info.duration, recipe, prompt="")
+        request = ladder.compose_request(model, clip.seen, plan, duration, recipe, prompt="", seed=0)
         steps = np.arange(0, request.num_steps, 3)
         rows = np.clip(np.rint(request.timeline.step_times()[steps] * RATE_HZ), 0, len(clip.motion) - 1)
         energy = clip.motion[rows.astype(int)]

@@ -33,9 +33,13 @@ class ExpotionError(Exception):
         reason: what is wrong, one sentence.
         path: the file concerned, if there is one; it leads the message.
         remedy: what to do about it, one sentence.
+
+    Attributes:
+        details: a traceback, where nobody foresaw the error; None otherwise.
     """
 
     exit_code = 1
+    details: str | None = None
 
     def __init__(self, reason: str, *, path: str | Path | None = None, remedy: str | None = None):
         self.reason = reason

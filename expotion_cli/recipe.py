@@ -224,6 +224,10 @@ _CODEC_TABLES = ("sound", "voices")
 def load_recipe(name_or_path: str | Path, flags: Mapping[str, Any] | None = None) -> Recipe:
     """Read a shipped recipe by name, or one's own by path, and lay the flags over it.
 
+    >>> import expotion_cli as expotion
+    >>> expotion.load_recipe("cinematic", {"loudness.lufs": -16}).loudness.lufs
+    -16.0
+
     Args:
         name_or_path: `cinematic`, or a path that ends in `.toml`.
         flags: dotted keys, see `Recipe.override`.

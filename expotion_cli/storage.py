@@ -46,11 +46,15 @@ def canonical_json(value: Any) -> str:
 
 
 @contextlib.contextmanager
-def atomic_path(final: str | Path) -> Iterator[Path]:
+def atomic_path(final: str | Path, *, durable: bool = True) -> Iterator[Path]:
     """A temporary path beside `final` that replaces it when the block ends well.
 
     The temporary file is fsynced before the rename and removed if the block raises. It keeps the final suffix,
     because muxers choose the container by it, and starts with a dot so that nobody takes it for a result.
+
+    Args:
+        final: the name it will have.
+        durable: whether it must outlast a power failure; what may be lost without harm is written faster.
     """
     final = Path(final)
     final.parent.mkdir(parents=True, exist_ok=True)
@@ -59,7 +63,10 @@ def atomic_path(final: str | Path) -> Iterator[Path]:
     temporary = Path(name)
     try:
         yield temporary
-        put_in_place(temporary, final)
+        if durable:
+            put_in_place(temporary, final)
+        else:
+            os.replace(temporary, final)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -77,6 +84,12 @@ def write_bytes(final: str | Path, content: bytes) -> None:
     """Write a file atomically."""
     with atomic_path(final) as temporary:
         temporary.write_bytes(content)
+
+
+def write_hint(final: str | Path, value: Any) -> None:
+    """Write compact JSON atomically, but not durably: for what may be lost without harm."""
+    with atomic_path(final, durable=False) as temporary:
+        temporary.write_bytes(canonical_json(value).encode())
 
 
 def write_json(final: str | Path, value: Any) -> None:

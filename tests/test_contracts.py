@@ -27,7 +27,7 @@ PACKAGE = REPOSITORY / "expotion_cli"
 FLOORS = (
     {"errors"},
     {"assets", "storage", "timing", "declare"},
-    {"recipe", "audio"},
+    {"recipe", "audio", "hints"},
     {"media", "weights", "prompts"},
     {"vision", "demo"},
     {"spotting"},

@@ -8,31 +8,32 @@ import time
 from typing import Any
 
 from expotion_cli.cli.say import say_aside, say_error
-from expotion_cli.scoring.batch import STAGES, Listener, Summary
+from expotion_cli.scoring.batch import Listener, Summary
+from expotion_cli.scoring.ladder import STAGES
 from expotion_cli.scoring.plan import Job, Plan, Result
 
-STAGE_WEIGHTS = {"look": 0.55, "compose": 0.25, "render": 0.05, "encode": 0.15}
+STAGE_WEIGHTS = {"see": 0.55, "compose": 0.25, "render": 0.05, "finish": 0.15}
 """Rough shares of a clip's time; they only steer the bar and the ETA."""
 ETA_AFTER_S = 2.0
 
 
-def choose_listener(plan: Plan, *, quiet: bool, as_json: bool) -> Teller:
+def choose_listener(plan: Plan, *, quiet: bool, as_json: bool) -> Reporter:
     """A live table where someone watches, lines where not; lines go to standard error beside `--json`."""
     if quiet:
-        return Teller(plan)
+        return Reporter(plan)
     stream = sys.stderr if as_json else sys.stdout
     return LiveTable(plan, stream) if stream.isatty() else Lines(plan, stream)
 
 
-class Teller(Listener):
-    """Tells notes and failures only; the base of the others. A context manager around the run."""
+class Reporter(Listener):
+    """Prints notes and failures only; the base of the others. A context manager around the run."""
 
     def __init__(self, plan: Plan):
         self.plan = plan
         self.waiting_for = ""
         self.said: set[str] = set()
 
-    def __enter__(self) -> Teller:
+    def __enter__(self) -> Reporter:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -54,7 +55,7 @@ class Teller(Listener):
         """Say how it all went."""
 
 
-class Lines(Teller):
+class Lines(Reporter):
     """One line a clip, as they finish."""
 
     def __init__(self, plan: Plan, stream: Any):
@@ -73,7 +74,7 @@ class Lines(Teller):
         print(summary_line(summary, self.plan), file=self.stream, flush=True)
 
 
-class LiveTable(Teller):
+class LiveTable(Reporter):
     """A table that redraws itself: one row a clip, one bar for all."""
 
     def __init__(self, plan: Plan, stream: Any):
@@ -126,7 +127,7 @@ class LiveTable(Teller):
         table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
         table.add_column("clip", no_wrap=True, overflow="ellipsis", min_width=12, max_width=40)
         table.add_column("length", justify="right")
-        for title in ("look", "compose", "encode"):
+        for title in ("see", "compose", "finish"):
             table.add_column(title, justify="right", width=7)
         table.add_column("music", no_wrap=True, overflow="ellipsis")
         for row in rows:
@@ -170,8 +171,8 @@ class LiveTable(Teller):
         cells: list[Any] = [Text(job.name), Text(f"{float(job.clip.duration):.1f} s", style="dim")]
         if result is None:
             shares = self._shares[job.name]
-            marks = [_share(shares.get("look")), _share(shares.get("compose"))]
-            # Rendering and encoding tell no shares: they are under way, or not.
+            marks = [_share(shares.get("see")), _share(shares.get("compose"))]
+            # Rendering and finishing report no shares: they are under way, or not.
             marks.append(Text("…", style="cyan") if "render" in shares else _share(None))
             return [*cells, *marks, Text("")]
         mark = Text("–", style="red") if result.error else Text("✓", style="green")

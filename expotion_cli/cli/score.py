@@ -17,6 +17,7 @@ from expotion_cli.errors import UsageError
 from expotion_cli.prompts import read_prompts
 
 if TYPE_CHECKING:
+    from expotion_cli.music.model import Model
     from expotion_cli.recipe import Recipe
     from expotion_cli.scoring.batch import Summary
     from expotion_cli.scoring.plan import Plan, Settings
@@ -126,6 +127,12 @@ def score(
     quiet: Annotated[
         bool, typer.Option("--quiet", "-q", help="Say nothing but what went wrong.", rich_help_panel=OUTPUT)
     ] = False,
+    verify: Annotated[
+        bool,
+        typer.Option(
+            "--verify", help="Read every file again instead of trusting its size and times.", rich_help_panel=OUTPUT
+        ),
+    ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Probe and plan, make nothing.", rich_help_panel=OUTPUT)
     ] = False,
@@ -176,6 +183,7 @@ def score(
         batch_size=_batch_size(batch_size),
         prompts=read_prompts(prompts) if prompts is not None else {},
         features=features,
+        verify=verify,
     )
     composer = {"name": model, "device": device, "dtype": dtype, "adapter": adapter, "soundfont": soundfont}
     if backbone != OWN_BACKBONE:
@@ -214,22 +222,27 @@ def _carry_out(
             show_plan(planned)
         return 3 if not planned.jobs else 1 if planned.problems else 0
 
+    from expotion_cli.music.identity import ModelIdentity, recall, remember
     from expotion_cli.scoring.batch import run
+    from expotion_cli.weights.manifest import licence_notice
 
     with choose_listener(planned, quiet=quiet, as_json=as_json) as listener:
 
-        def load() -> Any:
+        def load() -> Model:
             listener.waiting_for = f"loading {composer['name']}"
-            from expotion_cli.weights.manifest import licence_notice
-
-            name = composer.pop("name")
-            model = _load(name, **composer)
-            if notice := licence_notice(name):
-                say_aside(notice, "licence")
+            model = _load(**composer)
+            remember(composer, ModelIdentity.of(model))
+            say_licence(identity is None)
             listener.waiting_for = ""
             return model
 
-        summary = run(planned, load, listener=listener)
+        def say_licence(is_due: bool) -> None:
+            if is_due and (notice := licence_notice(composer["name"])):
+                say_aside(notice, "licence")
+
+        identity = None if settings.verify else recall(composer)
+        say_licence(identity is not None)
+        summary = run(planned, load, identity=identity, listener=listener)
     if as_json:
         say_json(_summary_record(summary, planned))
     else:
@@ -237,7 +250,7 @@ def _carry_out(
     return summary.exit_code
 
 
-def _load(name: str, *, backbone: str = OWN_BACKBONE, **options: Any) -> Any:
+def _load(name: str, *, backbone: str = OWN_BACKBONE, **options: Any) -> Model:
     if backbone == AUDIOCRAFT:
         from expotion_cli.music.audiocraft_backbone import load_audiocraft
 

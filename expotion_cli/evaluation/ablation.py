@@ -7,9 +7,9 @@ import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from expotion_cli.errors import ExpotionError, UsageError, writing
+from expotion_cli.errors import ExpotionError, OutputError, UsageError, writing
 from expotion_cli.evaluation import measuring
 from expotion_cli.evaluation.measuring import EvaluatedClip, MeasureOptions, OnStatus
 from expotion_cli.evaluation.outputs import (
@@ -24,13 +24,14 @@ from expotion_cli.evaluation.running import check_options, nothing_measured, pro
 from expotion_cli.media.sound import resample
 from expotion_cli.recipe import Recipe, load_recipe, nearest_hint
 from expotion_cli.scoring import ladder
+from expotion_cli.scoring.group import ComposedCue, Order, compose, groups
+from expotion_cli.scoring.guard import guard
 from expotion_cli.scoring.streams import choose_streams
 
 if TYPE_CHECKING:
     from expotion_cli.music.model import Model
-    from expotion_cli.music.request import CueRequest
-    from expotion_cli.timing import Tempo
     from expotion_cli.vision.cache import EmbeddingCache
+    from expotion_cli.vision.encoder import EmbeddingStream
 
 TEXT_ONLY, BEATS, FACE, MOTION, BOTH, SHUFFLED = "text", "beats", "face", "motion", "both", "shuffled"
 CONDITIONS = (TEXT_ONLY, BEATS, FACE, MOTION, BOTH, SHUFFLED)
@@ -122,18 +123,16 @@ def ablate(
     clips: dict[str, EvaluatedClip] = {}
     for name, info in infos.items():
         on_status(f"see      {name}")
-        try:
-            seen[name] = ladder.see(info, dict.fromkeys((*choice.names, "flow")), cache=cache)
-            clips[name] = measuring.prepare_clip(name, info, cache=cache, seen=seen[name].streams["flow"])
-            notes += [f"{name}: {note}" for note in seen[name].notes]
-        except ExpotionError as error:
-            seen.pop(name, None)
-            failures.append(error)
+        with guard(info.path, failures.append):
+            found = ladder.see(info, dict.fromkeys((*choice.names, "flow")), cache=cache)
+            clips[name] = measuring.prepare_clip(name, info, cache=cache, seen=found.streams["flow"])
+            seen[name] = found
+            notes += [f"{name}: {note}" for note in found.notes]
     if not clips:
         return nothing_measured(failures, notes)
     model = load()
     notes += _what_the_model_lacks(model, variants)
-    composer = VariantComposer(model, clips, seen, plan, words, on_status)
+    composer = VariantComposer(model, clips, seen, plan, words, on_status, failures)
     baseline = next((variant.name for variant in variants if variant.condition == TEXT_ONLY), None)
     first = composer.compose(variants[0]) if baseline == variants[0].name else None
     reference = _folder(plan.reference, clips, failures) if plan.reference is not None else first
@@ -212,6 +211,7 @@ class VariantComposer:
         plan: what to score.
         words: prompts of single clips.
         on_status: told what is being done.
+        failures: gets what could not be composed or rendered; the rest goes on.
     """
 
     def __init__(
@@ -222,9 +222,10 @@ class VariantComposer:
         plan: Plan,
         words: Mapping[str, str],
         on_status: OnStatus,
+        failures: list[ExpotionError],
     ):
         self._model, self._clips, self._seen = model, clips, seen
-        self._plan, self._words, self._on_status = plan, words, on_status
+        self._plan, self._words, self._on_status, self._failures = plan, words, on_status, failures
 
     def compose(self, variant: Variant) -> MusicSet:
         """The set of a variant, all takes of all clips.
@@ -233,50 +234,47 @@ class VariantComposer:
             OutputError: the music can't be written where it should be kept.
         """
         self._on_status(f"compose  {variant.name}")
-        orders = list(self._orders(variant))
-        tokens = dict(self._model.generate([request for _, _, request in orders]))
-        cues = []
-        for number, (name, take, request) in enumerate(orders):
-            self._on_status(f"render   {variant.name}: {name}")
-            score = ladder.render(self._model, tokens[number], request.timeline, variant.recipe, seed=request.seed)
-            if self._plan.keep is not None:
-                _keep(self._plan.keep, variant.name, name, take, score)
-            audio = resample(score.audio, score.sample_rate, SAMPLE_RATE)
-            midi = score.midi if score.midi and score.midi.startswith(b"MThd") else None
-            cues.append(Cue(name, audio, take, midi, request.prompt))
+        cues: list[Cue] = []
+        for some in groups(list(self._orders(variant)), self._model.device):
+            for composed in compose(self._model, some, failed=lambda order, error: self._failures.append(error)):
+                name, take = composed.order.key
+                self._on_status(f"render   {variant.name}: {name}")
+                with guard(composed.order.clip.path, self._failures.append, fatal=(OutputError,)):
+                    cues.append(self._render(variant, composed, name, take))
+        cues.sort(key=lambda cue: (cue.seed, list(self._clips).index(cue.clip)))
         return MusicSet(variant.name, tuple(cues))
 
-    def _orders(self, variant: Variant) -> Iterator[tuple[str, int, CueRequest]]:
+    def _render(self, variant: Variant, composed: ComposedCue, name: str, take: int) -> Cue:
+        score = ladder.render(
+            self._model, composed.tokens, composed.request.timeline, variant.recipe, seed=composed.request.seed
+        )
+        if self._plan.keep is not None:
+            _keep(self._plan.keep, variant.name, name, take, score)
+        audio = resample(score.audio, score.sample_rate, SAMPLE_RATE)
+        midi = score.midi if score.midi and score.midi.startswith(b"MThd") else None
+        return Cue(name, audio, take, midi, composed.request.prompt)
+
+    def _orders(self, variant: Variant) -> Iterator[Order]:
         names = list(self._clips)
         for take, (number, name) in itertools.product(range(self._plan.seeds), enumerate(names)):
-            streams = self._seen[name].streams
-            if variant.condition == TEXT_ONLY:
-                streams = {}
-            elif variant.condition in STREAMS:
-                streams = {key: value for key, value in streams.items() if key in STREAMS[variant.condition]}
-            request, tempo = self._request(name, streams, variant, take)
+            clip, seen, plan = self._clips[name].info, self._seen[name], None
+            prompt = self._words.get(name, variant.recipe.prompt)
+            streams: Mapping[str, EmbeddingStream] = seen.streams
             if variant.condition in (BEATS, SHUFFLED):
                 # The clip's own grid stays; only what the model sees changes.
-                other: Mapping[str, Any] = {}
+                plan = ladder.spot(seen, clip.duration, variant.recipe, prompt=prompt)
+                streams = {}
                 if variant.condition == SHUFFLED:
                     # Each take sees another neighbour; its rows are cut, or held at their end, to this clip's length.
-                    other_clip = names[(number + 1 + take % max(1, len(names) - 1)) % len(names)]
-                    other = self._seen[other_clip].streams
-                request, _ = self._request(name, other, variant, take, tempo)
-            yield name, take, request
-
-    def _request(
-        self, name: str, streams: Mapping[str, Any], variant: Variant, take: int, tempo: Tempo | None = None
-    ) -> tuple[CueRequest, Tempo | None]:
-        return ladder.compose_request(
-            self._model,
-            dataclasses.replace(self._seen[name], streams=dict(streams)),
-            self._clips[name].info.duration,
-            variant.recipe,
-            prompt=self._words.get(name, variant.recipe.prompt),
-            seed=self._plan.first_seed + take,
-            tempo=tempo,
-        )
+                    other = names[(number + 1 + take % max(1, len(names) - 1)) % len(names)]
+                    streams = self._seen[other].streams
+            elif variant.condition == TEXT_ONLY:
+                streams = {}
+            else:
+                streams = {key: value for key, value in streams.items() if key in STREAMS[variant.condition]}
+            given = dataclasses.replace(seen, streams=dict(streams))
+            seed = self._plan.first_seed + take
+            yield Order(clip, variant.recipe, prompt, seed, see=lambda given=given: given, plan=plan, key=(name, take))
 
 
 def _what_the_model_lacks(model: Model, variants: Sequence[Variant]) -> list[str]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from expotion_cli.errors import ClipError, ExpotionError, UsageError
+from expotion_cli.errors import ClipError, EnvironmentProblem, ExpotionError, UsageError
 from expotion_cli.evaluation import measuring
 from expotion_cli.evaluation.measuring import EvaluatedClip, MeasureOptions, OnStatus
 from expotion_cli.evaluation.outputs import (
@@ -25,6 +25,7 @@ from expotion_cli.evaluation.outputs import (
 from expotion_cli.evaluation.results import GROUPS, Evaluation
 from expotion_cli.media.sound import SOUND_SUFFIXES
 from expotion_cli.recipe import nearest_hint
+from expotion_cli.scoring.guard import guard
 
 if TYPE_CHECKING:
     from expotion_cli.media.clip import ClipInfo
@@ -86,10 +87,8 @@ def evaluate_files(
     clips: dict[str, EvaluatedClip] = {}
     for name in (name for name in infos if name in wanted):
         on_status(name)
-        try:
+        with guard(infos[name].path, failures.append, fatal=(UsageError, EnvironmentProblem)):
             clips[name] = measuring.prepare_clip(name, infos[name], stream=sources.motion, cache=cache)
-        except ClipError as error:
-            failures.append(error)
     sets = []
     for one in found:
         folder = next((Path(folder) for name, folder in sources.outputs if name == one.name), None)
@@ -121,10 +120,8 @@ def probe_clips(inputs: Sequence[str | Path]) -> tuple[dict[str, ClipInfo], list
     found, failures = find_clips(inputs)
     infos: dict[str, ClipInfo] = {}
     for name, source in found.items():
-        try:
+        with guard(source.path, failures.append):
             infos[name] = probe(source.path)
-        except ExpotionError as error:
-            failures.append(error)
     return infos, failures
 
 
@@ -147,13 +144,10 @@ def read_set(
         if name not in one.files:
             continue
         prompt = captions.get(name) or captions.get(Path(name).name)
-        try:
+        with guard(one.files[name].path, failures.append):
             cue, said = read_cue(one.files[name], clip.info, zero=zero, prompt=prompt)
-        except ExpotionError as error:
-            failures.append(error)
-            continue
-        cues.append(cue)
-        notes += [f"{one.name}: {line}" for line in said]
+            cues.append(cue)
+            notes += [f"{one.name}: {line}" for line in said]
     return MusicSet(one.name, tuple(cues), tuple(notes))
 
 

@@ -49,7 +49,7 @@ CURVE_DIMS = {
 
 def record_of(seen: Observation) -> dict[str, Any]:
     """The record of an observation; see the head of this module. Holds no NaN."""
-    from expotion_cli.scoring.ladder import versions
+    from expotion_cli.scoring.sidecar import versions
 
     clip = seen.clip
     return {

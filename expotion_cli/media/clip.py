@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,9 @@ class ClipInfo:
     tags: dict[str, str]
 
 
+PROBE_VERSION = 1
+"""Raised when the same file comes to be described otherwise; remembered descriptions are then passed over."""
+
 SUFFIXES = {"mp4": (".mp4", ".m4v", ".mov"), "mov": (".mov",), "mkv": (".mkv",), "webm": (".webm", ".mkv")}
 MP4_PICTURES = {"h264", "hevc", "av1", "mpeg4"}
 
@@ -86,3 +91,39 @@ def output_suffix(info: ClipInfo) -> str:
     if info.container in SUFFIXES:
         return own if own in SUFFIXES[info.container] else SUFFIXES[info.container][0]
     return ".mp4" if info.video_codec in MP4_PICTURES and not info.has_subtitles else ".mkv"
+
+
+def clip_record(info: ClipInfo) -> dict[str, Any]:
+    """A description as plain JSON values, without the clip's path; `clip_from` reads it back."""
+    values = {name: _plain(value) for name, value in vars(info).items() if name not in ("path", "audio")}
+    sound = None if info.audio is None else {name: _plain(value) for name, value in vars(info.audio).items()}
+    return {"version": PROBE_VERSION, **values, "audio": sound}
+
+
+def clip_from(record: Mapping[str, Any], path: Path) -> ClipInfo | None:
+    """The description that was remembered of the clip at this path; None for a record of another version."""
+    try:
+        if record["version"] != PROBE_VERSION:
+            return None
+        values = {
+            field.name: _typed(field.type, record[field.name]) for field in fields(ClipInfo) if field.name != "path"
+        }
+        if (sound := values["audio"]) is not None:
+            values["audio"] = AudioInfo(
+                **{field.name: _typed(field.type, sound[field.name]) for field in fields(AudioInfo)}
+            )
+        return ClipInfo(path=path, **values)
+    except (KeyError, TypeError, ValueError, ZeroDivisionError):
+        return None
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Fraction):
+        return str(value)
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _typed(kind: Any, value: Any) -> Any:
+    if kind == "Fraction":
+        return Fraction(value)
+    return tuple(value) if str(kind).startswith("tuple") else value

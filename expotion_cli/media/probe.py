@@ -117,6 +117,11 @@ def picture_stream(container: av.container.InputContainer, path: str | Path) -> 
 def probe(path: str | Path) -> ClipInfo:
     """Read a clip's properties, walk through all its packets and decode its first picture.
 
+    >>> import expotion_cli as expotion
+    >>> clip = expotion.probe("clip.mp4")
+    >>> float(clip.duration), float(clip.fps)
+    (2.0, 25.0)
+
     Args:
         path: any file.
 

@@ -32,6 +32,11 @@ def load_model(
 ) -> Model:
     """Load a model by its manifest's name or from its files.
 
+    >>> import expotion_cli as expotion
+    >>> model = expotion.load_model("expotion-mini", device="cpu")
+    >>> sorted(model.streams)
+    ['face', 'flow', 'pose']
+
     Args:
         name: a manifest in `models/`, a hub id that one names, a folder in the transformers format, or audiocraft's
             folder or `state_dict.bin`.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from fractions import Fraction
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,11 +16,11 @@ from expotion_cli.music.generate.engine import VERSION, Engine
 from expotion_cli.music.generate.rerank import keep_best, takes_of
 from expotion_cli.music.request import CueRequest
 from expotion_cli.music.transformer.adapter import JointEmbeddingAdapter
-from expotion_cli.spotting.activity import SeenStream, motion_signal
+from expotion_cli.spotting.activity import SeenStream
 from expotion_cli.timing import Timeline
 
 if TYPE_CHECKING:
-    from expotion_cli.timing import Tempo
+    pass
 
 ENCODEC_WINDOW_S = 30
 """MusicGen was trained on 30 seconds."""
@@ -79,21 +78,6 @@ class Model:
         if self.adapter is None:
             return ()
         return tuple(spec.name for spec in self.adapter.config.streams if spec.name not in MADE_HERE)
-
-    def tempo(
-        self,
-        streams: Mapping[str, SeenStream],
-        duration: Fraction,
-        bpm_range: tuple[float, float],
-        fixed_bpm: float | None = None,
-    ) -> Tempo | None:
-        """Tempo and beat placement for a clip, from the motion's own pulse; None for codecs without a beat."""
-        if not self.codec.follows_tempo:
-            return None
-        from expotion_cli.spotting.tempo import choose_tempo
-
-        energy, accents, rate_hz = motion_signal(streams, float(duration))
-        return choose_tempo(energy, accents, rate_hz, duration, bpm_range, fixed_bpm, always_fit=True)
 
     def condition(
         self, streams: Mapping[str, SeenStream], timeline: Timeline, *, pulse: float = 0.0

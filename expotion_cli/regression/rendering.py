@@ -10,36 +10,29 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from expotion_cli.errors import (
-    ClipError,
-    EnvironmentProblem,
-    ExpotionError,
-    OutputError,
-    ProbeError,
-    reading,
-    reason_of,
-)
+from expotion_cli.errors import ClipError, EnvironmentProblem, ExpotionError, ProbeError, reading
+from expotion_cli.media.clip import output_suffix
+from expotion_cli.music.identity import ModelIdentity
 from expotion_cli.recipe import Recipe
 from expotion_cli.regression.measures import Sound
 from expotion_cli.scoring import ladder
 from expotion_cli.scoring.discover import Source, destination, refuse_collisions
-from expotion_cli.scoring.streams import needs_of, streams_for, unheard_streams, unseen_in_clip
+from expotion_cli.scoring.group import ComposedCue, Order, compose, groups
+from expotion_cli.scoring.guard import guard
+from expotion_cli.scoring.sidecar import tempo_record, versions
+from expotion_cli.scoring.streams import missing_in_clip, missing_streams, needs_of, streams_for
 from expotion_cli.storage import digest_bytes, digest_file
 
 if TYPE_CHECKING:
     from expotion_cli.media.clip import ClipInfo
     from expotion_cli.music.model import Model
-    from expotion_cli.music.request import CueRequest
     from expotion_cli.vision.encoder import StreamSource
-
-GROUP = 16
-"""Clips whose cues are generated together; it never changes a cue's tokens."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +57,7 @@ class Rendered:
     Attributes:
         clip: what was rendered.
         prompt, seed: of its cue.
-        tempo: `ladder.tempo_record`, or None.
+        tempo: `scoring.sidecar.tempo_record`, or None.
         streams: what was seen: name, digest and share found of each embedding stream.
         conditioning: digest of what the decoder received.
         tokens: [K, S] int64.
@@ -139,10 +132,10 @@ def render(
     Args:
         clips: what to render.
         recipe: with all flags laid over it; its seed policy gives each clip its seed.
-        model: from `music.loading.load_model`.
+        model: from `music.load.load_model`.
         features: folders of rows computed elsewhere, in place of the encoders of these names.
         limit: when to stop.
-        on_stage: told (clip name, "look", "compose" or "render") as each begins.
+        on_stage: told (clip name, "see", "compose" or "render") as each begins.
 
     Yields:
         (index of the clip, what came of it), each clip once, in any order; a failure of one never ends the others.
@@ -151,67 +144,59 @@ def render(
         EnvironmentProblem: this machine lacks something that all clips need.
     """
     limit, tell = limit or TimeLimit(None), on_stage or (lambda name, stage: None)
-    choice, common = streams_for(recipe, needs_of(model), features), run_notes(model, recipe, features)
-    for start in range(0, len(clips), GROUP):
-        waiting: list[tuple[int, ladder.Seen, CueRequest, Any]] = []
-        for index in range(start, min(start + GROUP, len(clips))):
-            clip = clips[index]
-            tell(clip.name, "look")
-            with _guard(clip) as failure:
+    choice = streams_for(recipe, needs_of(model), features)
+    identity, common = ModelIdentity.of(model), run_notes(model, recipe, features)
+
+    def see(clip: Clip) -> ladder.Seen:
+        tell(clip.name, "see")
+        limit.check()
+        # No cache: an entry would hide what changed in the code that made it.
+        return ladder.see(clip.info, choice.sources, cache=None, on_progress=limit.check)
+
+    def begun(orders: Sequence[Order]) -> None:
+        for order in orders:
+            tell(clips[order.key].name, "compose")
+
+    orders = [
+        Order(clip.info, recipe, recipe.prompt, recipe.seed_for(clip.sha256), see=partial(see, clip), key=index)
+        for index, clip in enumerate(clips)
+    ]
+    failures: list[tuple[int, ExpotionError]] = []
+    for some in groups(orders, model.device):
+        cues = compose(
+            model,
+            some,
+            failed=lambda order, error: failures.append((order.key, error)),
+            fatal=(EnvironmentProblem,),
+            on_begin=begun,
+            on_progress=limit.check,
+        )
+        for cue in cues:
+            clip = clips[cue.order.key]
+            tell(clip.name, "render")
+            notes = (*common, *cue.seen.notes, *missing_in_clip(identity, choice, cue.seen.streams))
+            outcome: list[Rendered | ExpotionError] = []
+            with guard(clip.info.path, outcome.append, fatal=(EnvironmentProblem,)):
                 limit.check()
-                # No cache: an entry would hide what changed in the code that made it.
-                seen = ladder.see(clip.info, choice.sources, cache=None, on_progress=limit.check)
-                request, tempo = ladder.compose_request(
-                    model, seen, clip.info.duration, recipe, prompt=recipe.prompt, seed=recipe.seed_for(clip.sha256)
-                )
-                waiting.append((index, seen, request, tempo))
-            if failure:
-                yield index, failure[0]
-        missing = [index for index, *_ in waiting]
-        made: list[tuple[int, np.ndarray]] = []
-        failure = []
-        for index in missing:
-            tell(clips[index].name, "compose")
-        if waiting:
-            with _guard(clips[missing[0]]) as failure:
-                for number, tokens in model.generate([row[2] for row in waiting], on_progress=limit.check):
-                    made.append((number, tokens))
-        for index in missing if failure else ():
-            if index not in {waiting[number][0] for number, _ in made}:
-                yield index, failure[0]
-        for number, tokens in made:
-            index, seen, request, tempo = waiting[number]
-            tell(clips[index].name, "render")
-            outcome: Rendered | ExpotionError
-            notes = (*common, *seen.notes, *unseen_in_clip(model, choice, seen.streams))
-            with _guard(clips[index]) as failure:
-                limit.check()
-                outcome = _finish(clips[index], recipe, model, seen, request, tempo, tokens, notes)
-            yield index, failure[0] if failure else outcome
+                outcome.append(_finish(clip, model, cue, notes))
+            yield cue.order.key, outcome[0]
+        yield from failures
+        failures.clear()
 
 
 def run_notes(model: Model, recipe: Recipe, features: Sequence[StreamSource] = ()) -> tuple[str, ...]:
     """What holds for all clips: encoders that can't run, and what the adapter reads but does not get."""
     choice = streams_for(recipe, needs_of(model), features)
-    return (*choice.notes, *choice.remarks, *unheard_streams(model, choice, recipe))
+    return (*choice.notes, *choice.remarks, *missing_streams(ModelIdentity.of(model), choice, recipe))
 
 
-def _finish(
-    clip: Clip,
-    recipe: Recipe,
-    model: Model,
-    seen: ladder.Seen,
-    request: CueRequest,
-    tempo: Any,
-    tokens: np.ndarray,
-    notes: Iterable[str],
-) -> Rendered:
-    from expotion_cli.media.clip import output_suffix
+def _finish(clip: Clip, model: Model, cue: ComposedCue, notes: Iterable[str]) -> Rendered:
     from expotion_cli.media.flac import to_16_bit
     from expotion_cli.media.sound import read_clip_sound
 
-    watch = time.monotonic()
-    score = ladder.render(model, tokens, request.timeline, recipe, seed=request.seed)
+    started = time.monotonic()
+    recipe, request = cue.order.recipe, cue.request
+    score = ladder.render(model, cue.tokens, request.timeline, recipe, seed=request.seed)
     with tempfile.TemporaryDirectory(prefix="expotion-regress-") as scratch:
         video = destination(scratch, PurePath(PurePath(clip.name).name), output_suffix(clip.info))
         report = ladder.finish(clip.info, score, recipe, video)
@@ -223,21 +208,21 @@ def _finish(
         "onsets": len(sound.onset_times_s),
         "audio_codec": report.audio_codec,
     }
-    streams = [{key: record[key] for key in ("name", "digest", "found")} for record in seen.reports]
+    streams = [{key: record[key] for key in ("name", "digest", "found")} for record in cue.seen.reports]
     return Rendered(
         clip=clip,
         prompt=request.prompt,
         seed=request.seed,
-        tempo=ladder.tempo_record(tempo),
+        tempo=tempo_record(cue.tempo),
         streams=streams,
         conditioning=conditioning_digest(request.conditioning),
-        tokens=np.asarray(tokens),
+        tokens=np.asarray(cue.tokens),
         rate_hz=float(request.timeline.rate_hz),
         start_s=float(request.timeline.start),
         sound=sound,
         measured=measured,
         notes=(*notes, *report.notes),
-        duration_s=round(seen.duration_s + time.monotonic() - watch, 3),
+        duration_s=round(cue.seen.took_s + time.monotonic() - started, 3),
     )
 
 
@@ -266,7 +251,7 @@ def machine_facts(model: Model) -> dict[str, str]:
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         "number type": str(model.dtype).removeprefix("torch."),
     }
-    return facts | ladder.versions() | {"ffmpeg": _ffmpeg_version()}
+    return facts | versions() | {"ffmpeg": _ffmpeg_version()}
 
 
 NOT_OF_THE_MACHINE = ("python", "expotion")
@@ -290,22 +275,6 @@ def _ffmpeg_version() -> str:
 
     ffmpeg_exe()
     return imageio_ffmpeg.get_ffmpeg_version()
-
-
-@contextlib.contextmanager
-def _guard(clip: Clip) -> Iterator[list[ExpotionError]]:
-    """One bad clip never hurts the others: what goes wrong inside is kept in the list that is given."""
-    failure: list[ExpotionError] = []
-    try:
-        yield failure
-    except EnvironmentProblem:
-        raise
-    except ExpotionError as error:
-        failure.append(error)
-    except OSError as error:
-        failure.append(OutputError(f"{reason_of(error)}.", path=error.filename or clip.info.path))
-    except Exception as error:
-        failure.append(ExpotionError(f"unexpected {type(error).__name__}: {error}.", path=clip.info.path))
 
 
 def _tenths(value: float) -> float | None:

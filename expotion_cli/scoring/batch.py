@@ -1,36 +1,37 @@
 """Many clips: plan → run → ledger.
 
-Planning probes everything and loads nothing. Running looks at clips in one thread while cues are generated many at a
-time and finished clips are encoded in another. Whatever is done stays done: a rerun takes up where a kill left off.
+Planning probes everything and loads nothing. A run first settles what is there already; only if something is left is
+the model loaded, while the first clips are already being seen. Cues are composed many at a time, and finished clips are
+mixed and remuxed beside that. Whatever is done stays done: a rerun takes up where a kill left off.
 """
 
 from __future__ import annotations
 
 import contextlib
-import threading
 import time
-import traceback
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
+from threading import Event
 from typing import TYPE_CHECKING, Any
 
 from expotion_cli.errors import ExpotionError, Interrupted, OutputError
+from expotion_cli.hints import FileHints
+from expotion_cli.music.identity import ModelIdentity
 from expotion_cli.recipe import Recipe
-from expotion_cli.scoring import ladder
-from expotion_cli.scoring import sidecar as artefact
+from expotion_cli.scoring import group, ladder, sidecar
 from expotion_cli.scoring.cue_store import CueStore, StoredCue
+from expotion_cli.scoring.executors import Executor, ThreadExecutor
+from expotion_cli.scoring.group import Order
+from expotion_cli.scoring.guard import guard
 from expotion_cli.scoring.ledger import Ledger
 from expotion_cli.scoring.plan import Job, Plan, Result, check_writable
-from expotion_cli.scoring.streams import unheard_streams, unseen_in_clip
+from expotion_cli.scoring.streams import missing_in_clip, missing_streams
 from expotion_cli.storage import cache_root, write_bytes
 
 if TYPE_CHECKING:
     from expotion_cli.music.model import Model
-
-GROUP, GPU_GROUP = 16, 64
-"""Clips looked at before their cues are generated together; the engine makes its own batches of them."""
-STAGES = ("look", "compose", "render", "encode")
+    from expotion_cli.vision.cache import EmbeddingCache
 
 
 @dataclass(frozen=True)
@@ -60,26 +61,36 @@ class Summary:
 
 
 class Listener:
-    """Hears how a batch goes; the methods do nothing unless overridden. They may be called from several threads."""
+    """Is told how a batch goes; the methods do nothing unless overridden. They may be called from several threads."""
 
     def note(self, text: str) -> None:
         """Something worth saying once."""
 
     def stage(self, job: Job, stage: str, share: float) -> None:
-        """A stage of a job stands at this share, 0..1."""
+        """A stage (one of `ladder.STAGES`) of a job stands at this share, 0..1."""
 
     def result(self, result: Result) -> None:
         """A clip is through."""
 
 
-def run(plan: Plan, load: Callable[[], Model], *, listener: Listener | None = None, cache: Any = None) -> Summary:
+def run(
+    plan: Plan,
+    load: Callable[[], Model],
+    *,
+    identity: ModelIdentity | None = None,
+    listener: Listener | None = None,
+    cache: EmbeddingCache | None = None,
+    executor: Executor | None = None,
+) -> Summary:
     """Carry a plan out. The plan's problems are counted and noted in the ledger, but not told to the listener again.
 
     Args:
         plan: from `plan`.
-        load: gives the model; called once.
-        listener: hears how it goes.
-        cache: an `EmbeddingCache`; by default the one in the user's cache folder.
+        load: gives the model; called once, and only if something is left to do.
+        identity: the model's, where it is known without loading it.
+        listener: told how it goes.
+        cache: keeps embedding streams; by default the one in the user's cache folder.
+        executor: where clips are seen and finished; by default threads of this process.
 
     Raises:
         EnvironmentProblem: the weights are missing or damaged.
@@ -87,250 +98,318 @@ def run(plan: Plan, load: Callable[[], Model], *, listener: Listener | None = No
     """
     if not plan.jobs:
         return Summary(plan.problems, unscorable=True)
-    return _Run(plan, listener or Listener(), cache).carry_out(load)
+    started = time.monotonic()
+    listener, executor = listener or Listener(), executor or ThreadExecutor()
+    account = _Account(plan, listener)
+    try:
+        with _interruptible(account):
+            if identity is not None and account.settle_done(identity):
+                return account.summary(started)
+            seeing = _Seeing(plan, executor, account, cache)
+            seeing.begin(account.surely_missing())
+            model = load()
+            actual = ModelIdentity.of(model)
+            if actual != identity:
+                account.settle_done(actual)
+            _Run(plan, model, actual, account, seeing, executor).climb()
+            return account.summary(started)
+    finally:
+        account.stop.set()
+        executor.close()
+        account.hints.settle()
 
 
-def artefact_digests(job: Job, plan: Plan, model: Model) -> tuple[str, str]:
+def artefact_digests(job: Job, plan: Plan, identity: ModelIdentity) -> tuple[str, str]:
     """(digest of the cue's tokens, digest of the finished result): all that decides each, names and places aside."""
     recipe = plan.recipe.hashed_fields()
     cue = {
         "clip": job.content,
         "seen": job.streams,  # "streams" are the recipe's names
         "watched": list(plan.streams.names),
-        "model": model.digest,
-        "adapter": model.adapter_name,
+        "model": identity.digest,
+        "adapter": identity.adapter_name,
         "prompt": job.prompt,
         "seed": job.seed,
         **{key: recipe.pop(key) for key in plan.recipe.cue_fields()},
     }
-    tokens = artefact.artefact_digest({"cue": cue})
-    return tokens, artefact.artefact_digest({"tokens": tokens, "codec": model.codec.digest, "recipe": recipe})
+    tokens = sidecar.artefact_digest({"cue": cue})
+    return tokens, sidecar.artefact_digest({"tokens": tokens, "codec": identity.codec_digest, "recipe": recipe})
 
 
-class _Run:
-    """One run of a plan; holds what its threads share."""
+class _Account:
+    """What is done and what is not: results so far, the ledger, and each result's digests."""
 
-    model: Model
-    ledger: Ledger
-    digests: dict[str, tuple[str, str]]
-    notes: tuple[str, ...]
-
-    def __init__(self, plan: Plan, listener: Listener, cache: Any):
-        self.plan, self.listener, self.cache = plan, listener, cache
-        self.store = CueStore(cache_root() / "cues")
+    def __init__(self, plan: Plan, listener: Listener):
+        self.plan, self.listener = plan, listener
+        self.hints = FileHints(trusted=not plan.settings.verify)
         self.results: dict[str, Result] = {}
-        self.stop = threading.Event()
-        if cache is None and plan.streams.names:
-            from expotion_cli.vision.cache import EmbeddingCache
+        self.digests: dict[str, tuple[str, str]] = {}
+        self.notes: tuple[str, ...] = ()
+        self.ledger: Ledger | None = None
+        self.stop = Event()
 
-            self.cache = EmbeddingCache()
+    def open(self) -> Ledger:
+        """The ledger; opening it is the first moment at which the output folder is touched."""
+        if self.ledger is None:
+            check_writable(self.plan.settings.out)
+            self.ledger = Ledger(self.plan.settings.out / "ledger.jsonl")
+            for problem in self.plan.problems:
+                self.ledger.write("failed", clip=problem.name, reason=str(problem.error))
+        return self.ledger
 
-    def carry_out(self, load: Callable[[], Model]) -> Summary:
-        started = time.monotonic()
-        looking = ThreadPoolExecutor(1, thread_name_prefix="look")
-        finishing = ThreadPoolExecutor(1, thread_name_prefix="finish")
-        try:
-            # Looking takes as long as loading the model does, so it begins at once where a result is surely missing.
-            fresh = [job for job in self.plan.jobs if self.plan.settings.overwrite or not job.destination.exists()]
-            looks = {job.name: looking.submit(self._look, job) for job in fresh}
-            self._take_up(load())
-            pending = [job for job in self.plan.jobs if not self._already(job)]
-            looks |= {job.name: looking.submit(self._look, job) for job in pending if job.name not in looks}
-            finished: list[Future] = []
-            for group in _groups(pending, self.plan.settings.batch_size, self.model):
-                for job, cue in self._compose(group, looks):
-                    finished.append(finishing.submit(self._finish, job, cue))
-            for future in finished:
-                future.result()
-        except KeyboardInterrupt:
-            self.stop.set()
-            if hasattr(self, "ledger"):
-                self.ledger.write("interrupted", left=len(self.plan.jobs) - len(self.results))
-            raise Interrupted(
-                f"stopped; {len(self.results)} of {len(self.plan.jobs)} clips are done.",
-                remedy="Run the same command again to go on where it stopped.",
-            ) from None
-        finally:
-            self.stop.set()
-            looking.shutdown(wait=True, cancel_futures=True)
-            finishing.shutdown(wait=True, cancel_futures=True)
+    def settle_done(self, identity: ModelIdentity) -> bool:
+        """Settle all jobs whose results are there already, made by this model; returns whether none is left."""
+        self.digests = {job.name: artefact_digests(job, self.plan, identity) for job in self.plan.jobs}
+        ledger = self.open()
+        missing = missing_streams(identity, self.plan.streams, self.plan.recipe)
+        for note in missing:
+            if note not in self.notes:
+                self.listener.note(note)
+        self.notes = (*self.plan.streams.remarks, *missing)
+        for job in self.plan.jobs:
+            if job.name not in self.results:
+                self._settle_if_done(job, ledger)
+        return len(self.results) == len(self.plan.jobs)
+
+    def _settle_if_done(self, job: Job, ledger: Ledger) -> None:
+        if self.plan.settings.overwrite:
+            return
+        digest = self.digests[job.name][1]
+        known = sidecar.read_sidecar(job.destination)
+        if sidecar.is_done(job.destination, known, digest, midi=self.plan.settings.midi, hints=self.hints):
+            if not ledger.knows(digest):
+                ledger.write("already", clip=job.name, artefact=digest)
+            self.settle(Result(job.name, "already", job.destination, sidecar=known))
+        elif known is None and job.destination.exists() and not ledger.began(self.relative(job)):
+            reason, remedy = "this file was not made by expotion.", "Move it, or pass --overwrite."
+            self.fail(job, OutputError(reason, path=job.destination, remedy=remedy))
+
+    def relative(self, job: Job) -> str:
+        """A result's path inside the output folder, as the ledger calls it."""
+        return str(job.destination.relative_to(self.plan.settings.out))
+
+    def surely_missing(self) -> list[Job]:
+        """Jobs that will have to be done whatever the model turns out to be."""
+        left = [job for job in self.plan.jobs if job.name not in self.results]
+        if self.digests:
+            return left
+        return [job for job in left if self.plan.settings.overwrite or not job.destination.exists()]
+
+    def pending(self) -> list[Job]:
+        """Jobs not settled yet."""
+        return [job for job in self.plan.jobs if job.name not in self.results]
+
+    def fail(self, job: Job, error: ExpotionError) -> None:
+        """A job failed."""
+        details = {"details": error.details} if error.details else {}
+        with contextlib.suppress(OSError):  # a full disk must not hide the reason
+            self.open().write("failed", clip=job.name, reason=str(error), **details)
+        self.settle(Result(job.name, "failed", error=error))
+
+    def settle(self, result: Result) -> None:
+        """A job is through."""
+        self.results[result.name] = result
+        self.listener.result(result)
+
+    def summary(self, started: float) -> Summary:
+        """How it went since then (`time.monotonic`)."""
         results = (*self.plan.problems, *(self.results[job.name] for job in self.plan.jobs))
         return Summary(results, round(time.monotonic() - started, 3))
 
-    def _take_up(self, model: Model) -> None:
-        """The first moment the output folder is touched: now it is known that everything needed is here."""
-        check_writable(self.plan.settings.out)
-        self.model = model
-        unheard = unheard_streams(model, self.plan.streams, self.plan.recipe)
-        for note in unheard:
-            self.listener.note(note)
-        self.notes = (*self.plan.streams.remarks, *unheard)
-        self.ledger = Ledger(self.plan.settings.out / "ledger.jsonl")
-        self.digests = {job.name: artefact_digests(job, self.plan, model) for job in self.plan.jobs}
-        for problem in self.plan.problems:
-            self.ledger.write("failed", clip=problem.name, reason=str(problem.error))
 
-    def _already(self, job: Job) -> bool:
-        digest = self.digests[job.name][1]
-        if self.plan.settings.overwrite:
-            return False
-        if artefact.is_done(job.destination, digest, midi=self.plan.settings.midi):
-            if not self.ledger.knows(digest):
-                self.ledger.write("already", clip=job.name, artefact=digest)
-            sidecar = artefact.read_sidecar(job.destination)
-            self._settle(Result(job.name, "already", job.destination, sidecar=sidecar))
-            return True
-        foreign = (
-            job.destination.exists()
-            and artefact.read_sidecar(job.destination) is None
-            and not self.ledger.began(str(job.destination.relative_to(self.plan.settings.out)))
-        )
-        if foreign:
-            self._fail(
-                job,
-                OutputError(
-                    "this file was not made by expotion.", path=job.destination, remedy="Move it, or pass --overwrite."
-                ),
-            )
-        return foreign
+@contextlib.contextmanager
+def _interruptible(account: _Account) -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt:
+        account.stop.set()
+        done, total = len(account.results), len(account.plan.jobs)
+        if account.ledger is not None:
+            account.ledger.write("interrupted", left=total - done)
+        raise Interrupted(
+            f"stopped; {done} of {total} clips are done.",
+            remedy="Run the same command again to go on where it stopped.",
+        ) from None
 
-    def _look(self, job: Job) -> ladder.Seen:
-        """What the encoders see in a clip. Runs in the looking thread."""
 
+class _Seeing:
+    """Clips being seen, each once."""
+
+    def __init__(self, plan: Plan, executor: Executor, account: _Account, cache: EmbeddingCache | None):
+        if cache is None and plan.streams.names:
+            from expotion_cli.vision.cache import EmbeddingCache
+
+            cache = EmbeddingCache()
+        self._plan, self._executor, self._account, self._cache = plan, executor, account, cache
+        self._seen: dict[str, Future[ladder.Seen]] = {}
+
+    def begin(self, jobs: Sequence[Job]) -> None:
+        """Have these clips seen, in this order, unless that has begun already."""
+        for job in jobs:
+            if job.name not in self._seen:
+                self._seen[job.name] = self._executor.submit("see", self._see, job)
+
+    def result(self, job: Job) -> ladder.Seen:
+        """What was seen of a clip, as soon as it is there."""
+        return self._seen[job.name].result()
+
+    def cancel(self, job: Job) -> None:
+        """Nobody needs to see this clip."""
+        if job.name in self._seen:
+            self._seen[job.name].cancel()
+
+    def _see(self, job: Job) -> ladder.Seen:
         def progress(share: float) -> None:
-            if self.stop.is_set():
+            if self._account.stop.is_set():
                 raise Interrupted("stopped")
-            self.listener.stage(job, "look", share)
+            self._account.listener.stage(job, "see", share)
 
         progress(0.0)
-        seen = ladder.see(job.clip, self.plan.streams.sources, cache=self.cache, on_progress=progress)
-        self.listener.stage(job, "look", 1.0)
+        seen = ladder.see(job.clip, self._plan.streams.sources, cache=self._cache, on_progress=progress)
+        self._account.listener.stage(job, "see", 1.0)
         return seen
 
-    def _compose(self, group: Sequence[Job], looks: Mapping[str, Future]) -> Iterator[tuple[Job, StoredCue]]:
-        """Cues of a group as they get ready: stored ones first, then those generated together."""
-        waiting: list[tuple[Job, Any, dict[str, Any]]] = []
-        for job in group:
-            stored = None if self.plan.settings.overwrite else self.store.get(self.digests[job.name][0])
-            if stored is not None:
-                looks[job.name].cancel()
-                yield job, stored
-                continue
-            with self._guard(job):
-                seen = looks[job.name].result()
-                request, tempo = ladder.compose_request(
-                    self.model, seen, job.clip.duration, self.plan.recipe, prompt=job.prompt, seed=job.seed
-                )
-                notes = {
-                    "tempo": ladder.tempo_record(tempo),
-                    "streams": list(seen.reports),
-                    "left_out": list(self.plan.streams.notes),
-                    "notes": [*seen.notes, *unseen_in_clip(self.model, self.plan.streams, seen.streams)],
-                    "stages_s": {"look": seen.duration_s},
-                }
-                waiting.append((job, request, notes))
-        if not waiting:
+
+@dataclass(frozen=True)
+class _Run:
+    """A run with its model at hand.
+
+    Attributes:
+        plan: what is carried out.
+        model: composes.
+        identity: the model's.
+        account: what is done and what is not.
+        seeing: clips being seen.
+        executor: where clips are finished.
+    """
+
+    plan: Plan
+    model: Model
+    identity: ModelIdentity
+    account: _Account
+    seeing: _Seeing
+    executor: Executor
+
+    def climb(self) -> None:
+        """See, spot, compose, render and finish all clips that are left."""
+        store = CueStore(cache_root() / "cues")
+        pending = self.account.pending()
+        self.seeing.begin([job for job in pending if not self._has_cue(store, job)])
+        finishing: list[Future[None]] = []
+        for jobs in group.groups(pending, self.model.device, self.plan.settings.batch_size):
+            missing = []
+            for job in jobs:
+                cue = store.get(self.account.digests[job.name][0]) if self._has_cue(store, job) else None
+                if cue is None:
+                    missing.append(job)
+                else:
+                    self.seeing.cancel(job)
+                    finishing.append(self.executor.submit("finish", self._finish, job, cue))
+            self.seeing.begin(missing)  # again, if a stored cue turned out to be damaged
+            for job, cue in self._compose(missing, store):
+                finishing.append(self.executor.submit("finish", self._finish, job, cue))
+        for future in finishing:
+            future.result()
+
+    def _has_cue(self, store: CueStore, job: Job) -> bool:
+        return not self.plan.settings.overwrite and store.path(self.account.digests[job.name][0]).is_file()
+
+    def _compose(self, jobs: Sequence[Job], store: CueStore) -> Iterator[tuple[Job, StoredCue]]:
+        """Cues of a group as they get ready."""
+        if not jobs:
             return
-        watch = time.monotonic()
-        jobs = [job for job, _, _ in waiting]
-        try:
-            generated = self.model.generate(
-                [request for _, request, _ in waiting],
-                batch_size=self.plan.settings.batch_size,
-                on_progress=lambda done, total: [self.listener.stage(job, "compose", done / total) for job in jobs],
-            )
-            for index, tokens in generated:
-                job, _, notes = waiting[index]
-                notes["stages_s"]["compose"] = round(time.monotonic() - watch, 3)
-                notes["composed_together"] = len(waiting)
-                cue = StoredCue(tokens, notes)
-                self.store.put(self.digests[job.name][0], cue)
-                jobs.remove(job)
-                yield job, cue
-        except Exception as error:  # what breaks the generation of a group must not end the batch
-            for job in list(jobs):
-                with self._guard(job):
-                    raise error
+        orders = [
+            Order(job.clip, self.plan.recipe, job.prompt, job.seed, see=self._waiting_for(job), key=job) for job in jobs
+        ]
+        cues = group.compose(
+            self.model,
+            orders,
+            failed=lambda order, error: self.account.fail(order.key, error),
+            batch_size=self.plan.settings.batch_size,
+            on_progress=lambda left, share: [self.account.listener.stage(o.key, "compose", share) for o in left],
+        )
+        for cue in cues:
+            job: Job = cue.order.key
+            notes = {
+                "tempo": sidecar.tempo_record(cue.tempo),
+                "streams": list(cue.seen.reports),
+                "left_out": list(self.plan.streams.notes),
+                "notes": [*cue.seen.notes, *missing_in_clip(self.identity, self.plan.streams, cue.seen.streams)],
+                "stages_s": {"see": cue.seen.took_s, "compose": cue.took_s},
+                "composed_together": cue.together,
+            }
+            with guard(job.clip.path, lambda error, job=job: self.account.fail(job, error)):
+                kept = StoredCue(cue.tokens, notes)
+                store.put(self.account.digests[job.name][0], kept)
+                yield job, kept
+
+    def _waiting_for(self, job: Job) -> Callable[[], ladder.Seen]:
+        return lambda: self.seeing.result(job)
 
     def _finish(self, job: Job, cue: StoredCue) -> None:
-        """Tokens → music → scored video → sidecar. Runs in the finishing thread."""
-        if self.stop.is_set():
+        """Tokens → music → scored video → sidecar."""
+        if self.account.stop.is_set():
             return
-        with self._guard(job):
-            settings, recipe = self.plan.settings, self.plan.recipe
-            digest = self.digests[job.name][1]
-            watch = ladder.Stopwatch()
-            self.listener.stage(job, "render", 0.0)
-            timeline = ladder.cue_timeline(self.model, job.clip.duration, cue.notes["tempo"])
-            score = ladder.render(self.model, cue.tokens, timeline, recipe, seed=job.seed)
-            watch.lap("render")
-            self.listener.stage(job, "encode", 0.0)
-            relative = str(job.destination.relative_to(settings.out))
-            self.ledger.write("begin", clip=job.name, output=relative, artefact=digest)
-            artefact.remove_leftovers(job.destination)
-            midi = artefact.midi_path(job.destination)
-            if settings.midi and score.midi is not None:
-                write_bytes(midi, score.midi)
-            elif (artefact.read_sidecar(job.destination) or {}).get("midi"):
-                midi.unlink(missing_ok=True)  # it belongs to a result that is about to be replaced
-            report = ladder.finish(job.clip, score, recipe, job.destination, tags=_tags(job, recipe, self.model))
-            watch.lap("encode")
-            sidecar = ladder.describe(
-                self.model,
+        with guard(job.clip.path, lambda error: self.account.fail(job, error)):
+            settings, recipe, listener, ledger = (
+                self.plan.settings,
+                self.plan.recipe,
+                self.account.listener,
+                self.account.open(),
+            )
+            digest = self.account.digests[job.name][1]
+            stages_s: dict[str, float] = {}
+            listener.stage(job, "render", 0.0)
+            with _timed(stages_s, "render"):
+                timeline = ladder.cue_timeline(self.model, job.clip.duration, cue.notes["tempo"])
+                score = ladder.render(self.model, cue.tokens, timeline, recipe, seed=job.seed)
+            listener.stage(job, "finish", 0.0)
+            with _timed(stages_s, "finish"):
+                relative = self.account.relative(job)
+                ledger.write("begin", clip=job.name, output=relative, artefact=digest)
+                sidecar.remove_leftovers(job.destination)
+                midi = sidecar.midi_path(job.destination)
+                if settings.midi and score.midi is not None:
+                    write_bytes(midi, score.midi)
+                elif (sidecar.read_sidecar(job.destination) or {}).get("midi"):
+                    midi.unlink(missing_ok=True)  # it belongs to a result that is about to be replaced
+                tags = _tags(job, recipe, self.identity)
+                report = ladder.finish(job.clip, score, recipe, job.destination, tags=tags)
+            said = sidecar.describe(
+                self.identity,
                 recipe,
                 job.clip,
                 cue.notes,
                 report,
                 prompt=job.prompt,
                 seed=job.seed,
-                stages_s=watch.stages,
-                run_notes=self.notes,
+                stages_s=stages_s,
+                run_notes=self.account.notes,
             )
-            sidecar |= {
+            video = sidecar.file_record(job.destination)
+            said |= {
                 "artefact": digest,
-                "clip": {"file": job.name, "sha256": job.content, **sidecar["clip"]},
-                "output": {**artefact.file_record(job.destination), **sidecar["output"]},
-                "midi": artefact.file_record(midi) if settings.midi and score.midi is not None else None,
+                "clip": {"file": job.name, "sha256": job.content, **said["clip"]},
+                "output": {**video, **said["output"]},
+                "midi": sidecar.file_record(midi) if settings.midi and score.midi is not None else None,
                 "has_midi": score.midi is not None,
             }
-            artefact.write_sidecar(job.destination, sidecar)
-            self.ledger.write("scored", clip=job.name, output=relative, artefact=digest, seed=job.seed)
-            self._settle(Result(job.name, "scored", job.destination, sidecar=sidecar))
-
-    @contextlib.contextmanager
-    def _guard(self, job: Job) -> Iterator[None]:
-        """One bad clip never hurts the others: whatever goes wrong inside is this clip's failure."""
-        try:
-            yield
-        except Interrupted:
-            pass
-        except ExpotionError as error:
-            self._fail(job, error)
-        except OSError as error:
-            self._fail(job, OutputError(f"{error.strerror or error}.", path=error.filename or job.clip.path))
-        except Exception as error:
-            reason = f"unexpected {type(error).__name__}: {error}. The ledger holds the details."
-            self._fail(job, ExpotionError(reason, path=job.clip.path), details=traceback.format_exc())
-
-    def _fail(self, job: Job, error: ExpotionError, details: str | None = None) -> None:
-        extra = {"details": details} if details else {}
-        with contextlib.suppress(OSError):  # a full disk must not hide the reason
-            self.ledger.write("failed", clip=job.name, reason=str(error), **extra)
-        self._settle(Result(job.name, "failed", error=error))
-
-    def _settle(self, result: Result) -> None:
-        self.results[result.name] = result
-        self.listener.result(result)
+            sidecar.write_sidecar(job.destination, said)
+            self.account.hints.expect(job.destination, video["sha256"])
+            self.account.hints.settle()
+            ledger.write("scored", clip=job.name, output=relative, artefact=digest, seed=job.seed)
+            self.account.settle(Result(job.name, "scored", job.destination, sidecar=said))
 
 
-def _tags(job: Job, recipe: Recipe, model: Model) -> dict[str, str]:
+@contextlib.contextmanager
+def _timed(stages_s: dict[str, float], stage: str) -> Iterator[None]:
+    """Note how long the inside took, in seconds."""
+    started = time.monotonic()
+    yield
+    stages_s[stage] = round(time.monotonic() - started, 3)
+
+
+def _tags(job: Job, recipe: Recipe, identity: ModelIdentity) -> Mapping[str, Any]:
     if "comment" in {key.lower() for key in job.clip.tags}:
         return {}  # the clip's own comment stays
-    return {"comment": f"Music: expotion, recipe {recipe.name}, model {model.name}, seed {job.seed}"}
-
-
-def _groups(jobs: Sequence[Job], batch_size: int | str, model: Model) -> Iterable[Sequence[Job]]:
-    size = GPU_GROUP if str(model.device).startswith("cuda") else GROUP
-    if batch_size != "auto":
-        size = max(size, int(batch_size))
-    return (jobs[start : start + size] for start in range(0, len(jobs), size))
+    return {"comment": f"Music: expotion, recipe {recipe.name}, model {identity.name}, seed {job.seed}"}

@@ -1,41 +1,49 @@
-"""The ladder of one clip: picture → embedding streams → cue → tokens → music → scored video.
+"""The ladder of one clip: see → spot → compose → render → follow → finish. Every rung is a function of its own.
 
-Every rung is a function of its own; `score_clip` climbs them all. `batch` climbs them for many clips at a time.
+    see      picture → embedding streams                       vision
+    spot     embedding streams → cue plan (tempo and beats)    spotting
+    compose  cue plan and prompt → tokens                      music, many cues at a time (`group.compose`)
+    render   tokens → music                                    the model's codec
+    follow   music → music that meets the cue plan             has no rung yet
+    finish   music and clip → scored video                     media
+
+`api.score_clip` climbs them all for one clip, `batch` for many. Regression renders, ablations and evaluations climb
+the same functions.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import platform
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
-from functools import lru_cache
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from expotion_cli import __version__
+from expotion_cli import prompts
 from expotion_cli.errors import RecipeError, UsageError
 from expotion_cli.recipe import Recipe
-from expotion_cli.scoring.streams import FALLBACK_STREAM, needs_of, streams_for, unheard_streams, unseen_in_clip
-from expotion_cli.timing import Timeline, num_samples
+from expotion_cli.scoring.streams import FALLBACK_STREAM
+from expotion_cli.spotting.plan import CuePlan
+from expotion_cli.timing import Tempo, Timeline, num_samples
 
 if TYPE_CHECKING:
     from expotion_cli.media.clip import ClipInfo
     from expotion_cli.media.remux import RemuxReport
+    from expotion_cli.music.codecs.notes.instruments import Voicing
     from expotion_cli.music.model import Model
     from expotion_cli.music.request import CueRequest
-    from expotion_cli.timing import Tempo
     from expotion_cli.vision.cache import EmbeddingCache
     from expotion_cli.vision.encoder import EmbeddingStream, StreamSource
 
+STAGES = ("see", "spot", "compose", "render", "follow", "finish")
+"""The rungs' names, in progress, sidecars and code."""
+
 Progress = Callable[[float], None]
 """Called with the share that is done, 0..1."""
-
 
 ASKED_PULSE = 1.0
 """How clearly beats are heard where a tempo was asked for (`conditioning.with_pulse`)."""
@@ -50,13 +58,13 @@ class Seen:
         reports: a plain record for each stream: name, encoder, version, digest, found (share of rows), and the file
             it was read from where that is no encoder's work.
         notes: in words, what is out of the ordinary.
-        duration_s: how long it took.
+        took_s: how long it took, in seconds.
     """
 
     streams: dict[str, EmbeddingStream] = field(default_factory=dict)
     reports: tuple[dict[str, Any], ...] = ()
     notes: tuple[str, ...] = ()
-    duration_s: float = 0.0
+    took_s: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -74,64 +82,58 @@ class Score:
     midi: bytes | None
 
 
-@dataclass(frozen=True)
-class ScoredClip:
-    """A finished clip.
-
-    Attributes:
-        output: the video.
-        seen, tempo, score, report: what the rungs returned; `tempo` is None for codecs without a beat.
-    """
-
-    output: Path
-    seen: Seen
-    tempo: Any
-    score: Score
-    report: RemuxReport
-
-
 def see(
-    clip: ClipInfo,
-    names: Iterable[str | StreamSource],
+    clip: ClipInfo | str | Path,
+    streams: Iterable[str | StreamSource] = ("face", "pose", "flow"),
     *,
     cache: EmbeddingCache | None = None,
     on_progress: Progress | None = None,
 ) -> Seen:
-    """Look at a clip: encode its streams in one decoding pass.
+    """Turn a clip's picture into embedding streams, in one decoding pass.
 
     A stream that found nobody is set aside; when nothing else is left, `flow` is encoded instead.
 
+    >>> import expotion_cli as expotion
+    >>> seen = expotion.see("clip.mp4", ["flow"])
+    >>> seen.streams["flow"].rate_hz
+    25.0
+
     Args:
-        clip: from `media.probe`.
-        names: of encoders; or names with settings or a folder of rows computed elsewhere.
-        cache: keeps streams.
+        clip: a video file, or what `media.probe` found out about it.
+        streams: names of encoders; or names with settings or a folder of rows computed elsewhere.
+        cache: keeps streams between runs.
         on_progress: told the share that is done.
 
     Raises:
+        ProbeError: the file is no video.
         DecodeError: the picture can't be read.
         ClipError: there are no features for this clip, or wrong ones.
     """
-    sources = tuple(names)
+    sources = tuple(streams)
     if not sources:
-        return Seen(notes=("the picture was not looked at",))
+        return Seen(notes=("no embedding streams were asked for",))
     from expotion_cli.vision.streams import encode_clip
 
+    if isinstance(clip, str | Path):
+        from expotion_cli.media.probe import probe
+
+        clip = probe(clip)
     started = time.monotonic()
     encoded = dict(encode_clip(clip, sources, cache=cache, on_progress=on_progress))
     notes = []
-    blind = [name for name, stream in encoded.items() if not stream.mask.any()]
-    if blind:
-        notes.append(f"nobody found by {' and '.join(blind)}")
-    if len(blind) == len(encoded) and FALLBACK_STREAM not in encoded:
+    empty = [name for name, stream in encoded.items() if not stream.mask.any()]
+    if empty:
+        notes.append(f"nobody found by {' and '.join(empty)}")
+    if len(empty) == len(encoded) and FALLBACK_STREAM not in encoded:
         encoded |= encode_clip(clip, (FALLBACK_STREAM,), cache=cache, on_progress=on_progress)
         notes[-1] += f", followed {FALLBACK_STREAM} instead"
     if skipped := max(stream.skipped for stream in encoded.values()):
-        those = "picture could not be decoded and was" if skipped == 1 else "pictures could not be decoded and were"
+        those = "frame could not be decoded and was" if skipped == 1 else "frames could not be decoded and were"
         notes.append(f"{skipped} {those} skipped")
     folders = {source.name: source for source in sources if not isinstance(source, str) and source.folder is not None}
     reports = tuple(_report(clip, stream, folders.get(stream.name)) for stream in encoded.values())
-    streams = {name: stream for name, stream in encoded.items() if name not in blind}
-    return Seen(streams, reports, tuple(notes), round(time.monotonic() - started, 3))
+    found = {name: stream for name, stream in encoded.items() if name not in empty}
+    return Seen(found, reports, tuple(notes), round(time.monotonic() - started, 3))
 
 
 def _report(clip: ClipInfo, stream: EmbeddingStream, features: StreamSource | None) -> dict[str, Any]:
@@ -149,42 +151,71 @@ def _report(clip: ClipInfo, stream: EmbeddingStream, features: StreamSource | No
     return {**report, "file": str(feature_file(features, clip.path)), "rate_hz": stream.rate_hz}
 
 
+def spot(seen: Seen, duration: Fraction, recipe: Recipe, *, prompt: str | None = None) -> CuePlan:
+    """Find what the picture asks of the music.
+
+    >>> import expotion_cli as expotion
+    >>> clip = expotion.probe("clip.mp4")
+    >>> seen = expotion.see(clip, ["flow"])
+    >>> plan = expotion.spot(seen, clip.duration, expotion.load_recipe("cinematic"), prompt="piano at 96 bpm")
+    >>> float(plan.tempo.bpm)
+    96.0
+
+    Args:
+        seen: from `see`.
+        duration: of the picture, in seconds.
+        recipe: gives the range of the tempo, and the prompt.
+        prompt: instead of the recipe's; it may state a tempo.
+    """
+    from expotion_cli.spotting.activity import motion_signal
+    from expotion_cli.spotting.tempo import choose_tempo
+
+    low, high = tempo_range(recipe, prompt)
+    energy, accents, rate_hz = motion_signal(seen.streams, float(duration))
+    fixed = low if low == high else None
+    return CuePlan(choose_tempo(energy, accents, rate_hz, duration, (low, high), fixed, always_fit=True))
+
+
+def tempo_range(recipe: Recipe, prompt: str | None = None) -> tuple[float, float]:
+    """(lowest, highest) tempo in beats a minute that recipe and prompt leave; equal where one is fixed.
+
+    Args:
+        recipe: with all flags laid over it.
+        prompt: instead of the recipe's.
+    """
+    return prompts.tempo_range(recipe.prompt if prompt is None else prompt, (recipe.tempo.min, recipe.tempo.max))
+
+
 def compose_request(
     model: Model,
     seen: Seen,
+    plan: CuePlan,
     duration: Fraction,
     recipe: Recipe,
     *,
     prompt: str,
     seed: int,
-    tempo: Tempo | None = None,
-) -> tuple[CueRequest, Tempo | None]:
-    """Make the cue's request: tempo, step grid and conditioning.
+) -> CueRequest:
+    """Put what was seen on the cue's step grid and ask for a cue: the compose rung's request.
 
     Args:
-        model: composes the cue.
-        seen: the clip's embedding streams.
-        duration: of the clip, in seconds.
-        recipe: gives the tempo range and the sampling.
-        prompt: what the music should be; a tempo that it states narrows the recipe's range.
+        model: what will compose.
+        seen: from `see`.
+        plan: from `spot`.
+        duration: of the picture, in seconds.
+        recipe: with all flags laid over it.
+        prompt: the cue's words.
         seed: of the cue.
-        tempo: tempo and place of the beats; None: find both in the motion.
-
-    Returns:
-        The request, and the tempo (None for codecs without a beat).
     """
     from expotion_cli.music.generate.sampling import Sampling
     from expotion_cli.music.request import CueRequest
-    from expotion_cli.prompts import tempo_range
 
-    low, high = tempo_range(prompt, (recipe.tempo.min, recipe.tempo.max))
-    if tempo is None:
-        tempo = model.tempo(seen.streams, duration, (low, high), low if low == high else None)
-    timeline = model.codec.timeline(duration, tempo)
+    low, high = tempo_range(recipe, prompt)
+    timeline = model.codec.timeline(duration, plan.tempo if model.codec.follows_tempo else None)
     drawn = dataclasses.asdict(recipe.generate)
     del drawn["seed"]
     takes = drawn.pop("takes")
-    request = CueRequest(
+    return CueRequest(
         prompt=prompt,
         timeline=timeline,
         conditioning=model.condition(seen.streams, timeline, pulse=ASKED_PULSE if low == high else 0.0),
@@ -192,7 +223,6 @@ def compose_request(
         sampling=Sampling(**drawn),
         takes=takes,
     )
-    return request, tempo
 
 
 def check_sound(recipe: Recipe) -> None:
@@ -205,7 +235,15 @@ def check_sound(recipe: Recipe) -> None:
 
 
 def render(model: Model, tokens: np.ndarray, timeline: Timeline, recipe: Recipe, *, seed: int) -> Score:
-    """Turn tokens [K, S] into music exactly as long as the timeline."""
+    """Turn tokens into music exactly as long as the timeline.
+
+    Args:
+        model: whose tokens these are.
+        tokens: [K, S] int64.
+        timeline: the cue's step grid.
+        recipe: names the instruments.
+        seed: of the cue.
+    """
     rendering = model.codec.decode(tokens, timeline, _voicing(recipe, seed), seed=seed)
     audio = np.atleast_2d(np.asarray(rendering.audio, dtype=np.float32))
     if len(audio) == 1:
@@ -217,6 +255,13 @@ def finish(
     clip: ClipInfo, score: Score, recipe: Recipe, destination: Path, *, tags: Mapping[str, str] | None = None
 ) -> RemuxReport:
     """Mix the music with the clip's own sound, bring it to its loudness and put it under the untouched picture.
+
+    Args:
+        clip: what is scored.
+        score: from `render`.
+        recipe: says how the two meet, and how loud.
+        destination: the video to write.
+        tags: metadata to add to the clip's own.
 
     Raises:
         OutputError: the result can't be written, or the loudness can't be met.
@@ -252,159 +297,21 @@ def finish(
     )
 
 
-def score_clip(
-    path: str | Path,
-    destination: str | Path,
-    *,
-    model: Model,
-    recipe: Recipe,
-    prompt: str | None = None,
-    seed: int = 0,
-    features: Iterable[StreamSource] = (),
-    cache: EmbeddingCache | None = None,
-) -> ScoredClip:
-    """Score one clip, all rungs.
+def cue_timeline(model: Model, duration: Fraction, record: Mapping[str, Any] | None) -> Timeline:
+    """The step grid of a cue that was composed before.
 
     Args:
-        path: the clip.
-        destination: the video to write; its suffix should be `media.clip.output_suffix`'s.
-        model: from `music.loading.load_model`.
-        recipe: from `recipe.load_recipe`.
-        prompt: instead of the recipe's.
-        seed: of this take.
-        features: folders of rows computed elsewhere, in place of the encoders of these names.
-        cache: keeps embedding streams.
-
-    Raises:
-        ClipError: the clip can't be scored.
-        OutputError: the result can't be written.
+        model: that composed it.
+        duration: of the picture, in seconds.
+        record: of its tempo (`sidecar.tempo_record`); None for codecs without a beat grid.
     """
-    from expotion_cli.media.probe import probe
-
-    clip = probe(path)
-    choice = streams_for(recipe, needs_of(model), features)
-    seen = see(clip, choice.sources, cache=cache)
-    unheard = (*unheard_streams(model, choice, recipe), *unseen_in_clip(model, choice, seen.streams))
-    remarks = (*choice.remarks, *unheard)
-    seen = dataclasses.replace(seen, notes=(*seen.notes, *choice.notes, *remarks))
-    words = recipe.prompt if prompt is None else prompt
-    request, tempo = compose_request(model, seen, clip.duration, recipe, prompt=words, seed=seed)
-    ((_, tokens),) = model.generate([request])
-    score = render(model, tokens, request.timeline, recipe, seed=seed)
-    report = finish(clip, score, recipe, Path(destination))
-    return ScoredClip(Path(destination), seen, tempo, score, report)
-
-
-class Stopwatch:
-    """Collects how long stages took, in seconds."""
-
-    def __init__(self) -> None:
-        self.stages: dict[str, float] = {}
-        self._started = time.monotonic()
-
-    def lap(self, stage: str) -> None:
-        """The time since the last lap (or the start) belongs to this stage."""
-        now = time.monotonic()
-        self.stages[stage] = round(self.stages.get(stage, 0.0) + now - self._started, 3)
-        self._started = now
-
-
-def tempo_record(tempo: Any) -> dict[str, Any] | None:
-    """A tempo as plain values, exact enough to make the same grid again."""
-    if tempo is None:
-        return None
-    return {
-        "bpm": round(float(tempo.bpm), 3),
-        "start_s": round(float(tempo.start), 6),
-        "confidence": round(float(tempo.confidence), 3),
-        "exact": [str(Fraction(tempo.bpm)), str(Fraction(tempo.start))],
-    }
-
-
-def cue_timeline(model: Model, duration: Fraction, record: Mapping[str, Any] | None) -> Timeline:
-    """The step grid of a cue from its duration and the record of its tempo."""
     if record is None:
         return model.codec.timeline(duration, None)
-    from expotion_cli.timing import Tempo
-
     bpm, start = (Fraction(text) for text in record["exact"])
     return model.codec.timeline(duration, Tempo(bpm=bpm, start=start, confidence=record["confidence"]))
 
 
-def describe(
-    model: Model,
-    recipe: Recipe,
-    clip: ClipInfo,
-    cue_notes: Mapping[str, Any],
-    report: RemuxReport,
-    *,
-    prompt: str,
-    seed: int,
-    stages_s: Mapping[str, float],
-    run_notes: Iterable[str] = (),
-) -> dict[str, Any]:
-    """What the sidecar says about a result, in plain JSON values; a silent result's loudness is null.
-
-    Args:
-        model, recipe, clip: what came together.
-        cue_notes: what was noted when the cue was composed.
-        report: of the finished video.
-        prompt, seed: of the cue.
-        stages_s: how long the stages took.
-        run_notes: what holds for all results of the run.
-    """
-    tempo = cue_notes["tempo"]
-    return {
-        "format": 1,
-        "clip": {
-            "duration_s": round(float(clip.duration), 6),
-            "fps": round(float(clip.fps), 6),
-            "width": clip.width,
-            "height": clip.height,
-            "has_sound": clip.audio is not None,
-        },
-        "output": {"audio_codec": report.audio_codec, "sample_rate": report.sample_rate},
-        "recipe": {"name": recipe.name, "digest": recipe.digest, **recipe.fields()},
-        "prompt": prompt,
-        "seed": seed,
-        "model": {"name": model.name, "digest": model.digest, "licence": model.licence, "backbone": model.backbone},
-        "adapter": model.adapter_name,
-        "device": str(model.device),
-        "dtype": str(model.dtype).removeprefix("torch."),
-        "streams": cue_notes["streams"],
-        "left_out": cue_notes["left_out"],
-        "tempo": tempo and {key: tempo[key] for key in ("bpm", "start_s", "confidence")},
-        "loudness": {
-            "integrated_lufs": _finite(report.loudness.integrated_lufs),
-            "true_peak_dbtp": _finite(report.loudness.true_peak_dbtp),
-            "range_lu": _finite(report.loudness.range_lu),
-            "gain_db": _finite(report.gain_db),
-            "limited_db": _finite(report.limited_db),
-        },
-        "notes": [*run_notes, *cue_notes["notes"], *report.notes],
-        "stages_s": {**cue_notes["stages_s"], **stages_s},
-        "composed_together": cue_notes["composed_together"],
-        "versions": versions(),
-    }
-
-
-def _finite(value: float) -> float | None:
-    return round(float(value), 2) if np.isfinite(value) else None
-
-
-@lru_cache(maxsize=1)
-def versions() -> dict[str, str]:
-    """Versions of Python, of this program and of the libraries that a result may depend on."""
-    found = {"python": platform.python_version()}
-    for name in ("expotion", "torch", "transformers", "audiocraft", "mediapipe", "av", "symusic", "numpy"):
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return {**found, "expotion": __version__}
-
-
-def _voicing(recipe: Recipe, seed: int) -> Any:
+def _voicing(recipe: Recipe, seed: int) -> Voicing:
     from expotion_cli.music.codecs.notes.instruments import Voicing
 
     try:

@@ -9,13 +9,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from expotion_cli.errors import ExpotionError, ProbeError, UsageError, reading, writing
+from expotion_cli.hints import FileHints
+from expotion_cli.media.clip import ClipInfo, clip_from, clip_record, output_suffix
 from expotion_cli.recipe import Recipe
 from expotion_cli.scoring import ladder
 from expotion_cli.scoring.discover import Source, destination, discover, refuse_collisions
+from expotion_cli.scoring.guard import guard
 from expotion_cli.scoring.streams import FALLBACK_STREAM, Needs, StreamChoice, streams_for
 
 if TYPE_CHECKING:
-    from expotion_cli.media.clip import ClipInfo
     from expotion_cli.vision.encoder import StreamSource
 
 PROBE_THREADS = 4
@@ -33,6 +35,7 @@ class Settings:
         batch_size: cues generated at a time, or "auto".
         prompts: a prompt of its own for some clips, by file name, stem or path inside the input folder.
         features: folders of rows computed elsewhere, in place of the encoders of these names.
+        verify: read every byte again instead of trusting that an unchanged file holds what it held.
     """
 
     out: Path = Path("scored")
@@ -42,6 +45,7 @@ class Settings:
     batch_size: int | str = "auto"
     prompts: Mapping[str, str] = field(default_factory=dict)
     features: tuple[StreamSource, ...] = ()
+    verify: bool = False
 
 
 @dataclass(frozen=True)
@@ -116,18 +120,17 @@ def plan(inputs: Sequence[str | Path], recipe: Recipe, settings: Settings, *, ne
     Raises:
         UsageError: results would collide, or a setting is wrong.
     """
-    from expotion_cli.media.clip import output_suffix
-
     ladder.check_sound(recipe)
     streams = streams_for(recipe, needs, settings.features)
     found = discover(inputs, out=settings.out, recursive=settings.recursive)
     problems = [Result(str(error.path), "failed", error=error) for error in found.problems]
     jobs = []
-    watched = streams.sources
-    if watched and FALLBACK_STREAM not in streams.names:
-        watched = (*watched, FALLBACK_STREAM)
+    encoded = streams.sources
+    if encoded and FALLBACK_STREAM not in streams.names:
+        encoded = (*encoded, FALLBACK_STREAM)
+    hints = FileHints(trusted=not settings.verify)
     with ThreadPoolExecutor(PROBE_THREADS) as pool:
-        inspected = pool.map(lambda source: _inspect(source, watched), found.sources)
+        inspected = pool.map(lambda source: _inspect(source, encoded, hints), found.sources)
         for source, outcome in zip(found.sources, inspected, strict=True):
             if isinstance(outcome, ExpotionError):
                 problems.append(Result(source.relative.as_posix(), "failed", error=outcome))
@@ -163,19 +166,39 @@ def check_writable(out: Path) -> None:
 
 
 def _inspect(
-    source: Source, watched: tuple[str | StreamSource, ...]
+    source: Source, encoded: tuple[str | StreamSource, ...], hints: FileHints
 ) -> tuple[ClipInfo, str, dict[str, str]] | ExpotionError:
-    from expotion_cli.media.probe import probe
     from expotion_cli.vision.cache import EmbeddingCache
     from expotion_cli.vision.streams import stream_digests
 
-    cache = EmbeddingCache()
-    try:
+    failures: list[ExpotionError] = []
+    with guard(source.path, failures.append):
         with reading(source.path, error=ProbeError, remedy="Check its permissions."):
-            clip = probe(source.path)
-            return clip, cache.content_hash(clip.path), stream_digests(clip, watched, cache=cache)
-    except ExpotionError as error:
-        return error
+            clip, content = probe_with(hints, source.path)
+        return clip, content, stream_digests(clip, encoded, cache=EmbeddingCache())
+    return failures[0]
+
+
+def probe_with(hints: FileHints, path: Path) -> tuple[ClipInfo, str]:
+    """What is known of a clip, and the sha256 of its content; a file that is unchanged is not opened.
+
+    Args:
+        hints: remembers both.
+        path: the clip.
+
+    Raises:
+        ProbeError: it can't be scored.
+        OSError: it can't be read.
+    """
+    record = hints.facts(path, "clip")
+    if record is not None and (known := clip_from(record, path)) is not None:
+        return known, hints.sha256(path)
+    from expotion_cli.media.probe import probe
+
+    clip = probe(path)
+    content = hints.sha256(path)
+    hints.remember(path, clip=clip_record(clip))
+    return clip, content
 
 
 def _prompt(source: Source, recipe: Recipe, prompts: Mapping[str, str]) -> str:

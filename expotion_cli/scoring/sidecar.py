@@ -1,27 +1,48 @@
-"""What a result is known by: its digest, its sidecar, and the tokens it was made from.
+"""The sidecar `NAME.score.json`: what a result is known by, how it came about, and whether it is whole.
 
 A result is done when the video is there, the sidecar beside it names the same digest, and the video's bytes are the
 ones the sidecar recorded. Names and times decide nothing.
+
+Format 2 names stages and settings as the rest of the program does (`see`, `finish`, `generate.takes`). Format 1 (before
+0.2) is read as if it were format 2.
 """
 
 from __future__ import annotations
 
 import json
+import math
+import platform
 import shutil
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from expotion_cli import __version__
+from expotion_cli.hints import FileHints
 from expotion_cli.storage import digest_file, digest_of, write_json
 
-FORMAT = 1
+if TYPE_CHECKING:
+    from expotion_cli.media.clip import ClipInfo
+    from expotion_cli.media.remux import RemuxReport
+    from expotion_cli.music.identity import ModelIdentity
+    from expotion_cli.recipe import Recipe
+    from expotion_cli.timing import Tempo
+
+FORMAT = 2
+"""Raised when a sidecar comes to be written in another form."""
+
+RESULT_VERSION = 1
 """Raised when the same settings come to give another result."""
 
 SIDECAR_SUFFIX = ".score.json"
+_STAGES_OF_FORMAT_1 = {"look": "see", "encode": "finish"}
 
 
-def artefact_digest(fields: dict[str, Any]) -> str:
+def artefact_digest(fields: Mapping[str, Any]) -> str:
     """sha256 (hex) of all that decides an artefact."""
-    return digest_of({"format": FORMAT, **fields})
+    return digest_of({"format": RESULT_VERSION, **fields})
 
 
 def sidecar_path(video: Path) -> Path:
@@ -40,34 +61,72 @@ def file_record(path: Path) -> dict[str, Any]:
 
 
 def read_sidecar(video: Path) -> dict[str, Any] | None:
-    """The sidecar of a result, or None where there is none that can be read."""
+    """The sidecar of a result in today's form, or None where there is none that can be read."""
     try:
         content = json.loads(sidecar_path(video).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    return content if isinstance(content, dict) else None
+    return upgraded(content) if isinstance(content, dict) else None
 
 
-def write_sidecar(video: Path, content: dict[str, Any]) -> None:
+def upgraded(sidecar: dict[str, Any]) -> dict[str, Any]:
+    """A sidecar's content in today's form; sidecars of format 1 called some stages and settings otherwise."""
+    if sidecar.get("format") != 1:
+        return sidecar
+    found = dict(sidecar)
+    if isinstance(found.get("stages_s"), dict):
+        found["stages_s"] = renamed_stages(found["stages_s"])
+    recipe = found.get("recipe")
+    if isinstance(recipe, dict) and isinstance(recipe.get("generate"), dict):
+        generate = dict(recipe["generate"])
+        if "drafts" in generate:
+            generate["takes"] = generate.pop("drafts")
+        found["recipe"] = {**recipe, "generate": generate}
+    return found
+
+
+def renamed_stages(stages_s: Mapping[str, float]) -> dict[str, float]:
+    """Durations of stages under their names of today."""
+    return {_STAGES_OF_FORMAT_1.get(stage, stage): value for stage, value in stages_s.items()}
+
+
+def write_sidecar(video: Path, content: Mapping[str, Any]) -> None:
     """Write the sidecar: the last step of a result, so that its presence means the rest is whole."""
     write_json(sidecar_path(video), content)
 
 
-def is_done(video: Path, digest: str, *, midi: bool = False) -> bool:
+def is_done(
+    video: Path,
+    sidecar: Mapping[str, Any] | None,
+    digest: str,
+    *,
+    midi: bool = False,
+    hints: FileHints | None = None,
+) -> bool:
     """Whether this very result is already there, whole and unaltered.
 
     Args:
         video: the result's final path.
+        sidecar: what `read_sidecar` says of it.
         digest: what the sidecar must name.
         midi: whether a MIDI file belongs to it.
+        hints: remembers what unchanged files hold; without them every byte is read.
     """
-    sidecar = read_sidecar(video)
     if sidecar is None or sidecar.get("artefact") != digest:
         return False
     if midi and sidecar.get("midi") is None and sidecar.get("has_midi", True):
         return False
     wanted = [(video, sidecar.get("output"))] + ([(midi_path(video), sidecar["midi"])] if sidecar.get("midi") else [])
-    return all(_matches(path, record) for path, record in wanted)
+    return all(_matches(path, record, hints) for path, record in wanted)
+
+
+def _matches(path: Path, record: Any, hints: FileHints | None) -> bool:
+    try:
+        if path.stat().st_size != record["bytes"]:
+            return False
+        return (digest_file(path) if hints is None else hints.sha256(path)) == record["sha256"]
+    except (OSError, TypeError, KeyError):
+        return False
 
 
 def remove_leftovers(video: Path) -> None:
@@ -79,8 +138,94 @@ def remove_leftovers(video: Path) -> None:
             shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
 
 
-def _matches(path: Path, record: Any) -> bool:
-    try:
-        return bool(path.stat().st_size == record["bytes"] and digest_file(path) == record["sha256"])
-    except (OSError, TypeError, KeyError):
-        return False
+def tempo_record(tempo: Tempo | None) -> dict[str, Any] | None:
+    """A tempo as plain values, exact enough to make the same grid again; None for music without a beat grid."""
+    if tempo is None:
+        return None
+    return {
+        "bpm": round(float(tempo.bpm), 3),
+        "start_s": round(float(tempo.start), 6),
+        "confidence": round(float(tempo.confidence), 3),
+        "exact": [str(tempo.bpm), str(tempo.start)],
+    }
+
+
+def describe(
+    identity: ModelIdentity,
+    recipe: Recipe,
+    clip: ClipInfo,
+    cue_notes: Mapping[str, Any],
+    report: RemuxReport,
+    *,
+    prompt: str,
+    seed: int,
+    stages_s: Mapping[str, float],
+    run_notes: Iterable[str] = (),
+) -> dict[str, Any]:
+    """What the sidecar says about a result, in plain JSON values; a silent result's loudness is null.
+
+    Args:
+        identity: of the model that composed.
+        recipe: with all flags laid over it.
+        clip: what was scored.
+        cue_notes: what was noted when the cue was composed.
+        report: of the finished video.
+        prompt: of the cue.
+        seed: of the cue.
+        stages_s: how long rendering and finishing took.
+        run_notes: what holds for all results of the run.
+    """
+    tempo = cue_notes["tempo"]
+    return {
+        "format": FORMAT,
+        "clip": {
+            "duration_s": round(float(clip.duration), 6),
+            "fps": round(float(clip.fps), 6),
+            "width": clip.width,
+            "height": clip.height,
+            "has_sound": clip.audio is not None,
+        },
+        "output": {"audio_codec": report.audio_codec, "sample_rate": report.sample_rate},
+        "recipe": {"name": recipe.name, "digest": recipe.digest, **recipe.fields()},
+        "prompt": prompt,
+        "seed": seed,
+        "model": {
+            "name": identity.name,
+            "digest": identity.digest,
+            "licence": identity.licence,
+            "backbone": identity.backbone,
+        },
+        "adapter": identity.adapter_name,
+        "device": identity.device,
+        "dtype": identity.dtype,
+        "streams": cue_notes["streams"],
+        "left_out": cue_notes["left_out"],
+        "tempo": tempo and {key: tempo[key] for key in ("bpm", "start_s", "confidence")},
+        "loudness": {
+            "integrated_lufs": _finite(report.loudness.integrated_lufs),
+            "true_peak_dbtp": _finite(report.loudness.true_peak_dbtp),
+            "range_lu": _finite(report.loudness.range_lu),
+            "gain_db": _finite(report.gain_db),
+            "limited_db": _finite(report.limited_db),
+        },
+        "notes": [*run_notes, *cue_notes["notes"], *report.notes],
+        "stages_s": {**renamed_stages(cue_notes["stages_s"]), **stages_s},
+        "composed_together": cue_notes["composed_together"],
+        "versions": versions(),
+    }
+
+
+def _finite(value: float) -> float | None:
+    return round(float(value), 2) if math.isfinite(value) else None
+
+
+@lru_cache(maxsize=1)
+def versions() -> dict[str, str]:
+    """Versions of Python, of this program and of the libraries that a result may depend on."""
+    found = {"python": platform.python_version()}
+    for name in ("expotion", "torch", "transformers", "audiocraft", "mediapipe", "av", "symusic", "numpy"):
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return {**found, "expotion": __version__}

@@ -13,6 +13,7 @@ from expotion_cli.errors import ExpotionError, RecipeError, UnknownNameError, Us
 from expotion_cli.recipe import Recipe, nearest_hint
 
 if TYPE_CHECKING:
+    from expotion_cli.music.identity import ModelIdentity
     from expotion_cli.music.model import Model
     from expotion_cli.vision.encoder import StreamSource
 
@@ -238,47 +239,47 @@ def _unavailable(source: str | StreamSource) -> str | None:
     return make_encoder(source).unavailable()
 
 
-def unheard_streams(model: Model, choice: StreamChoice, recipe: Recipe) -> tuple[str, ...]:
+def missing_streams(identity: ModelIdentity, choice: StreamChoice, recipe: Recipe) -> tuple[str, ...]:
     """What to say once a run if the picture, or a part of it that the adapter reads, cannot reach the music.
 
     An adapter goes on without a stream (it has a learned row in its place), so nobody would notice.
 
     Returns:
-        Notes; none where the adapter gets all it reads, or where the recipe wants nobody to look.
+        Notes; none where the adapter gets all it reads, or where the recipe asks for no streams.
     """
     from expotion_cli.vision.encoder import REGISTRY
 
     if not recipe.streams.use:
         return ()
-    if not model.streams:
-        return (f"{model.name} has no adapter that sees: {_without_eyes(model)}",)
-    is_blind = not set(model.streams) & set(choice.names)
+    if not identity.streams:
+        return (f"{identity.name} has no adapter that reads embedding streams: {_what_follows(identity)}",)
+    gets_nothing = not set(identity.streams) & set(choice.names)
     reasons: dict[str, list[str]] = {}
-    for name in (name for name in model.streams if name not in choice.names):
+    for name in (name for name in identity.streams if name not in choice.names):
         if name not in REGISTRY:
             reasons.setdefault("no such encoder here yet", []).append(name)
         elif name not in choice.missing:
             reasons.setdefault("left out by the recipe", []).append(name)
-        elif is_blind:  # else the choice's own note says enough
+        elif gets_nothing:  # else the choice's own note says enough
             reasons.setdefault("can't run here", []).append(name)
     missing = " and ".join(f"{' and '.join(names)} ({reason})" for reason, names in reasons.items())
-    if is_blind:
-        return (f"the adapter reads {missing} and gets nothing of it: {_without_eyes(model)}",)
+    if gets_nothing:
+        return (f"the adapter reads {missing} and gets none of it: {_what_follows(identity)}",)
     return (f"the adapter reads {missing}, but does not get it",) if missing else ()
 
 
-def unseen_in_clip(model: Model, choice: StreamChoice, seen: Iterable[str]) -> tuple[str, ...]:
-    """What to say of a clip where all that the adapter reads was looked for in vain.
+def missing_in_clip(identity: ModelIdentity, choice: StreamChoice, seen: Iterable[str]) -> tuple[str, ...]:
+    """What to say of a clip where all that the adapter reads found nobody.
 
     Args:
-        model: what composes.
-        choice: which encoders looked.
-        seen: names of the streams that saw something, those that stood in among them.
+        identity: of the model that composes.
+        choice: which streams were encoded.
+        seen: names of the streams that found somebody, stand-ins among them.
     """
-    if not set(model.streams) & set(choice.names) or set(model.streams) & set(seen):
+    if not set(identity.streams) & set(choice.names) or set(identity.streams) & set(seen):
         return ()
-    return (f"nothing that the adapter reads was seen: {_without_eyes(model)}",)
+    return (f"nobody was found in the streams that the adapter reads: {_what_follows(identity)}",)
 
 
-def _without_eyes(model: Model) -> str:
-    return "only the tempo follows the picture" if model.codec.follows_tempo else "the picture plays no part"
+def _what_follows(identity: ModelIdentity) -> str:
+    return "only the tempo follows the picture" if identity.follows_tempo else "the picture plays no part"

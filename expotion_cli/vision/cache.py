@@ -18,12 +18,11 @@ from pathlib import Path
 import numpy as np
 
 from expotion_cli import storage
+from expotion_cli.hints import FileHints
 from expotion_cli.vision.encoder import EmbeddingStream
 
 _FORMAT = "expotion-embedding-2"
-_SETTLED_NS = 2_000_000_000  # a file changed more recently than this may change again within one tick of its clock
 _STALE_S = 24 * 3600.0  # what somebody began to write so long ago will never be finished
-_hashed: dict[tuple[int, ...], str] = {}  # within this process also of files that were changed just now
 
 logger = logging.getLogger(__name__)
 
@@ -64,6 +63,7 @@ class EmbeddingCache:
 
     def __init__(self, root: str | Path | None = None):
         self.root = Path(root) if root is not None else storage.cache_root() / "embeddings"
+        self.hints = FileHints(self.root / "hints")
 
     def path_of(self, digest: str) -> Path:
         """Where the entry of that digest stands or would stand."""
@@ -97,29 +97,12 @@ class EmbeddingCache:
         return path
 
     def content_hash(self, clip: str | Path) -> str:
-        """sha256 of a clip's content; reads no byte twice.
-
-        The hash is remembered under the file's (size, mtime, ctime, inode, device), so that an unchanged file is not
-        read again; a file written within the last two seconds is remembered by this process alone. `verify` holds
-        what is remembered to the files themselves.
+        """sha256 of a clip's content; an unchanged clip is not read again (`hints.FileHints`).
 
         Raises:
             OSError: the file can't be read.
         """
-        key = _state(clip)
-        hint = self.root / "hints" / f"{storage.digest_of(key)[:32]}.json"
-        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-            known = json.loads(hint.read_text())
-            if known["key"] == list(key) and len(known["sha256"]) == 64:
-                with contextlib.suppress(OSError):
-                    os.utime(hint)
-                return str(known["sha256"])
-        is_settled = time.time_ns() - max(key[1:3]) > _SETTLED_NS  # by now: reading may take longer
-        sha256 = content_hash(clip)
-        if is_settled:
-            with contextlib.suppress(OSError):  # a read-only cache still serves
-                storage.write_json(hint, {"key": key, "sha256": sha256, "path": str(Path(clip).absolute())})
-        return sha256
+        return self.hints.sha256(clip)
 
     def info(self) -> CacheInfo:
         """Count what is there, by the entries' headers."""
@@ -152,7 +135,7 @@ class EmbeddingCache:
                 freed += _size(path)
                 removed.append(path)
                 path.unlink(missing_ok=True)
-        return CacheCleaning(len(paths), tuple(removed), freed, tuple(self._verify_hints()))
+        return CacheCleaning(len(paths), tuple(removed), freed, tuple(self.hints.verify()))
 
     def prune(self, max_bytes: int) -> CacheCleaning:
         """Remove what was unused for longest until at most `max_bytes` are left; entries of other formats go first.
@@ -162,7 +145,7 @@ class EmbeddingCache:
         """
         dated = []
         paths = self._entries()
-        for path in (*paths, *self._hints()):
+        for path in (*paths, *self.hints.paths()):
             with contextlib.suppress(FileNotFoundError):
                 status = path.stat()
                 is_usable = path.suffix == ".json" or _has_format(path)
@@ -183,29 +166,8 @@ class EmbeddingCache:
         self._remove_leftovers()
         return CacheCleaning(len(paths), tuple(removed), freed)
 
-    def _verify_hints(self) -> list[Path]:
-        """Drop remembered hashes that are of no use or wrong; returns the clips that the wrong ones were of."""
-        mistaken = []
-        for hint in self._hints():
-            clip = None
-            with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-                known = json.loads(hint.read_text())
-                key, path = _state(known["path"]), Path(known["path"])
-                if known["key"] == list(key):
-                    if (sha256 := storage.digest_file(path)) == known["sha256"]:
-                        continue
-                    clip = path
-                    _hashed[key] = sha256
-            hint.unlink(missing_ok=True)
-            if clip is not None:
-                mistaken.append(clip)
-        return mistaken
-
     def _entries(self) -> list[Path]:
         return sorted(path for path in self.root.glob("??/*.safetensors") if not path.name.startswith("."))
-
-    def _hints(self) -> list[Path]:
-        return sorted(path for path in (self.root / "hints").glob("*.json") if not path.name.startswith("."))
 
     def _remove_leftovers(self) -> None:
         """What killed processes left half-written."""
@@ -217,23 +179,6 @@ class EmbeddingCache:
 
 class _OtherFormat(Exception):
     """The entry was written by another version of this program."""
-
-
-def content_hash(clip: str | Path) -> str:
-    """sha256 of a file's content, which this process reads only once while the file stays as it is.
-
-    Raises:
-        OSError: it can't be read.
-    """
-    key = _state(clip)
-    if key not in _hashed:
-        _hashed[key] = storage.digest_file(clip)
-    return _hashed[key]
-
-
-def _state(path: str | Path) -> tuple[int, ...]:
-    status = os.stat(path)
-    return (status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino, status.st_dev)
 
 
 def _has_format(path: Path) -> bool:

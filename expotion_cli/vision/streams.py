@@ -10,11 +10,12 @@ import numpy as np
 
 from expotion_cli import storage
 from expotion_cli.errors import DecodeError, MissingLibraryError, ProbeError, reading
+from expotion_cli.hints import content_hash
 from expotion_cli.media.clip import ClipInfo
 from expotion_cli.media.decode import Damage, Frame, iter_views
 from expotion_cli.media.probe import probe
 from expotion_cli.vision import heap, precomputed
-from expotion_cli.vision.cache import EmbeddingCache, content_hash
+from expotion_cli.vision.cache import EmbeddingCache
 from expotion_cli.vision.encoder import (
     REGISTRY,
     THUMBNAIL,

@@ -38,7 +38,7 @@ def tone_share(sound: np.ndarray) -> float:
 def test_a_person_goes_in_and_a_scored_video_comes_out(expotion, short_clip, tmp_path):
     from expotion_cli.music.load import load_model
     from expotion_cli.recipe import load_recipe
-    from expotion_cli.scoring.ladder import score_clip
+    from expotion_cli.scoring.api import score_clip
 
     done = expotion("score", short_clip, "--recipe", "cinematic", "--out", tmp_path / "out", "--midi")
     assert done.exit_code == 0, done.stderr

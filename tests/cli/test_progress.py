@@ -10,9 +10,10 @@ from types import SimpleNamespace
 import pytest
 
 from expotion_cli.cli import progress
-from expotion_cli.cli.progress import STAGE_WEIGHTS, Lines, LiveTable, Teller, choose_listener
+from expotion_cli.cli.progress import STAGE_WEIGHTS, Lines, LiveTable, Reporter, choose_listener
 from expotion_cli.errors import ProbeError
-from expotion_cli.scoring.batch import STAGES, Summary
+from expotion_cli.scoring.batch import Summary
+from expotion_cli.scoring.ladder import STAGES
 from expotion_cli.scoring.plan import Result, Settings
 
 SIDECAR = {"tempo": {"bpm": 96.2}, "loudness": {"integrated_lufs": -14.02, "true_peak_dbtp": -1.2}, "notes": []}
@@ -49,13 +50,13 @@ def test_a_terminal_gets_a_table_a_pipe_lines_and_quiet_neither(monkeypatch):
     plan = batch_of(1)
     assert type(choose_listener(plan, quiet=False, as_json=False)) is LiveTable
     assert type(choose_listener(plan, quiet=False, as_json=True)) is Lines
-    assert type(choose_listener(plan, quiet=True, as_json=False)) is Teller
+    assert type(choose_listener(plan, quiet=True, as_json=False)) is Reporter
 
 
 def test_the_table_shows_stages_shares_and_results(clock):
     plan = batch_of(3)
     table = LiveTable(plan, Terminal())
-    table.stage(plan.jobs[0], "look", 0.42)
+    table.stage(plan.jobs[0], "see", 0.42)
     table.stage(plan.jobs[1], "compose", 0.5)
     table.result(Result("clip-002.mp4", "scored", Path("scored/clip-002.mp4"), sidecar=SIDECAR))
     rows = {line.split()[0]: line for line in shown(table).splitlines() if line.startswith("clip-")}
@@ -74,13 +75,13 @@ def test_the_eta_follows_the_share_of_all_work_done(clock):
     done, eta = table.overall()
     assert done == pytest.approx(0.5) and eta == pytest.approx(30)
     assert "ETA 0:30" in shown(table)
-    assert sum(STAGE_WEIGHTS.values()) == pytest.approx(1) and set(STAGE_WEIGHTS) == set(STAGES)
+    assert sum(STAGE_WEIGHTS.values()) == pytest.approx(1) and set(STAGE_WEIGHTS) == set(STAGES) - {"spot", "follow"}
 
 
 def test_a_long_batch_shows_the_clips_at_work_and_counts_the_rest(clock):
     plan = batch_of(300)
     table = LiveTable(plan, Terminal())
-    table.stage(plan.jobs[250], "look", 0.5)
+    table.stage(plan.jobs[250], "see", 0.5)
     text = shown(table)
     assert "clip-250.mp4" in text and len(text.splitlines()) <= table.console.height
     assert "more" in text
@@ -88,7 +89,7 @@ def test_a_long_batch_shows_the_clips_at_work_and_counts_the_rest(clock):
 
 def test_failures_are_told_everywhere(capsys):
     error = ProbeError("it is cut off.", path="a.mp4", remedy="Copy it again.")
-    for teller in (Teller(batch_of(1)), Lines(batch_of(1), io.StringIO())):
+    for teller in (Reporter(batch_of(1)), Lines(batch_of(1), io.StringIO())):
         teller.result(Result("a.mp4", "failed", error=error))
         assert "failed: a.mp4: it is cut off. Copy it again." in capsys.readouterr().err
 

@@ -210,7 +210,7 @@ def test_the_papers_encoders_are_followed_end_to_end(expotion, models, tmp_path,
 def test_a_model_without_an_adapter_does_not_look_at_the_clips(score, clips, monkeypatch):
     monkeypatch.setattr("expotion_cli.vision.streams.encode_clip", lambda *_, **__: pytest.fail("looked"))
     done = score(clips, "--streams", "face,flow", adapter=False)
-    assert done.exit_code == 0 and done.stderr.count("no adapter that sees") == 1
+    assert done.exit_code == 0 and done.stderr.count("no adapter that reads embedding streams") == 1
     assert done.sidecar("two")["streams"] == []
 
 

@@ -16,6 +16,7 @@ from expotion_cli.evaluation.measuring import MeasureOptions
 from expotion_cli.media.sound import read_sound
 from expotion_cli.music.conditioning import StepStream
 from expotion_cli.scoring import ladder
+from expotion_cli.spotting.plan import CuePlan
 from expotion_cli.timing import Timeline, resample_rows
 from expotion_cli.vision.encoder import EmbeddingStream
 
@@ -43,9 +44,6 @@ class SeeingComposer(FakeComposer):
     def __init__(self):
         super().__init__()
         self.codec, self.requests = BeatCodec(), []
-
-    def tempo(self, streams, duration, bpm_range, fixed_bpm):
-        return 10 + 2 * len(streams)
 
     def condition(self, streams, timeline, **_):
         times = timeline.step_times()
@@ -80,6 +78,7 @@ def looked(monkeypatch):
         return ladder.Seen(streams)
 
     monkeypatch.setattr(ladder, "see", see)
+    monkeypatch.setattr(ladder, "spot", lambda seen, *_, **__: CuePlan(10 + 2 * len(seen.streams)))
     monkeypatch.setattr(ablation, "choose_streams", lambda names: SimpleNamespace(names=tuple(names), notes=()))
 
 

@@ -41,9 +41,6 @@ class FakeComposer:
         self.codec = FakeCodec()
         self.composed: list[str] = []
 
-    def tempo(self, streams: object, duration: Fraction, bpm_range: object, fixed_bpm: object) -> None:
-        return None
-
     def condition(self, streams: object, timeline: Timeline, *, pulse: float = 0.0) -> dict:
         return {}
 

@@ -241,9 +241,10 @@ def test_a_tempo_asked_for_in_the_prompt_sets_the_grid_and_is_heard_in_the_drive
     dims = ("energy", "accent", "energy_left", "energy_right")
     seen = ladder.Seen({"flow": stream(swing, swing, swing, swing, dims=dims)})
     recipe = load_recipe("cinematic")
-    free, _ = ladder.compose_request(model, seen, Fraction(4), recipe, prompt="strings", seed=0)
-    asked, tempo = ladder.compose_request(model, seen, Fraction(4), recipe, prompt="strings, 77 bpm", seed=0)
-    assert float(tempo.bpm) == 77 and asked.timeline.rate_hz == beat_rate_hz(77)
+    plans = [ladder.spot(seen, Fraction(4), recipe, prompt=prompt) for prompt in ("strings", "strings, 77 bpm")]
+    free = ladder.compose_request(model, seen, plans[0], Fraction(4), recipe, prompt="strings", seed=0)
+    asked = ladder.compose_request(model, seen, plans[1], Fraction(4), recipe, prompt="strings, 77 bpm", seed=0)
+    assert float(plans[1].tempo.bpm) == 77 and asked.timeline.rate_hz == beat_rate_hz(77)
     now = DRIVE_DIMS.index("back_0")
     drives = [request.conditioning[DRIVE].values[:, now] for request in (free, asked)]
     lead = [drive[::12].mean() - drive[3::6].mean() for drive in drives]

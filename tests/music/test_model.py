@@ -19,6 +19,7 @@ from expotion_cli.music.generate.sampling import Sampling
 from expotion_cli.music.load import load_model
 from expotion_cli.music.request import CueRequest
 from expotion_cli.music.transformer.adapter import AdapterConfig, JointEmbeddingAdapter, StreamSpec
+from expotion_cli.timing import Tempo
 from expotion_cli.weights import manifest
 
 MINI = "expotion-mini"
@@ -51,7 +52,7 @@ def compose(model, duration: Fraction, tempo=None, conditioning=None, **sampling
 def test_a_transformers_folder_goes_from_prompt_to_audio_of_the_pictures_length(tiny_folder):
     model = load_model(str(tiny_folder), device="cpu")
     assert isinstance(model.codec, Codec) and model.codec.name == "encodec"
-    assert model.streams == () and model.adapter is None and model.tempo({}, Fraction(1), (60, 120)) is None
+    assert model.streams == () and model.adapter is None and not model.codec.follows_tempo
     assert model.condition({}, model.codec.timeline(Fraction(1), None)) is None
     tokens, timeline = compose(model, Fraction(501, 1000))
     assert tokens.shape == (4, 26) and 0 <= tokens.min() and tokens.max() < 64
@@ -142,7 +143,7 @@ def test_the_shipped_model_composes_notes_and_its_audio_is_as_long_as_the_pictur
     assert mini.codec.name == "notes" and mini.codec.follows_tempo
     assert mini.decoder.config.num_codebooks == mini.codec.num_codebooks == 8
     assert set(mini.streams) == {"pose", "face", "flow"} and "own" in mini.adapter_name and "MIT" in mini.licence
-    tempo = mini.tempo({}, Fraction(3), (120, 120))
+    tempo = Tempo(Fraction(120), Fraction(0), 0.0)
     tokens, timeline = compose(mini, Fraction(3), tempo, mini.condition({}, mini.codec.timeline(Fraction(3), tempo)))
     assert tokens.shape == (8, timeline.num_steps)
     rendering = mini.codec.decode(tokens, timeline)

@@ -71,7 +71,7 @@ def test_every_clip_gets_a_video_and_a_sidecar_that_tells_the_truth(clips, tmp_p
         assert sidecar["seed"] == recipe.seed_for(sidecar["clip"]["sha256"])
         assert (sidecar["prompt"], sidecar["recipe"]["digest"]) == (recipe.prompt, recipe.digest)
         assert sidecar["model"] == {"name": "fake", "digest": "model-1", "licence": "CC0-1.0", "backbone": "fake"}
-        assert {"compose", "render", "encode"} <= set(sidecar["stages_s"])
+        assert {"see", "compose", "render", "finish"} <= set(sidecar["stages_s"])
     events = [entry["event"] for entry in read_ledger(tmp_path / "out" / "ledger.jsonl")]
     assert sorted(events) == ["begin"] * 3 + ["scored"] * 3
 
@@ -139,7 +139,11 @@ def test_a_clip_without_anybody_is_told_from_one_that_is_followed(clips, tmp_pat
     planned = plan([clips], load_recipe("cinematic"), Settings(out=tmp_path))
     planned = dataclasses.replace(planned, streams=StreamChoice(("pose",)))
     summary = batch.run(planned, lambda: composer, listener=(listener := Heard()))
-    blind = {result.name for result in summary.results if "was seen" in " ".join(result.sidecar["notes"])}
+    blind = {
+        result.name
+        for result in summary.results
+        if "nobody was found in the streams" in " ".join(result.sidecar["notes"])
+    }
     assert (blind, listener.notes) == ({"b.mov"}, [])
 
 

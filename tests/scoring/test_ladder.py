@@ -13,6 +13,8 @@ from expotion_cli.media.probe import probe
 from expotion_cli.media.sound import read_clip_sound
 from expotion_cli.recipe import load_recipe, recipe_names
 from expotion_cli.scoring import ladder
+from expotion_cli.scoring.sidecar import tempo_record
+from expotion_cli.spotting.plan import CuePlan
 from expotion_cli.timing import Tempo, Timeline
 
 
@@ -74,7 +76,7 @@ def test_tempo_survives_its_record_exactly():
     tempo = SimpleNamespace(bpm=Fraction(1234567, 12345), start=Fraction(-7, 9), confidence=0.5)
     codec = SimpleNamespace(timeline=lambda duration, tempo: (duration, tempo.bpm, tempo.start))
     model = SimpleNamespace(codec=codec)
-    again = ladder.cue_timeline(model, Fraction(10), ladder.tempo_record(tempo))
+    again = ladder.cue_timeline(model, Fraction(10), tempo_record(tempo))
     assert again == (Fraction(10), tempo.bpm, tempo.start)
 
 
@@ -117,10 +119,12 @@ def test_the_audio_codec_can_be_chosen_where_the_container_takes_it(make_video, 
 
 def test_a_given_tempo_is_taken_as_it_is():
     given = Tempo(Fraction(97), Fraction(-1, 3), 0.5)
-    codec = SimpleNamespace(timeline=lambda duration, tempo: Timeline(duration, tempo.bpm / 5, tempo.start))
+    codec = SimpleNamespace(
+        follows_tempo=True, timeline=lambda duration, tempo: Timeline(duration, tempo.bpm / 5, tempo.start)
+    )
     model = SimpleNamespace(codec=codec, condition=lambda streams, timeline, *, pulse: None)
     recipe = load_recipe("cinematic")
-    request, tempo = ladder.compose_request(
-        model, ladder.Seen(), Fraction(4), recipe, prompt="strings", seed=1, tempo=given
+    request = ladder.compose_request(
+        model, ladder.Seen(), CuePlan(given), Fraction(4), recipe, prompt="strings", seed=1
     )
-    assert tempo is given and request.timeline == Timeline(Fraction(4), Fraction(97, 5), Fraction(-1, 3))
+    assert request.timeline == Timeline(Fraction(4), Fraction(97, 5), Fraction(-1, 3))

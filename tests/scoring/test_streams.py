@@ -15,11 +15,11 @@ from expotion_cli.scoring.streams import (
     Needs,
     choose_streams,
     encoder_settings,
+    missing_in_clip,
+    missing_streams,
     needs_ahead,
     needs_of,
     streams_for,
-    unheard_streams,
-    unseen_in_clip,
 )
 from expotion_cli.vision.encoder import StreamSource
 
@@ -38,11 +38,12 @@ def missing(monkeypatch) -> dict[str, str]:
 
 def reader(*streams: str, follows_tempo: bool = False) -> SimpleNamespace:
     """A model whose adapter reads these streams; none for one without an adapter."""
-    return SimpleNamespace(name="some-model", streams=streams, codec=SimpleNamespace(follows_tempo=follows_tempo))
+    codec = SimpleNamespace(follows_tempo=follows_tempo)
+    return SimpleNamespace(name="some-model", streams=streams, codec=codec, follows_tempo=follows_tempo)
 
 
 def said(model: SimpleNamespace, *use: str) -> tuple[str, ...]:
-    return unheard_streams(model, choose_streams(use), load_recipe("cinematic", {"streams.use": use}))
+    return missing_streams(model, choose_streams(use), load_recipe("cinematic", {"streams.use": use}))
 
 
 def test_missing_libraries_are_said_once_and_flow_stands_in(missing):
@@ -88,7 +89,9 @@ def test_with_a_beat_the_tempo_still_follows_the_picture(missing):
 
 
 def test_without_an_adapter_the_picture_plays_no_part(missing):
-    assert said(reader(), "flow") == ("some-model has no adapter that sees: the picture plays no part",)
+    assert said(reader(), "flow") == (
+        "some-model has no adapter that reads embedding streams: the picture plays no part",
+    )
 
 
 def test_who_wants_nobody_to_look_is_told_nothing(missing):
@@ -104,11 +107,11 @@ def test_a_library_that_lacks_is_said_once_unless_nothing_is_left_to_see_by(miss
 
 def test_a_clip_where_only_a_stand_in_saw_something_is_told_apart(missing):
     choice = choose_streams(("face", "pose"))
-    (note,) = unseen_in_clip(reader("face"), choice, ["flow"])
-    assert note == "nothing that the adapter reads was seen: the picture plays no part"
-    assert unseen_in_clip(reader("face"), choice, ["face"]) == ()
-    assert unseen_in_clip(reader("face", "flow"), choice, ["flow"]) == (), "the stand-in is heard"
-    assert unseen_in_clip(reader("synchformer"), choice, ["flow"]) == (), "that holds for every clip, and was said"
+    (note,) = missing_in_clip(reader("face"), choice, ["flow"])
+    assert note == "nobody was found in the streams that the adapter reads: the picture plays no part"
+    assert missing_in_clip(reader("face"), choice, ["face"]) == ()
+    assert missing_in_clip(reader("face", "flow"), choice, ["flow"]) == (), "the stand-in is heard"
+    assert missing_in_clip(reader("synchformer"), choice, ["flow"]) == (), "that holds for every clip, and was said"
 
 
 def test_where_nobody_lists_streams_they_are_what_the_adapter_reads(missing):

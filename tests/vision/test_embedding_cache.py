@@ -117,16 +117,16 @@ def test_remembered_hashes_are_used_for_settled_files_only(cache, tmp_path, monk
     expected = storage.digest_file(clip)
     assert cache.content_hash(clip) == expected
     assert not list((cache.root / "hints").glob("*.json")), "written just now: may change within a tick"
-    monkeypatch.setattr("expotion_cli.vision.cache._SETTLED_NS", 0)
+    monkeypatch.setattr("expotion_cli.hints.SETTLED_NS", 0)
     assert cache.content_hash(clip) == expected
-    monkeypatch.setattr("expotion_cli.vision.cache.storage.digest_file", lambda _: pytest.fail("read again"))
+    monkeypatch.setattr("expotion_cli.hints.storage.digest_file", lambda _: pytest.fail("read again"))
     assert cache.content_hash(clip) == expected
 
 
 @pytest.fixture
 def settled(monkeypatch):
     """Files count as settled at once."""
-    monkeypatch.setattr("expotion_cli.vision.cache._SETTLED_NS", -(10**10))
+    monkeypatch.setattr("expotion_cli.hints.SETTLED_NS", -(10**10))
 
 
 def change_unseen(clip, content):
@@ -171,11 +171,11 @@ def test_a_clip_is_hashed_by_reading_each_byte_once_however_often_it_is_asked_fo
 def test_looking_at_a_clip_reads_it_for_its_hash_once_in_all_steps(cache, moving_patch, monkeypatch, settled):
     clip, hashed = moving_patch(160, 120, 0.5), []
     whole = storage.digest_file
-    monkeypatch.setattr("expotion_cli.vision.cache.storage.digest_file", lambda p: hashed.append(Path(p)) or whole(p))
+    monkeypatch.setattr("expotion_cli.hints.storage.digest_file", lambda p: hashed.append(Path(p)) or whole(p))
     streams.stream_digests(clip, ["flow"], cache=cache)
     streams.encode_clip(clip, ["flow"], cache=cache)
     assert hashed == [clip]
-    monkeypatch.setattr("expotion_cli.vision.cache._hashed", {})  # as in another process
+    monkeypatch.setattr("expotion_cli.hints._hashed", {})  # as in another process
     streams.encode_clip(clip, ["flow"], cache=EmbeddingCache(cache.root))
     assert hashed == [clip]
     assert cache.verify().mistaken == () and hashed == [clip, clip], "verify reads it again"
@@ -199,7 +199,7 @@ def test_verify_finds_a_clip_that_changed_without_any_sign(cache, tmp_path, monk
         status = os.stat(path)
         return (status.st_size, status.st_mtime_ns, 0, status.st_ino, status.st_dev)
 
-    monkeypatch.setattr("expotion_cli.vision.cache._state", state)
+    monkeypatch.setattr("expotion_cli.hints.state_of", state)
     clip, other = tmp_path / "clip.bin", tmp_path / "other.bin"
     for path in (clip, other):
         path.write_bytes(b"before")

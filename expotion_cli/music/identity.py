@@ -1,0 +1,174 @@
+"""Which model it is, without loading it: what digests, notes and sidecars need to know of a model.
+
+Loading a model tells who it is; that is remembered in the cache under the state of everything that decides it (the
+arguments, the weights' and soundfont's files, this program, the libraries, the machine). A later run that only has to
+find out whether its results are there already asks here and imports no torch.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import platform
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from expotion_cli import __version__, storage
+from expotion_cli.errors import ExpotionError
+from expotion_cli.hints import state_of
+
+MOST_FILES = 2000
+"""A folder with more files than this is no model folder, and is not remembered."""
+_LIBRARIES = ("torch", "transformers", "peft", "safetensors", "numpy", "pretty_midi", "audiocraft")
+
+
+@dataclass(frozen=True)
+class ModelIdentity:
+    """What tells one model from another.
+
+    Attributes:
+        name: as the user called it.
+        digest: hash of all that decides its tokens (`Model.digest`).
+        codec_digest: hash of all that decides the sound of given tokens (`Codec.digest`).
+        licence: of its weights.
+        backbone: what runs it: "expotion" or "audiocraft".
+        adapter_name: the adapter's name or path, or None.
+        streams: names of the embedding streams that its adapter reads.
+        follows_tempo: its step grid is one of beats, so a cue needs a tempo.
+        device, dtype: where it runs, and its number type.
+    """
+
+    name: str
+    digest: str
+    codec_digest: str
+    licence: str
+    backbone: str
+    adapter_name: str | None
+    streams: tuple[str, ...]
+    follows_tempo: bool
+    device: str
+    dtype: str
+
+    @classmethod
+    def of(cls, model: Any) -> ModelIdentity:
+        """The identity of a loaded model (`music.model.Model`, or anything with its attributes)."""
+        return cls(
+            name=model.name,
+            digest=model.digest,
+            codec_digest=model.codec.digest,
+            licence=model.licence,
+            backbone=model.backbone,
+            adapter_name=model.adapter_name,
+            streams=tuple(model.streams),
+            follows_tempo=bool(model.codec.follows_tempo),
+            device=str(model.device),
+            dtype=str(model.dtype).removeprefix("torch."),
+        )
+
+
+def recall(arguments: Mapping[str, Any]) -> ModelIdentity | None:
+    """The identity that a model had when it was last loaded with these arguments, if nothing has changed since.
+
+    Args:
+        arguments: of `music.load.load_model` (or of the audiocraft backbone), by name.
+    """
+    place = _place(arguments)
+    if place is None:
+        return None
+    try:
+        values = json.loads(place.read_bytes())
+        return ModelIdentity(**{**values, "streams": tuple(values["streams"])})
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
+
+
+def remember(arguments: Mapping[str, Any], identity: ModelIdentity) -> None:
+    """Keep the identity of a model that was loaded with these arguments."""
+    place = _place(arguments)
+    if place is not None:
+        with contextlib.suppress(OSError):  # a read-only cache still serves
+            storage.write_hint(place, asdict(identity))
+
+
+def _place(arguments: Mapping[str, Any]) -> Path | None:
+    try:
+        states = [[str(path), *state_of(path)] for path in _deciding_files(arguments)]
+    except (OSError, ExpotionError, _TooMany):
+        return None
+    decided = {
+        "arguments": {key: _plain(value) for key, value in sorted(arguments.items())},
+        "fields": [field.name for field in fields(ModelIdentity)],
+        "files": states,
+        "program": [__version__, _program_state()],
+        "libraries": {name: _version(name) for name in _LIBRARIES},
+        "machine": [platform.node(), platform.machine(), platform.python_version(), _accelerators()],
+    }
+    return storage.cache_root() / "models" / f"{storage.digest_of(decided)}.json"
+
+
+def _deciding_files(arguments: Mapping[str, Any]) -> list[Path]:
+    from expotion_cli.weights.manifest import find_manifest, read_manifests
+
+    name, roots = str(arguments["name"]), []
+    if name in read_manifests() or not Path(name).exists():
+        manifest = find_manifest(name, "music")
+        roots += [file.path for file in manifest.files]
+        roots += [manifest.folder] if manifest.folder is not None else []
+    else:
+        path = Path(name)
+        roots.append(path.parent if path.is_file() else path)
+    adapters = arguments.get("adapter") or []
+    for adapter in [adapters] if isinstance(adapters, str | Path) else adapters:
+        if str(adapter) != "none":
+            roots += [path for path in (Path(adapter), Path(f"{adapter}.json")) if path.exists()]
+    if arguments.get("soundfont") is not None:
+        roots.append(Path(arguments["soundfont"]))
+    elif arguments.get("backbone") is None:
+        from expotion_cli.music.codecs.notes.soundfont import default_soundfont
+
+        roots.append(default_soundfont())
+    return sorted({path for root in roots for path in _files_in(root)})
+
+
+class _TooMany(Exception):
+    """A folder holds more files than a model has."""
+
+
+def _files_in(root: Path) -> Iterator[Path]:
+    if not root.is_dir():
+        yield root
+        return
+    for number, path in enumerate(root.rglob("*")):
+        if number > MOST_FILES:
+            raise _TooMany
+        if path.is_file():
+            yield path
+
+
+def _program_state() -> list[list[Any]]:
+    """This program's files: another version of them may take the same weights for another model."""
+    root = Path(__file__).resolve().parents[1]
+    return [[str(path.relative_to(root)), *state_of(path)[:2]] for path in sorted(root.rglob("*.py"))]
+
+
+def _accelerators() -> list[Any]:
+    """What decides, without asking torch, whether it will find a GPU."""
+    found = sorted(str(path) for folder in ("/dev", "/dev/dri") for path in Path(folder).glob("nvidia*"))
+    return [os.environ.get("CUDA_VISIBLE_DEVICES"), found]
+
+
+def _version(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return [_plain(inner) for inner in value]
+    return value if value is None else str(value)

@@ -1,0 +1,133 @@
+"""Scoring from Python: one clip, or a folder of them. `import expotion_cli` exports these functions."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+from expotion_cli.errors import ExpotionError
+from expotion_cli.recipe import Recipe
+from expotion_cli.scoring import ladder
+from expotion_cli.scoring.batch import Listener, Summary, run
+from expotion_cli.scoring.group import Order, compose
+from expotion_cli.scoring.ladder import Score, Seen
+from expotion_cli.scoring.plan import Settings, plan
+from expotion_cli.scoring.streams import missing_in_clip, missing_streams, needs_of, streams_for
+
+if TYPE_CHECKING:
+    from expotion_cli.media.remux import RemuxReport
+    from expotion_cli.music.model import Model
+    from expotion_cli.timing import Tempo
+    from expotion_cli.vision.cache import EmbeddingCache
+    from expotion_cli.vision.encoder import StreamSource
+
+
+@dataclass(frozen=True)
+class ScoredClip:
+    """A finished clip.
+
+    Attributes:
+        output: the video.
+        seen: what the encoders saw.
+        tempo: of the music; None for codecs without a beat grid.
+        score: the music.
+        report: how the video came out.
+    """
+
+    output: Path
+    seen: Seen
+    tempo: Tempo | None
+    score: Score
+    report: RemuxReport
+
+
+def score_clip(
+    path: str | Path,
+    destination: str | Path,
+    *,
+    model: Model,
+    recipe: Recipe,
+    prompt: str | None = None,
+    seed: int = 0,
+    features: Iterable[StreamSource] = (),
+    cache: EmbeddingCache | None = None,
+) -> ScoredClip:
+    """Score one clip, all rungs.
+
+    >>> import expotion_cli as expotion
+    >>> recipe = expotion.load_recipe("cinematic", {"streams.use": ["flow"]})
+    >>> scored = expotion.score_clip("clip.mp4", "scored.mp4", model=expotion.load_model(), recipe=recipe, seed=1)
+    >>> abs(scored.report.loudness.integrated_lufs - recipe.loudness.lufs) < 0.6
+    True
+
+    Args:
+        path: the clip.
+        destination: the video to write; its suffix should be `media.clip.output_suffix`'s.
+        model: from `load_model`.
+        recipe: from `load_recipe`.
+        prompt: instead of the recipe's.
+        seed: of the cue; another seed, another cue.
+        features: folders of rows computed elsewhere, in place of the encoders of these names.
+        cache: keeps embedding streams between runs.
+
+    Raises:
+        ClipError: the clip can't be scored.
+        OutputError: the result can't be written.
+    """
+    from expotion_cli.media.probe import probe
+
+    clip = probe(path)
+    choice = streams_for(recipe, needs_of(model), features)
+    seen = ladder.see(clip, choice.sources, cache=cache)
+    missing = (*missing_streams(model, choice, recipe), *missing_in_clip(model, choice, seen.streams))
+    seen = dataclasses.replace(seen, notes=(*seen.notes, *choice.notes, *choice.remarks, *missing))
+    order = Order(clip, recipe, recipe.prompt if prompt is None else prompt, seed, see=lambda: seen)
+
+    def failed(order: Order, error: ExpotionError) -> NoReturn:
+        raise error
+
+    (cue,) = compose(model, [order], failed=failed)
+    score = ladder.render(model, cue.tokens, cue.request.timeline, recipe, seed=seed)
+    report = ladder.finish(clip, score, recipe, Path(destination))
+    return ScoredClip(Path(destination), seen, cue.tempo, score, report)
+
+
+def score_folder(
+    inputs: str | Path | Iterable[str | Path],
+    out: str | Path,
+    *,
+    model: Model | Callable[[], Model],
+    recipe: Recipe,
+    prompts: Mapping[str, str] | None = None,
+    overwrite: bool = False,
+    listener: Listener | None = None,
+) -> Summary:
+    """Score many clips, as `expotion-score` does: cues are composed together, finished results stay, others go on.
+
+    >>> import expotion_cli as expotion
+    >>> recipe = expotion.load_recipe("cinematic", {"streams.use": ["flow"]})
+    >>> summary = expotion.score_folder("clips", "scored", model=expotion.load_model, recipe=recipe)
+    >>> [(result.name, result.status) for result in summary.results]
+    [('clip.mp4', 'scored')]
+
+    Args:
+        inputs: a file, a folder or a glob pattern, or several.
+        out: the output folder; it mirrors the input.
+        model: from `load_model`; or `load_model` itself, called once it is known that a model is needed.
+        recipe: from `load_recipe`.
+        prompts: words of their own for some clips, by file name, stem or path inside the input folder.
+        overwrite: make results anew that are already there.
+        listener: told how it goes.
+
+    Raises:
+        UsageError: results would collide, or the output folder can't be written.
+        EnvironmentProblem: weights or a library are missing.
+    """
+    given = [inputs] if isinstance(inputs, str | Path) else list(inputs)
+    settings = Settings(out=Path(out), overwrite=overwrite, prompts=dict(prompts or {}))
+    needs = None if callable(model) else needs_of(model)
+    planned = plan(given, recipe, settings, needs=needs)
+    return run(planned, model if callable(model) else lambda: model, listener=listener)

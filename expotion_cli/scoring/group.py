@@ -1,0 +1,154 @@
+"""The group step: cues of several clips, spotted one by one and composed together.
+
+All who climb the ladder for more than one clip (batches, regression renders, ablations) do it here, so a failure of one
+clip stays with that clip everywhere.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+
+from expotion_cli.errors import ExpotionError, Interrupted
+from expotion_cli.recipe import Recipe
+from expotion_cli.scoring import ladder
+from expotion_cli.scoring.guard import as_failure, guard
+from expotion_cli.scoring.ladder import Seen
+from expotion_cli.spotting.plan import CuePlan
+from expotion_cli.timing import Tempo
+
+if TYPE_CHECKING:
+    from expotion_cli.media.clip import ClipInfo
+    from expotion_cli.music.model import Model
+    from expotion_cli.music.request import CueRequest
+
+T = TypeVar("T")
+GROUP, GPU_GROUP = 16, 64
+"""Clips whose cues are composed together; the engine makes its own batches of them. It never changes a token."""
+
+
+@dataclass(frozen=True, eq=False)
+class Order:
+    """A cue that is wanted.
+
+    Attributes:
+        clip: whose music it will be.
+        recipe: with all flags laid over it.
+        prompt: of the cue.
+        seed: of the cue.
+        see: gives what was seen of the clip, now or as soon as it is there.
+        plan: obeyed instead of what `ladder.spot` would find, if given.
+        key: whatever the caller knows the order by.
+    """
+
+    clip: ClipInfo
+    recipe: Recipe
+    prompt: str
+    seed: int
+    see: Callable[[], Seen] = field(repr=False)
+    plan: CuePlan | None = None
+    key: Any = None
+
+
+@dataclass(frozen=True, eq=False)
+class ComposedCue:
+    """A composed cue.
+
+    Attributes:
+        order: what was wanted.
+        seen: what the encoders saw.
+        tempo: of the music; None for codecs without a beat grid.
+        request: what the model was asked for.
+        tokens: [K, S] int64.
+        took_s: seconds from the start of composing until it was there.
+        together: number of cues that were composed together.
+    """
+
+    order: Order
+    seen: Seen
+    tempo: Tempo | None
+    request: CueRequest
+    tokens: np.ndarray
+    took_s: float
+    together: int
+
+
+def compose(
+    model: Model,
+    orders: Sequence[Order],
+    *,
+    failed: Callable[[Order, ExpotionError], object],
+    fatal: tuple[type[BaseException], ...] = (),
+    batch_size: int | str = "auto",
+    on_begin: Callable[[Sequence[Order]], None] | None = None,
+    on_progress: Callable[[Sequence[Order], float], None] | None = None,
+) -> Iterator[ComposedCue]:
+    """See, spot and compose: the cues of a group, in the order in which they get ready.
+
+    Args:
+        model: from `music.load.load_model`.
+        orders: what is wanted, at least one.
+        failed: told what went wrong with an order; the others go on.
+        fatal: kinds of errors that end everything.
+        batch_size: cues generated at a time, or "auto".
+        on_begin: told which orders will now be composed together.
+        on_progress: told the orders not yet done and the share of the group's work that is, 0..1.
+
+    Yields:
+        Each cue once; orders that failed are left out.
+    """
+    waiting: list[tuple[Order, Seen, CuePlan, CueRequest]] = []
+    for order in orders:
+        with guard(order.clip.path, lambda error, order=order: failed(order, error), fatal=fatal):
+            seen = order.see()
+            plan = order.plan or ladder.spot(seen, order.clip.duration, order.recipe, prompt=order.prompt)
+            request = ladder.compose_request(
+                model, seen, plan, order.clip.duration, order.recipe, prompt=order.prompt, seed=order.seed
+            )
+            waiting.append((order, seen, plan, request))
+    if not waiting:
+        return
+    missing = [order for order, *_ in waiting]
+    if on_begin is not None:
+        on_begin(list(missing))
+
+    def progress(done: int, total: int) -> None:
+        if on_progress is not None:
+            on_progress(list(missing), done / total)
+
+    started = time.monotonic()
+    generated = model.generate([row[3] for row in waiting], batch_size=batch_size, on_progress=progress)
+    while True:
+        try:
+            index, tokens = next(generated)
+        except StopIteration:
+            return
+        except (Interrupted, *fatal):
+            raise
+        except Exception as error:  # it is the failure of each cue that is not there yet, not of the batch
+            for order in missing:
+                failed(order, as_failure(error, order.clip.path))
+            return
+        order, seen, plan, request = waiting[index]
+        missing.remove(order)
+        tempo = plan.tempo if model.codec.follows_tempo else None
+        yield ComposedCue(order, seen, tempo, request, tokens, round(time.monotonic() - started, 3), len(waiting))
+
+
+def groups(items: Sequence[T], device: Any, batch_size: int | str = "auto") -> Iterator[Sequence[T]]:
+    """Items in groups as large as they are composed together.
+
+    Args:
+        items: to be parted, in order.
+        device: where the model runs; a GPU takes more at a time.
+        batch_size: at least so many, unless "auto".
+    """
+    size = GPU_GROUP if str(device).startswith("cuda") else GROUP
+    if batch_size != "auto":
+        size = max(size, int(batch_size))
+    for start in range(0, len(items), size):
+        yield items[start : start + size]
