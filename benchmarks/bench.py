@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from expotion_cli import __version__, storage
+from expotion_cli import storage
+from expotion_cli.version import __version__
 
 RESULTS = Path(__file__).resolve().parent / "results"
 

@@ -14,6 +14,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from expotion_cli.version import __version__
+
 if TYPE_CHECKING:
     from expotion_cli.errors import ExpotionError
     from expotion_cli.media.clip import ClipInfo
@@ -26,8 +28,6 @@ if TYPE_CHECKING:
     from expotion_cli.scoring.ladder import Score, Seen, finish, render, see, spot
     from expotion_cli.spotting.plan import CuePlan
     from expotion_cli.vision.cache import EmbeddingCache
-
-__version__ = "0.1.0"
 
 _EXPORTS = {
     "ExpotionError": "errors",
@@ -64,6 +64,7 @@ __all__ = [
     "ScoredClip",
     "Seen",
     "Summary",
+    "__version__",
     "finish",
     "load_model",
     "load_recipe",

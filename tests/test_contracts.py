@@ -25,7 +25,7 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 PACKAGE = REPOSITORY / "expotion_cli"
 
 FLOORS = (
-    {"errors"},
+    {"errors", "version"},
     {"assets", "storage", "timing", "declare"},
     {"recipe", "audio", "hints"},
     {"media", "weights", "prompts"},
@@ -127,8 +127,10 @@ def test_errors_form_one_tree_that_the_module_draws():
 @pytest.mark.parametrize(
     ("module", "names"),
     [
-        ("expotion_cli.scoring.ladder", "see compose_request render finish score_clip"),
+        ("expotion_cli.scoring.ladder", "see spot compose_request render finish"),
         ("expotion_cli.scoring.streams", "choose_streams streams_for needs_of needs_ahead"),
+        ("expotion_cli.scoring.api", "score_clip score_folder"),
+        ("expotion_cli.scoring.group", "compose Order Cue"),
         ("expotion_cli.scoring.batch", "run Listener Summary"),
         ("expotion_cli.scoring.plan", "plan Settings Plan Job Result"),
         ("expotion_cli.recipe", "load_recipe recipe_names Recipe UNSET"),

@@ -16,7 +16,9 @@ WITH_EXAMPLE = ("load_model", "load_recipe", "probe", "score_clip", "score_folde
 
 
 def test_every_export_is_declared_once_and_is_there():
-    assert sorted(expotion_cli.__all__) == sorted(_EXPORTS) and set(expotion_cli.__all__) <= set(dir(expotion_cli))
+    assert sorted(expotion_cli.__all__) == sorted(["__version__", *_EXPORTS]) and set(expotion_cli.__all__) <= set(
+        dir(expotion_cli)
+    )
     for name, module in _EXPORTS.items():
         value = getattr(expotion_cli, name)
         assert value.__module__ == f"expotion_cli.{module}" and value.__doc__, name
@@ -38,7 +40,7 @@ def test_exported_functions_are_typed():
 def test_importing_the_package_imports_nothing_else_of_it(repository):
     code = "import sys, expotion_cli; print([name for name in sys.modules if name.startswith('expotion_cli.')])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=repository, check=True)
-    assert done.stdout.strip() == "[]"
+    assert done.stdout.strip() == "['expotion_cli.version']"
 
 
 @pytest.mark.parametrize("name", WITH_EXAMPLE)

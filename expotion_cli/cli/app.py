@@ -6,7 +6,6 @@ from typing import Annotated
 
 import typer
 
-from expotion_cli import __version__
 from expotion_cli.cli.cache import cache_app
 from expotion_cli.cli.demo import demo
 from expotion_cli.cli.evaluate import EvaluateCommand, evaluate
@@ -17,6 +16,7 @@ from expotion_cli.cli.regress import regress_app
 from expotion_cli.cli.say import LOOKS
 from expotion_cli.cli.score import score
 from expotion_cli.cli.train import train_app
+from expotion_cli.version import __version__
 
 app = typer.Typer(no_args_is_help=True, **LOOKS)
 app.command()(score)

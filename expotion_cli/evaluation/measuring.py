@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from expotion_cli import __version__
 from expotion_cli.audio.onsets import RATE_HZ
 from expotion_cli.errors import ClipError
 from expotion_cli.evaluation import baselines, beats, offsets, symbolic, sync
@@ -35,6 +34,7 @@ from expotion_cli.evaluation.set_measures import SetMeasures
 from expotion_cli.music.codecs.notes.muspy import MEASURES
 from expotion_cli.spotting.activity import motion_energy
 from expotion_cli.timing import BEATS_PER_BAR
+from expotion_cli.version import __version__
 from expotion_cli.vision.motion import flow_method, make_flow_function
 
 if TYPE_CHECKING:

@@ -17,9 +17,10 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from expotion_cli import __version__, storage
+from expotion_cli import storage
 from expotion_cli.errors import ExpotionError
 from expotion_cli.hints import state_of
+from expotion_cli.version import __version__
 
 MOST_FILES = 2000
 """A folder with more files than this is no model folder, and is not remembered."""

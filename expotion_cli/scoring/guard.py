@@ -22,9 +22,10 @@ def guard(path: str | Path, failed: Failed, *, fatal: tuple[type[BaseException],
         failed: gets the error.
         fatal: kinds of errors that end the whole run and are raised as they are; an interruption always is.
     """
+    ends: tuple[type[BaseException], ...] = (Interrupted, *fatal)
     try:
         yield
-    except (Interrupted, *fatal):
+    except ends:
         raise
     except Exception as error:
         failed(as_failure(error, path))

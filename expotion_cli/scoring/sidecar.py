@@ -19,9 +19,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from expotion_cli import __version__
 from expotion_cli.hints import FileHints
 from expotion_cli.storage import digest_file, digest_of, write_json
+from expotion_cli.version import __version__
 
 if TYPE_CHECKING:
     from expotion_cli.media.clip import ClipInfo

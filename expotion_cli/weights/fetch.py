@@ -26,8 +26,9 @@ from pathlib import Path
 from typing import Any, BinaryIO
 from urllib.parse import quote, urlsplit
 
-from expotion_cli import __version__, storage
+from expotion_cli import storage
 from expotion_cli.errors import UsageError, WeightsError
+from expotion_cli.version import __version__
 from expotion_cli.weights.manifest import (
     LOCK_FILE,
     Lock,

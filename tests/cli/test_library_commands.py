@@ -147,6 +147,6 @@ def test_demo_where_nothing_can_be_written_is_an_error_with_the_folder(expotion,
 
 
 def test_the_version_is_printed(expotion):
-    from expotion_cli import __version__
+    from expotion_cli.version import __version__
 
     assert expotion("--version").stdout.strip() == f"expotion {__version__}"

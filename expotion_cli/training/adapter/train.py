@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from expotion_cli import __version__, storage
+from expotion_cli import storage
 from expotion_cli.errors import UsageError
 from expotion_cli.music.checkpoints.adapter_files import save_adapter
 from expotion_cli.music.checkpoints.huggingface import load_audio_model, load_checkpoint, open_checkpoint
@@ -45,6 +45,7 @@ from expotion_cli.training.distributed import Team
 from expotion_cli.training.loop import CHECKPOINT, LoopSettings, Progress, load_best, read_log, run
 from expotion_cli.training.losses import token_loss
 from expotion_cli.training.settings import DataPart, TrainRecipe
+from expotion_cli.version import __version__
 
 FACTS_FILE = "training.json"
 ADAPTER, LORA = "adapter", "lora"
