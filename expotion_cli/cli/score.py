@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
@@ -212,7 +212,8 @@ def _carry_out(
     needs = needs_ahead(composer["name"], composer.get("adapter")) if "backbone" not in composer else None
     planned = plan(inputs, recipe, settings, needs=needs)
     for problem in planned.problems:
-        say_error(problem.error, "failed")
+        if problem.error is not None:
+            say_error(problem.error, "failed")
     for note in planned.notes:
         say_aside(note)
     if dry_run:
@@ -254,7 +255,7 @@ def _load(name: str, *, backbone: str = OWN_BACKBONE, **options: Any) -> Model:
     if backbone == AUDIOCRAFT:
         from expotion_cli.music.audiocraft_backbone import load_audiocraft
 
-        return load_audiocraft(name, **options)
+        return cast("Model", load_audiocraft(name, **options))  # it has all that the ladder needs of a model
     from expotion_cli.music.load import load_model
 
     return load_model(name, **options)
@@ -305,7 +306,9 @@ def _plan_record(planned: Plan) -> dict[str, Any]:
         }
         for job in planned.jobs
     ]
-    failed = [{"clip": problem.name, "error": error_record(problem.error)} for problem in planned.problems]
+    failed = [
+        {"clip": problem.name, "error": error_record(problem.error)} for problem in planned.problems if problem.error
+    ]
     return {"recipe": planned.recipe.name, "out": str(planned.settings.out), "clips": jobs, "failed": failed}
 
 

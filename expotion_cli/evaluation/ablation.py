@@ -6,9 +6,11 @@ import dataclasses
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from expotion_cli.declare import nearest_hint
 from expotion_cli.errors import ExpotionError, OutputError, UsageError, writing
 from expotion_cli.evaluation import measuring
 from expotion_cli.evaluation.measuring import EvaluatedClip, MeasureOptions, OnStatus
@@ -22,7 +24,7 @@ from expotion_cli.evaluation.outputs import (
 from expotion_cli.evaluation.results import Evaluation
 from expotion_cli.evaluation.running import check_options, nothing_measured, probe_clips
 from expotion_cli.media.sound import resample
-from expotion_cli.recipe import Recipe, load_recipe, nearest_hint
+from expotion_cli.recipe import Recipe, load_recipe
 from expotion_cli.scoring import ladder
 from expotion_cli.scoring.group import ComposedCue, Order, compose, groups
 from expotion_cli.scoring.guard import guard
@@ -274,7 +276,11 @@ class VariantComposer:
                 streams = {key: value for key, value in streams.items() if key in STREAMS[variant.condition]}
             given = dataclasses.replace(seen, streams=dict(streams))
             seed = self._plan.first_seed + take
-            yield Order(clip, variant.recipe, prompt, seed, see=lambda given=given: given, plan=plan, key=(name, take))
+            yield Order(clip, variant.recipe, prompt, seed, see=partial(_given, given), plan=plan, key=(name, take))
+
+
+def _given(seen: ladder.Seen) -> ladder.Seen:
+    return seen
 
 
 def _what_the_model_lacks(model: Model, variants: Sequence[Variant]) -> list[str]:

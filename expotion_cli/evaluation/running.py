@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from expotion_cli.declare import nearest_hint
 from expotion_cli.errors import ClipError, EnvironmentProblem, ExpotionError, UsageError
 from expotion_cli.evaluation import measuring
 from expotion_cli.evaluation.measuring import EvaluatedClip, MeasureOptions, OnStatus
@@ -24,7 +25,6 @@ from expotion_cli.evaluation.outputs import (
 )
 from expotion_cli.evaluation.results import GROUPS, Evaluation
 from expotion_cli.media.sound import SOUND_SUFFIXES
-from expotion_cli.recipe import nearest_hint
 from expotion_cli.scoring.guard import guard
 
 if TYPE_CHECKING:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from expotion_cli.errors import ExpotionError
+from expotion_cli.music.identity import ModelIdentity
 from expotion_cli.recipe import Recipe
 from expotion_cli.scoring import ladder
 from expotion_cli.scoring.batch import Listener, Summary, run
@@ -82,7 +83,8 @@ def score_clip(
     clip = probe(path)
     choice = streams_for(recipe, needs_of(model), features)
     seen = ladder.see(clip, choice.sources, cache=cache)
-    missing = (*missing_streams(model, choice, recipe), *missing_in_clip(model, choice, seen.streams))
+    identity = ModelIdentity.of(model)
+    missing = (*missing_streams(identity, choice, recipe), *missing_in_clip(identity, choice, seen.streams))
     seen = dataclasses.replace(seen, notes=(*seen.notes, *choice.notes, *choice.remarks, *missing))
     order = Order(clip, recipe, recipe.prompt if prompt is None else prompt, seed, see=lambda: seen)
 

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import partial
 from threading import Event
 from typing import TYPE_CHECKING, Any
 
@@ -326,7 +327,7 @@ class _Run:
             orders,
             failed=lambda order, error: self.account.fail(order.key, error),
             batch_size=self.plan.settings.batch_size,
-            on_progress=lambda left, share: [self.account.listener.stage(o.key, "compose", share) for o in left],
+            on_progress=self._composing,
         )
         for cue in cues:
             job: Job = cue.order.key
@@ -338,10 +339,14 @@ class _Run:
                 "stages_s": {"see": cue.seen.took_s, "compose": cue.took_s},
                 "composed_together": cue.together,
             }
-            with guard(job.clip.path, lambda error, job=job: self.account.fail(job, error)):
+            with guard(job.clip.path, partial(self.account.fail, job)):
                 kept = StoredCue(cue.tokens, notes)
                 store.put(self.account.digests[job.name][0], kept)
                 yield job, kept
+
+    def _composing(self, orders: Sequence[Order], share: float) -> None:
+        for order in orders:
+            self.account.listener.stage(order.key, "compose", share)
 
     def _waiting_for(self, job: Job) -> Callable[[], ladder.Seen]:
         return lambda: self.seeing.result(job)
@@ -350,7 +355,7 @@ class _Run:
         """Tokens → music → scored video → sidecar."""
         if self.account.stop.is_set():
             return
-        with guard(job.clip.path, lambda error: self.account.fail(job, error)):
+        with guard(job.clip.path, partial(self.account.fail, job)):
             settings, recipe, listener, ledger = (
                 self.plan.settings,
                 self.plan.recipe,

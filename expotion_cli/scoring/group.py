@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -103,7 +104,7 @@ def compose(
     """
     waiting: list[tuple[Order, Seen, CuePlan, CueRequest]] = []
     for order in orders:
-        with guard(order.clip.path, lambda error, order=order: failed(order, error), fatal=fatal):
+        with guard(order.clip.path, partial(failed, order), fatal=fatal):
             seen = order.see()
             plan = order.plan or ladder.spot(seen, order.clip.duration, order.recipe, prompt=order.prompt)
             request = ladder.compose_request(
@@ -120,6 +121,7 @@ def compose(
         if on_progress is not None:
             on_progress(list(missing), done / total)
 
+    ends: tuple[type[BaseException], ...] = (Interrupted, *fatal)
     started = time.monotonic()
     generated = model.generate([row[3] for row in waiting], batch_size=batch_size, on_progress=progress)
     while True:
@@ -127,7 +129,7 @@ def compose(
             index, tokens = next(generated)
         except StopIteration:
             return
-        except (Interrupted, *fatal):
+        except ends:
             raise
         except Exception as error:  # it is the failure of each cue that is not there yet, not of the batch
             for order in missing:

@@ -124,7 +124,7 @@ def _matches(path: Path, record: Any, hints: FileHints | None) -> bool:
     try:
         if path.stat().st_size != record["bytes"]:
             return False
-        return (digest_file(path) if hints is None else hints.sha256(path)) == record["sha256"]
+        return bool((digest_file(path) if hints is None else hints.sha256(path)) == record["sha256"])
     except (OSError, TypeError, KeyError):
         return False
 

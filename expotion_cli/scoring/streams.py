@@ -9,8 +9,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from expotion_cli.declare import nearest_hint
 from expotion_cli.errors import ExpotionError, RecipeError, UnknownNameError, UsageError
-from expotion_cli.recipe import Recipe, nearest_hint
+from expotion_cli.recipe import Recipe
 
 if TYPE_CHECKING:
     from expotion_cli.music.identity import ModelIdentity
