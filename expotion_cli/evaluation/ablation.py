@@ -238,7 +238,7 @@ class VariantComposer:
         self._on_status(f"compose  {variant.name}")
         cues: list[Cue] = []
         for some in groups(list(self._orders(variant)), self._model.device):
-            for composed in compose(self._model, some, failed=lambda order, error: self._failures.append(error)):
+            for composed in compose(self._model, some, failed=self._failed):
                 name, take = composed.order.key
                 self._on_status(f"render   {variant.name}: {name}")
                 with guard(composed.order.clip.path, self._failures.append, fatal=(OutputError,)):
@@ -246,15 +246,17 @@ class VariantComposer:
         cues.sort(key=lambda cue: (cue.seed, list(self._clips).index(cue.clip)))
         return MusicSet(variant.name, tuple(cues))
 
+    def _failed(self, order: Order, error: ExpotionError) -> None:
+        self._failures.append(error)
+
     def _render(self, variant: Variant, composed: ComposedCue, name: str, take: int) -> Cue:
-        score = ladder.render(
-            self._model, composed.tokens, composed.request.timeline, variant.recipe, seed=composed.request.seed
-        )
+        request = composed.request
+        score = ladder.render(self._model, composed.tokens, request.timeline, variant.recipe, seed=request.seed)
         if self._plan.keep is not None:
             _keep(self._plan.keep, variant.name, name, take, score)
         audio = resample(score.audio, score.sample_rate, SAMPLE_RATE)
         midi = score.midi if score.midi and score.midi.startswith(b"MThd") else None
-        return Cue(name, audio, take, midi, composed.request.prompt)
+        return Cue(name, audio, take, midi, request.prompt)
 
     def _orders(self, variant: Variant) -> Iterator[Order]:
         names = list(self._clips)
