@@ -1,9 +1,9 @@
-"""Meta's audiocraft as a second way to run MusicGen, from words alone, for those who have it installed.
+"""Meta's audiocraft as a second backbone: MusicGen from text alone, for those who have audiocraft installed.
 
-It stands where `model.Model` stands: audiocraft's own language model, EnCodec and `generate` do the work, on
-audiocraft's own files (`state_dict.bin`, `compression_state_dict.bin`). Use it to hear the reference, or for a
+`AudiocraftModel` takes the place of `model.Model`; audiocraft's own language model, EnCodec and generation do the work,
+on audiocraft's own files (`state_dict.bin`, `compression_state_dict.bin`). Use it to hear the reference, or for a
 checkpoint that only audiocraft can run. Cues are generated one at a time, each with torch's random numbers seeded from
-the cue, so that a cue does not depend on its neighbours here either; it is slow for that.
+the cue, so that a cue does not depend on its neighbours here either. That makes it slow.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from expotion_cli.spotting.activity import SeenStream
 
 STRIDE_SHARE = 0.6
-"""A long cue moves on by this share of a window, and keeps the rest as context: audiocraft's 18 of 30 seconds."""
+"""A long cue advances by this share of a window and keeps the rest as context: audiocraft's 18 of 30 seconds."""
 _HALF = Fraction(1, 2)
 _T5_FILES = ("config.json", "model.safetensors", "spiece.model", "tokenizer.json")
 
@@ -44,7 +44,7 @@ class AudiocraftCodec:
 
     Args:
         model: audiocraft's, stereo interleaving included.
-        num_codebooks: codebooks K the language model speaks.
+        num_codebooks: codebooks K of the language model.
         digest: hash of its weights and of audiocraft's version.
     """
 
@@ -60,12 +60,12 @@ class AudiocraftCodec:
         self.device = next(model.parameters()).device
 
     def timeline(self, duration: Fraction, tempo: Any) -> Timeline:
-        """A grid from 0 at the codec's own rate; the tempo plays no part."""
+        """A grid from 0 at the codec's own rate, whatever the tempo."""
         return Timeline(duration, self.rate_hz)
 
     @torch.no_grad()
     def decode(self, tokens: np.ndarray, timeline: Timeline, voicing: Any = None, *, seed: int = 0) -> Rendering:
-        """Tokens [K, S] as audio [2, n]; mono is heard on both sides."""
+        """Render tokens [K, S] as audio [2, n]; mono goes to both channels."""
         codes = torch.from_numpy(np.ascontiguousarray(tokens))[None].to(self.device)
         audio = self.model.decode(codes, None)[0].float().cpu().numpy()
         audio = np.repeat(audio, 2, axis=0) if len(audio) == 1 else audio
@@ -75,14 +75,14 @@ class AudiocraftCodec:
 
 
 class AudiocraftModel:
-    """What composes, in the place of a `Model`; it has no eyes.
+    """The counterpart of `Model`, without embedding streams.
 
     Args:
-        name: as the user called it.
+        name: the path the user gave.
         generator: audiocraft's `MusicGen`.
         dtype: of the language model's weights.
         digest: hash of everything that decides the tokens.
-        codec: what its tokens mean.
+        codec: turns its tokens into sound.
     """
 
     backbone = "audiocraft"
@@ -95,7 +95,7 @@ class AudiocraftModel:
 
     @property
     def device(self) -> torch.device:
-        """Where it runs."""
+        """Device of the weights."""
         return self.generator.device
 
     def tempo(
@@ -106,7 +106,7 @@ class AudiocraftModel:
     def condition(
         self, streams: Mapping[str, SeenStream], timeline: Timeline, *, pulse: float = 0.0
     ) -> dict[str, StepStream] | None:
-        """Nothing: it follows words alone."""
+        """None: it follows text alone."""
         return None
 
     def generate(
@@ -153,15 +153,15 @@ def load_audiocraft(folder: str | Path, *, device: str = "auto", dtype: str = "a
     """Load MusicGen from a folder of audiocraft's files. Nothing in them is executed, nothing is downloaded.
 
     Args:
-        folder: holds `state_dict.bin`, `compression_state_dict.bin` and what they only name, as `audiocraft.py` says;
-            or the path of that `state_dict.bin`.
+        folder: holds `state_dict.bin`, `compression_state_dict.bin` and the models they name (see
+            `checkpoints/audiocraft.py`); or the path of that `state_dict.bin`.
         device: "auto" (CUDA where there is one), "cpu", "cuda", "cuda:1" ...
         dtype: "auto" (fp16 on CUDA, else fp32), "fp32", and on CUDA "bf16" or "fp16".
 
     Raises:
         EnvironmentProblem: audiocraft is not installed.
-        UsageError: no such device, or a number type that audiocraft does not run there.
-        WeightsError: files are missing, damaged, or not those of a MusicGen that follows words alone.
+        UsageError: there is no such device, or audiocraft does not run this dtype on it.
+        WeightsError: files are missing or damaged, or not those of a MusicGen that follows text alone.
     """
     place = choose_device(device)
     kind = _dtype(dtype, place)
@@ -170,7 +170,7 @@ def load_audiocraft(folder: str | Path, *, device: str = "auto", dtype: str = "a
         folder = folder.parent
     version = f"audiocraft {_import_audiocraft().__version__}"
     if place.index is not None:
-        torch.cuda.set_device(place)  # audiocraft compares devices by name, and knows no numbers in them
+        torch.cuda.set_device(place)  # audiocraft compares devices by name, without their index
     lm, text_digest = _language_model(folder, place.type, kind)
     generator, codec_source = _generator(folder, lm, place, kind)
     digest = storage.digest_of([version, storage.digest_file(folder / LM_FILE), text_digest, str(kind)])
@@ -179,7 +179,7 @@ def load_audiocraft(folder: str | Path, *, device: str = "auto", dtype: str = "a
 
 
 def _import_audiocraft() -> Any:
-    # xformers' compiled parts are for other versions of torch; audiocraft gets along without them.
+    # xformers warns that its compiled parts don't fit this torch; audiocraft works without them.
     logging.getLogger("xformers").setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings():
@@ -290,7 +290,7 @@ def _digest_of_files(folder: Path, names: Sequence[str]) -> str:
 
 @contextlib.contextmanager
 def _blaming(path: Path) -> Iterator[None]:
-    """Whatever audiocraft or transformers says against a file's content becomes an error that names the file."""
+    """Turn whatever audiocraft or transformers raises about a file's content into an error that names the file."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

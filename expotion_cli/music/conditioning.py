@@ -1,10 +1,10 @@
 """Turns embedding streams into what the adapter receives: named dimensions, normalised, on the decoder's step grid.
 
-Encoders speak physical units (torso lengths a second, radians a second). People and cameras differ, so motion is
-brought to about 0..1 here: an activity is divided by the clip's own 95th percentile plus a floor. The floor, about a
-small but deliberate movement, keeps a still clip near 0 instead of blowing its noise up. Then every dimension is
+Encoders give physical units (torso lengths a second, radians a second). People and cameras differ, so motion is
+scaled to about 0..1: an activity is divided by the clip's own 95th percentile plus a floor. The floor, about a small
+but deliberate movement, keeps a still clip near 0 instead of amplifying its noise. Then every dimension is
 standardised with fixed numbers, because a projection without bias learns slowly from inputs that hardly vary around
-a large mean.
+a large mean. Putting streams on the step grid is EXPOTION's temporal smoothing (arXiv 2507.04955, section 3).
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from expotion_cli.spotting.activity import ACTIVITY_FLOORS, SeenStream, normalis
 from expotion_cli.timing import BEATS_PER_BAR, STEPS_PER_BEAT, Timeline, resample_rows
 
 FORM = "form"
-"""A stream made here, not seen: where the cue opens and where it ends."""
+"""A stream made here, not by an encoder: nearness of the cue's opening and of its ending."""
 DRIVE = "drive"
-"""Another stream made here: what the sensors agree on of how much moves, from the clip's calm to its liveliest."""
+"""Another stream made here: how much moves by all encoders together, from the clip's calmest to its liveliest."""
 DRIVE_LAGS = (-3, -1, 0, 1, 2, 3, 4, 5, 6, 7, 9, 11)
-"""Steps back at which each row also tells the curve: voice k speaks of the step k places ago (the delay pattern)."""
+"""Steps back at which each row also holds the curve: at one position, voice k is k steps behind (delay pattern)."""
 DRIVE_DIMS = tuple(f"back_{lag}" for lag in DRIVE_LAGS)
 DRIVE_STANDARD = (0.42, 0.35)
 DRIVE_WEIGHTS = {("flow", "energy"): 0.6, ("pose", "energy"): 0.3, ("face", "head_speed"): 0.1}
 DRIVE_RANGE, DRIVE_FLOOR, DRIVE_LIMIT = (15, 92), 0.1, 1.3
 PULSE_PLACES, PULSE_WEIGHTS = (0, 2, 3, 5, 6, 7, 9, 11, 12), (1.0, 0.2, 0.1, 0.3, 0.45, 0.3, 0.1, 0.5, 1.0)
 MADE_HERE = (FORM, DRIVE)
-"""Streams that no encoder gives."""
+"""Streams that are made here and come from no encoder."""
 FORM_DIMS = ("opening", "ending")
 FORM_DECAY_STEPS = 2 * BEATS_PER_BAR * STEPS_PER_BEAT
 
@@ -42,7 +42,7 @@ LEVEL_STANDARDS: dict[str, tuple[float, float]] = {
     "arousal": (0.35, 0.25),
     "valence": (0.0, 0.25),
 }
-"""(mean, deviation) of dimensions over people who move; dimensions not named here pass as they are."""
+"""(mean, deviation) of dimensions over people who move; other dimensions stay as they are."""
 
 EMBEDDED_STREAMS = (
     StreamSpec("pose", ("energy", "energy_left", "energy_right", "energy_head", "accent", "hands_height", "openness")),
@@ -51,7 +51,7 @@ EMBEDDED_STREAMS = (
     StreamSpec(FORM, FORM_DIMS),
     StreamSpec(DRIVE, DRIVE_DIMS),
 )
-"""What the embedded model's adapter reads."""
+"""The streams that the embedded model's adapter reads."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class StepStream:
 
     Attributes:
         values: [S, D_s] float32.
-        mask: [S] bool, False where nothing was seen.
+        mask: [S] bool, False where the encoder saw nothing.
     """
 
     values: np.ndarray
@@ -68,18 +68,27 @@ class StepStream:
 
 
 def standardise(stream: str, dim: str, values: np.ndarray) -> np.ndarray:
-    """A normalised dimension in standard units: about mean 0, deviation 1 over people who move. [T] → [T]."""
+    """Standardise a normalised dimension to about mean 0 and deviation 1 over people who move.
+
+    Args:
+        stream: name of the stream.
+        dim: name of the dimension.
+        values: [T], from `spotting.activity.normalise`.
+
+    Returns:
+        [T] float32.
+    """
     is_activity = (stream, dim) in ACTIVITY_FLOORS
     mean, deviation = ACTIVITY_STANDARD if is_activity else LEVEL_STANDARDS.get(dim, (0.0, 1.0))
     return ((values - mean) / deviation).astype(np.float32)
 
 
 def form_stream(num_steps: int, ending_step: float | None = None) -> StepStream:
-    """The form stream of a cue: nearness of its opening and of its ending, each 1 there and falling off in two bars.
+    """The form stream of a cue: nearness of its opening and of its ending, each 1 there and decaying over two bars.
 
     Args:
         num_steps: steps S of the cue.
-        ending_step: where the music is over, S by default; steps behind it keep 1.
+        ending_step: where the music ends, S by default; from there on the ending's nearness stays 1.
     """
     steps = np.arange(num_steps)
     to_end = np.maximum((num_steps if ending_step is None else ending_step) - steps, 0)
@@ -90,19 +99,19 @@ def form_stream(num_steps: int, ending_step: float | None = None) -> StepStream:
 def condition(
     streams: Mapping[str, SeenStream], timeline: Timeline, specs: Sequence[StreamSpec], *, pulse: float = 0.0
 ) -> dict[str, StepStream]:
-    """Put the streams an adapter reads on a cue's step grid.
+    """Put the streams an adapter reads on a cue's step grid (temporal smoothing, EXPOTION section 3).
 
-    Streams it does not read are ignored; those it reads but does not get are left out (the adapter then uses its
-    learned row for a missing stream).
+    Streams that the adapter does not read are ignored. Those that it reads but are not given are left out; the
+    adapter then uses its learned row for a missing stream.
 
     Args:
         streams: by name, of one clip.
         timeline: the cue's grid.
         specs: the adapter's streams.
-        pulse: 0 (the drive is the motion's alone) .. 1: how clearly the beats are to be heard in it as well.
+        pulse: 0..1, how strongly beats are mixed into the drive; 0 leaves it to the motion alone.
 
     Returns:
-        By stream name.
+        Stream by name.
 
     Raises:
         UnknownNameError: a stream lacks a dimension that the adapter reads.
@@ -132,7 +141,7 @@ def _on_grid(spec: StreamSpec, stream: SeenStream, times: np.ndarray) -> StepStr
 
 
 def _embedding(spec: StreamSpec, stream: SeenStream) -> np.ndarray:
-    """A network's embedding as it comes: adapters on such streams were trained on the raw numbers. [T_e, D]."""
+    """All of a network's embedding, unscaled: adapters on such streams were trained on the raw numbers. [T_e, D]."""
     if stream.values.shape[1] != len(spec.dims):
         raise UnknownNameError(
             f"The adapter reads {len(spec.dims)} numbers of {spec.name}, this stream has {stream.values.shape[1]}.",
@@ -142,7 +151,7 @@ def _embedding(spec: StreamSpec, stream: SeenStream) -> np.ndarray:
 
 
 def _named_dims(spec: StreamSpec, stream: SeenStream) -> np.ndarray:
-    """The dimensions an adapter names, each brought to standard units. [T_e, D_s]."""
+    """The dimensions an adapter names, each standardised. [T_e, D_s]."""
     absent = [dim for dim in spec.dims if dim not in stream.dims]
     if absent:
         raise UnknownNameError(
@@ -159,15 +168,16 @@ def _named_dims(spec: StreamSpec, stream: SeenStream) -> np.ndarray:
 def drive_curve(streams: Mapping[str, SeenStream], times: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """How much moves at each moment: 0 where the clip is at its calmest, about 1 at its liveliest.
 
-    People and shots differ in how much of them moves at rest, so each sensor is read between its own low and high
-    percentile; the floor keeps a clip without contrast near 0. Where sensors differ they meet in the middle.
+    People and shots differ in how much they move at rest, so each activity is scaled between its own low and high
+    percentile; the floor keeps a clip without contrast near 0. The result is the weighted mean of the activities that
+    were seen at that moment.
 
     Args:
         streams: by name, of one clip.
         times: [T] seconds.
 
     Returns:
-        ([T] float32, [T] bool: something was seen).
+        (curve [T] float32, mask [T] bool: any of the encoders saw something).
     """
     total, weights = np.zeros(len(times)), np.zeros(len(times))
     for (name, dim), weight in DRIVE_WEIGHTS.items():
@@ -187,13 +197,13 @@ def drive_curve(streams: Mapping[str, SeenStream], times: np.ndarray) -> tuple[n
 
 
 def with_pulse(curve: np.ndarray, pulse: float) -> np.ndarray:
-    """A drive in which beats stand out: stronger on them, weaker between, and a little even in stillness.
+    """Mix beats into a drive curve: stronger on them, weaker between, and a little even in stillness.
 
-    Free gestures fall between the beats as often as on them; where a tempo was asked for, it is to be heard.
+    Free gestures fall between the beats as often as on them. Where a tempo was asked for, it should be audible.
 
     Args:
         curve: [S], from `drive_curve`; step 0 is a beat.
-        pulse: 0 leaves the curve as it is.
+        pulse: 0..1; 0 leaves the curve as it is.
     """
     places = np.arange(len(curve)) % STEPS_PER_BEAT
     weight = np.interp(places, PULSE_PLACES, PULSE_WEIGHTS)
@@ -206,7 +216,7 @@ def drive_stream(curve: np.ndarray, seen: np.ndarray) -> StepStream:
 
     Args:
         curve: [S], from `drive_curve`.
-        seen: [S] bool.
+        seen: mask [S] bool.
     """
     steps = np.arange(len(curve))
     columns = [curve[np.clip(steps - lag, 0, len(curve) - 1)] for lag in DRIVE_LAGS]
@@ -215,7 +225,7 @@ def drive_stream(curve: np.ndarray, seen: np.ndarray) -> StepStream:
 
 
 def _ending_step(timeline: Timeline) -> float:
-    """The end of the bar whose first beat is the last one with at least a second of picture behind it."""
+    """End of the last bar that begins at least a second before the picture ends, in steps."""
     bar = STEPS_PER_BEAT * BEATS_PER_BAR
     last_landing = (float(timeline.duration - timeline.start) - 1.0) * float(timeline.rate_hz)
     return (max(0, int(last_landing // bar)) + 1) * bar

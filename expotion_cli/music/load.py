@@ -1,4 +1,4 @@
-"""Loads what composes: a model by its name or from its files, with what it sees with."""
+"""Loads a model by its name or from its files, with its adapters."""
 
 from __future__ import annotations
 
@@ -44,39 +44,39 @@ def load_model(
         dtype: "auto", "fp32", "bf16" or "fp16".
         adapter: one or more of: a joint-embedding adapter's folder or `.pth` file (at most one; it takes the place of
             the model's own), LoRA folders (merged into the weights), "none" for no joint-embedding adapter.
-        soundfont: for models that compose notes.
+        soundfont: an .sf2 file, for models that compose notes; None for the one that was installed with the package.
 
     Raises:
-        UnknownNameError: no such model.
-        UsageError: no such device or number type, or adapters that exclude each other.
-        WeightsError: weights are missing, damaged or do not fit.
+        UnknownNameError: there is no such model.
+        UsageError: there is no such device or dtype, or the adapters exclude each other.
+        WeightsError: weights are missing or damaged, or do not fit together.
     """
     place = choose_device(device)
     path, licence, default_adapter = Path(name), "as its source states", None
     checked: dict[Path, str] = {}
-    if name in read_manifests() or not path.exists():  # what happens to lie here hides no shipped model
+    if name in read_manifests() or not path.exists():  # a path of the same name does not hide a shipped model
         manifest = find_manifest(name, "music")
         checked = manifest.require()
         assert manifest.folder is not None
         path, licence, default_adapter = manifest.folder, manifest.licence, manifest.adapter
-    eyes, loras = _sort_adapters([adapter] if isinstance(adapter, str | Path) else adapter or [], default_adapter)
+    joint, loras = _sort_adapters([adapter] if isinstance(adapter, str | Path) else adapter or [], default_adapter)
     source = open_checkpoint(path)
     checkpoint = load_checkpoint(source, device=place, dtype=_dtype(dtype, place, source), known=checked)
     codec = _codec(checkpoint, soundfont, path)
-    # Before anything reads the weights: side streams and packed matrices are made from the merged ones.
+    # LoRAs are merged first: side streams and packed matrices are made from the merged weights.
     digests, names = [merge_lora(lora, checkpoint.decoder) for lora in loras], [str(lora) for lora in loras]
-    seeing = None
-    if eyes is not None:
-        seeing, digest = load_adapter(eyes, checkpoint.decoder)
+    loaded = None
+    if joint is not None:
+        loaded, digest = load_adapter(joint, checkpoint.decoder)
         digests.insert(0, digest)
-        names.insert(0, f"{name} (its own)" if eyes is default_adapter else str(eyes))
+        names.insert(0, f"{name} (its own)" if joint is default_adapter else str(joint))
     digest = digests[0] if len(digests) == 1 else storage.digest_of(digests) if digests else ""
-    return Model(name, licence, checkpoint, codec, seeing, " + ".join(names) or None, digest)
+    return Model(name, licence, checkpoint, codec, loaded, " + ".join(names) or None, digest)
 
 
 def _sort_adapters(given: Sequence[str | Path], own: Path | None) -> tuple[Path | None, list[Path]]:
     """(the joint-embedding adapter, if any; the LoRAs)."""
-    eyes: list[Path | None] = []
+    joint: list[Path | None] = []
     loras: list[Path] = []
     for path in map(Path, given):
         kind = None if str(path) == NO_ADAPTER else adapter_type(path)
@@ -85,13 +85,13 @@ def _sort_adapters(given: Sequence[str | Path], own: Path | None) -> tuple[Path 
         if kind == LORA_TYPE:
             loras.append(path)
         else:
-            eyes.append(path if kind else None)
-    if len(eyes) > 1:
+            joint.append(path if kind else None)
+    if len(joint) > 1:
         raise UsageError(
-            f"The adapters {' and '.join(str(path or NO_ADAPTER) for path in eyes[:2])} exclude each other.",
+            f"The adapters {' and '.join(str(path or NO_ADAPTER) for path in joint[:2])} exclude each other.",
             remedy="Give at most one joint-embedding adapter or none, and any number of LoRAs.",
         )
-    return (eyes[0] if eyes else own), loras
+    return (joint[0] if joint else own), loras
 
 
 def _codec(checkpoint: Checkpoint, soundfont: Path | None, folder: Path) -> Codec:

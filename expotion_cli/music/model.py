@@ -1,4 +1,4 @@
-"""A model ready to compose: decoder, text encoder, adapter and codec under one name."""
+"""A loaded model: decoder, text encoder, adapter and codec under one name."""
 
 from __future__ import annotations
 
@@ -23,20 +23,23 @@ if TYPE_CHECKING:
     pass
 
 ENCODEC_WINDOW_S = 30
-"""MusicGen was trained on 30 seconds."""
+"""Window of EnCodec models: MusicGen was trained on 30 s (arXiv 2306.05284, section 3.1)."""
 
 
 class Model:
-    """What composes.
+    """A model that composes cues from a prompt and, with an adapter, from embedding streams.
 
     Args:
-        name: as the user called it.
+        name: the name or path the user gave.
         licence: of the weights.
-        checkpoint: the loaded folder.
-        codec: what its tokens mean.
-        adapter: what it sees with, or None.
-        adapter_name: the adapter's name or path, or None.
-        adapter_digest: hash of the adapter's files.
+        checkpoint: the loaded weights.
+        codec: turns its tokens into sound.
+        adapter: the joint-embedding adapter, or None.
+        adapter_name: names or paths of all adapters in use, or None.
+        adapter_digest: hash of the adapters' files.
+
+    Attributes:
+        digest: hash of all that decides the tokens of a given request: weights, adapters, dtype, code and judge.
     """
 
     backbone = "expotion"
@@ -64,12 +67,12 @@ class Model:
 
     @property
     def device(self) -> torch.device:
-        """Where it runs."""
+        """Device of the weights."""
         return self.decoder.device
 
     @property
     def dtype(self) -> torch.dtype:
-        """The decoder's number type."""
+        """The decoder's dtype."""
         return self.decoder.dtype
 
     @property

@@ -2,9 +2,9 @@
 
 A folder holds `adapter_config.json` (with `"peft_type": "EXPOTION_JOINT_EMBEDDING"`, the sizes and the streams) and
 `adapter_model.safetensors`. A released file is a torch file with the tensors alone: `pos_emb`, `ld_proj.weight`,
-`merge_linear.N.weight`, `gates` and, in older runs, `masked_embedding`. Sizes follow from the shapes. What the streams
-are called does not: a single stream of a known width gets its name from `KNOWN_WIDTHS`; otherwise a file beside it
-called like it, with `.json` behind (`adapter.pth.json`), has to say, in the order of their concatenation:
+`merge_linear.N.weight`, `gates` and, in older runs, `masked_embedding`. Sizes follow from the shapes; the streams'
+names do not. Known widths get the names in `KNOWN_WIDTHS`. For others, a file of the same name with `.json` appended
+(`adapter.pth.json`) lists the streams in the order of their concatenation:
 
     {"streams": [{"name": "facenet", "width": 512}, {"name": "synchformer", "width": 768}]}
 """
@@ -33,15 +33,15 @@ KNOWN_WIDTHS: dict[int, tuple[StreamSpec, ...]] = {
     768: (StreamSpec.numbered("synchformer", 768),),
     1280: (StreamSpec.numbered("facenet", 512), StreamSpec.numbered("synchformer", 768)),
 }
-"""Width D of a released adapter's input → the streams of the run that had it."""
+"""Width D of a released adapter's input → the streams of the run with that width."""
 _MASKED = "masked_embedding"
 
 
 def adapter_type(path: Path) -> str:
-    """What PEFT calls an adapter's kind: "EXPOTION_JOINT_EMBEDDING", "LORA" ...
+    """An adapter's `peft_type`: "EXPOTION_JOINT_EMBEDDING", "LORA" ...
 
     Raises:
-        WeightsError: there is nothing at this path, or no adapter.
+        WeightsError: there is nothing at this path, or it is not an adapter.
     """
     if path.is_file():
         return ADAPTER_TYPE
@@ -56,13 +56,13 @@ def load_adapter(path: str | Path, decoder: MusicDecoder) -> tuple[JointEmbeddin
 
     Args:
         path: a folder in PEFT's layout, or a released `.pth` file.
-        decoder: what it is for.
+        decoder: the one it was trained on.
 
     Returns:
-        The adapter, frozen, where and as the decoder is; and the sha256 over its files.
+        The adapter, frozen, with the decoder's device and dtype; and its digest, sha256 over its files.
 
     Raises:
-        WeightsError: it is no such adapter, is damaged, or was made for a decoder of another size.
+        WeightsError: it is another kind of adapter, is damaged, or is for a decoder of another size.
     """
     path = Path(path)
     config, part, files = _open_released(path) if path.is_file() else _open_folder(path)
@@ -84,7 +84,7 @@ def released_streams(path: Path) -> tuple[StreamSpec, ...]:
     """The streams a released `.pth` file was trained on, without loading its tensors.
 
     Raises:
-        WeightsError: it is no such adapter, or damaged.
+        WeightsError: it is another kind of file, or damaged.
     """
     return _open_released(path)[0].streams
 
@@ -93,10 +93,10 @@ def save_adapter(folder: str | Path, adapter: JointEmbeddingAdapter, base_model:
     """Write an adapter in PEFT's layout.
 
     Args:
-        folder: its own folder.
-        adapter: of any origin.
+        folder: where its two files go.
+        adapter: trained here, or loaded.
         base_model: name or path of the model it is for.
-        dtype: how its numbers are kept.
+        dtype: of the saved tensors.
     """
     from safetensors.torch import save
 

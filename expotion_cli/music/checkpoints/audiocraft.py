@@ -2,13 +2,13 @@
 
 A folder holds `state_dict.bin` (the language model) and `compression_state_dict.bin` (EnCodec). Both are torch files
 with the tensors under `best_state` and the training's settings under `xp.cfg`, in YAML or as omegaconf's objects.
-What those files only name stands beside them, in the transformers format, in a folder called like the last part of its
-name: the text encoder (`t5-base/`, with its tokenizer), and the codec where the second file is a mere pointer
+Models that these files only name have to be beside them in the transformers format, in a folder called like the last
+part of the name: the text encoder (`t5-base/`, with its tokenizer), and the codec if the second file is only a pointer
 (`encodec_32khz/`).
 
-audiocraft computes the same function as transformers' MusicGen from other names: queries, keys and values are rows of
-one matrix, and EnCodec's layers are wrapped twice. Its settings allow much that MusicGen is not (biases, rotary
-positions, melodies ...); all of that is refused by the setting's name.
+audiocraft computes the same function as transformers' MusicGen under other names: queries, keys and values are rows of
+one matrix, and EnCodec's layers are wrapped twice. Its settings allow for more than MusicGen (biases, rotary positions,
+melodies ...); a checkpoint that uses any of it is refused with the setting's name.
 
 Source: audiocraft 1.3's `models/builders.py`, `models/lm.py`, `modules/transformer.py`, `modules/seanet.py`.
 """
@@ -120,13 +120,13 @@ def is_audiocraft(path: Path) -> bool:
 
 
 def open_audiocraft(path: Path) -> Source:
-    """Look into audiocraft's files; see the module's text for what has to stand where.
+    """Open audiocraft's files; the module's docstring says where each has to be.
 
     Args:
         path: the folder, or the path of its `state_dict.bin`.
 
     Raises:
-        WeightsError: a file is missing or damaged, would run code, or asks for what MusicGen's decoder does not do.
+        WeightsError: a file is missing or damaged, would run code, or asks for what MusicGen's decoder cannot do.
     """
     lm_file = path / LM_FILE if path.is_dir() else path
     folder = lm_file.parent
@@ -227,7 +227,7 @@ def _decoder_tensors(state: Mapping[str, Tensor], dim: int, path: Path) -> dict[
                 name = ours + name.removeprefix(theirs)
                 break
         else:
-            name = written  # it will be refused under this name
+            name = written  # `fill` will refuse it under this name
         if not name.endswith("." + _FUSED):
             tensors[name] = tensor
             continue
@@ -323,11 +323,11 @@ def _codec_config(settings: AudiocraftSettings) -> dict[str, Any]:
 
 
 def named_beside(folder: Path, name: str, path: Path, role: str) -> Path:
-    """The folder of a model that one of audiocraft's files only names, beside that file.
+    """Find the folder of a model that one of audiocraft's files only names.
 
     Args:
-        folder: the file's.
-        name: as the file has it.
+        folder: the file's folder.
+        name: the model's name in the file.
         path: the file, for errors.
         role: "text encoder" or "codec".
 

@@ -17,7 +17,7 @@ _REQUIRED, _ABSENT = object(), object()
 
 
 class AudiocraftSettings:
-    """Dotted look-up; values like `${channels}` are followed to the key they name.
+    """Settings by dotted key; references like `${channels}` are resolved.
 
     Args:
         values: YAML text, or the same as dicts and lists.
@@ -42,7 +42,7 @@ class AudiocraftSettings:
         """The value of a dotted key.
 
         Raises:
-            WeightsError: it is not there and there is no default.
+            WeightsError: the key is missing and there is no default.
         """
         found = self._find(key, _MOST_HOPS)
         if found is _ABSENT and default is _REQUIRED:
@@ -53,7 +53,7 @@ class AudiocraftSettings:
         """A whole number, 0 or more.
 
         Raises:
-            WeightsError: it is not there, or something else.
+            WeightsError: the key is missing, or its value is something else.
         """
         value = self.get(key, default)
         if isinstance(value, bool) or not isinstance(value, int) or value < 0:

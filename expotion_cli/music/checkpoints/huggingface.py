@@ -1,7 +1,7 @@
 """Reads MusicGen checkpoints: folders in the transformers format, and audiocraft's files (`audiocraft.py`).
 
 A transformers folder holds `config.json` and `model.safetensors` (or its shards with an index). Tensors are matched by
-name, all of them or none: a missing, foreign or wrongly shaped one is an error that names it. Nothing is executed.
+name, all of them or none: one that is missing, unknown or of the wrong shape is an error. Nothing is executed.
 
 The embedded model uses the same format; instead of an `audio_encoder` its config says `"codec": "notes"`.
 """
@@ -52,8 +52,8 @@ class Checkpoint:
         config: its `config.json`, or the same made from audiocraft's settings.
         decoder: in evaluation mode, frozen.
         text: likewise.
-        audio: the EnCodec model, or None where the codec is another.
-        digest: sha256 over all files that were read.
+        audio: the EnCodec model, or None for other codecs.
+        digest: sha256 over all files that were read (`Source.files`).
     """
 
     config: dict[str, Any]
@@ -64,13 +64,13 @@ class Checkpoint:
 
 
 def open_checkpoint(path: str | Path) -> Source:
-    """Look into a checkpoint: its settings are read and judged, its tensors mapped but not read.
+    """Open a checkpoint: read and check its settings, map its tensors without reading them.
 
     Args:
         path: a folder in the transformers format, or audiocraft's folder or `state_dict.bin`.
 
     Raises:
-        WeightsError: a file is missing or damaged, or its settings are nothing this decoder can do.
+        WeightsError: a file is missing or damaged, or its settings ask for what this decoder cannot do.
     """
     path = Path(path)
     return open_audiocraft(path) if is_audiocraft(path) else _open_transformers(path)
@@ -85,12 +85,12 @@ def load_checkpoint(
 
     Args:
         path: as in `open_checkpoint`, or what that returned.
-        device: where all parts go.
-        dtype: the decoder's number type.
-        known: sha256 (hex) of files that were read just now to check them; the others are read once more for it.
+        device: of all parts.
+        dtype: of the decoder.
+        known: sha256 (hex) of files that were just checked, to spare reading them again.
 
     Raises:
-        WeightsError: a file or a tensor is missing, damaged, foreign or of another shape.
+        WeightsError: a file or a tensor is missing, damaged, unknown or of the wrong shape.
     """
     source = path if isinstance(path, Source) else open_checkpoint(path)
     config = source.config
@@ -111,10 +111,10 @@ def load_checkpoint(
 
 
 def load_audio_model(source: Source, device: torch.device) -> EncodecModel:
-    """The codec of a checkpoint alone, frozen, in float32.
+    """Load only the EnCodec model of a checkpoint, frozen, in float32.
 
     Raises:
-        WeightsError: the checkpoint has none, or a tensor is missing, damaged, foreign or of another shape.
+        WeightsError: the checkpoint has none, or a tensor is missing, damaged, unknown or of the wrong shape.
     """
     if source.audio is None:
         raise WeightsError("The config names no audio_encoder.", path=source.path)
@@ -125,7 +125,7 @@ def decoder_config(config: Mapping[str, Any], path: Path) -> DecoderConfig:
     """The decoder's sizes from a transformers config.
 
     Raises:
-        WeightsError: a size is missing, or the config asks for something this decoder does not do.
+        WeightsError: a size is missing, or the config asks for what this decoder cannot do.
     """
     try:
         part, text = config["decoder"], config["text_encoder"]

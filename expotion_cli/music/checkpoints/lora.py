@@ -4,9 +4,9 @@ A folder holds `adapter_config.json` (`"peft_type": "LORA"`) and `adapter_model.
 on transformers' `MusicgenForConditionalGeneration`, on its decoder alone, or on this project's `MusicDecoder`: the
 names differ by a prefix. Any of the decoder's linear layers may be adapted.
 
-PEFT itself computes and adds the differences. What decides them is checked first, because PEFT passes over tensors
-that it does not expect; and of the config only plain numbers reach it, because some of its settings name modules that
-it would import.
+PEFT itself computes and adds the differences. Tensors and settings are checked first, because PEFT skips tensors that
+it does not expect; and only plain numbers of the config reach it, because some settings name modules that it would
+import.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from expotion_cli.music.transformer.decoder import MusicDecoder
 LORA_TYPE = "LORA"
 _KEY = re.compile(r"(?:base_model\.model\.)?(?P<module>.+)\.lora_(?P<side>[AB])\.weight")
 _PREFIXES = ("decoder.model.decoder.", "model.decoder.", "decoder.", "")
-# What has no say in the result, or none that the checks here leave open.
+# Settings that don't affect the result, or whose effect is checked separately.
 _NO_MATTER = {
     "peft_type", "peft_version", "auto_mapping", "base_model_name_or_path", "revision", "task_type", "inference_mode",
     "r", "lora_alpha", "rank_pattern", "alpha_pattern", "use_rslora", "init_lora_weights", "lora_dropout",
@@ -36,7 +36,7 @@ _NO_MATTER = {
     "lora_ga_config",
 }  # fmt: skip
 _PLAIN_STARTS = (True, False, None, "gaussian", "orthogonal", "eva")
-"""Initialisations that leave the base's weights alone; the others subtract what the adapter began with."""
+"""Initialisations that leave the base weights alone; others subtract the adapter's initial value from them."""
 
 
 def merge_lora(folder: str | Path, decoder: MusicDecoder) -> str:
@@ -44,14 +44,14 @@ def merge_lora(folder: str | Path, decoder: MusicDecoder) -> str:
 
     Args:
         folder: the adapter's.
-        decoder: with linear layers that are not packed yet; it changes only if all of the adapter fits.
+        decoder: not packed yet; it changes only if the whole adapter fits.
 
     Returns:
-        sha256 over the adapter's files.
+        The adapter's digest, sha256 over its files.
 
     Raises:
-        WeightsError: a file is missing or damaged, a tensor is missing, foreign, of another shape or not finite, or a
-            setting asks for more than LoRA.
+        WeightsError: a file is missing or damaged; a tensor is missing, unknown, of the wrong shape or not finite; or
+            a setting asks for more than plain LoRA.
     """
     folder = Path(folder)
     path, weights = folder / ADAPTER_CONFIG_FILE, folder / ADAPTER_WEIGHTS_FILE

@@ -36,16 +36,16 @@ class Part:
 
 @dataclass(frozen=True)
 class Source:
-    """A checkpoint's files, looked into: what was written where, under this project's names.
+    """An opened checkpoint: its settings, and its tensors under this project's names.
 
     Attributes:
         config: settings in the form of a transformers `config.json`.
-        path: the file they are from, for errors.
+        path: the file the settings are from, for errors.
         decoder: tensors of the decoder.
         text: tensors of the T5 encoder, under transformers' names.
-        audio: tensors of the EnCodec model, under transformers' names; None where the codec is another.
+        audio: tensors of the EnCodec model, under transformers' names; None for other codecs.
         tokenizer: folder with the tokenizer.
-        files: all files that decide the result.
+        files: all files that decide the result; the checkpoint's digest is over these, in this order.
     """
 
     config: dict[str, Any]
@@ -81,16 +81,16 @@ def fill(
     """Give a module its weights, all of them or none.
 
     The module takes new tensors instead of copying into its own, so it may stand on the `meta` device, where it costs
-    neither memory nor random numbers; files are mapped into memory, so at no time is more than the result held.
+    neither memory nor random numbers; files are mapped into memory, so no more than the result is ever in memory.
 
     Args:
         module: keeps its values if an error is raised.
         part: what it gets.
         device: where the tensors go; the CPU by default.
-        dtype: what numbers with a point become.
+        dtype: of floating-point tensors.
 
     Raises:
-        WeightsError: a tensor is missing, foreign, of another shape or kind, or holds NaN or infinity.
+        WeightsError: a tensor is missing, unknown, of the wrong shape or kind, or holds NaN or infinity.
     """
     expected = module.state_dict()
     for name, own in expected.items():
@@ -119,7 +119,7 @@ def fill(
 def _own_copy(found: Tensor, called: str, path: Path, device: torch.device | None, dtype: torch.dtype) -> Tensor:
     kind = dtype if found.is_floating_point() else found.dtype
     own = torch.empty(found.shape, dtype=kind, device=device or torch.device("cpu")).copy_(found.detach())
-    # The extremes of numbers with a NaN are NaN; this one pass takes a tenth of the time of a mask.
+    # With a NaN among them both extremes are NaN; this takes a tenth of the time of a mask.
     if own.is_floating_point() and not all(extreme.isfinite() for extreme in own.aminmax()):
         raise WeightsError(f"The tensor {called!r} holds NaN or infinity in {kind}.", path=path, remedy=FETCH_AGAIN)
     return own
@@ -146,7 +146,7 @@ def weight_files(folder: Path) -> list[Path]:
 
 
 def read_tensors(files: Iterable[Path]) -> dict[str, Tensor]:
-    """All tensors of safetensors files, mapped into memory.
+    """Read all tensors of safetensors files, mapped into memory.
 
     Raises:
         WeightsError: a file is missing, truncated or not safetensors, or two hold the same tensor.
@@ -170,7 +170,7 @@ def without_prefix(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tens
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A JSON file that holds an object.
+    """Read a JSON file that holds an object.
 
     Raises:
         WeightsError: it is missing, damaged or holds something else.

@@ -1,4 +1,4 @@
-"""What a codec is: the layer that knows what tokens mean."""
+"""The codec interface: a codec turns tokens into sound."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ class Rendering:
     Attributes:
         audio: [2, n] float32, n exactly `timeline.samples(sample_rate)`.
         sample_rate: samples a second.
-        midi: the cue as a standard MIDI file, where the codec has notes.
-        stems: the voices apart, where the codec has voices, each [2, n].
+        midi: the cue as a standard MIDI file, if the codec has notes.
+        stems: each voice by itself, [2, n], if the codec has voices and they were asked for.
     """
 
     audio: np.ndarray
@@ -34,17 +34,17 @@ class Rendering:
 
 @runtime_checkable
 class Codec(Protocol):
-    """Tokens to audio.
+    """Turns tokens into audio.
 
     Attributes:
         name: "encodec" or "notes".
-        num_codebooks: parallel token streams K.
-        vocab_size: tokens V a stream.
+        num_codebooks: parallel token rows K (EnCodec's codebooks, or the voices of a note codec).
+        vocab_size: tokens V of a codebook.
         sample_rate: of the audio it makes.
         bar_steps: windows of a long cue begin at multiples of this many steps.
         digest: hash of all that decides the sound of given tokens (weights or soundfont, and the code's version).
-        follows_tempo: its grid is one of beats, so a cue needs a tempo.
-        judge: says which of several takes is best (`takes`); None where tokens can't be judged before they sound.
+        follows_tempo: its step grid follows beats, so a cue needs a tempo.
+        judge: ranks the takes of a cue (`generate/rerank.py`); None if tokens can't be judged before they are rendered.
     """
 
     name: str
@@ -61,5 +61,12 @@ class Codec(Protocol):
         ...
 
     def decode(self, tokens: np.ndarray, timeline: Timeline, voicing: Any = None, *, seed: int = 0) -> Rendering:
-        """Tokens [K, S] as sound; S is `timeline.num_steps`."""
+        """Render a cue.
+
+        Args:
+            tokens: [K, S], S = `timeline.num_steps`.
+            timeline: the cue's grid.
+            voicing: how notes are played, for codecs that have them.
+            seed: the cue's seed.
+        """
         ...

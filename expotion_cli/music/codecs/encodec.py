@@ -1,9 +1,9 @@
 """EnCodec tokens to audio, by transformers' `EncodecModel`: the codec of real MusicGen checkpoints.
 
-What is longer than half a minute is decoded piece by piece, so that memory does not grow with the cue. The decoder is a
-convolution, an LSTM and more convolutions. Convolutions look a few steps to either side: pieces are decoded with that
-much context. An LSTM remembers without limit, so its state is handed on from piece to piece. Both together leave no
-seam: the pieces equal the whole but for the last bits of a float.
+Cues longer than half a minute are decoded piece by piece, so that memory does not grow with the cue. EnCodec's decoder
+is a convolution, an LSTM and more convolutions. Convolutions look a few steps to either side, so pieces are decoded
+with that much context. The LSTM's memory has no limit, so its state is handed from piece to piece. There is no seam:
+the pieces equal the whole but for the last bits of a float.
 """
 
 from __future__ import annotations
@@ -26,10 +26,11 @@ if TYPE_CHECKING:
     from expotion_cli.timing import Tempo
 
 WHOLE_S = 30
-"""Cues up to this length, which MusicGen was trained on, are decoded in one go: bit for bit what transformers makes."""
+"""Cues up to this length, which MusicGen was trained on, are decoded at once, bit for bit as transformers does."""
 PIECE_S = 10
+"""Length of a piece."""
 CONTEXT_STEPS = 16
-"""Steps on either side that the convolutions may see; those of the published models see at most 4."""
+"""Steps of context on either side of a piece; the published models' convolutions reach at most 4."""
 
 
 class EncodecCodec:
@@ -37,11 +38,11 @@ class EncodecCodec:
 
     Args:
         model: transformers' `EncodecModel`, loaded.
-        num_codebooks: codebooks K the decoder speaks; twice those of one channel for a stereo checkpoint.
+        num_codebooks: codebooks K of the music decoder; in stereo, those of both channels.
         digest: hash of the weights.
 
     Raises:
-        WeightsError: the model has fewer codebooks than the decoder speaks.
+        WeightsError: the model has too few codebooks.
     """
 
     name = "encodec"
@@ -61,20 +62,30 @@ class EncodecCodec:
             raise WeightsError(f"The decoder speaks {num_codebooks} codebooks, the EnCodec model has {available}.")
 
     def timeline(self, duration: Fraction, tempo: Tempo | None) -> Timeline:
-        """A grid from 0 at the codec's own rate; the tempo plays no part."""
+        """A grid from 0 at the codec's own rate, whatever the tempo."""
         return Timeline(duration, self.rate_hz)
 
     @torch.inference_mode()
     def decode(self, tokens: np.ndarray, timeline: Timeline, voicing: Any = None, *, seed: int = 0) -> Rendering:
-        """Tokens [K, S] as audio [2, n]; mono is heard on both sides. Stereo streams alternate left and right."""
+        """Render a cue; mono goes to both channels.
+
+        Args:
+            tokens: [K, S]; in stereo the codebooks of left and right alternate.
+            timeline: the cue's grid.
+            voicing: not used.
+            seed: not used.
+
+        Returns:
+            [2, n] float32.
+        """
         codes = torch.from_numpy(np.ascontiguousarray(tokens)).to(self.model.device)
         sides = [codes[0::2], codes[1::2]] if self.is_stereo else [codes]
         audio = np.zeros((2, timeline.samples(self.sample_rate)), np.float32)
         for side, channel in zip(sides, audio, strict=False):
             first = 0
             for piece in self._pieces(side):
-                heard = channel[first : first + len(piece)]
-                heard[:] = piece[: len(heard)]
+                target = channel[first : first + len(piece)]
+                target[:] = piece[: len(target)]
                 first += len(piece)
         if not self.is_stereo:
             audio[1] = audio[0]
@@ -83,7 +94,7 @@ class EncodecCodec:
     def _pieces(self, codes: Tensor) -> Iterator[np.ndarray]:
         """Decode one channel. codes [K, S] → consecutive stretches of samples, each [n] float32."""
         config = self.model.config
-        # Other kinds normalise over the whole length, or are made of overlapping frames anyway.
+        # Other kinds normalise over the whole length, or are made of overlapping chunks anyway.
         is_local = config.norm_type == "weight_norm" and config.chunk_length_s is None
         if codes.shape[1] <= WHOLE_S * self.rate_hz or not is_local:
             yield self.model.decode(codes[None, None], [None]).audio_values[0, 0].float().cpu().numpy()
@@ -91,12 +102,12 @@ class EncodecCodec:
         num_steps, hop = codes.shape[1], int(np.prod(config.upsampling_ratios))
         piece = int(PIECE_S * self.rate_hz)
         state, begin, known = None, 0, 0
-        kept: list[Tensor] = []  # what came out of the LSTM at the steps from `begin` to `known`
+        kept: list[Tensor] = []  # the LSTM's output at the steps from `begin` to `known`
         for first in range(0, num_steps, piece):
             last, start = min(first + piece, num_steps), max(0, first - CONTEXT_STEPS)
             ahead = min(last + CONTEXT_STEPS, num_steps)
             if ahead > known:
-                fresh, state = self._remember(codes, known, ahead, state)
+                fresh, state = self._recurrent_output(codes, known, ahead, state)
                 kept.append(fresh)
             kept = [torch.cat(kept, dim=-1)[..., start - begin :]]
             begin, known = start, ahead
@@ -105,8 +116,8 @@ class EncodecCodec:
                 sound = layer(sound)
             yield sound[0, 0, (first - begin) * hop : (last - begin) * hop].float().cpu().numpy()
 
-    def _remember(self, codes: Tensor, first: int, last: int, state: Any) -> tuple[Tensor, Any]:
-        """(what comes out of the LSTM at the steps from `first` to `last` [1, C, n], its state after them)."""
+    def _recurrent_output(self, codes: Tensor, first: int, last: int, state: Any) -> tuple[Tensor, Any]:
+        """The LSTM's output at the steps from `first` to `last` [1, C, n], and its state after them."""
         low, high = max(0, first - CONTEXT_STEPS), min(codes.shape[1], last + CONTEXT_STEPS)
         layers = self.model.decoder.layers
         hidden = self.model.quantizer.decode(codes[:, None, low:high])

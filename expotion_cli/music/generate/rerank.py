@@ -1,8 +1,8 @@
-"""Several takes of a cue, of which one is kept: composing notes is cheap, and not every throw of the dice is good.
+"""Generates several takes of a cue and keeps the best: composing notes is cheap, and sampling sometimes goes wrong.
 
 Takes differ in their seed alone; the first has the cue's own. A take is judged by its notes, before it is rendered:
-faults count most, then how many measures lie where nearly all of the training music lies, then how well its strikes
-follow the motion. The judgement depends on the cue alone, so batch sizes and interruptions don't change the choice.
+faults count most, then how many measures lie within the training music's usual range, then how well its onsets follow
+the motion. The judgement depends on the cue alone, so batch sizes and interruptions don't change the choice.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from expotion_cli.music.request import CueRequest
 
 
 class Judge(Protocol):
-    """Says how good a take is."""
+    """Rates a take."""
 
     def __call__(self, tokens: np.ndarray, request: CueRequest) -> tuple[float, ...]:
-        """Tokens [K, S] of a request → a key; the greatest is the best."""
+        """Rate tokens [K, S] of a request; the take with the greatest key is the best."""
         ...
 
 
 def takes_of(request: CueRequest) -> list[CueRequest]:
-    """The takes a cue asks for: as many requests, each with a seed of its own."""
+    """One request for each take of a cue, each with its own seed."""
     return [replace(request, takes=1, seed=take_seed(request.seed, number)) for number in range(request.takes)]
 
 
@@ -41,13 +41,13 @@ def take_seed(seed: int, number: int) -> int:
 def keep_best(
     generated: Iterable[tuple[int, np.ndarray]], owners: Sequence[int], requests: Sequence[CueRequest], judge: Judge
 ) -> Iterator[tuple[int, np.ndarray]]:
-    """Of the takes of each cue the best, as soon as the last of them is there.
+    """Yield the best take of each cue, as soon as its last take is generated.
 
     Args:
         generated: (number of the take, its tokens), in any order.
         owners: for each take the number of its cue.
         requests: the cues.
-        judge: where two takes are equally good, the one with the lower number wins.
+        judge: rates takes; of equally good ones the lowest number wins.
 
     Yields:
         (number of the cue, tokens [K, S]).

@@ -7,5 +7,6 @@ Reading order:
 3. `attention.py`: projections, the attention product, the KV cache, and what a layer attends to (`AttentionContext`).
 4. `adapter.py`: EXPOTION's side stream and the term it adds to self-attention.
 5. `context.py`: the plainest `AttentionContext`, where all rows stand at the same position.
-6. `text.py`: T5 states for cross-attention. `onednn.py`: the same layers with packed matrices, for few rows on a CPU.
+6. `text.py`, `t5.py`: the prompt's states for cross-attention.
+7. `onednn.py`: the same layers with packed matrices, for few rows on a CPU.
 """

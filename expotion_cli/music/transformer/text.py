@@ -1,7 +1,7 @@
 """Text states: a T5 encoder and its tokenizer, behind one call.
 
-States are padded to a length that depends on the prompt alone, never on its neighbours in a batch, so that a cue's
-numbers do not change with its company.
+States are padded to a length that depends on the prompt alone, never on other prompts in a batch, so that a cue's
+numbers do not depend on its neighbours.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class TextEncoder(nn.Module):
         return self.model.settings.d_model
 
     def tokenize(self, prompt: str) -> list[int]:
-        """Token ids, cut at the longest bucket. An empty prompt still has its end mark."""
+        """Token ids, cut at the longest bucket. An empty prompt still has its end token."""
         return self.tokenizer.encode(prompt).ids
 
     def bucket(self, prompt: str) -> int:
@@ -56,7 +56,7 @@ class TextEncoder(nn.Module):
         return self.model(ids, mask)
 
     def pad(self, sequences: Sequence[list[int]], length: int) -> tuple[Tensor, Tensor]:
-        """(ids [R, length] int64, mask [R, length] bool) on the model's device."""
+        """Pad token ids: (ids [R, length] int64, mask [R, length] bool) on the model's device."""
         ids = torch.full((len(sequences), length), self.tokenizer.token_to_id(PADDING) or 0)
         mask = torch.zeros(len(sequences), length, dtype=torch.bool)
         for row, sequence in enumerate(sequences):
@@ -67,7 +67,7 @@ class TextEncoder(nn.Module):
 
     @torch.no_grad()
     def encode(self, prompt: str) -> tuple[Tensor, Tensor]:
-        """One prompt's (states [M, text_dim], mask [M] bool), M its bucket; encoded alone on purpose."""
+        """One prompt's (states [M, text_dim], mask [M] bool), M its bucket; never batched, which could change its bits."""
         sequence = self.tokenize(prompt)
         ids, mask = self.pad([sequence], self.bucket(prompt))
         return self(ids, mask)[0], mask[0]
@@ -103,7 +103,13 @@ def _converted(folder: Path) -> Tokenizer:
 
 
 def train_tokenizer(captions: Sequence[str], path: Path, vocab_size: int = 1024) -> None:
-    """Train a small lower-case byte-level BPE on captions and write it as `tokenizer.json`."""
+    """Train a small lower-case byte-level BPE tokenizer.
+
+    Args:
+        captions: what it is trained on.
+        path: the `tokenizer.json` to write.
+        vocab_size: entries, special tokens and all bytes included.
+    """
     from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
     tokenizer = Tokenizer(models.BPE(unk_token="<unk>"))
