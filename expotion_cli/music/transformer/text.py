@@ -67,7 +67,7 @@ class TextEncoder(nn.Module):
 
     @torch.no_grad()
     def encode(self, prompt: str) -> tuple[Tensor, Tensor]:
-        """One prompt's (states [M, text_dim], mask [M] bool), M its bucket; never batched, which could change its bits."""
+        """One prompt's (states [M, text_dim], mask [M] bool), M its bucket. Never batched: that could change bits."""
         sequence = self.tokenize(prompt)
         ids, mask = self.pad([sequence], self.bucket(prompt))
         return self(ids, mask)[0], mask[0]
