@@ -21,7 +21,7 @@ import numpy as np
 from bench import machine, print_table, write_results
 from synthetic_motion import REPOSITORY, play
 
-from expotion_cli.training.loop import read_log
+from expotion_cli.training.logs import read_log
 from expotion_cli.training.mini.corpus.build import compose_numbered
 from expotion_cli.training.mini.corpus.captions import caption
 

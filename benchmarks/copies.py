@@ -25,7 +25,7 @@ def training_corpus(folder: Path | None, name: str = "build") -> Any:
         name: "build" for the pieces of the first stage, "following" for those of the second.
     """
     from expotion_cli.training.mini.corpus.build import SOURCES_FILE, build_corpus, load_corpus
-    from expotion_cli.training.mini.train import MiniSettings
+    from expotion_cli.training.mini.settings import MiniSettings
 
     settings = MiniSettings.load().corpus[name]
     if folder is None:

@@ -30,10 +30,10 @@ from expotion_cli.media.sound import SOUND_SUFFIXES, read_sound
 from expotion_cli.music.codecs.notes.codec import NoteCodec
 from expotion_cli.spotting.activity import ACTIVITY_FLOORS, normalise
 from expotion_cli.timing import Timeline, beat_rate_hz
-from expotion_cli.training.adapter.motion_from_audio import DIMS, MARGIN_S, RATE_HZ, move_to
-from expotion_cli.training.data.curves import Hearing, hear
-from expotion_cli.training.mini.corpus.arranger import Piece
+from expotion_cli.training.adapter.motion_from_audio import DIMS, MARGIN_S, RATE_HZ, synthetic_motion
+from expotion_cli.training.data.curves import MusicCurves, measure_curves
 from expotion_cli.training.mini.corpus.build import compose_numbered
+from expotion_cli.training.mini.corpus.piece import Piece
 from expotion_cli.vision.streams import encode_clip
 
 REPOSITORY = RESULTS.parent.parent
@@ -76,11 +76,11 @@ def watch(clips: Sequence[Path]) -> list[Person]:
     return people
 
 
-def listen(folders: Sequence[Path], num_pieces: int) -> list[Hearing]:
+def listen(folders: Sequence[Path], num_pieces: int) -> list[MusicCurves]:
     """What is heard in sound files, and in pieces composed by rule."""
     files = sorted(p for folder in folders for p in folder.rglob("*") if p.suffix.lower() in SOUND_SUFFIXES)
-    heard = [hear(read_sound(path, SOUND_RATE, 1), SOUND_RATE) for path in files]
-    return heard + [hear(*play(compose_numbered(7, number), number)) for number in range(num_pieces)]
+    heard = [measure_curves(read_sound(path, SOUND_RATE, 1), SOUND_RATE) for path in files]
+    return heard + [measure_curves(*play(compose_numbered(7, number), number)) for number in range(num_pieces)]
 
 
 def play(piece: Piece, seed: int) -> tuple[np.ndarray, int]:
@@ -91,14 +91,14 @@ def play(piece: Piece, seed: int) -> tuple[np.ndarray, int]:
     return codec.decode(piece.tokens[:, first:], timeline, seed=seed).audio, codec.sample_rate
 
 
-def move(music: Sequence[Hearing], bodies: int) -> list[Person]:
+def move(music: Sequence[MusicCurves], bodies: int) -> list[Person]:
     """Several bodies for each piece, each moving to a stretch of it."""
     people = []
     for number, piece in enumerate(music):
         for body in range(bodies):
             rng = np.random.default_rng((number, body))
             start = rng.uniform(0, max(0.0, piece.duration_s - LENGTH_S))
-            streams = move_to(piece.between(start - MARGIN_S, start + LENGTH_S + MARGIN_S), rng)
+            streams = synthetic_motion(piece.between(start - MARGIN_S, start + LENGTH_S + MARGIN_S), rng)
             people.append(
                 {
                     (name, dim): Curve(streams[name].values[:, column], streams[name].mask)

@@ -1,4 +1,4 @@
-"""`expotion train`: make weights."""
+"""`expotion train`: prepare data, train adapters, and make the embedded model."""
 
 from __future__ import annotations
 
@@ -13,61 +13,62 @@ from expotion_cli.cli.say import error_record, honest, say_aside, say_error, say
 from expotion_cli.errors import UsageError
 
 if TYPE_CHECKING:
-    from expotion_cli.training.adapter.train import Trained
-    from expotion_cli.training.data.prepare import Prepared
+    from expotion_cli.training.adapter.results import TrainingResult
+    from expotion_cli.training.data.prepare import PrepareResult
 
-train_app = typer.Typer(no_args_is_help=True, help="Make weights: adapters on your own data, or the embedded model.")
+train_app = typer.Typer(no_args_is_help=True, help="Train adapters on your own data, or make the embedded model.")
 
 
 @train_app.callback()
 def train() -> None:
-    """Make weights: adapters on your own data, or the embedded model."""
+    """Train adapters on your own data, or make the embedded model."""
 
 
 @train_app.command()
 @honest
 def prepare(
     source: Annotated[
-        Path, typer.Argument(help="A folder of videos and music, or a list.", metavar="SOURCE", show_default=False)
+        Path, typer.Argument(help="A folder of videos and music, or a list file.", metavar="SOURCE", show_default=False)
     ],
     out: Annotated[Path, typer.Option(help="Folder for the prepared data.")],
     model: Annotated[
         str | None,
-        typer.Option(help="Whose tokens: a name from `expotion models`, or a folder. Only ready tokens need none."),
+        typer.Option(help="Model to adapt: a name from `expotion models`, or a folder; not needed for ready tokens."),
     ] = None,
     streams: Annotated[
-        str, typer.Option(help="Encoders that look at videos, with commas between; none leaves pictures out.")
+        str, typer.Option(help="Encoders for videos, separated by commas; none ignores pictures.")
     ] = "face,pose,flow",
-    caption: Annotated[str, typer.Option(help="Words for clips without; may hold {stem} and {folder}.")] = "",
+    caption: Annotated[str, typer.Option(help="Caption for clips without one; may contain {stem} and {folder}.")] = "",
     held_out: Annotated[
-        Path | None, typer.Option(help="A folder or list to hold out as it is, instead of choosing here.")
+        Path | None, typer.Option(help="A folder or list to hold out as a whole, instead of choosing held-out clips.")
     ] = None,
     held_out_share: Annotated[
-        float, typer.Option(min=0, max=0.9, help="How much to hold out, by track and by person.")
+        float, typer.Option(min=0, max=0.9, help="Share of the music to hold out, by track and by person.")
     ] = 0.1,
     drop_leaks: Annotated[
-        bool, typer.Option("--drop-leaks", help="Set aside what a given --held-out also holds.")
+        bool,
+        typer.Option("--drop-leaks", help="Set aside training clips that share a track, recording or person with it."),
     ] = False,
     features: Annotated[
-        str | None, typer.Option(help="What a list's features are: NAME=WIDTH, with commas between.")
+        str | None, typer.Option(help="Streams in a list's features: NAME=WIDTH, separated by commas.")
     ] = None,
     features_hz: Annotated[float, typer.Option(min=0.1, max=200, help="Rows a second of a list's features.")] = 5.0,
-    root: Annotated[Path | None, typer.Option(help="Where a list's relative paths begin.")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Another one holds out other clips.")] = 0,
-    device: Annotated[str, typer.Option(help="Where the model's codec runs: auto, cpu, cuda or cuda:N.")] = "auto",
-    as_json: Annotated[bool, typer.Option("--json", help="A summary for programs on standard output.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but what went wrong.")] = False,
+    root: Annotated[Path | None, typer.Option(help="Folder that a list's relative paths start from.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the choice of held-out clips.")] = 0,
+    device: Annotated[str, typer.Option(help="Device for the model's codec: auto, cpu, cuda or cuda:N.")] = "auto",
+    as_json: Annotated[bool, typer.Option("--json", help="Print a summary for programs on standard output.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")] = False,
 ) -> int:
-    """Encode videos, music and words once for training. Stop it at any time; run it again to go on.
+    """Encode videos, music and captions for training. It can be stopped at any time; run it again to resume.
 
     Exit code 0: all clips are ready; 1: some were skipped.
     """
     _offline()
     from expotion_cli.cli.flags import streams as read_streams
-    from expotion_cli.training.data.prepare import Wanted
+    from expotion_cli.training.data.prepare import PrepareOptions
     from expotion_cli.training.data.prepare import prepare as prepare_data
 
-    wanted = Wanted(
+    options = PrepareOptions(
         streams=tuple(read_streams(streams)),
         caption=caption,
         held_out=held_out,
@@ -79,9 +80,9 @@ def prepare(
         seed=seed,
     )
     tokenizer = _tokenizer(model, device) if model is not None else None
-    teller = _Teller(quiet)
-    made = prepare_data(source, out, tokenizer=tokenizer, wanted=wanted, on_clip=teller.clip)
-    teller.close()
+    status = _StatusLine(quiet)
+    made = prepare_data(source, out, tokenizer=tokenizer, options=options, on_clip=status.clip)
+    status.close()
     for problem in made.problems:
         say_error(problem, "skipped")
     if as_json:
@@ -94,24 +95,26 @@ def prepare(
 @train_app.command()
 @honest
 def adapter(
-    data: Annotated[Path, typer.Option(help="Prepared data, from `expotion train prepare`.")],
-    model: Annotated[str, typer.Option(help="What is adapted: a name from `expotion models`, or a folder.")],
+    data: Annotated[Path, typer.Option(help="PrepareResult data, from `expotion train prepare`.")],
+    model: Annotated[str, typer.Option(help="The model to adapt: a name from `expotion models`, or a folder.")],
     out: Annotated[Path, typer.Option(help="Folder for checkpoints, logs and the trained adapter.")],
     recipe: Annotated[
         str, typer.Option(help="A training recipe: adapter, authors, synthetic, or a .toml file.")
     ] = "adapter",
     settings: Annotated[
         list[str] | None,
-        typer.Option("--set", help="A key of the recipe, e.g. train.steps=500; can be repeated.", show_default=False),
+        typer.Option(
+            "--set", help="Override a key of the recipe, e.g. train.steps=500; can be repeated.", show_default=False
+        ),
     ] = None,
     start_from: Annotated[
-        Path | None, typer.Option(help="An adapter to go on from: its folder, or a .pth file.")
+        Path | None, typer.Option(help="An adapter to continue from: its folder, or a .pth file.")
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
-    as_json: Annotated[bool, typer.Option("--json", help="A summary for programs on standard output.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but what went wrong.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a summary for programs on standard output.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")] = False,
 ) -> None:
-    """Train an adapter that sees, a LoRA, or both. Stop it at any time; run it again to go on.
+    """Train an adapter for the picture, a LoRA, or both. It can be stopped at any time; run it again to resume.
 
     On several GPUs: accelerate launch -m expotion_cli.cli train adapter ...
     """
@@ -119,17 +122,17 @@ def adapter(
     from expotion_cli.training.settings import load_train_recipe
 
     made_recipe = load_train_recipe(recipe, settings or [])
-    from expotion_cli.training.adapter.train import AdapterTrainer
-    from expotion_cli.training.data.shards import DataFolder
+    from expotion_cli.training.adapter.trainer import AdapterTrainer
+    from expotion_cli.training.data.data_folder import DataFolder
     from expotion_cli.training.data.tokens import find_model
-    from expotion_cli.training.distributed import Team
+    from expotion_cli.training.distributed import DistributedContext
     from expotion_cli.weights.manifest import licence_notice
 
     folder = DataFolder.open(data)
-    team = Team(device, made_recipe.train.precision)
-    quiet = quiet or not team.is_first
+    context = DistributedContext(device, made_recipe.train.precision)
+    quiet = quiet or not context.is_main
     trainer = AdapterTrainer(
-        folder, find_model(model), made_recipe, out, team, start_from, report=None if quiet else _say_progress
+        folder, find_model(model), made_recipe, out, context, start_from, report=None if quiet else _say_progress
     )
     if not quiet:
         if notice := licence_notice(model):
@@ -137,7 +140,7 @@ def adapter(
         for note in trainer.notes:
             say_aside(note)
     trained = trainer.run()
-    if as_json and team.is_first:
+    if as_json and context.is_main:
         say_json(_trained_record(trained))
     elif not quiet:
         _say_trained(trained, model)
@@ -147,15 +150,18 @@ def adapter(
 @honest
 def mini(
     out: Annotated[Path, typer.Option(help="Folder for the finished model.")] = Path("expotion-mini"),
-    work: Annotated[Path, typer.Option(help="Folder for corpus, checkpoints and logs.")] = Path("expotion-mini-work"),
+    work: Annotated[Path, typer.Option(help="Folder for the corpus, checkpoints and logs.")] = Path(
+        "expotion-mini-work"
+    ),
     recipe: Annotated[
         Path | None, typer.Option(help="A training recipe (.toml); the shipped one by default.", show_default=False)
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "cpu",
 ) -> None:
-    """Remake the embedded model: corpus, tokenizer, decoder, adapter. Stop it at any time; run it again to go on."""
+    """Make the embedded model: corpus, tokenizer, decoder, adapter. Can be stopped; run it again to resume."""
     from expotion_cli.music.load import choose_device
-    from expotion_cli.training.mini.train import MiniSettings, MiniTrainer
+    from expotion_cli.training.mini.settings import MiniSettings
+    from expotion_cli.training.mini.trainer import MiniTrainer
 
     MiniTrainer(work, MiniSettings.load(recipe), str(choose_device(device))).run(out)
     print(f"{out} · score with it: expotion-score clips --model {out} --adapter {out / 'adapter'}")
@@ -163,14 +169,14 @@ def mini(
 
 def _offline() -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    os.environ.setdefault("HF_HUB_OFFLINE", "1")  # `expotion fetch` is the only command that reaches out
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")  # only `expotion fetch` uses the network
 
 
 def _tokenizer(model: str, device: str) -> Any:
     from expotion_cli.music.load import choose_device
-    from expotion_cli.training.data.tokens import SoundTokenizer, find_model
+    from expotion_cli.training.data.tokens import AudioTokenizer, find_model
 
-    return SoundTokenizer.load(find_model(model), choose_device(device))
+    return AudioTokenizer.load(find_model(model), choose_device(device))
 
 
 def _features(text: str | None) -> tuple[Any, ...]:
@@ -181,27 +187,29 @@ def _features(text: str | None) -> tuple[Any, ...]:
         if part.strip():
             name, _, width = part.strip().partition("=")
             if not name.isidentifier() or not width.isdecimal() or not 0 < int(width) <= 65_536:
-                raise UsageError(f"--features {part.strip()!r} is no stream.", remedy="Write NAME=WIDTH: raft=256.")
+                raise UsageError(
+                    f"--features {part.strip()!r} can't be read.", remedy="Write NAME=WIDTH, e.g. raft=256."
+                )
             specs.append(StreamSpec.numbered(name, int(width)))
     return tuple(specs)
 
 
-class _Teller:
-    """One line that says what is being encoded, where someone watches."""
+class _StatusLine:
+    """Shows on a terminal which clip is being encoded."""
 
     def __init__(self, quiet: bool):
-        self.speaks = not quiet and sys.stderr.isatty()
+        self.is_shown = not quiet and sys.stderr.isatty()
 
     def clip(self, number: int, total: int, name: str) -> None:
-        if self.speaks:
+        if self.is_shown:
             print(f"\r\x1b[K{number + 1}/{total} {name}", end="", file=sys.stderr, flush=True)
 
     def close(self) -> None:
-        if self.speaks:
+        if self.is_shown:
             print("\r\x1b[K", end="", file=sys.stderr, flush=True)
 
 
-def _as_record(made: Prepared, out: Path) -> dict[str, Any]:
+def _as_record(made: PrepareResult, out: Path) -> dict[str, Any]:
     return {
         "exit_code": 1 if made.problems else 0,
         "data": str(out),
@@ -214,13 +222,13 @@ def _as_record(made: Prepared, out: Path) -> dict[str, Any]:
     }
 
 
-def _say_prepared(made: Prepared, out: Path) -> None:
+def _say_prepared(made: PrepareResult, out: Path) -> None:
     for note in made.notes:
         say_aside(note)
     for line in made.leaks.lines():
         say_aside(line, "split" if made.leaks.is_clean else "leak")
     counts = []
-    for split, words in (("train", "to learn from"), ("held_out", "held out"), ("aside", "set aside")):
+    for split, words in (("train", "to train on"), ("held_out", "held out"), ("aside", "set aside")):
         chosen = [clip for clip in made.clips if clip.split == split]
         if chosen:
             counts.append(f"{len(chosen)} {words} ({_length(sum(clip.duration_s for clip in chosen))})")
@@ -239,24 +247,28 @@ def _say_progress(kind: str, row: dict[str, float]) -> None:
         say_aside(f"step {row['step']:.0f}: {figures}", "held out")
 
 
-def _trained_record(trained: Trained) -> dict[str, Any]:
+def _trained_record(trained: TrainingResult) -> dict[str, Any]:
     return {
         "exit_code": 0,
         "adapter": str(trained.adapter) if trained.adapter else None,
         "lora": str(trained.lora) if trained.lora else None,
         "steps": trained.progress.step,
         "best_step": trained.progress.best_step,
-        "held_out": trained.last,
+        "held_out": trained.best,
         "notes": list(trained.notes),
     }
 
 
-def _say_trained(trained: Trained, model: str) -> None:
-    if trained.last:
+def _say_trained(trained: TrainingResult, model: str) -> None:
+    if trained.best:
         early = " (stopped early)" if trained.progress.step < trained.steps else ""
-        kinds = {"shuffled": "with another clip's motion", "unseen": "with nobody seen", "off": "without it"}
-        more = [f"{trained.last[kind]:.4f} {words}" for kind, words in kinds.items() if kind in trained.last]
-        first = f"held-out loss {trained.last['loss']:.4f} at step {trained.progress.best_step}{early}"
+        kinds = {
+            "shuffled": "with another clip's motion",
+            "unseen": "with the picture masked",
+            "off": "without training",
+        }
+        more = [f"{trained.best[kind]:.4f} {words}" for kind, words in kinds.items() if kind in trained.best]
+        first = f"held-out loss {trained.best['loss']:.4f} at step {trained.progress.best_step}{early}"
         print(", ".join([first, *more]))
     given = " ".join(f"--adapter {path}" for path in (trained.adapter, trained.lora) if path is not None)
     print(f"{trained.out} · score with it: expotion-score clips --model {model} {given}")

@@ -1,68 +1,70 @@
-"""One device or many: which part of a step is this process's, and how gradients come together.
+"""Data parallelism: which part of a step this process computes, and how gradients are summed.
 
-Several processes are started by `accelerate launch` (or torchrun); each holds the whole model and learns from its share
-of every step's crops. Adapters are small, so their gradients are added up once a step, without any wrapper.
+`accelerate launch` (or torchrun) starts the processes. Each holds the whole model and trains on its share of every
+step's crops. What is trained is small, so its gradients are summed once a step, in one buffer, without a model wrapper.
 """
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from expotion_cli.music.load import choose_device
 
+Item = TypeVar("Item")
 
-class Team:
-    """The processes of a run.
+
+class DistributedContext:
+    """The processes of a run, and this one's device and precision.
 
     Args:
-        device: "auto", "cpu", "cuda" ...; with several processes each gets its own.
-        precision: "auto", "fp32" or "bf16".
+        device: "auto", "cpu", "cuda", ...; of several processes each gets its own.
+        precision: "auto" (bf16 on CUDA devices that have it, else fp32), "fp32" or "bf16".
     """
 
     def __init__(self, device: str = "auto", precision: str = "auto"):
         from accelerate import PartialState
 
         self.state = PartialState(cpu=device == "cpu" or not torch.cuda.is_available())
-        self.device = self.state.device if self.count > 1 else choose_device(device)
+        self.device = self.state.device if self.world_size > 1 else choose_device(device)
         has_bf16 = self.device.type == "cuda" and torch.cuda.is_bf16_supported()
         self.is_bf16 = precision == "bf16" or (precision == "auto" and has_bf16)
 
     @property
-    def count(self) -> int:
-        """Processes at work."""
+    def world_size(self) -> int:
+        """Number of processes."""
         return int(self.state.num_processes)
 
     @property
-    def number(self) -> int:
-        """Which one this is."""
+    def rank(self) -> int:
+        """Index of this process, from 0."""
         return int(self.state.process_index)
 
     @property
-    def is_first(self) -> bool:
-        """The first one writes."""
-        return self.number == 0
+    def is_main(self) -> bool:
+        """Whether this process writes files and reports progress."""
+        return self.rank == 0
 
     @property
     def frozen_dtype(self) -> torch.dtype:
-        """How frozen weights are held: on a GPU in bf16 where products are computed so anyway."""
+        """Storage type of frozen weights: bf16 on a GPU that multiplies in bf16 anyway, else float32."""
         return torch.bfloat16 if self.is_bf16 and self.device.type == "cuda" else torch.float32
 
     def autocast(self) -> contextlib.AbstractContextManager[Any]:
-        """Mixed precision around forward passes."""
+        """Mixed precision for forward passes."""
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.is_bf16)
 
-    def share(self, things: Sequence[Any]) -> list[Any]:
-        """This process's part of a step's crops."""
-        return list(things[self.number :: self.count])
+    def shard(self, items: Sequence[Item]) -> list[Item]:
+        """This process's share of a step's items: every `world_size`-th one."""
+        return list(items[self.rank :: self.world_size])
 
-    def add_up(self, value: Tensor) -> Tensor:
-        """The sum over all processes, on each of them."""
-        if self.count == 1:
+    def all_reduce(self, value: Tensor) -> Tensor:
+        """Sum a tensor over all processes; each of them gets the sum."""
+        if self.world_size == 1:
             return value
         from accelerate.utils import reduce
 
@@ -70,24 +72,24 @@ class Team:
         assert isinstance(summed, Tensor)
         return summed
 
-    def add_up_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
-        """Replace every gradient by its sum over all processes."""
-        if self.count == 1:
+    def all_reduce_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
+        """Replace each gradient by its sum over all processes."""
+        if self.world_size == 1:
             return
         parameters = list(parameters)
         for parameter in parameters:
             if parameter.grad is None:  # a process without crops in this step
                 parameter.grad = torch.zeros_like(parameter)
-        flat = self.add_up(torch.cat([p.grad.flatten().float() for p in parameters if p.grad is not None]))
+        flat = self.all_reduce(torch.cat([p.grad.flatten().float() for p in parameters if p.grad is not None]))
         first = 0
         for parameter in parameters:
             part = flat[first : first + parameter.numel()]
             parameter.grad = part.view_as(parameter).to(parameter.dtype)
             first += parameter.numel()
 
-    def agree(self, modules: Iterable[nn.Module]) -> None:
-        """Give all processes the first one's weights."""
-        if self.count == 1:
+    def broadcast_parameters(self, modules: Iterable[nn.Module]) -> None:
+        """Copy the main process's weights to all others."""
+        if self.world_size == 1:
             return
         from accelerate.utils import broadcast
 
@@ -96,6 +98,6 @@ class Team:
                 for parameter in module.parameters():
                     parameter.copy_(broadcast(parameter.detach().clone()))
 
-    def wait(self) -> None:
-        """Until all are here."""
+    def barrier(self) -> None:
+        """Block until every process has arrived here."""
         self.state.wait_for_everyone()

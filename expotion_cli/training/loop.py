@@ -1,47 +1,46 @@
-"""The one training loop: resumable to the step, honest about a loss that is no number.
+"""The training loop: resumes to the same bits, logs, evaluates, stops early, and stops at a loss that is not finite.
 
-A checkpoint holds weights, optimiser states and the step; the data of step n is drawn from a generator keyed by
-(seed, n), so a resumed run sees exactly what an uninterrupted one would have seen. A checkpoint that can't be written,
-on a full disk for instance, leaves the one before it whole.
+Each step draws its data from a generator keyed by (seed, step), so a resumed run sees exactly what an uninterrupted
+one would have seen.
 """
 
 from __future__ import annotations
 
-import csv
 import math
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from expotion_cli import storage
-from expotion_cli.errors import ExpotionError, OutputError, reason_of
+from expotion_cli.errors import ExpotionError
+from expotion_cli.training.checkpoints import Progress, resume_checkpoint, save_best, save_checkpoint
+from expotion_cli.training.logs import HELD_OUT_LOG, TRAIN_LOG, Report, append_row, truncate_log
+from expotion_cli.training.seeding import keyed_generator
 
-CHECKPOINT, BEST = "checkpoint.pt", "best.pt"
 LOG_EVERY = 20
+"""Steps between rows of the training log."""
 
 
 @dataclass(frozen=True)
 class LoopSettings:
-    """How long and how fast to train.
+    """Length, learning-rate schedule and intervals of a run.
 
     Attributes:
         steps: optimiser steps in all.
-        warmup_steps: linear warm-up of the learning rate.
-        decay_share: share of the steps, at the end, over which the learning rate falls linearly to its last value.
+        warmup_steps: steps over which the learning rate rises linearly.
+        decay_share: "linear" schedule: share of the steps, at the end, over which the rate falls to its last value.
         clip_norm: gradients are clipped to this norm.
-        eval_every: steps between held-out losses.
+        eval_every: steps between evaluations.
         save_every: steps between checkpoints.
         seed: key of the data order.
-        schedule: "linear" as above, or "cosine": it falls from the warm-up's end on.
-        last_rate: the learning rate's last value, as a share of its peak.
-        patience: stop after so many held-out losses without a new best one; 0 never stops early.
+        schedule: "linear" (constant, then falling), or "cosine" (falling from the end of the warm-up).
+        last_rate: last value of the learning rate, as a share of its peak.
+        patience: stop after this many evaluations without a lower loss; 0 never stops early.
     """
 
     steps: int
@@ -55,8 +54,8 @@ class LoopSettings:
     last_rate: float = 0.05
     patience: int = 0
 
-    def rate(self, step: int) -> float:
-        """Factor on the learning rate at this step."""
+    def lr_factor(self, step: int) -> float:
+        """The learning rate at a step, as a share of its peak."""
         rising = min(1.0, (step + 1) / max(1, self.warmup_steps))
         if self.schedule == "cosine":
             place = min(1.0, max(0.0, step - self.warmup_steps) / max(1, self.steps - self.warmup_steps))
@@ -65,146 +64,83 @@ class LoopSettings:
         return rising * (1 - (1 - self.last_rate) * max(0.0, step - decay_from) / max(1.0, self.steps - decay_from))
 
 
-@dataclass
-class Progress:
-    """Where a run stands; kept in its checkpoints.
-
-    Attributes:
-        step: steps done.
-        best: lowest held-out loss so far.
-        best_step: when it was; -1 before the first.
-        worse: held-out losses since then.
-        losses: of the steps since the last row of the log.
-        elapsed_s: seconds at work, over all interruptions.
-    """
-
-    step: int = 0
-    best: float = math.inf
-    best_step: int = -1
-    worse: int = 0
-    losses: list[float] = field(default_factory=list)
-    elapsed_s: float = 0.0
-
-    def judge(self, loss: float) -> bool:
-        """Take note of a held-out loss; True if it is the best so far."""
-        if loss < self.best:
-            self.best, self.best_step, self.worse = loss, self.step, 0
-            return True
-        self.worse += 1
-        return False
-
-
-def step_generator(seed: int, step: int) -> np.random.Generator:
-    """The generator of one step's data, independent of all other steps."""
-    return np.random.Generator(np.random.Philox(key=[seed, step]))
-
-
-def matrix_optimizers(
-    modules: Sequence[nn.Module],
-    *,
-    matrix_lr: float,
-    other_lr: float,
-    weight_decay: float,
-    gate_lr: float | None = None,
-) -> list:
-    """Muon for the hidden matrices, AdamW for embeddings, heads, norms and gates.
-
-    Args:
-        modules: trained together; parameters that need no gradient are left out.
-        matrix_lr: learning rate of Muon, on AdamW's scale.
-        other_lr: learning rate of AdamW.
-        weight_decay: of both.
-        gate_lr: learning rate of the gates; that of all others by default.
-    """
-    matrices: list[torch.nn.Parameter] = []
-    others: list[torch.nn.Parameter] = []
-    gates: list[torch.nn.Parameter] = []
-    for module in modules:
-        for name, parameter in module.named_parameters():
-            if parameter.requires_grad:
-                is_matrix = parameter.ndim == 2 and not any(s in name for s in ("embed", "lm_heads", "shared", "bias"))
-                (gates if name == "gates" else matrices if is_matrix else others).append(parameter)
-    groups: list[dict[str, Any]] = [{"params": others}]
-    if gates:
-        groups.append({"params": gates, "lr": other_lr if gate_lr is None else gate_lr})
-    return [
-        torch.optim.Muon(matrices, lr=matrix_lr, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw"),
-        torch.optim.AdamW(groups, lr=other_lr, weight_decay=0.0, betas=(0.9, 0.98), fused=True),
-    ]
-
-
 def fit(
-    modules: dict[str, nn.Module],
-    optimizers: list[torch.optim.Optimizer],
-    loss_of: Callable[[np.random.Generator], Tensor],
+    modules: Mapping[str, nn.Module],
+    optimizers: Sequence[torch.optim.Optimizer],
+    loss_fn: Callable[[np.random.Generator], Tensor],
     evaluate: Callable[[], dict[str, float]],
     folder: Path,
     settings: LoopSettings,
 ) -> None:
-    """Train until `settings.steps`, resuming from `folder` if a checkpoint is there.
+    """Train with one loss a step, in one process, up to `settings.steps`; resumes if `folder` holds a checkpoint.
 
     Args:
-        modules: trained modules by name; their states make the checkpoint.
+        modules: what is trained, by name; their states make the checkpoint.
         optimizers: already holding their parameters.
-        loss_of: draws a batch with the step's generator and returns its loss, a scalar with gradient.
-        evaluate: held-out figures, named.
-        folder: gets `checkpoint.pt`, `log.csv` and `held_out.csv`.
+        loss_fn: draws a batch with the step's generator and returns its loss, a scalar with gradient.
+        evaluate: returns held-out figures by name.
+        folder: gets `checkpoint.pt`, `best.pt`, `log.csv` and `held_out.csv`.
+        settings: length and schedule.
 
     Raises:
-        ExpotionError: the loss or its gradient became NaN or infinite; the last good checkpoint stays.
+        ExpotionError: the loss or its gradient became NaN or infinite; the last checkpoint stays.
+        OutputError: a checkpoint or a log can't be written; the last checkpoint stays whole.
     """
 
-    def learn(step: int) -> float:
-        loss = loss_of(step_generator(settings.seed, step))
+    def train_step(step: int) -> float:
+        loss = loss_fn(keyed_generator(settings.seed, step))
         _require_finite("loss", loss.item(), step, folder)
         loss.backward()
         return loss.item()
 
-    run(modules, optimizers, learn, evaluate, folder, settings)
+    run_loop(modules, optimizers, train_step, evaluate, folder, settings)
 
 
-def run(
-    modules: dict[str, nn.Module],
-    optimizers: list[torch.optim.Optimizer],
-    learn: Callable[[int], float],
+def run_loop(
+    modules: Mapping[str, nn.Module],
+    optimizers: Sequence[torch.optim.Optimizer],
+    train_step: Callable[[int], float],
     evaluate: Callable[[], dict[str, float]] | None,
     folder: Path,
     settings: LoopSettings,
     *,
-    name_batch: Callable[[int], str] | None = None,
-    report: Callable[[str, dict[str, float]], None] | None = None,
+    describe_batch: Callable[[int], str] | None = None,
+    report: Report | None = None,
     is_writer: bool = True,
     is_quiet: bool = False,
 ) -> Progress:
-    """As `fit`, for steps that make their gradients themselves (in several parts, on several devices).
+    """Train with steps that compute their own gradients: in micro-batches, on several devices.
 
     Args:
-        modules, optimizers, folder, settings: see `fit`.
-        learn: leaves the gradients of this step in the parameters and returns its loss.
-        evaluate: held-out figures; the one called "loss" decides about `best.pt` and about stopping early.
-        name_batch: what a step learns from, for errors.
-        report: also gets ("train" or "held_out", figures) whenever a log does, with more detail.
-        is_writer: whether this process writes; of several that run in step one does.
-        is_quiet: no progress bar.
+        modules: what is trained, by name; their states make the checkpoint.
+        optimizers: already holding their parameters.
+        train_step: accumulates the gradients of step n in the parameters and returns its loss.
+        evaluate: returns held-out figures by name; "loss" decides about `best.pt` and early stopping.
+        folder: see `fit`.
+        settings: length and schedule.
+        describe_batch: names what a step trained on, for errors.
+        report: also receives every row that is logged, with more detail.
+        is_writer: whether this process writes; of several processes exactly one does.
+        is_quiet: show no progress bar.
 
     Returns:
-        Where the run stands at its end.
+        Where the run ended.
 
     Raises:
         ExpotionError: see `fit`.
-        OutputError: a checkpoint or a log can't be written; the checkpoint before it stays whole.
+        OutputError: see `fit`.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    progress = _resume(modules, optimizers, folder)
-    for name in ("log.csv", "held_out.csv") if is_writer else ():
-        _forget_after(progress.step, folder / name)
+    progress = resume_checkpoint(folder, modules, optimizers)
+    for name in (TRAIN_LOG, HELD_OUT_LOG) if is_writer else ():
+        truncate_log(folder / name, progress.step)
     base_rates = [[group.get("base_lr", group["lr"]) for group in optimizer.param_groups] for optimizer in optimizers]
     parameters = [p for optimizer in optimizers for group in optimizer.param_groups for p in group["params"]]
     began = time.monotonic() - progress.elapsed_s
 
     def log(kind: str, name: str, row: dict[str, float], more: dict[str, float]) -> None:
         if is_writer:
-            _log(folder / name, row)
+            append_row(folder / name, row)
             if report is not None:
                 report(kind, row | more)
 
@@ -218,12 +154,12 @@ def run(
             step = progress.step
             for optimizer, rates in zip(optimizers, base_rates, strict=True):
                 for group, rate in zip(optimizer.param_groups, rates, strict=True):
-                    group["base_lr"], group["lr"] = rate, rate * settings.rate(step)
-            loss = learn(step)
-            _require_finite("loss", loss, step, folder, name_batch)
+                    group["base_lr"], group["lr"] = rate, rate * settings.lr_factor(step)
+            loss = train_step(step)
+            _require_finite("loss", loss, step, folder, describe_batch)
             norm = torch.nn.utils.clip_grad_norm_(parameters, settings.clip_norm).item()
-            # It would spoil the weights before the loss.
-            _require_finite("gradient's norm", norm, step, folder, name_batch)
+            # A gradient that is not finite would spoil the weights before any loss shows it.
+            _require_finite("gradient norm", norm, step, folder, describe_batch)
             for optimizer in optimizers:
                 optimizer.step()
                 optimizer.zero_grad(set_to_none=True)
@@ -234,101 +170,24 @@ def run(
             is_last = step == settings.steps
             if step % LOG_EVERY == 0 or is_last:
                 row = {"step": step, "loss": float(np.mean(progress.losses)), "elapsed_s": progress.elapsed_s}
-                log("train", "log.csv", row, {"gradient_norm": norm, "rate": settings.rate(step - 1)})
+                log("train", TRAIN_LOG, row, {"gradient_norm": norm, "rate": settings.lr_factor(step - 1)})
                 progress.losses.clear()
             if evaluate is not None and (step % settings.eval_every == 0 or is_last):
                 figures = evaluate()
-                log("held_out", "held_out.csv", {"step": step, **figures}, {})
-                if "loss" in figures and progress.judge(figures["loss"]) and is_writer:
-                    _write_state(_states(modules), folder / BEST)
+                log("held_out", HELD_OUT_LOG, {"step": step, **figures}, {})
+                if "loss" in figures and progress.record_held_out(figures["loss"]) and is_writer:
+                    save_best(folder, modules)
             if is_writer and (step % settings.save_every == 0 or is_over()):
-                _save(modules, optimizers, progress, folder)
+                save_checkpoint(folder, modules, optimizers, progress)
     return progress
 
 
-def read_log(path: Path) -> list[dict[str, float]]:
-    """A CSV log of `fit` as rows of numbers."""
-    with open(path, newline="") as file:
-        return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
-
-
-def load_best(modules: dict[str, nn.Module], folder: Path) -> bool:
-    """Give the modules the weights of the best held-out loss; False if none were kept."""
-    if not (folder / BEST).is_file():
-        return False
-    states = torch.load(folder / BEST, map_location="cpu", weights_only=True)
-    for name, module in modules.items():
-        module.load_state_dict(states[name])
-    return True
-
-
 def _require_finite(
-    what: str, value: float, step: int, folder: Path, name_batch: Callable[[int], str] | None = None
+    name: str, value: float, step: int, folder: Path, describe_batch: Callable[[int], str] | None = None
 ) -> None:
     if not math.isfinite(value):
-        learnt, remedy = "", "The last checkpoint is kept; lower the learning rate and run again."
-        if name_batch is not None:
-            learnt = f" It learnt from {name_batch(step)}."
-            remedy = "The last checkpoint is kept. Look at these clips, or lower the learning rate with another --out."
-        raise ExpotionError(f"The {what} of step {step} is {value}.{learnt}", path=folder, remedy=remedy)
-
-
-def _states(modules: dict[str, nn.Module]) -> dict[str, dict[str, Tensor]]:
-    return {name: module.state_dict() for name, module in modules.items()}
-
-
-def _save(modules: dict[str, nn.Module], optimizers: list, progress: Progress, folder: Path) -> None:
-    state = {
-        **vars(progress),
-        "modules": _states(modules),
-        "optimizers": [optimizer.state_dict() for optimizer in optimizers],
-    }
-    _write_state(state, folder / CHECKPOINT)
-
-
-def _write_state(state: dict, path: Path) -> None:
-    try:
-        with storage.atomic_path(path) as temporary, open(temporary, "wb") as file:
-            torch.save(state, file)
-    except (OSError, RuntimeError) as error:  # torch wraps what the system says
-        raise _no_room(path, error) from error
-
-
-def _no_room(path: Path, error: Exception) -> OutputError:
-    return OutputError(
-        f"it can't be written ({reason_of(error)}).",
-        path=path,
-        remedy="The last checkpoint is whole: make room, and the same command goes on from there.",
-    )
-
-
-def _resume(modules: dict[str, nn.Module], optimizers: list, folder: Path) -> Progress:
-    path = folder / CHECKPOINT
-    if not path.is_file():
-        return Progress()
-    state = torch.load(path, map_location="cpu", weights_only=True)
-    for name, module in modules.items():
-        module.load_state_dict(state["modules"][name])
-    for optimizer, saved in zip(optimizers, state["optimizers"], strict=True):
-        optimizer.load_state_dict(saved)
-    return Progress(**{name: state[name] for name in vars(Progress()) if name in state})
-
-
-def _forget_after(step: int, path: Path) -> None:
-    """Drop log rows of steps that will be done again, and a torn last one."""
-    if path.is_file():
-        header, *rows = path.read_bytes().splitlines(keepends=True)
-        kept = [row for row in rows if row.endswith(b"\n") and float(row.split(b",")[0]) <= step]
-        storage.write_bytes(path, b"".join([header, *kept]))
-
-
-def _log(path: Path, row: dict[str, float]) -> None:
-    is_new = not path.is_file()
-    try:
-        with open(path, "a", newline="") as file:
-            writer = csv.DictWriter(file, row)
-            if is_new:
-                writer.writeheader()
-            writer.writerow({key: round(float(value), 5) for key, value in row.items()})
-    except OSError as error:
-        raise _no_room(path, error) from error
+        batch, remedy = "", "The last checkpoint is kept; lower the learning rate and run again."
+        if describe_batch is not None:
+            batch = f" The step trained on {describe_batch(step)}."
+            remedy = "The last checkpoint is kept. Check these clips, or lower the learning rate with another --out."
+        raise ExpotionError(f"The {name} of step {step} is {value}.{batch}", path=folder, remedy=remedy)

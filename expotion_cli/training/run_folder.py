@@ -1,10 +1,9 @@
-"""The folder of a training run: whose it is, and how its files and logs are written."""
+"""The folder of a training run belongs to one run: that with the same recipe, data and model."""
 
 from __future__ import annotations
 
-import contextlib
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,72 +11,40 @@ from expotion_cli import storage
 from expotion_cli.errors import UsageError, writing
 
 RUN_FILE = "run.json"
-_WORDS = {"data": "its data", "model": "its model", "start_from": "--start-from"}
+RESUME_REMEDY = "Make room and run the same command again: it resumes from the last checkpoint."
+_INPUT_NAMES = {"data": "its data", "model": "its model", "start_from": "--start-from"}
 
 
-def claim(out: Path, decided: Mapping[str, Any], *, is_writer: bool) -> None:
-    """Note what decides a run in its folder, or make sure that the folder's run is the same.
+def claim(out: Path, inputs: Mapping[str, Any], *, is_writer: bool) -> None:
+    """Record what determines a run in its folder, or check that the folder's run is the same one.
 
     Args:
-        out: the folder; made if it is not there.
-        decided: plain values.
+        out: the folder; created if absent.
+        inputs: all that determines the run, as plain JSON values.
         is_writer: whether this process writes.
 
     Raises:
-        UsageError: the folder holds another run.
+        UsageError: the folder belongs to another run.
         OutputError: it can't be written.
     """
     path = out / RUN_FILE
     if not path.is_file():
         if is_writer:
-            store(path, lambda: storage.write_json(path, decided))
+            with writing(path, remedy=RESUME_REMEDY):
+                storage.write_json(path, inputs)
         return
     found = storage.read_json(path, remedy="Choose another folder.")
-    wanted = json.loads(json.dumps(decided))
-    if found != wanted:
+    expected = json.loads(json.dumps(inputs))
+    if found != expected:
         raise UsageError(
-            f"the folder holds another run: {_difference(found, wanted)} differs.",
+            f"the folder holds another run: {_difference(found, expected)} differs.",
             path=out,
-            remedy="Choose another one, or give what it began with to go on with it.",
+            remedy="Choose another folder, or repeat that run's settings to resume it.",
         )
 
 
-def store(path: Path, write: Callable[[], None]) -> None:
-    """Write something, with an error that a user can act on.
-
-    Raises:
-        OutputError: it can't be written.
-    """
-    with writing(path, remedy="Make room and run the same command again: nothing is trained twice."):
-        write()
-
-
-@contextlib.contextmanager
-def tensorboard(out: Path | None) -> Iterator[Callable[[str, dict[str, float]], None] | None]:
-    """A writer of TensorBoard's logs below `out`, where that is installed; else None."""
-    if out is not None:
-        try:
-            from torch.utils.tensorboard import SummaryWriter
-        except ImportError:
-            out = None
-    if out is None:
-        yield None
-        return
-    writer = SummaryWriter(str(out / "tensorboard"))
-
-    def write(kind: str, row: dict[str, float]) -> None:
-        for name, value in row.items():
-            if name not in ("step", "elapsed_s"):
-                writer.add_scalar(f"{kind}/{name}", value, int(row["step"]))
-
-    try:
-        yield write
-    finally:
-        writer.close()
-
-
-def _difference(found: Any, wanted: Mapping[str, Any]) -> str:
-    for key, value in wanted.items():
+def _difference(found: Any, expected: Mapping[str, Any]) -> str:
+    for key, value in expected.items():
         other = found.get(key) if isinstance(found, dict) else None
         if other == value:
             continue
@@ -86,5 +53,5 @@ def _difference(found: Any, wanted: Mapping[str, Any]) -> str:
                 for name, entry in entries.items():
                     if entry != other.get(table, {}).get(name):
                         return f"its recipe's {table}.{name}"
-        return _WORDS.get(key, key)
+        return _INPUT_NAMES.get(key, key)
     return "something"

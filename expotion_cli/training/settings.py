@@ -1,6 +1,6 @@
-"""Training recipes: how an adapter is trained, in one frozen value, checked as the recipes of scoring are.
+"""Training recipes: all settings of adapter training in one frozen value, declared and checked like scoring recipes.
 
-Built in layers: the defaults below, then a TOML file (`recipes/train/`), then single keys given by hand.
+A recipe is built in layers: the defaults below, then a TOML file (`recipes/train/`), then single keys (`--set`).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ LINEAR, COSINE = "linear", "cosine"
 PRECISIONS = ("auto", "fp32", "bf16")
 LORA_TARGETS = ("q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2")
 DEFAULT = "adapter"
-_NOT_HERE = ("mini",)
+_NOT_FOR_ADAPTERS = ("mini",)
 
 
 def _flag(default: bool, doc: str) -> Any:
@@ -49,67 +49,67 @@ def _targets(default: tuple[str, ...], doc: str) -> Any:
 
 
 @dataclass(frozen=True)
-class AdapterPart:
-    """The joint-embedding adapter."""
+class AdapterSettings:
+    """The [adapter] table: the joint-embedding adapter (EXPOTION section 3)."""
 
-    streams: tuple[str, ...] = declare.names(
-        (), 'what it reads, as "pose" or "raft:256"; empty for all that the data hold'
-    )
-    rank: int = declare.whole(48, 0, 4096, "width r of its projection; 0 trains no joint-embedding adapter")
-    layers: int = declare.whole(0, 0, 1000, "how many of the last layers it adapts; 0 for all")
-    window_steps: int = declare.whole(500, 16, 4096, "steps of a crop, and of the window it then composes at once")
-    gate_start: float = declare.number(0.0, -1.0, 1.0, "where the gates begin without a warm-up")
+    streams: tuple[str, ...] = declare.names((), 'streams it reads, as "pose" or "raft:256"; empty for all in the data')
+    rank: int = declare.whole(48, 0, 4096, "rank r of its projections; 0 trains no joint-embedding adapter")
+    layers: int = declare.whole(0, 0, 1000, "number of adapted layers, counted from the last; 0 for all")
+    window_steps: int = declare.whole(500, 16, 4096, "steps of a crop, and of a window at inference")
+    gate_start: float = declare.number(0.0, -1.0, 1.0, "initial value of the gates without a warm-up")
     warm_up_steps: int = declare.whole(0, 0, 100_000, "steps in which it first learns to follow the moment; 0 for none")
 
 
 @dataclass(frozen=True)
-class LoraPart:
-    """Low-rank changes of the decoder's own layers, in PEFT's form."""
+class LoraSettings:
+    """The [lora] table: low-rank changes of the decoder's own layers (Hu et al. 2022), as PEFT makes them."""
 
     rank: int = declare.whole(0, 0, 1024, "rank; 0 trains no LoRA")
-    alpha: float = declare.number(16.0, 0.0, 4096.0, "its scale is alpha / rank")
-    dropout: float = declare.number(0.0, 0.0, 0.9, "dropout before it")
-    targets: tuple[str, ...] = _targets(("q_proj", "v_proj"), "which layers it changes")
+    alpha: float = declare.number(16.0, 0.0, 4096.0, "scale of the LoRA is alpha / rank")
+    dropout: float = declare.number(0.0, 0.0, 0.9, "dropout on the LoRA's input")
+    targets: tuple[str, ...] = _targets(("q_proj", "v_proj"), "layers that it changes")
 
 
 @dataclass(frozen=True)
-class DataPart:
-    """What a batch is made of."""
+class DataSettings:
+    """The [data] table: what a batch is made of."""
 
-    crops: str = declare.choice(RANDOM, (RANDOM, START), "crops begin anywhere, or always at the clip's start")
-    synthetic: float = declare.number(0.0, 0.0, 1.0, "share of crops whose motion is made up from their music")
-    drop_text: float = declare.number(0.1, 0.0, 1.0, "how often the words are left out")
-    drop_all: float = declare.number(0.1, 0.0, 1.0, "how often all that is seen is left out")
-    drop_each: float = declare.number(0.1, 0.0, 1.0, "how often each stream alone is left out")
-    held_out_crops: int = declare.whole(32, 1, 4096, "crops that held-out losses are taken on")
+    crops: str = declare.choice(RANDOM, (RANDOM, START), "random: crops start anywhere; start: at the clip's start")
+    synthetic: float = declare.number(0.0, 0.0, 1.0, "share of crops with synthetic motion, made from their music")
+    drop_text: float = declare.number(0.1, 0.0, 1.0, "probability of dropping the caption")
+    drop_all: float = declare.number(0.1, 0.0, 1.0, "probability of dropping the whole picture")
+    drop_each: float = declare.number(0.1, 0.0, 1.0, "probability of dropping each single stream")
+    held_out_crops: int = declare.whole(32, 1, 4096, "crops in an evaluation")
 
 
 @dataclass(frozen=True)
-class TrainPart:
-    """How long and how fast."""
+class TrainSettings:
+    """The [train] table: length, batches, optimisers and schedule."""
 
-    epochs: float = declare.number(20.0, 0.0, 1e6, "how often each clip is used")
-    steps: int = declare.whole(0, 0, 10_000_000, "optimiser steps instead of epochs; 0 counts epochs")
-    batch: int = declare.whole(16, 1, 65_536, "crops of one optimiser step, over all devices")
-    micro_batch: int = declare.whole(4, 1, 4096, "crops that a device holds at once")
+    epochs: float = declare.number(20.0, 0.0, 1e6, "passes over the training music")
+    steps: int = declare.whole(0, 0, 10_000_000, "optimiser steps; 0 derives them from the epochs")
+    batch: int = declare.whole(16, 1, 65_536, "crops of an optimiser step, over all devices")
+    micro_batch: int = declare.whole(4, 1, 4096, "crops that a device processes at once")
     precision: str = declare.choice("auto", PRECISIONS, "auto: bf16 on CUDA, fp32 on a CPU")
-    checkpointing: bool = _flag(False, "compute activations again instead of keeping them: less memory, more time")
+    checkpointing: bool = _flag(False, "recompute activations in the backward pass; saves memory, takes time")
     optimizer: str = declare.choice(ADAMW, (ADAMW, MUON), "muon: Muon for matrices, AdamW for the rest")
     learning_rate: float = declare.number(1e-3, 0.0, 10.0, "peak learning rate")
-    gate_learning_rate: float = declare.number(0.0, 0.0, 10.0, "that of the gates; 0 for the same")
-    lora_learning_rate: float = declare.number(0.0, 0.0, 10.0, "that of the LoRA; 0 for the same")
-    weight_decay: float = declare.number(0.0, 0.0, 10.0, "weight decay")
+    gate_learning_rate: float = declare.number(0.0, 0.0, 10.0, "learning rate of the gates; 0 for the same")
+    lora_learning_rate: float = declare.number(0.0, 0.0, 10.0, "learning rate of the LoRA; 0 for the same")
+    weight_decay: float = declare.number(0.0, 0.0, 10.0, "weight decay of all optimisers")
     schedule: str = declare.choice(
-        COSINE, (LINEAR, COSINE), "cosine falls throughout, linear stays and falls at the end"
+        COSINE, (LINEAR, COSINE), "cosine: falling throughout; linear: constant, then falling over the last half"
     )
-    warmup_epochs: float = declare.number(0.0, 0.0, 1e6, "linear rise of the learning rate, in epochs")
-    warmup_steps: int = declare.whole(0, 0, 1_000_000, "the same in steps; the longer one counts")
-    last_rate: float = declare.number(0.05, 0.0, 1.0, "where the learning rate ends, as a share of its peak")
-    clip_norm: float = declare.number(1.0, 1e-6, 1e6, "gradients are clipped to this norm")
-    eval_every: int = declare.whole(100, 1, 1_000_000, "steps between held-out losses")
+    warmup_epochs: float = declare.number(0.0, 0.0, 1e6, "linear warm-up of the learning rate, in epochs")
+    warmup_steps: int = declare.whole(0, 0, 1_000_000, "the same in steps; the longer of the two applies")
+    last_rate: float = declare.number(0.05, 0.0, 1.0, "last learning rate, as a share of the peak")
+    clip_norm: float = declare.number(1.0, 1e-6, 1e6, "largest gradient norm; larger gradients are scaled down")
+    eval_every: int = declare.whole(100, 1, 1_000_000, "steps between evaluations")
     save_every: int = declare.whole(50, 1, 1_000_000, "steps between checkpoints")
-    patience: int = declare.whole(0, 0, 10_000, "stop after this many held-out losses without a better one; 0: never")
-    seed: int = declare.whole(0, 0, 2**31 - 1, "key of all randomness")
+    patience: int = declare.whole(
+        0, 0, 10_000, "stop after this many evaluations without a lower loss; 0 never stops early"
+    )
+    seed: int = declare.whole(0, 0, 2**31 - 1, "seed of all randomness")
 
 
 @dataclass(frozen=True)
@@ -117,22 +117,22 @@ class TrainRecipe:
     """How an adapter is trained.
 
     Attributes:
-        name, title, description: for people; they don't shape the result.
+        name, title, description: for people; they do not affect the result.
         adapter, lora, data, train: the tables.
-        path: the file it came from.
+        path: the file it was read from.
     """
 
     name: str
-    title: str = declare.text("", "one line for lists")
-    description: str = declare.text("", "what it is for")
-    adapter: AdapterPart = AdapterPart()
-    lora: LoraPart = LoraPart()
-    data: DataPart = DataPart()
-    train: TrainPart = TrainPart()
+    title: str = declare.text("", "a short title")
+    description: str = declare.text("", "one sentence on what it is for")
+    adapter: AdapterSettings = AdapterSettings()
+    lora: LoraSettings = LoraSettings()
+    data: DataSettings = DataSettings()
+    train: TrainSettings = TrainSettings()
     path: Path | None = None
 
     def fields(self) -> dict[str, Any]:
-        """All that shapes the result, as plain values."""
+        """All that affects the result, as plain values."""
         return {name: dataclasses.asdict(getattr(self, name)) for name in _TABLES}
 
     @property
@@ -141,7 +141,11 @@ class TrainRecipe:
         return digest_of(self.fields())
 
     def override(self, values: Mapping[str, Any], *, source: str = "--set") -> TrainRecipe:
-        """A copy with some keys replaced, e.g. `{"train.steps": 50}`.
+        """A copy with some keys replaced.
+
+        Args:
+            values: by dotted key, e.g. `{"train.steps": 50}`.
+            source: what to call their origin in messages.
 
         Raises:
             RecipeError: an unknown key, or a value out of range.
@@ -154,20 +158,25 @@ class TrainRecipe:
         return _apply(self, tables, source, None)
 
 
-_TABLES: dict[str, type] = {"adapter": AdapterPart, "lora": LoraPart, "data": DataPart, "train": TrainPart}
+_TABLES: dict[str, type] = {
+    "adapter": AdapterSettings,
+    "lora": LoraSettings,
+    "data": DataSettings,
+    "train": TrainSettings,
+}
 _TEXTS = ("title", "description")
 
 
 def load_train_recipe(name_or_path: str | Path = DEFAULT, settings: Sequence[str] = ()) -> TrainRecipe:
-    """Read a shipped training recipe by name, or one's own by path, and lay single settings over it.
+    """Read a training recipe and override single keys.
 
     Args:
-        name_or_path: `adapter`, or a path that ends in `.toml`.
-        settings: `KEY=VALUE`, e.g. `train.steps=50`; values are written as in TOML.
+        name_or_path: name of a shipped recipe, or a path that ends in `.toml`.
+        settings: `KEY=VALUE`, e.g. `train.steps=50`, with values as in TOML; quotes around words may be omitted.
 
     Raises:
         UnknownNameError: no shipped training recipe of that name.
-        RecipeError: the file can't be read, has an unknown key or a value out of range.
+        RecipeError: the file can't be read, has an unknown key or a value out of range, or trains nothing.
     """
     path = _find(str(name_or_path))
     tables = read_toml(path, "the recipe", error=RecipeError)
@@ -176,15 +185,15 @@ def load_train_recipe(name_or_path: str | Path = DEFAULT, settings: Sequence[str
     made = made.override(dict(_read_setting(text) for text in settings))
     if not made.adapter.rank and not made.lora.rank:
         raise RecipeError(
-            "with adapter.rank and lora.rank 0 nothing is trained.", path=path, remedy="Set at least one of them."
+            "nothing is trained: adapter.rank and lora.rank are both 0.", path=path, remedy="Set at least one of them."
         )
     return made
 
 
 def train_recipe_names() -> list[str]:
-    """Names of the shipped training recipes for adapters, the default first."""
+    """Names of the shipped recipes for adapters, the default first."""
     names = sorted(path.stem for path in (shipped_folder("recipes") / "train").glob("*.toml"))
-    return sorted((name for name in names if name not in _NOT_HERE), key=lambda name: name != DEFAULT)
+    return sorted((name for name in names if name not in _NOT_FOR_ADAPTERS), key=lambda name: name != DEFAULT)
 
 
 def _find(text: str) -> Path:
@@ -197,7 +206,7 @@ def _find(text: str) -> Path:
     if text not in names:
         raise UnknownNameError(
             f"No training recipe is called {text!r}{nearest_hint(text, names)}.",
-            remedy=f"Shipped ones: {', '.join(names)}; one of your own is given by its path, ending in .toml.",
+            remedy=f"Shipped recipes: {', '.join(names)}; give your own by its path, ending in .toml.",
         )
     return shipped_folder("recipes") / "train" / f"{text}.toml"
 
@@ -205,7 +214,7 @@ def _find(text: str) -> Path:
 def _read_setting(text: str) -> tuple[str, Any]:
     key, equals, value = text.partition("=")
     if not equals:
-        raise RecipeError(f"--set {text!r} is no setting.", remedy="Write KEY=VALUE, e.g. train.steps=50.")
+        raise RecipeError(f"--set {text!r} can't be read.", remedy="Write KEY=VALUE, e.g. train.steps=50.")
     try:
         return key.strip(), tomllib.loads(f"value = {value}")["value"]
     except tomllib.TOMLDecodeError:

@@ -18,7 +18,7 @@ from adapter_runs import SMALL
 from tiny_music import CAPTIONS, save_tiny, song, write_wav
 
 from expotion_cli.scoring.sidecar import read_sidecar
-from expotion_cli.training.loop import read_log
+from expotion_cli.training.logs import read_log
 
 FEW = tuple(part for setting in SMALL for part in ("--set", setting))
 
@@ -71,7 +71,7 @@ def train(expotion, model, tmp_path):
 def test_from_a_folder_of_clips_to_a_scored_clip(expotion, prepare, train, footage, model, tmp_path):
     done = prepare(footage, "--held-out-share", "0.3")
     assert done.exit_code == 0, done.stderr
-    assert "5 to learn from" in done.stdout and "2 held out" in done.stdout and "data" in done.stdout
+    assert "5 to train on" in done.stdout and "2 held out" in done.stdout and "data" in done.stdout
     assert "split: no held-out clip shares its track, its recording or its person" in done.stderr
     content = json.loads((tmp_path / "data" / "data.json").read_text())
     people = {split: {c["person"] for c in content["clips"] if c["split"] == split} for split in ("train", "held_out")}
@@ -160,10 +160,10 @@ def test_leaks_of_a_given_split_are_told_and_can_be_dropped(prepare, footage, tm
     shutil.copytree(footage / "cleo", held_out / "cleo")
     done = prepare(footage, "--held-out", held_out)
     assert done.exit_code == 0
-    assert "leak: 5 of 5 held-out clips share a recording" in done.stderr and "exact target" in done.stderr
-    assert "leak: 2 of 5 held-out clips show a person who is learnt from" in done.stderr
+    assert "leak: 5 of 5 held-out clips share a recording" in done.stderr and "exact tokens" in done.stderr
+    assert "leak: 2 of 5 held-out clips show a person who is also in the training clips" in done.stderr
     done = prepare(footage, "--held-out", held_out, "--drop-leaks")
-    assert "5 set aside" in done.stdout and "leak:" not in done.stderr and "2 to learn from" in done.stdout
+    assert "5 set aside" in done.stdout and "leak:" not in done.stderr and "2 to train on" in done.stdout
 
 
 def lists(folder: Path, widths: tuple[int, ...] = (256,) * 4) -> Path:
@@ -186,7 +186,7 @@ def test_the_authors_lists_need_no_model_and_features_of_another_width_are_named
     done = expotion("train", "prepare", listed, "--out", tmp_path / "more")
     assert done.exit_code == 2 and "--features NAME=6" in done.stderr
     done = expotion("train", "prepare", listed, "--out", tmp_path / "more", "--features", "arms=4,head=2")
-    assert done.exit_code == 0 and "1 to learn from" in done.stdout
+    assert done.exit_code == 0 and "1 to train on" in done.stdout
 
 
 @pytest.mark.parametrize(
@@ -216,8 +216,8 @@ def test_sources_with_nothing_to_learn_from_exit_with_2(expotion, prepare, foota
     (tmp_path / "broken" / "a.mp3").write_bytes(b"nothing")
     (tmp_path / "list.txt").write_text("no bars here\n")
     for source, wanted in {
-        "nowhere": "no such folder", "empty": "holds nothing to learn from", "broken": "none of its 1 clips",
-        "list.txt": "three parts between bars",
+        "nowhere": "no such folder", "empty": "holds no clips", "broken": "none of its 1 clips",
+        "list.txt": "three fields separated by |",
     }.items():  # fmt: skip
         done = prepare(tmp_path / source)
         assert done.exit_code == 2 and wanted in done.stderr and "Traceback" not in done.stderr, source
@@ -233,7 +233,7 @@ def test_sources_with_nothing_to_learn_from_exit_with_2(expotion, prepare, foota
         (["--set", "train.stpes=3"], 2, "train.steps"),
         (["--set", "train.steps=-3"], 2, "train.steps"),
         (["--set", "nonsense"], 2, "KEY=VALUE"),
-        (["--set", 'adapter.streams=["raft:256"]', "--set", "data.synthetic=0"], 2, "can teach this adapter"),
+        (["--set", 'adapter.streams=["raft:256"]', "--set", "data.synthetic=0"], 2, "can train this adapter"),
         (["--start-from", "nowhere"], 4, "nowhere"),
         (["--model", "expotion-mini"], 2, "expotion train mini"),
         (["--model", "nowhere"], 2, "nowhere"),
@@ -252,7 +252,7 @@ def test_data_that_are_not_ready_or_for_another_model_are_refused(expotion, trai
     listed = lists(tmp_path / "in")
     assert expotion("train", "prepare", listed, "--out", tmp_path / "data").exit_code == 0
     done = train(tmp_path / "data")
-    assert done.exit_code == 2 and "4 streams of 2048 tokens" in done.stderr and "speaks 2 of 32" in done.stderr
+    assert done.exit_code == 2 and "4 codebooks of 2048 tokens" in done.stderr and "has 2 of 32" in done.stderr
     save_tiny(tmp_path / "other", seed=5)
     shutil.rmtree(tmp_path / "data")
     song_folder = write_wav(tmp_path / "songs" / "a.wav", song(0, 3.0)).parent
@@ -267,11 +267,11 @@ def test_a_folder_with_another_run_and_an_interruption_say_how_to_go_on(train, d
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("expotion_cli.training.adapter.train.AdapterTrainer.learn", interrupted)
+        patch.setattr("expotion_cli.training.adapter.trainer.AdapterTrainer.train_step", interrupted)
         done = train(data)
     assert done.exit_code == 130 and "Run the same command again to go on" in done.stderr
     done = train(data, "--set", "train.clip_norm=0.5")
-    assert done.exit_code == 2 and "train.clip_norm differs" in done.stderr and "Choose another one" in done.stderr
+    assert done.exit_code == 2 and "train.clip_norm differs" in done.stderr and "Choose another folder" in done.stderr
     done = train(data, "--quiet")
     assert done.exit_code == 0 and done.stdout == "" and done.stderr == ""
 

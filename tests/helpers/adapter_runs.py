@@ -37,12 +37,12 @@ def write_moving_list(folder: Path, *, count: int = 16, width: int = 2, vocab_si
 def prepare_moving(folder: Path, tokenizer, *, width: int = 2):
     """`write_moving_list`, prepared: 12 clips to learn from, 4 held out."""
     from expotion_cli.music.transformer.adapter import StreamSpec
-    from expotion_cli.training.data.prepare import Wanted, prepare
-    from expotion_cli.training.data.shards import DataFolder
+    from expotion_cli.training.data.data_folder import DataFolder
+    from expotion_cli.training.data.prepare import PrepareOptions, prepare
 
-    wanted = Wanted(features=(StreamSpec.numbered("move", width),), held_out_share=0.25)
+    options = PrepareOptions(features=(StreamSpec.numbered("move", width),), held_out_share=0.25)
     listed = write_moving_list(folder / "list", width=width)
-    prepare(listed, folder / "data", tokenizer=tokenizer, wanted=wanted)
+    prepare(listed, folder / "data", tokenizer=tokenizer, options=options)
     return DataFolder.open(folder / "data")
 
 
@@ -53,17 +53,17 @@ def trainer_for(
     """A small run on one core of the processor; `settings` are laid over `SMALL`."""
     import torch
 
-    from expotion_cli.training.adapter.train import AdapterTrainer
-    from expotion_cli.training.data.shards import DataFolder
+    from expotion_cli.training.adapter.trainer import AdapterTrainer
+    from expotion_cli.training.data.data_folder import DataFolder
     from expotion_cli.training.data.tokens import find_model
-    from expotion_cli.training.distributed import Team
+    from expotion_cli.training.distributed import DistributedContext
     from expotion_cli.training.settings import load_train_recipe
 
     torch.set_num_threads(1)
     made = load_train_recipe(recipe, [*SMALL, *settings])
     folder = data if isinstance(data, DataFolder) else DataFolder.open(data)
     return AdapterTrainer(
-        folder, find_model(str(model)), made, out, Team("cpu", made.train.precision), start_from, report
+        folder, find_model(str(model)), made, out, DistributedContext("cpu", made.train.precision), start_from, report
     )
 
 

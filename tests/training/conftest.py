@@ -17,9 +17,9 @@ def tiny_model(tmp_path_factory) -> Path:
 def tokenizer(tiny_model):
     import torch
 
-    from expotion_cli.training.data.tokens import SoundTokenizer, find_model
+    from expotion_cli.training.data.tokens import AudioTokenizer, find_model
 
-    return SoundTokenizer.load(find_model(str(tiny_model)), torch.device("cpu"))
+    return AudioTokenizer.load(find_model(str(tiny_model)), torch.device("cpu"))
 
 
 @pytest.fixture(scope="session")
@@ -35,13 +35,13 @@ def music_folder(tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def music_data(music_folder, tokenizer, tmp_path_factory):
     """The songs, prepared; two of them are held out."""
-    from expotion_cli.training.data.prepare import Wanted, prepare
-    from expotion_cli.training.data.shards import DataFolder
+    from expotion_cli.training.data.data_folder import DataFolder
+    from expotion_cli.training.data.prepare import PrepareOptions, prepare
     from expotion_cli.vision.cache import EmbeddingCache
 
     out = tmp_path_factory.mktemp("data") / "data"
     cache = EmbeddingCache(tmp_path_factory.mktemp("embeddings"))
-    prepare(music_folder, out, tokenizer=tokenizer, wanted=Wanted(held_out_share=0.3), cache=cache)
+    prepare(music_folder, out, tokenizer=tokenizer, options=PrepareOptions(held_out_share=0.3), cache=cache)
     return DataFolder.open(out)
 
 

@@ -8,7 +8,10 @@ import torch
 from torch import nn
 
 from expotion_cli.errors import ExpotionError
-from expotion_cli.training.loop import LoopSettings, fit, matrix_optimizers, read_log, step_generator
+from expotion_cli.training.logs import read_log
+from expotion_cli.training.loop import LoopSettings, fit
+from expotion_cli.training.optimizers import muon_and_adamw
+from expotion_cli.training.seeding import keyed_generator
 
 SETTINGS = LoopSettings(steps=6, warmup_steps=2, decay_share=0.5, eval_every=2, save_every=3, seed=5)
 
@@ -26,7 +29,7 @@ class Run:
         self.head = nn.ModuleDict({"embed": nn.Embedding(5, 8), "out": nn.Linear(8, 3)})
         self.modules = {"body": self.body, "head": self.head}
         modules = list(self.modules.values())
-        self.optimizers = matrix_optimizers(modules, matrix_lr=0.02, other_lr=0.02, weight_decay=0.01)
+        self.optimizers = muon_and_adamw(modules, matrix_lr=0.02, other_lr=0.02, weight_decay=0.01)
         self.calls = 0
 
     def loss(self, rng: np.random.Generator) -> torch.Tensor:
@@ -153,15 +156,15 @@ def test_steps_done_again_stand_in_the_logs_once(tmp_path):
 
 
 def test_each_steps_data_is_its_own():
-    draws = {step: step_generator(1, step).random(4).tobytes() for step in range(50)}
+    draws = {step: keyed_generator(1, step).random(4).tobytes() for step in range(50)}
     assert len(set(draws.values())) == 50
-    assert step_generator(1, 3).random(4).tobytes() == draws[3]
-    assert step_generator(2, 3).random(4).tobytes() not in draws.values()
+    assert keyed_generator(1, 3).random(4).tobytes() == draws[3]
+    assert keyed_generator(2, 3).random(4).tobytes() not in draws.values()
 
 
 def test_the_rate_warms_up_stays_and_falls_to_a_twentieth():
     settings = LoopSettings(steps=100, warmup_steps=10, decay_share=0.4)
-    rates = [settings.rate(step) for step in range(101)]
+    rates = [settings.lr_factor(step) for step in range(101)]
     assert rates[0] == pytest.approx(0.1) and rates[9] == 1
     assert (np.diff(rates[:10]) > 0).all() and set(rates[9:61]) == {1.0}
     assert (np.diff(rates[60:]) < 0).all() and rates[100] == pytest.approx(0.05)
@@ -173,5 +176,5 @@ def test_hidden_matrices_go_to_muon_and_everything_else_to_adam():
     assert {id(p) for p in muon} == {id(run.body[0].weight), id(run.body[2].weight), id(run.head["out"].weight)}
     assert len(adam) == 6 and any(p is run.head["embed"].weight for p in adam)
     run.body.requires_grad_(False)
-    muon = matrix_optimizers([run.body, run.head], matrix_lr=1, other_lr=1, weight_decay=0)[0]
+    muon = muon_and_adamw([run.body, run.head], matrix_lr=1, other_lr=1, weight_decay=0)[0]
     assert [id(p) for group in muon.param_groups for p in group["params"]] == [id(run.head["out"].weight)]

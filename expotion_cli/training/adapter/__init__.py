@@ -1,1 +1,1 @@
-"""Trains an adapter on a frozen MusicGen."""
+"""Adapter training on a frozen MusicGen."""

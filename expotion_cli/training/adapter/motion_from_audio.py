@@ -1,11 +1,12 @@
-"""Learning without video: what the encoders would have seen of somebody who moves to a piece of music.
+"""Synthetic motion: streams that the encoders would give for a person who moves to a piece of music.
 
-A made-up body hears hits, pulse and swells (`hearing`) and strokes with its arms and head: most strokes end on what it
-hears, a little early or late; some it leaves out, some it makes for itself, and it sways and trembles meanwhile. Its
-speeds are measured as `vision` measures real ones, in the same units, so `music.conditioning` treats both alike.
+A synthetic body makes strokes with its arms and head. Most of them land on hits and beats of the music
+(`data.curves`), a little early or late; some hits are missed, some strokes are added, and the body sways and trembles
+all the while. Its speeds are expressed in the encoders' units, so `music.conditioning` treats synthetic and real motion
+alike.
 
-How large, how sharp and how attentive people are is drawn anew for each body. The ranges were set so that the curves
-spread as those of real people do; `benchmarks/synthetic_motion.py` measures how well.
+Size, sharpness and attention are drawn for each body. Their ranges were set so that the values spread like those of
+real people; `benchmarks/synthetic_motion.py` measures how closely.
 """
 
 from __future__ import annotations
@@ -20,30 +21,30 @@ from expotion_cli.audio.onsets import onset_times
 from expotion_cli.errors import UsageError
 from expotion_cli.music.conditioning import EMBEDDED_STREAMS
 from expotion_cli.music.transformer.adapter import StreamSpec
-from expotion_cli.training.data.curves import Hearing
+from expotion_cli.training.data.curves import MusicCurves
 
 VERSION = "1"
 RATE_HZ = 25.0
-"""Rows a second, as the embedded encoders give them."""
+"""Rows a second, as of the built-in encoders."""
 MARGIN_S = 1.0
-"""Music on either side of a stretch that its motion depends on."""
+"""Music on either side of a stretch that affects its motion."""
 
 DIMS: dict[str, tuple[str, ...]] = {
     "pose": ("energy", "energy_left", "energy_right", "energy_head", "accent", "hands_height", "openness"),
     "face": ("arousal", "valence", "expression_speed", "head_speed", "head_accent"),
     "flow": ("energy", "accent", "energy_left", "energy_right"),
 }
-"""What can be made up, by stream; networks' embeddings can't."""
-FROM_OTHERS = frozenset(spec.name for spec in EMBEDDED_STREAMS) - DIMS.keys()
-"""Streams that `music.conditioning` makes itself."""
+"""Streams that can be synthesised, with their dimensions; embeddings of networks can't."""
+DERIVED_STREAMS = frozenset(spec.name for spec in EMBEDDED_STREAMS) - DIMS.keys()
+"""Streams that `music.conditioning` derives from others."""
 
 
 @dataclass(frozen=True)
-class MadeStream:
-    """A made-up embedding stream; what `music.conditioning.SeenStream` asks for.
+class SyntheticStream:
+    """A synthetic embedding stream; satisfies `music.conditioning.SeenStream`.
 
     Attributes:
-        values: [T_e, D] float32, in the encoder's own units.
+        values: [T_e, D] float32, in the encoder's units.
         mask: [T_e] bool.
         dims: D names.
         rate_hz: rows a second.
@@ -55,28 +56,32 @@ class MadeStream:
     rate_hz: float = RATE_HZ
 
 
-def refuse_what_cannot_be_made(specs: Sequence[StreamSpec]) -> None:
-    """Raise UsageError unless all of these streams and dimensions can be made up."""
+def require_synthesizable(specs: Sequence[StreamSpec]) -> None:
+    """Check that streams can be synthesised.
+
+    Raises:
+        UsageError: one of them, or one of its dimensions, can't.
+    """
     for spec in specs:
         known = DIMS.get(spec.name, ())
         absent = [dim for dim in spec.dims if dim not in known]
-        if absent and spec.name not in FROM_OTHERS:
+        if absent and spec.name not in DERIVED_STREAMS:
             what = f"{spec.name}.{absent[0]}" if known else f"the stream {spec.name!r}"
             raise UsageError(
-                f"{what} can't be made up from music.",
-                remedy=f"Learn it from video, or use streams among {', '.join(DIMS)} with their usual dimensions.",
+                f"{what} can't be synthesised from music.",
+                remedy=f"Train it on video, or use {', '.join(DIMS)} with their usual dimensions.",
             )
 
 
-def move_to(music: Hearing, rng: np.random.Generator) -> dict[str, MadeStream]:
-    """Streams of somebody moving to this music.
+def synthetic_motion(music: MusicCurves, rng: np.random.Generator) -> dict[str, SyntheticStream]:
+    """Streams of a person moving to music.
 
     Args:
-        music: a stretch with `MARGIN_S` of what surrounds it on either side.
-        rng: all randomness; another state is another person.
+        music: curves of a stretch, with `MARGIN_S` seconds of context at both ends.
+        rng: source of all randomness; every state gives another person.
 
     Returns:
-        By name, every stream in `DIMS`, `MARGIN_S` shorter at both ends than the music.
+        Every stream in `DIMS` by name, without the context.
     """
     body = _Body(music, rng)
     made = {"pose": body.pose(), "face": body.face(), "flow": body.flow()}
@@ -85,22 +90,22 @@ def move_to(music: Hearing, rng: np.random.Generator) -> dict[str, MadeStream]:
     streams = {}
     for name, columns in made.items():
         values = np.stack([columns[dim] for dim in DIMS[name]], axis=1)[first:last]
-        streams[name] = MadeStream(values.astype(np.float32), body.visibility(name, len(values)), DIMS[name])
+        streams[name] = SyntheticStream(values.astype(np.float32), body.visibility(name, len(values)), DIMS[name])
     return streams
 
 
-def drop_streams(streams: Mapping[str, MadeStream], names: Sequence[str]) -> dict[str, MadeStream]:
-    """The streams with those named unseen throughout."""
+def drop_streams(streams: Mapping[str, SyntheticStream], names: Sequence[str]) -> dict[str, SyntheticStream]:
+    """The streams, with those named masked throughout."""
     return {
-        name: MadeStream(s.values, np.zeros_like(s.mask), s.dims, s.rate_hz) if name in names else s
+        name: SyntheticStream(s.values, np.zeros_like(s.mask), s.dims, s.rate_hz) if name in names else s
         for name, s in streams.items()
     }
 
 
 class _Body:
-    """One person: how strongly, how late, how sharply this one follows what it hears."""
+    """A synthetic person: how strongly, how late and how sharply they follow the music."""
 
-    def __init__(self, music: Hearing, rng: np.random.Generator):
+    def __init__(self, music: MusicCurves, rng: np.random.Generator):
         self.music, self.rng = music, rng
         self.rows = max(4, round(music.duration_s * RATE_HZ))
         at = np.arange(self.rows) / RATE_HZ * HEARING_HZ
@@ -108,10 +113,10 @@ class _Body:
         self.size = np.exp(rng.normal(np.log(0.75), 0.75))  # torso lengths a second
         self.delay_s, self.jitter_s = rng.uniform(-0.05, 0.05), rng.uniform(0.005, 0.03)
         self.stroke_s = rng.uniform(0.13, 0.36)
-        self.landing = rng.uniform(0.45, 0.75)  # share of a stroke that lies before what it is for
+        self.landing = rng.uniform(0.45, 0.75)  # share of a stroke before the hit it lands on
         self.attention = rng.uniform(0.75, 1.0)
         self.swell = rng.uniform(0.5, 2.5)
-        self.times, self.weights = self._heard()
+        self.times, self.weights = self._targets()
         self.together = self._strokes(1.0)
         left, right = rng.dirichlet((2.0, 2.0)) * 2
         left, right = max(left, 0.05), max(right, 0.05)
@@ -119,21 +124,21 @@ class _Body:
         self.arms = [side * self._joint(self.together, arms) for side in (left, right)]
         self.head = rng.uniform(0.3, 1.1) * self._joint(self._strokes(0.7), 0.8)
 
-    def _heard(self) -> tuple[np.ndarray, np.ndarray]:
-        """(seconds, weights) of what may be moved to: hits, and beats of the pulse."""
+    def _targets(self) -> tuple[np.ndarray, np.ndarray]:
+        """(seconds, weights) of the hits and beats that strokes may land on."""
         hits = onset_times(self.music.hits, HEARING_HZ)
         beats = onset_times(self.music.pulse, HEARING_HZ, threshold=1.0)
-        liking = self.rng.uniform(0.2, 0.8)  # for beats, against hits
+        preference = self.rng.uniform(0.2, 0.8)  # for beats over hits
         at = np.arange(len(self.music.hits)) / HEARING_HZ
         strong = np.interp(hits, at, self.music.hits) if len(hits) else np.zeros(0)
         steady = np.interp(beats, at, self.music.pulse) if len(beats) else np.zeros(0)
         times = np.concatenate([hits, beats])
-        weights = np.concatenate([(1 - liking) * np.clip(strong, 0, 1.5) ** 0.7, liking * steady])
+        weights = np.concatenate([(1 - preference) * np.clip(strong, 0, 1.5) ** 0.7, preference * steady])
         order = np.argsort(times)
         return _merge_near(times[order], weights[order], 0.09)
 
     def _strokes(self, coupling: float) -> np.ndarray:
-        """[rows, 2] velocity of strokes that meet what was heard, and of some that meet nothing."""
+        """[rows, 2] velocity of strokes that land on hits and beats, and of some that land on nothing."""
         rng = self.rng
         steps = self.times * RATE_HZ
         chance = np.clip(self.weights / max(1e-6, np.percentile(self.weights, 90) if len(steps) else 1.0), 0, 1)
@@ -151,14 +156,14 @@ class _Body:
             first_s = time_s - self.landing * length_s
             rows = np.arange(max(0, int(first_s * RATE_HZ)), min(self.rows, int((first_s + length_s) * RATE_HZ) + 2))
             place = np.clip((rows / RATE_HZ - first_s) / length_s, 0, 1)
-            # Rises slowly, ends quickly: a stroke is at its fastest shortly before it lands.
+            # Slow rise, quick end: a stroke is fastest shortly before it lands.
             shape = place**1.6 * (1 - place) ** 0.8 * 3.0
             amount = size * np.exp(rng.normal(0, 0.25))
             velocity[rows] += amount * shape[:, None] * np.array([np.cos(way), np.sin(way)])
         return velocity
 
     def _joint(self, strokes: np.ndarray, coupling: float) -> np.ndarray:
-        """[rows, 2] velocity: its share of the strokes, some of its own, swaying and trembling."""
+        """[rows, 2] velocity of a joint: its share of the common strokes, strokes of its own, sway and tremble."""
         rng = self.rng
         sway = np.stack([_noise(rng, self.rows, rng.uniform(2.0, 6.0)) for _ in range(2)], axis=1)
         quick = np.stack([_noise(rng, self.rows, 1.1) for _ in range(2)], axis=1)
@@ -168,9 +173,9 @@ class _Body:
         return self.size * np.exp(self.swell * (self.level - 0.85))[:, None] * _smooth(moved, 0.7)
 
     def pose(self) -> dict[str, np.ndarray]:
-        """Speeds in torso lengths a second, as `vision.pose` sums them up."""
+        """Dimensions of the pose stream, as `vision.pose` defines them; speeds in torso lengths a second."""
         rng = self.rng
-        noise = 0.06  # what the encoder takes off for landmarks' trembling
+        noise = 0.06  # the encoder subtracts this for jitter of the landmarks
         shown = [_shorten(v, noise) for v in (*self.arms, self.head)]
         left, right, head = (np.linalg.norm(v, axis=1) for v in shown)
         sharp = [_sharpness(v) for v in shown]
@@ -179,7 +184,7 @@ class _Body:
         reach = rng.uniform(0.01, 0.2) * self.size**0.5
         lift = self.level - self.level.mean()
         height = base + (base > 0) * (reach * _noise(rng, self.rows, 8.0) + rng.uniform(0, 0.5) * lift)
-        if base > 0 and rng.random() < 0.3:  # the hands leave the picture now and then
+        if base > 0 and rng.random() < 0.3:  # the hands leave the frame now and then
             height = np.where(_noise(rng, self.rows, 12.0) > rng.uniform(0.2, 1.2), 0.0, height)
         wide = np.exp(rng.normal(np.log(0.72), 0.2))
         openness = wide * np.exp(1.2 * reach * _noise(rng, self.rows, 9.0) + rng.uniform(0, 0.3) * lift)
@@ -194,9 +199,9 @@ class _Body:
         }
 
     def face(self) -> dict[str, np.ndarray]:
-        """Angles' and expressions' speeds as `vision.face` sums them up; the head is seen more closely than by pose."""
+        """Dimensions of the face stream, as `vision.face` defines them; its view of the head is closer than pose's."""
         rng = self.rng
-        # Turning shows in the face what hardly moves the head across the picture.
+        # Turning the head changes the face but hardly moves the head across the frame.
         turn = np.stack([_noise(rng, self.rows, rng.uniform(1.5, 3.5)) for _ in range(2)], axis=1)
         calm = np.exp(0.6 * _noise(rng, self.rows, 15.0))[:, None]
         shown = rng.uniform(2.2, 4.0) * self.head / max(self.size, 0.3) + rng.uniform(0.25, 0.7) * calm * turn
@@ -219,13 +224,13 @@ class _Body:
         }
 
     def flow(self) -> dict[str, np.ndarray]:
-        """Mean speeds over the picture in picture heights a second, as `vision.flow` sums them up."""
+        """Dimensions of the flow stream, as `vision.flow` defines them; mean speeds in frame heights a second."""
         rng = self.rng
-        near = rng.uniform(0.05, 0.18)  # how much of the picture a torso length a second moves
+        near = rng.uniform(0.05, 0.18)  # mean flow for a speed of one torso length a second
         parts = [_smooth(np.linalg.norm(v, axis=1), 0.7) for v in (*self.arms, self.head)]
         trunk = self.size * np.abs(_noise(rng, self.rows, 3.5)) * rng.uniform(0.02, 0.2)
-        noise = rng.uniform(0.002, 0.012)  # the encoder takes its own off
-        across = rng.uniform(0.6, 1.0)  # the person's left is mostly the picture's right
+        noise = rng.uniform(0.002, 0.012)  # the encoder subtracts its own noise
+        across = rng.uniform(0.6, 1.0)  # the person's left is mostly on the right of the frame
         halves = [
             near * ((across * parts[far] + (1 - across) * parts[1 - far]) + 0.4 * parts[2] + trunk) / 1.6
             for far in (1, 0)
@@ -243,7 +248,7 @@ class _Body:
         }
 
     def visibility(self, name: str, rows: int) -> np.ndarray:
-        """[rows] bool: mostly seen, with gaps now and then; flow always sees something."""
+        """[rows] bool: mostly visible, sometimes with gaps; flow is never masked."""
         mask = np.ones(rows, dtype=bool)
         if name != "flow" and self.rng.random() < 0.25:
             for _ in range(self.rng.integers(1, 4)):
@@ -253,7 +258,7 @@ class _Body:
 
 
 def _merge_near(times: np.ndarray, weights: np.ndarray, gap_s: float) -> tuple[np.ndarray, np.ndarray]:
-    """Rising times with those nearer than `gap_s` joined, weights added."""
+    """Merge ascending times that are closer than `gap_s`; their weights are added, the heaviest keeps its time."""
     merged: list[list[float]] = []
     for time_s, weight in zip(times, weights, strict=True):
         if merged and time_s - merged[-1][0] < gap_s:
@@ -267,7 +272,7 @@ def _merge_near(times: np.ndarray, weights: np.ndarray, gap_s: float) -> tuple[n
 
 
 def _noise(rng: np.random.Generator, rows: int, sigma_rows: float) -> np.ndarray:
-    """[rows] Gaussian noise of deviation 1 that changes over about `sigma_rows`."""
+    """[rows] Gaussian noise of standard deviation 1 that varies over about `sigma_rows` rows."""
     radius = max(1, int(3 * sigma_rows))
     kernel = np.exp(-0.5 * (np.arange(-radius, radius + 1) / sigma_rows) ** 2)
     white = rng.normal(size=rows + 2 * radius)
@@ -275,7 +280,7 @@ def _noise(rng: np.random.Generator, rows: int, sigma_rows: float) -> np.ndarray
 
 
 def _smooth(values: np.ndarray, sigma_rows: float) -> np.ndarray:
-    """Gaussian smoothing along time that keeps the length."""
+    """Gaussian smoothing along time; the length stays."""
     radius = max(1, int(np.ceil(3 * sigma_rows)))
     kernel = np.exp(-0.5 * (np.arange(-radius, radius + 1) / sigma_rows) ** 2)
     kernel /= kernel.sum()
@@ -285,13 +290,13 @@ def _smooth(values: np.ndarray, sigma_rows: float) -> np.ndarray:
 
 
 def _shorten(velocity: np.ndarray, noise: float) -> np.ndarray:
-    """Each vector [T, 2] shorter by `noise`, to zero at most: what an encoder takes off for trembling."""
+    """Shorten each vector of [T, 2] by `noise`, at most to zero, as an encoder does against jitter."""
     length = np.linalg.norm(velocity, axis=1, keepdims=True)
     return velocity * np.maximum(0, 1 - noise / np.maximum(length, 1e-9))
 
 
 def _sharpness(velocity: np.ndarray) -> np.ndarray:
-    """[T] how sharply a motion stops or turns, as encoders measure it: a change of velocity less a gain in speed."""
+    """[T] how sharply a motion stops or turns, as the encoders measure it: change of velocity less gain in speed."""
     padded = np.concatenate([velocity[:1], velocity, velocity[-1:]])
     before, after = padded[:-2], padded[2:]
     gain = np.linalg.norm(after, axis=1) - np.linalg.norm(before, axis=1)

@@ -1,1 +1,1 @@
-"""Makes a data folder out of videos and music."""
+"""Data folders for training, prepared from videos and music."""

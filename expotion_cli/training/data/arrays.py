@@ -1,4 +1,4 @@
-"""Reads ready features and tokens, as EXPOTION's authors keep them; nothing in a file is executed."""
+"""Reads ready features and tokens in the authors' file formats, as data: nothing in a file is executed."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ LARGEST_BYTES = 1 << 30
 
 
 def read_features(path: Path) -> np.ndarray:
-    """An embedding [T, D] as float32 from a `.pt` or `.npy` file.
+    """Read an embedding [T, D] as float32 from a `.pt` or `.npy` file.
 
     Raises:
-        ClipError: there is no such file, it holds something else, or NaN.
+        ClipError: the file is missing, can't be read, or holds something else, NaN or infinity.
     """
     values = np.asarray(_read(path))
     if values.ndim == 3 and values.shape[0] == 1:
@@ -31,10 +31,14 @@ def read_features(path: Path) -> np.ndarray:
 
 
 def read_tokens(path: Path, vocab_size: int) -> np.ndarray:
-    """Tokens [K, S] as int16 from a `.npy` (or `.pt`) file.
+    """Read tokens [K, S] as int16 from a `.npy` or `.pt` file.
+
+    Args:
+        path: the file.
+        vocab_size: V.
 
     Raises:
-        ClipError: there is no such file, it holds something else, or a token outside 0..V - 1.
+        ClipError: the file is missing, can't be read, or holds something else or a token outside 0..V - 1.
     """
     tokens = np.asarray(_read(path))
     if tokens.ndim == 3 and tokens.shape[0] == 1:

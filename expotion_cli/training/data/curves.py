@@ -1,4 +1,4 @@
-"""What somebody who moves to a piece of music hears of it: hits, pulse and swells, as curves."""
+"""What people move to in music, as curves: hits, pulse and level."""
 
 from __future__ import annotations
 
@@ -11,19 +11,20 @@ from expotion_cli.audio.loudness import loudness_curve
 from expotion_cli.audio.onsets import RATE_HZ, onset_strength
 
 VERSION = "1"
-"""Raised when the same sound gives other curves."""
+"""Raised when the same sound comes to give other curves."""
 _SPAN_S, _HOP_S = 6.0, 0.5
-_SLOWEST_BPM, _FASTEST_BPM, _LIKED_BPM, _OCTAVES = 45.0, 200.0, 105.0, 1.0
+_SLOWEST_BPM, _FASTEST_BPM = 45.0, 200.0
+_PREFERRED_BPM, _PREFERENCE_OCTAVES = 105.0, 1.0
 
 
 @dataclass(frozen=True)
-class Hearing:
-    """Curves of a piece, row i at i / RATE_HZ seconds.
+class MusicCurves:
+    """Curves of a piece of music; row i is at i / RATE_HZ seconds.
 
     Attributes:
-        hits: [T] float32 >= 0, onset strength; 1 is a clear hit of this piece (its 95th percentile of peaks).
-        pulse: [T] float32 0..1, high on beats and the higher the steadier they are.
-        level: [T] float32 0..1: how loud, against the piece's own loud moments (30 dB below is 0).
+        hits: [T] float32, 0..2: onset strength; 1 is a clear hit in this piece (95th percentile of its peaks).
+        pulse: [T] float32, 0..1: high on beats, and the higher the steadier they are.
+        level: [T] float32, 0..1: loudness, from 30 dB below the piece's loud moments (0) up to them (1).
     """
 
     hits: np.ndarray
@@ -32,19 +33,19 @@ class Hearing:
 
     @property
     def duration_s(self) -> float:
-        """Seconds covered."""
+        """Length in seconds."""
         return len(self.hits) / RATE_HZ
 
     def tensors(self) -> dict[str, np.ndarray]:
-        """The curves by name, for a file."""
+        """The curves by name, for storing."""
         return {"hits": self.hits, "pulse": self.pulse, "level": self.level}
 
     @staticmethod
-    def of(tensors: Mapping[str, np.ndarray]) -> Hearing:
+    def from_tensors(tensors: Mapping[str, np.ndarray]) -> MusicCurves:
         """The inverse of `tensors`."""
-        return Hearing(tensors["hits"], tensors["pulse"], tensors["level"])
+        return MusicCurves(tensors["hits"], tensors["pulse"], tensors["level"])
 
-    def between(self, start_s: float, stop_s: float) -> Hearing:
+    def between(self, start_s: float, stop_s: float) -> MusicCurves:
         """The stretch from `start_s` to `stop_s`; silence outside the piece."""
         first, last = round(start_s * RATE_HZ), round(stop_s * RATE_HZ)
 
@@ -52,32 +53,35 @@ class Hearing:
             part = curve[max(0, first) : max(0, last)]
             return np.pad(part, (max(0, -first), max(0, last - first - len(part) - max(0, -first))))
 
-        return Hearing(cut(self.hits), cut(self.pulse), cut(self.level))
+        return MusicCurves(cut(self.hits), cut(self.pulse), cut(self.level))
 
 
-def hear(sound: np.ndarray, sample_rate: int) -> Hearing:
-    """Listen to a piece.
+def measure_curves(sound: np.ndarray, sample_rate: int) -> MusicCurves:
+    """Measure the curves of a piece.
 
     Args:
         sound: [channels, n] or [n].
         sample_rate: in Hz.
+
+    Returns:
+        Curves at RATE_HZ rows a second.
     """
     strength = onset_strength(sound, sample_rate).astype(np.float64)
     decibels = loudness_curve(sound, sample_rate)[: len(strength)].astype(np.float64)
     decibels = np.pad(decibels, (0, len(strength) - len(decibels)), mode="edge")
     peaks = strength[strength > 1.5 * strength.mean()] if strength.max() > 0 else np.ones(1)
-    # Power is averaged, not decibels: plucked notes are as loud as they begin.
+    # Power is averaged, not decibels: a plucked note counts as loud as its attack.
     loud = 10 * np.log10(_slow(10 ** (decibels / 10), 0.6))
     level = np.clip(1 + (loud - np.percentile(loud, 90)) / 30, 0, 1)
     hits = np.clip(strength / max(np.percentile(peaks, 95), 1e-6), 0, 2)
-    return Hearing(*(curve.astype(np.float32) for curve in (hits, pulse_of(strength), level)))
+    return MusicCurves(*(curve.astype(np.float32) for curve in (hits, predominant_pulse(strength), level)))
 
 
-def pulse_of(strength: np.ndarray) -> np.ndarray:
+def predominant_pulse(strength: np.ndarray) -> np.ndarray:
     """Where the beats fall: the predominant local pulse (Grosche & Müller 2011).
 
-    Every half second the periodic wave that fits the onsets of the six seconds around best is laid over them; the
-    waves overlap and add where they agree.
+    Every half second, the periodic wave that best fits the onsets of the surrounding six seconds is found; the waves
+    are added and reinforce each other where they agree.
 
     Args:
         strength: [T] onset strength at RATE_HZ.
@@ -90,20 +94,20 @@ def pulse_of(strength: np.ndarray) -> np.ndarray:
     centred = strength - _slow(strength, 1.0)
     padded = np.pad(np.maximum(centred, 0), size // 2)
     bpm = _SLOWEST_BPM * (_FASTEST_BPM / _SLOWEST_BPM) ** np.linspace(0, 1, 96)
-    liking = np.exp(-0.5 * (np.log2(bpm / _LIKED_BPM) / _OCTAVES) ** 2)
+    preference = np.exp(-0.5 * (np.log2(bpm / _PREFERRED_BPM) / _PREFERENCE_OCTAVES) ** 2)
     waves = np.exp(-2j * np.pi * np.outer(bpm / 60, np.arange(size) / RATE_HZ)) * window
     total = np.zeros(len(padded))
     for first in range(0, max(1, len(padded) - size + 1), hop):
         part = padded[first : first + size]
         found = waves[:, : len(part)] @ (part - part.mean())
-        best = int(np.argmax(np.abs(found) * liking))
+        best = int(np.argmax(np.abs(found) * preference))
         energy = np.sqrt((part**2 * window[: len(part)]).sum() * window.sum())
         share = np.abs(found[best]) / max(energy, 1e-9)
         wave = np.cos(2 * np.pi * bpm[best] / 60 * np.arange(len(part)) / RATE_HZ + np.angle(found[best]))
         total[first : first + size] += share * wave * window[: len(part)]
-    overlap = size / hop / 2  # windows of mean 1/2 lie over each other
+    overlap = size / hop / 2  # overlapping windows with a mean of 1/2
     kept = total[size // 2 : size // 2 + len(strength)]
-    return np.clip(4 * kept / overlap, 0, 1)  # a train of clicks reaches about 0.9
+    return np.clip(4 * kept / overlap, 0, 1)  # a click track reaches about 0.9
 
 
 def _slow(curve: np.ndarray, span_s: float) -> np.ndarray:

@@ -1,9 +1,9 @@
-"""Whether two clips hold the same recording, whatever they are called.
+"""Audio fingerprints: find clips that share a recording, whatever their files are called.
 
-A clip's sound becomes a row of 32-bit words, each telling how the energy differences of neighbouring bands changed at
-one moment (Haitsma & Kalker 2002). Most bits survive another level, another encoding and some noise. A few equal words
-at one and the same offset make two clips suspects; they share a recording if most bits agree there over long enough.
-Ready tokens without sound are compared likewise, by runs of their first stream.
+A clip's sound becomes a row of 32-bit words, each of which says how the energy differences between neighbouring bands
+change at one moment (Haitsma & Kalker 2002). Most bits survive another level, another encoding and some noise. A few
+equal words at the same offset make two clips candidates; they share a recording if most bits agree there for long
+enough. Tokens without sound are compared in the same way, by runs of their first codebook.
 """
 
 from __future__ import annotations
@@ -13,23 +13,27 @@ from collections.abc import Sequence
 import numpy as np
 
 VERSION = "1"
+"""Raised when the same sound or tokens come to give other fingerprints."""
 WORDS_HZ = 64
 SHARED_S, SHARED_SHARE = 3.0, 0.9
-"""Clips that share this much of a recording are of one track; of shorter ones this share of the shorter."""
+"""Clips share a recording if they agree for this long, or over this share of the shorter clip if that is less."""
 _WINDOW_S, _LOWEST_HZ, _HIGHEST_HZ, _BANDS = 0.256, 300.0, 2000.0, 33
 _QUIET = 1e-3
-_RUN = 8  # steps of tokens in a word
-_COMMON = 200  # a word this frequent tells nothing
-_SUSPICIOUS = 4  # equal words at one offset
-_BIT_ERRORS = 0.3  # share of bits that may differ; of unrelated music half of them do
+_RUN = 8  # steps of tokens that make a word
+_COMMON = 200  # words more frequent than this are ignored
+_CANDIDATE = 4  # equal words at one offset
+_BIT_ERRORS = 0.3  # share of bits that may differ; in unrelated music half of them do
 
 
-def words_of_sound(sound: np.ndarray, sample_rate: int) -> np.ndarray:
-    """[T] uint32 at `WORDS_HZ`; 0 where it is quiet.
+def fingerprint_sound(sound: np.ndarray, sample_rate: int) -> np.ndarray:
+    """Fingerprint sound.
 
     Args:
-        sound: [channels, n], at least 8 kHz.
-        sample_rate: in Hz.
+        sound: [channels, n].
+        sample_rate: in Hz, at least 8000.
+
+    Returns:
+        [T] uint32 at `WORDS_HZ`; 0 where it is quiet.
     """
     mono = np.atleast_2d(sound).mean(axis=0)
     size = round(_WINDOW_S * sample_rate)
@@ -51,23 +55,23 @@ def words_of_sound(sound: np.ndarray, sample_rate: int) -> np.ndarray:
     return np.where(loud > _QUIET * loud.max(), words, 0).astype(np.uint32)
 
 
-def words_of_tokens(tokens: np.ndarray) -> np.ndarray:
-    """[T] uint32, one a step: runs of the first stream of tokens [K, S]."""
+def fingerprint_tokens(tokens: np.ndarray) -> np.ndarray:
+    """Fingerprint tokens [K, S] by runs of their first codebook. [T] uint32, one a step."""
     first = np.asarray(tokens[0], dtype=np.uint64)
     if len(first) < _RUN:
         return np.zeros(0, np.uint32)
     runs = np.lib.stride_tricks.sliding_window_view(first, _RUN)
     factors = np.array([0x9E3779B1 * (2 * i + 1) % (1 << 32) for i in range(_RUN)], dtype=np.uint64)
     mixed = (runs * factors).sum(axis=1)
-    still = (runs == runs[:, :1]).all(axis=1)  # a held token, silence for instance
+    still = (runs == runs[:, :1]).all(axis=1)  # a repeated token, silence for instance
     return np.where(still, 0, (mixed ^ (mixed >> np.uint64(17))) & np.uint64(0xFFFFFFFF)).astype(np.uint32)
 
 
-def shared(rows: Sequence[np.ndarray], rate_hz: float = WORDS_HZ) -> list[list[int]]:
-    """Which clips share a recording.
+def find_shared_recordings(rows: Sequence[np.ndarray], rate_hz: float = WORDS_HZ) -> list[list[int]]:
+    """Find clips that share a recording.
 
     Args:
-        rows: each clip's words.
+        rows: each clip's fingerprint.
         rate_hz: words a second.
 
     Returns:
@@ -75,19 +79,19 @@ def shared(rows: Sequence[np.ndarray], rate_hz: float = WORDS_HZ) -> list[list[i
     """
     span = max(8, int(SHARED_S * rate_hz))
     pairs: set[tuple[int, int]] = set()
-    for (one, other, step), count in _suspects(rows).items():
-        if count >= _SUSPICIOUS and (one, other) not in pairs and _agree(rows[one], rows[other], step, span):
+    for (one, other, step), count in _candidates(rows).items():
+        if count >= _CANDIDATE and (one, other) not in pairs and _agree(rows[one], rows[other], step, span):
             pairs.add((one, other))
     return sorted(map(list, pairs))
 
 
-def _suspects(rows: Sequence[np.ndarray]) -> dict[tuple[int, int, int], int]:
-    """(a, b, place in b less place in a) → how many words are equal there; a < b."""
+def _candidates(rows: Sequence[np.ndarray]) -> dict[tuple[int, int, int], int]:
+    """(a, b, offset of b against a) → number of equal words at this offset; a < b."""
     owner = np.concatenate([np.full(len(row), number) for number, row in enumerate(rows)] or [np.zeros(0, int)])
     place = np.concatenate([np.arange(len(row)) for row in rows] or [np.zeros(0, int)])
     words = np.concatenate(list(rows) or [np.zeros(0, np.uint32)])
-    kept = words != 0
-    owner, place, words = owner[kept], place[kept], words[kept]
+    audible = words != 0
+    owner, place, words = owner[audible], place[audible], words[audible]
     order = np.argsort(words, kind="stable")
     owner, place, words = owner[order], place[order], words[order]
     _, counts = np.unique(words, return_counts=True)
@@ -116,6 +120,6 @@ def _agree(one: np.ndarray, other: np.ndarray, step: int, span: int) -> bool:
         return False
     a, b = one[first:last], other[first + step : last + step]
     wrong = np.bitwise_count(a ^ b) / 32.0
-    wrong[(a == 0) & (b == 0)] = 0.5  # silence agrees with silence, and tells nothing
+    wrong[(a == 0) & (b == 0)] = 0.5  # any silence equals any other
     total = np.concatenate([[0.0], np.cumsum(wrong)])
     return bool(((total[span:] - total[:-span]) / span).min() < _BIT_ERRORS)

@@ -1,14 +1,14 @@
-"""Finds what can be learnt from: folders of videos and music, and the lists of EXPOTION's authors.
+"""Lists clips to train on: folders of videos and music, and the list format of EXPOTION's authors.
 
-In a folder, files of one stem belong together: `take.mp4` and `take.wav` are one performance with its music. A video
-alone brings its own sound track, a sound file alone is music without a picture. Words about them stand in `take.txt`,
-in `take.json` ({"caption": ..., "track": ..., "person": ...}) or in a `captions.json` of the same folder or one above
-({stem: caption, or such a table}). What is not stated is known by these rules:
+In a folder, files with the same stem belong together: `take.mp4` and `take.wav` are one performance with its music. A
+video alone brings its own sound track; a sound file alone is music without a picture. Captions are in `take.txt`, in
+`take.json` ({"caption": ..., "track": ..., "person": ...}), or in a `captions.json` of the same folder or one above
+({stem: caption, or such a table}). What is not stated follows these rules:
 
-- the *track* of a clip is what its sound is (clips that share a recording are found by `fingerprint`);
-- the *person* is the folder right below the one given, if there are at least two such folders; else unknown.
+- The *track* is what the sound is: clips that share a recording are found by `fingerprint`.
+- The *person* is the top-level folder, if there are at least two of them; else unknown.
 
-A list has one clip a line, `features|tokens|{'audio_id': ..., 'caption': ...}`: `audio_id` is the track.
+A list has one clip a line, `features|tokens|{'audio_id': ..., 'caption': ...}`; `audio_id` is the track.
 """
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ class ClipSource:
     """One clip to prepare.
 
     Attributes:
-        name: unique within its data folder: the path below the folder given, without its suffix.
-        music: file with its sound, or None where tokens are given.
+        name: unique in its data folder: the path below the folder given, without suffix.
+        music: file with its sound; None where tokens are given.
         video: file with its picture, or None.
-        tokens: .npy with its tokens [K, S], or None.
-        features: .pt or .npy with its embedding [T, D], or None.
-        caption: in words; may be empty.
-        track: stated identity of the music, or "".
-        person: stated identity of who moves, or "".
+        tokens: file with its tokens [K, S], or None.
+        features: file with its embedding [T, D], or None.
+        caption: may be empty.
+        track: stated name of the music, or "".
+        person: stated name of the person in the picture, or "".
     """
 
     name: str
@@ -67,11 +67,11 @@ class ClipSource:
 
 @dataclass(frozen=True)
 class Listing:
-    """What was found.
+    """The clips that were found.
 
     Attributes:
         clips: sorted by name.
-        problems: files that belong to no clip, and why.
+        problems: files that can't be used, and why.
     """
 
     clips: tuple[ClipSource, ...]
@@ -79,16 +79,16 @@ class Listing:
 
 
 def find_clips(path: str | Path, *, caption: str = "", root: Path | None = None, out: Path | None = None) -> Listing:
-    """List a folder's clips, or those of a list.
+    """List the clips of a folder or of a list file.
 
     Args:
         path: a folder, or a list file.
-        caption: words for clips without their own; may hold {stem} and {folder}.
+        caption: template for clips without a caption; may hold {stem} and {folder}.
         root: where a list's relative paths begin; the list's own folder by default.
-        out: folder that is never searched.
+        out: a folder that is not searched.
 
     Raises:
-        UsageError: there is nothing at the path, nothing in it, or the template has an unknown field.
+        UsageError: the path does not exist, holds no clips, or the template has an unknown field.
     """
     path = Path(path)
     _check_template(caption)
@@ -101,9 +101,7 @@ def find_clips(path: str | Path, *, caption: str = "", root: Path | None = None,
     else:
         raise UsageError("there is no such folder or list.", path=path, remedy="Check the path.")
     if not found.clips and not found.problems:
-        raise UsageError(
-            "it holds nothing to learn from.", path=path, remedy="Give a folder with videos or sound files."
-        )
+        raise UsageError("it holds no clips.", path=path, remedy="Give a folder with videos or sound files.")
     return found
 
 
@@ -125,7 +123,7 @@ def _find_in_folder(folder: Path, template: str, out: Path | None) -> Listing:
         if kind:
             by_stem.setdefault(path.relative_to(folder).with_suffix(""), {}).setdefault(kind, []).append(path)
     folders = {name.parts[0] for name in by_stem if len(name.parts) > 1}
-    words = _Words(folder)
+    captions = _SidecarFiles(folder)
     clips: list[ClipSource] = []
     problems: list[ExpotionError] = []
     for name, files in sorted(by_stem.items()):
@@ -133,7 +131,9 @@ def _find_in_folder(folder: Path, template: str, out: Path | None) -> Listing:
         try:
             if max(len(sounds), len(videos)) > 1:
                 twins = " and ".join(path.name for path in (videos if len(videos) > 1 else sounds)[:2])
-                raise ClipError(f"{twins} share one name.", path=(videos or sounds)[0], remedy="Rename one of them.")
+                raise ClipError(
+                    f"{twins} have the same name.", path=(videos or sounds)[0], remedy="Rename one of them."
+                )
             video = videos[0] if videos else None
             if video is not None and not sounds and lacks_sound(video):
                 raise ClipError(
@@ -143,7 +143,7 @@ def _find_in_folder(folder: Path, template: str, out: Path | None) -> Listing:
                 )
             person = name.parts[0] if len(name.parts) > 1 and len(folders) > 1 else ""
             clip = ClipSource(name.as_posix(), sounds[0] if sounds else video, video, person=person)
-            clips.append(words.about(clip, name, template))
+            clips.append(captions.annotate(clip, name, template))
         except ClipError as error:
             problems.append(error)
     return Listing(tuple(clips), tuple(problems))
@@ -163,15 +163,15 @@ def _kind(path: Path) -> str | None:
     return "video" if suffix in VIDEO_SUFFIXES or looks_like_video(path) else None
 
 
-class _Words:
-    """What is said about clips in files beside them."""
+class _SidecarFiles:
+    """Captions, tracks and persons from files beside the clips."""
 
     def __init__(self, folder: Path):
         self.folder = folder
         self.tables: dict[Path, dict[str, Any]] = {}
 
-    def about(self, clip: ClipSource, name: Path, template: str) -> ClipSource:
-        """The clip with its caption, track and person."""
+    def annotate(self, clip: ClipSource, name: Path, template: str) -> ClipSource:
+        """The clip with its caption, track and person; the nearest file decides."""
         own = self.folder / name
         said: dict[str, Any] = {}
         for above in reversed([name.parent, *name.parent.parents]):
@@ -200,7 +200,7 @@ class _Words:
 def _read_json(path: Path) -> dict[str, Any]:
     values = read_json(path, remedy="Correct or remove it.")
     if not isinstance(values, dict):
-        raise UsageError("it holds no JSON object.", path=path, remedy='Write {"clip": "words"}.')
+        raise UsageError("it does not hold a JSON object.", path=path, remedy='Write {"clip": "caption"}.')
     return values
 
 
@@ -211,7 +211,7 @@ def _as_table(value: Any, path: Path) -> dict[str, Any]:
         return {"caption": value}
     if isinstance(value, dict):
         return {key: value[key] for key in ("caption", "track", "person") if value.get(key) is not None}
-    raise UsageError(f"{value!r} is no caption.", path=path, remedy='Write "words", or {"caption": "words"}.')
+    raise UsageError(f"{value!r} is not a caption.", path=path, remedy='Write "text", or {"caption": "text"}.')
 
 
 def _read_list(path: Path, template: str, root: Path) -> Listing:
@@ -224,7 +224,7 @@ def _read_list(path: Path, template: str, root: Path) -> Listing:
         if line.strip() and not line.lstrip().startswith("#"):
             try:
                 clip = _read_line(line, root, template)
-                if clip.name in names:  # the same tokens under other features, or the same line again
+                if clip.name in names:  # the same tokens with other features, or a repeated line
                     clip = replace(clip, name=f"{clip.name}#{number}")
                 names.add(clip.name)
                 clips.append(clip)
@@ -235,18 +235,18 @@ def _read_list(path: Path, template: str, root: Path) -> Listing:
 
 
 def _read_line(line: str, root: Path, template: str) -> ClipSource:
-    """One line of a list; the dict is read as a literal, nothing in it is executed."""
+    """Read one line of a list; the dict is parsed as a literal, nothing in it is executed."""
     if len(line) > _LONGEST_LINE:
         raise ValueError("it is too long")
     parts = line.strip().split("|", 2)
     if len(parts) != 3 or not parts[1].strip():
-        raise ValueError("it has not three parts between bars")
+        raise ValueError("it does not have three fields separated by |")
     try:
         about = ast.literal_eval(parts[2].strip())
     except (ValueError, SyntaxError, MemoryError, RecursionError) as error:
-        raise ValueError("its last part is no dict of plain values") from error
+        raise ValueError("its last field is not a dict of plain values") from error
     if not isinstance(about, dict):
-        raise ValueError("its last part is no dict")
+        raise ValueError("its last field is not a dict")
     features, tokens = (_resolve(part.strip(), root) for part in parts[:2])
     assert tokens is not None
     caption = " ".join(str(about.get("caption") or "").split())

@@ -1,10 +1,10 @@
-"""Which clips are held out, such that nothing is judged by what was learnt by heart; and where a given split leaks.
+"""Chooses held-out clips that share no track and no person with the training clips; finds leaks in a given split.
 
-Clips of one track and clips of one person belong together. If such bonds leave several groups, whole groups are held
-out. If they tie nearly everything into one (few people, each to much music), some people and some tracks are held out:
-clips with both are the held-out set, clips with neither are learnt from, and the others are set aside.
+Clips of one track and clips of one person belong together. If these links leave several groups, whole groups are held
+out. If they join nearly all clips (few people, each to much music), some people and some tracks are held out: clips
+with both are held out, clips with neither are trained on, and all others are set aside.
 
-Who goes where is decided by hashes of the groups' names, so adding clips moves few others.
+Hashes of the groups' names decide which are held out, so adding clips moves few others.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ from dataclasses import dataclass
 from expotion_cli.storage import digest_of
 
 TRAIN, HELD_OUT, ASIDE = "train", "held_out", "aside"
-_TOLERANCE = 2.0  # a held-out set may be this many times too large or too small before clips are set aside
+_TOLERANCE = 2.0  # a held-out set this many times too large or too small is accepted before clips are set aside
 
 
 @dataclass(frozen=True)
 class Identity:
-    """What a clip is by its music and its person.
+    """Whose and which music a clip is.
 
     Attributes:
         name: of the clip.
         track: stated, or "".
         person: stated, or "".
-        tokens: digest of its tokens: equal ones are the same target.
-        duration_s: seconds.
+        tokens: digest of its tokens.
+        duration_s: length in seconds.
     """
 
     name: str
@@ -40,16 +40,16 @@ class Identity:
 
 @dataclass(frozen=True)
 class Leaks:
-    """What held-out clips share with those that are learnt from.
+    """What the held-out clips share with the training clips.
 
     Attributes:
         held_out: number of held-out clips.
-        same_track: held-out clips whose track is also learnt from.
-        same_sound: those that share a recording with a clip that is learnt from.
-        same_target: those whose exact tokens are also learnt from.
-        same_person: those whose person is also learnt from.
-        unknown_person: those whose person nobody stated.
-        unknown_track: those whose track nobody stated (their sound alone was compared).
+        same_track: names of held-out clips that share their track with a training clip.
+        same_sound: names of those that share a recording with one.
+        same_target: names of those whose exact tokens a training clip has.
+        same_person: names of those that share their person with one.
+        unknown_person: number of held-out clips without a stated person.
+        unknown_track: number of those without a stated track; only their sound was compared.
     """
 
     held_out: int
@@ -62,20 +62,20 @@ class Leaks:
 
     @property
     def is_clean(self) -> bool:
-        """No known leak."""
+        """Whether no leak is known."""
         return not (self.same_track or self.same_sound or self.same_target or self.same_person)
 
     def to_dict(self) -> dict:
-        """Plain values."""
+        """Plain JSON values."""
         return {key: list(value) if isinstance(value, tuple) else value for key, value in vars(self).items()}
 
     def lines(self) -> list[str]:
-        """In words, one leak a line."""
+        """Sentences for the user, one a leak."""
         kinds = (
-            ("have their exact target among those learnt from", self.same_target),
-            ("share a recording with some learnt from", self.same_sound),
-            ("are of a track that is learnt from", self.same_track),
-            ("show a person who is learnt from", self.same_person),
+            ("have the exact tokens of a training clip", self.same_target),
+            ("share a recording with a training clip", self.same_sound),
+            ("are of a track that is also in the training clips", self.same_track),
+            ("show a person who is also in the training clips", self.same_person),
         )
         said = [
             f"{len(names)} of {self.held_out} held-out clips {what} ({', '.join(names[:3])}"
@@ -84,23 +84,23 @@ class Leaks:
             if names
         ]
         if not said and self.held_out:
-            said = ["no held-out clip shares its track, its recording or its person with one that is learnt from"]
+            said = ["no held-out clip shares its track, its recording or its person with a training clip"]
         if self.unknown_person and self.held_out:
-            said.append(f"{self.unknown_person} held-out clips name no person, so people could not be compared there")
+            said.append(f"the person in {self.unknown_person} held-out clips is not stated and could not be compared")
         return said
 
 
 def split(clips: Sequence[Identity], pairs: Iterable[Sequence[int]], share: float = 0.1, seed: int = 0) -> list[str]:
-    """Choose held-out clips, disjoint from the others by track and by person.
+    """Choose held-out clips that share no track and no person with the training clips.
 
     Args:
         clips: all of them.
-        pairs: numbers of clips that share a recording.
-        share: of the whole duration to hold out; 0 holds nothing out.
-        seed: another seed chooses others.
+        pairs: indices of clips that share a recording.
+        share: share of the whole duration to hold out, 0..1; 0 holds nothing out.
+        seed: of the choice.
 
     Returns:
-        TRAIN, HELD_OUT or ASIDE for each clip. Nothing is held out where no honest choice exists.
+        TRAIN, HELD_OUT or ASIDE for each clip. Nothing is held out if no clean split exists.
     """
     result = [TRAIN] * len(clips)
     if share <= 0 or len(clips) < 2:
@@ -108,7 +108,7 @@ def split(clips: Sequence[Identity], pairs: Iterable[Sequence[int]], share: floa
     pairs = [tuple(pair) for pair in pairs]
     tracks = _tracks(clips, pairs)
     people = [clip.person and f"person {clip.person}" for clip in clips]
-    groups = _groups(len(clips), [*_bonds(tracks), *_bonds(people)])
+    groups = _groups(len(clips), [*_links(tracks), *_links(people)])
     chosen = _choose(groups, clips, share, seed)
     wanted = share * sum(clip.duration_s for clip in clips)
     got = sum(clip.duration_s for clip, group in zip(clips, groups, strict=True) if group in chosen)
@@ -117,14 +117,20 @@ def split(clips: Sequence[Identity], pairs: Iterable[Sequence[int]], share: floa
     apart = _split_crosswise(clips, tracks, people, share, seed)
     if apart is not None:
         return apart
-    # Groups of a poor size are still better than nothing, as long as most of the data are learnt from.
+    # Groups of the wrong size are better than none, as long as most of the data are trained on.
     if chosen and got <= 0.5 * wanted / share:
         return [HELD_OUT if group in chosen else TRAIN for group in groups]
     return result
 
 
 def find_leaks(clips: Sequence[Identity], pairs: Iterable[Sequence[int]], splits: Sequence[str]) -> Leaks:
-    """What the held-out clips share with those that are learnt from."""
+    """Find what the held-out clips share with the training clips.
+
+    Args:
+        clips: all of them.
+        pairs: indices of clips that share a recording.
+        splits: TRAIN, HELD_OUT or ASIDE for each clip.
+    """
     learnt = [n for n, where in enumerate(splits) if where == TRAIN]
     held = [n for n, where in enumerate(splits) if where == HELD_OUT]
     tracks, people, targets = ({getattr(clips[n], key) for n in learnt} for key in ("track", "person", "tokens"))
@@ -149,36 +155,45 @@ def find_leaks(clips: Sequence[Identity], pairs: Iterable[Sequence[int]], splits
 
 
 def drop_leaks(clips: Sequence[Identity], pairs: Iterable[Sequence[int]], splits: Sequence[str]) -> list[str]:
-    """The same split, with those set aside that a held-out clip shares its track, recording or person with."""
+    """Set training clips aside that share a track, a recording or a person with a held-out clip.
+
+    Args:
+        clips: all of them.
+        pairs: indices of clips that share a recording.
+        splits: TRAIN, HELD_OUT or ASIDE for each clip.
+
+    Returns:
+        The split, with ASIDE for those clips.
+    """
     pairs = [tuple(pair) for pair in pairs]
     swapped = [{TRAIN: HELD_OUT, HELD_OUT: TRAIN}.get(where, where) for where in splits]
-    leaks = find_leaks(clips, pairs, swapped)  # what those that are learnt from share with the held-out ones
-    guilty = {*leaks.same_track, *leaks.same_sound, *leaks.same_target, *leaks.same_person}
+    leaks = find_leaks(clips, pairs, swapped)  # from the training clips' side
+    leaking = {*leaks.same_track, *leaks.same_sound, *leaks.same_target, *leaks.same_person}
     return [
-        ASIDE if where == TRAIN and clip.name in guilty else where for clip, where in zip(clips, splits, strict=True)
+        ASIDE if where == TRAIN and clip.name in leaking else where for clip, where in zip(clips, splits, strict=True)
     ]
 
 
 def _tracks(clips: Sequence[Identity], pairs: Sequence[Sequence[int]]) -> list[str]:
-    """A name for each clip's track: clips with one stated track, one target or a shared recording have the same."""
-    bonds = [*_bonds([c.track and f"track {c.track}" for c in clips]), *_bonds([c.tokens for c in clips]), *pairs]
-    return [f"track {clips[group].name}" for group in _groups(len(clips), bonds)]
+    """A name for each clip's track, the same for a common stated track, equal tokens or a shared recording."""
+    links = [*_links([c.track and f"track {c.track}" for c in clips]), *_links([c.tokens for c in clips]), *pairs]
+    return [f"track {clips[group].name}" for group in _groups(len(clips), links)]
 
 
-def _bonds(keys: Sequence[str]) -> list[tuple[int, int]]:
-    """Pairs of neighbours with the same key; "" binds nothing."""
+def _links(keys: Sequence[str]) -> list[tuple[int, int]]:
+    """Pairs that chain all entries with the same key; "" links nothing."""
     last: dict[str, int] = {}
-    bonds = []
+    links = []
     for number, key in enumerate(keys):
         if key:
             if key in last:
-                bonds.append((last[key], number))
+                links.append((last[key], number))
             last[key] = number
-    return bonds
+    return links
 
 
-def _groups(count: int, bonds: Iterable[Sequence[int]]) -> list[int]:
-    """For each number the smallest one that bonds tie it to."""
+def _groups(count: int, links: Iterable[Sequence[int]]) -> list[int]:
+    """For each index, the smallest one that it is linked to (union-find)."""
     parent = list(range(count))
 
     def root(n: int) -> int:
@@ -187,14 +202,14 @@ def _groups(count: int, bonds: Iterable[Sequence[int]]) -> list[int]:
             n = parent[n]
         return n
 
-    for one, other in bonds:
+    for one, other in links:
         a, b = root(one), root(other)
         parent[max(a, b)] = min(a, b)
     return [root(n) for n in range(count)]
 
 
 def _choose(groups: Sequence[int], clips: Sequence[Identity], share: float, seed: int) -> set[int]:
-    """Groups to hold out: in the order of their hashes, as long as they bring the total nearer to the share."""
+    """Groups to hold out: in order of their hashes, each taken if it brings the total closer to the share."""
     sizes: dict[int, float] = defaultdict(float)
     for group, clip in zip(groups, clips, strict=True):
         sizes[group] += clip.duration_s
@@ -207,7 +222,7 @@ def _choose(groups: Sequence[int], clips: Sequence[Identity], share: float, seed
         if abs(got + sizes[group] - wanted) < abs(got - wanted):
             chosen.add(group)
             got += sizes[group]
-    if not chosen:  # all are large: the smallest one
+    if not chosen:  # all are too large: take the smallest
         chosen.add(min(order, key=lambda group: sizes[group]))
     return chosen if len(chosen) < len(sizes) else set()
 
@@ -215,7 +230,7 @@ def _choose(groups: Sequence[int], clips: Sequence[Identity], share: float, seed
 def _split_crosswise(
     clips: Sequence[Identity], tracks: Sequence[str], people: Sequence[str], share: float, seed: int
 ) -> list[str] | None:
-    """Hold out some people with some tracks; None where that leaves nothing on either side."""
+    """Hold out some people with some tracks; None if that leaves nothing on either side."""
     whose = [person or f"nobody {clip.name}" for person, clip in zip(people, clips, strict=True)]
     best: tuple[float, list[str]] | None = None
     total = sum(clip.duration_s for clip in clips)
@@ -232,7 +247,7 @@ def _split_crosswise(
                 length[where] += clip.duration_s
             if length[HELD_OUT] and length[TRAIN] > 0.25 * total:
                 held = length[HELD_OUT] / total
-                # Every clip set aside is lost; but half of the wanted held-out set is worth that.
+                # A clip set aside is lost, but reaching at least half the wanted share is worth more.
                 cost = 10 * max(0.0, share / 2 - held) + abs(held - share) + 0.5 * length[ASIDE] / total
                 if best is None or cost < best[0]:
                     best = (cost, result)
@@ -240,6 +255,6 @@ def _split_crosswise(
 
 
 def _first(names: Sequence[str], share: float, seed: int) -> set[str]:
-    """A share of the different names, at least one and never all, in the order of their hashes."""
+    """A share of the distinct names, at least one and never all, in order of their hashes."""
     different = sorted(set(names), key=lambda name: digest_of([seed, name]))
     return set(different[: min(len(different) - 1, max(1, round(share * len(different))))])

@@ -1,1 +1,1 @@
-"""Remakes the embedded model from scratch."""
+"""The embedded model `expotion-mini`, trained from scratch."""

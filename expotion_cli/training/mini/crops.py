@@ -1,4 +1,4 @@
-"""Batches for training on note tokens: crops that start on a bar line, with captions and where the piece ends."""
+"""Crops of corpus pieces: drawn on bar lines, collated into batches, and the losses taken on them."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from torch import Tensor
 
 from expotion_cli.music.codecs.notes.tokens import HOLD, NUM_VOICES, REST, VOCAB_SIZE
 from expotion_cli.music.conditioning import FORM_DECAY_STEPS, StepStream
-from expotion_cli.music.transformer.delay import apply_delay
 from expotion_cli.timing import BEATS_PER_BAR, STEPS_PER_BEAT
-from expotion_cli.training.losses import IGNORED, token_loss
+from expotion_cli.training.loss import IGNORE_INDEX, next_token_pairs, token_loss
+from expotion_cli.training.mini.corpus.build import Corpus
 
 BAR_STEPS = BEATS_PER_BAR * STEPS_PER_BEAT
 
@@ -36,15 +36,35 @@ class PieceLike(Protocol):
 
 
 @dataclass(frozen=True)
+class CorpusPiece:
+    """A piece of a corpus.
+
+    Attributes:
+        tokens: [K, S] uint8.
+        attributes: what its captions are written from.
+        motion: [S] the motion curve it was written on; None if it follows no motion.
+    """
+
+    tokens: np.ndarray
+    attributes: dict[str, Any]
+    motion: np.ndarray | None = None
+
+
+def corpus_pieces(corpus: Corpus, numbers: Sequence[int]) -> list[CorpusPiece]:
+    """The pieces of a corpus with these numbers."""
+    return [CorpusPiece(corpus.piece(n), corpus.attributes[n], corpus.motion(n)) for n in numbers]
+
+
+@dataclass(frozen=True)
 class Crop:
     """A stretch of a piece.
 
     Attributes:
-        tokens: [K, S] int64, rests behind the piece's end.
-        valid_steps: steps that belong to the piece or to the bar of silence behind it.
-        form: nearness of opening and ending, as `music.conditioning.form_stream`.
-        attributes: the piece's, for captions.
-        motion: [S] the motion curve that it was written on, 0 behind the piece's end; None where there was none.
+        tokens: [K, S] int64, rests after the piece's end.
+        valid_steps: steps of the piece and of one bar of silence after it; losses are taken on these.
+        form: how near opening and ending are, as in `music.conditioning.form_stream`.
+        attributes: of the piece, for captions.
+        motion: [S] the motion curve it was written on, 0 after the piece's end; None if it follows no motion.
     """
 
     tokens: np.ndarray
@@ -55,7 +75,7 @@ class Crop:
 
 
 def crop(piece: PieceLike, start: int, num_steps: int) -> Crop:
-    """The stretch of `num_steps` steps from step `start` on."""
+    """Cut a crop of `num_steps` steps from step `start` on."""
     length = piece.tokens.shape[1]
     tokens = np.full((NUM_VOICES, num_steps), HOLD, dtype=np.int64)
     part = piece.tokens[:, start : start + num_steps]
@@ -74,7 +94,14 @@ def crop(piece: PieceLike, start: int, num_steps: int) -> Crop:
 
 
 def draw_crop(pieces: Sequence[PieceLike], weights: np.ndarray, num_steps: int, rng: np.random.Generator) -> Crop:
-    """A random stretch of a random piece: openings and endings come up more often than a middle would."""
+    """Draw a crop from a random piece; openings and endings are drawn more often than middles.
+
+    Args:
+        pieces: to draw from.
+        weights: cumulative probabilities, from `piece_weights`.
+        num_steps: of the crop.
+        rng: source of randomness.
+    """
     piece = pieces[int(np.searchsorted(weights, rng.random()))]
     last_bar = max(0, (piece.tokens.shape[1] - num_steps) // BAR_STEPS)
     place = rng.random()
@@ -87,12 +114,27 @@ def draw_crop(pieces: Sequence[PieceLike], weights: np.ndarray, num_steps: int, 
     return crop(piece, min(bar, max(0, piece.tokens.shape[1] // BAR_STEPS - 1)) * BAR_STEPS, num_steps)
 
 
-def piece_weights(pieces: Sequence[PieceLike], shares: Mapping[str, float]) -> np.ndarray:
-    """Cumulative drawing probabilities: each group of pieces gets its share, a piece in proportion to its length.
+def fixed_crops(pieces: Sequence[PieceLike], window: int, limit: int = 48) -> list[Crop]:
+    """Crops for evaluation, always the same: openings, middles and endings of pieces in turn.
 
     Args:
-        pieces: composed ones have `attributes["source"]` "composed", all others are scores.
-        shares: probability of "composed" and "score"; groups without pieces are skipped.
+        pieces: held out.
+        window: steps of a crop.
+        limit: crops at most, one a piece.
+    """
+    crops = []
+    for index, piece in enumerate(pieces[:: max(1, len(pieces) // limit)][:limit]):
+        last_bar = max(0, piece.tokens.shape[1] - window) // BAR_STEPS
+        crops.append(crop(piece, (0, last_bar // 2, last_bar)[index % 3] * BAR_STEPS, window))
+    return crops
+
+
+def piece_weights(pieces: Sequence[PieceLike], shares: Mapping[str, float]) -> np.ndarray:
+    """Cumulative probabilities for `draw_crop`: each group gets its share, each piece in proportion to its length.
+
+    Args:
+        pieces: `attributes["source"]` is "composed", or names a score.
+        shares: probabilities of the groups "composed" and "score"; groups without pieces are skipped.
     """
     lengths = np.array([piece.tokens.shape[1] for piece in pieces], dtype=float)
     groups = np.array(["composed" if p.attributes["source"] == "composed" else "score" for p in pieces])
@@ -104,41 +146,42 @@ def piece_weights(pieces: Sequence[PieceLike], shares: Mapping[str, float]) -> n
     return np.cumsum(weights / weights.sum())
 
 
-@dataclass(frozen=True)
-class TokenBatch:
-    """Delayed inputs and targets.
-
-    Attributes:
-        inputs: [B, K, P] int64.
-        targets: [B, K, P] int64, `IGNORED` where no loss is taken.
-    """
-
-    inputs: Tensor
-    targets: Tensor
-
-
-def delay_batch(crops: Sequence[Crop], device: torch.device) -> TokenBatch:
-    """Delay-pattern inputs and their targets, losses only on valid steps."""
+def collate(crops: Sequence[Crop], device: torch.device) -> tuple[Tensor, Tensor]:
+    """Stack crops: inputs and targets, both [B, K, P] int64 in the delay pattern, with losses on valid steps only."""
     tokens = torch.from_numpy(np.stack([c.tokens for c in crops])).to(device)
     valid = torch.arange(tokens.shape[2], device=device)[None] < torch.tensor(
         [[c.valid_steps] for c in crops], device=device
     )
-    delayed = apply_delay(tokens, VOCAB_SIZE)
-    wanted = apply_delay(torch.where(valid[:, None], tokens, IGNORED), IGNORED)
-    return TokenBatch(delayed[..., :-1], wanted[..., 1:])
+    return next_token_pairs(tokens, torch.where(valid[:, None], tokens, IGNORE_INDEX), VOCAB_SIZE)
 
 
 @torch.no_grad()
 def loss_parts(logits: Tensor, targets: Tensor) -> dict[str, tuple[float, int]]:
-    """Summed loss and count over all tokens and over onsets alone (holds and rests would drown them)."""
-    losses = token_loss(logits, targets, "none")
+    """Token losses by kind of target; most targets are holds and rests, which would hide the onsets.
+
+    Args:
+        logits: [B, K, P, V].
+        targets: [B, K, P] int64.
+
+    Returns:
+        "all" and "onset": (summed loss in nats, number of tokens).
+    """
+    losses = token_loss(logits, targets, reduction="none")
     flat = targets.flatten()
     parts = {"all": flat >= 0, "onset": flat > HOLD}
     return {name: (losses[chosen].sum().item(), int(chosen.sum())) for name, chosen in parts.items()}
 
 
 def unigram_baseline(train: Sequence[PieceLike], held_out: Sequence[Crop]) -> dict[str, float]:
-    """Held-out loss of predicting each voice's training frequencies: what a model that learned nothing reaches."""
+    """Held-out losses of a unigram model: the frequencies of each voice's tokens in the training pieces.
+
+    Args:
+        train: pieces to count tokens in.
+        held_out: crops to evaluate on.
+
+    Returns:
+        "all" and "onset": nats a token.
+    """
     counts = np.ones((NUM_VOICES, VOCAB_SIZE))
     for piece in train:
         for k in range(NUM_VOICES):

@@ -1,4 +1,4 @@
-"""Writes a trained embedded model as a folder that ships: weights, adapter, tokenizer, facts and manifest."""
+"""Exports a trained embedded model as a model folder: weights, adapter, tokenizer, training facts and manifest."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ from expotion_cli.music.transformer.adapter import JointEmbeddingAdapter
 from expotion_cli.music.transformer.decoder import MusicDecoder
 from expotion_cli.music.transformer.text import TextEncoder
 from expotion_cli.timing import BEATS_PER_BAR, STEPS_PER_BEAT
-from expotion_cli.training.loop import read_log
+from expotion_cli.training.logs import read_log
 from expotion_cli.training.mini.corpus.build import SOURCES_FILE, Corpus
 
 NAME = "expotion-mini"
 STORED = torch.float16
-"""Half the size, and closer to the trained weights than bf16 would be."""
+"""Half the size of float32, and closer to the trained weights than bf16."""
 PERCENTILES = {"p5": 5, "p10": 10, "p50": 50, "p90": 90, "p95": 95}
 STATISTICS_PIECES, EXCERPTS_A_PIECE = 400, 4
 EXCERPT_STEPS = (96, 192, 384)
-"""Two, four and eight bars: about as long as cues of 5, 10 and 20 seconds."""
+"""Two, four and eight bars: about the length of cues of 5, 10 and 20 seconds."""
 
 
 def export_mini(
@@ -47,11 +47,14 @@ def export_mini(
     """Write the model folder and, beside it, its manifest.
 
     Args:
-        folder: becomes `models/expotion-mini`; its files are replaced.
-        work: the training's work folder, with its logs and the tokenizer.
-        text_settings: sizes of the text encoder, in the keys of a T5 configuration.
-        corpus, following: the pieces of the two stages; they give the facts about the training music.
+        folder: the model folder, e.g. `models/expotion-mini`; its files are replaced.
+        work: the work folder, with logs and tokenizer.
+        text_settings: the text encoder's T5 configuration.
+        corpus, following: the corpora of the two stages, for the facts about the training music.
         decoder, text, adapter: trained.
+
+    Raises:
+        OSError: a file can't be written.
     """
     from safetensors.torch import save
 
@@ -87,7 +90,7 @@ def export_mini(
 
 
 def model_tensors(decoder: MusicDecoder, text: TextEncoder) -> dict[str, Tensor]:
-    """All weights under the names of the transformers format."""
+    """All weights by their names in the transformers format, in `STORED` precision."""
     tensors = {}
     for name, tensor in decoder.state_dict().items():
         tensors[transformers_name(name)] = tensor
@@ -98,7 +101,12 @@ def model_tensors(decoder: MusicDecoder, text: TextEncoder) -> dict[str, Tensor]
 
 
 def training_facts(work: Path, corpus: Corpus, following: Corpus) -> dict:
-    """What the model card and the tests need to know: corpora, licences, losses, the training music's statistics."""
+    """Facts for the model card and the tests: corpora, licences, losses, statistics of the training music.
+
+    Args:
+        work: the work folder.
+        corpus, following: the corpora of the two stages.
+    """
     sources = json.loads((work / "corpus" / SOURCES_FILE).read_text())
     return {
         "corpus": {**_corpus_facts(corpus), "scores": [s for s in sources if s.get("used")]},
@@ -127,11 +135,11 @@ def _corpus_facts(corpus: Corpus) -> dict:
 
 
 def music_statistics(corpus: Corpus) -> dict[str, dict]:
-    """How the training music spreads in the measures of `music.statistics`: some percentiles.
+    """Percentiles of the training music in all symbolic measures.
 
     Returns:
-        statistics: measure → percentiles over whole pieces. statistics_by_steps: the same over excerpts that begin on
-        bar lines, by their length in steps, for comparison with cues about as long.
+        "statistics": measure → percentiles over whole pieces; "statistics_by_steps": the same over excerpts that start
+        on bar lines, by their length in steps, for comparison with cues of that length.
     """
     chosen = [corpus.piece(number) for number in corpus.train[:: max(1, len(corpus.train) // STATISTICS_PIECES)]]
     bar, rng = BEATS_PER_BAR * STEPS_PER_BEAT, np.random.default_rng(0)
@@ -161,7 +169,7 @@ def _percentiles(pieces: Iterable[np.ndarray]) -> dict[str, dict[str, float]]:
 
 
 def write_manifest(folder: Path) -> None:
-    """Write `NAME.toml` beside the folder, with every file's size and sha256."""
+    """Write the manifest `NAME.toml` beside the folder, with the size and sha256 of every file."""
     files = sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
     lines = [
         'kind = "music"',

@@ -20,9 +20,9 @@ import torch
 from adapter_runs import prepare_moving, trainer_for
 
 from expotion_cli.errors import ExpotionError, OutputError, UsageError
-from expotion_cli.training import loop
-from expotion_cli.training.data.shards import DataFolder
-from expotion_cli.training.loop import read_log
+from expotion_cli.training import checkpoints
+from expotion_cli.training.data.data_folder import DataFolder
+from expotion_cli.training.logs import read_log
 
 CHECKPOINT, BEST, WEIGHTS = "checkpoint.pt", "best.pt", "adapter/adapter_model.safetensors"
 BOTH = ("lora.rank=2", "lora.dropout=0.1", "data.drop_each=0.3", "data.drop_text=0.3")
@@ -87,13 +87,13 @@ def test_a_killed_run_goes_on_to_the_same_bits(straight, moving_data, tiny_model
 
 def record_steps(trainer) -> list[int]:
     """The steps that a trainer learns from, as they come."""
-    steps, learn = [], trainer.learn
+    steps, learn = [], trainer.train_step
 
     def recorded(step: int) -> float:
         steps.append(step)
         return learn(step)
 
-    trainer.learn = recorded
+    trainer.train_step = recorded
     return steps
 
 
@@ -155,11 +155,11 @@ def test_another_adapter_under_the_same_path_is_another_start(taught, moving_dat
 def test_a_loss_that_is_no_number_stops_and_names_the_batch(straight, moving_data, tiny_model, tmp_path):
     out = tmp_path / "run"
     trainer = trainer_for(moving_data, tiny_model, out, *BOTH)
-    spoilt = trainer.crops_of(17)[2]
+    spoilt = trainer.step_crops(17)[2]
     predict, batch_of = trainer.predict, trainer.crops.batch
 
     def batch(crops):
-        trainer.spoil = crops and crops[0].key == trainer.crops_of(17)[0].key
+        trainer.spoil = crops and crops[0].key == trainer.step_crops(17)[0].key
         return batch_of(crops)
 
     def predict_spoilt(given, **options):
@@ -182,10 +182,10 @@ def test_features_that_are_no_numbers_never_become_data(tokenizer, tmp_path):
     listed = adapter_runs.write_moving_list(tmp_path / "list")
     np.save(tmp_path / "list" / "f3.npy", np.full((16, 2), np.nan, np.float32))
     from expotion_cli.music.transformer.adapter import StreamSpec
-    from expotion_cli.training.data.prepare import Wanted, prepare
+    from expotion_cli.training.data.prepare import PrepareOptions, prepare
 
-    wanted = Wanted(features=(StreamSpec.numbered("move", 2),))
-    made = prepare(listed, tmp_path / "data", tokenizer=tokenizer, wanted=wanted)
+    options = PrepareOptions(features=(StreamSpec.numbered("move", 2),))
+    made = prepare(listed, tmp_path / "data", tokenizer=tokenizer, options=options)
     assert len(made.clips) == 15 and "NaN" in str(made.problems[0]) and made.problems[0].path.name == "f3.npy"
 
 
@@ -212,7 +212,7 @@ def full_disk(kind: str, monkeypatch, after: int):
             resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
     with monkeypatch.context() as patch:
-        patch.setattr(loop.torch, "save", refuse)
+        patch.setattr(checkpoints.torch, "save", refuse)
         yield
 
 
@@ -224,7 +224,7 @@ def test_a_full_disk_says_so_and_keeps_the_last_checkpoint(
     with full_disk(kind, monkeypatch, after=3), pytest.raises(OutputError) as caught:  # 7, best of 8, 14, best of 16
         trainer_for(moving_data, tiny_model, out, *BOTH).run()
     said = str(caught.value)
-    assert "can't be written" in said and "make room" in said and ("No space left" in said) == (kind == "says so")
+    assert "can't be written" in said and "Make room" in said and ("No space left" in said) == (kind == "says so")
     assert caught.value.path.name in (CHECKPOINT, BEST) and caught.value.exit_code == 1
     assert torch.load(out / CHECKPOINT, weights_only=True)["step"] == 14
     assert not [path for path in out.iterdir() if "partial" in path.name], "no half of a file is left"
@@ -258,13 +258,13 @@ def test_it_stops_when_held_out_losses_rise_and_keeps_the_best(moving_data, tiny
 
 def test_without_held_out_clips_the_last_weights_are_kept_and_that_is_said(tokenizer, tiny_model, tmp_path):
     from expotion_cli.music.transformer.adapter import StreamSpec
-    from expotion_cli.training.data.prepare import Wanted, prepare
+    from expotion_cli.training.data.prepare import PrepareOptions, prepare
 
-    wanted = Wanted(features=(StreamSpec.numbered("move", 2),), held_out_share=0)
-    prepare(adapter_runs.write_moving_list(tmp_path / "list"), tmp_path / "data", tokenizer=tokenizer, wanted=wanted)
+    options = PrepareOptions(features=(StreamSpec.numbered("move", 2),), held_out_share=0)
+    prepare(adapter_runs.write_moving_list(tmp_path / "list"), tmp_path / "data", tokenizer=tokenizer, options=options)
     trainer = trainer_for(tmp_path / "data", tiny_model, tmp_path / "run", "train.patience=2")
     trained = trainer.run()
-    assert trained.last == {} and trained.progress.step == 24 and not (tmp_path / "run" / BEST).exists()
+    assert trained.best == {} and trained.progress.step == 24 and not (tmp_path / "run" / BEST).exists()
     assert "nothing is held out" in " ".join(trained.notes) and (trained.adapter / "adapter_config.json").is_file()
 
 

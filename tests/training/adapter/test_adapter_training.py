@@ -21,7 +21,7 @@ from expotion_cli.scoring.sidecar import read_sidecar
 from expotion_cli.timing import Timeline
 from expotion_cli.training.adapter.trainable import lora_parameters
 from expotion_cli.training.adapter.warmup import GATE_START
-from expotion_cli.training.loop import read_log
+from expotion_cli.training.logs import read_log
 
 WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
 
@@ -41,7 +41,7 @@ def weights_of(trainer) -> dict[str, torch.Tensor]:
 
 def test_it_learns_what_motion_tells_of_the_music(taught):
     trainer, trained = taught
-    last = trained.last
+    last = trained.best
     assert last["loss"] < last["off"] - 0.4, "the adapter tells more than the model knows by itself"
     assert last["loss"] < last["shuffled"] - 0.2 and last["loss"] < last["unseen"] - 0.15, "and it is what is seen"
     losses = [row["loss"] for row in read_log(trainer.out / "log.csv")]
@@ -91,7 +91,7 @@ def test_a_loaded_adapter_composes_what_was_learnt(taught, tiny_model):
 
 
 def trained_stream(values: np.ndarray):
-    from expotion_cli.training.data.shards import StoredStream
+    from expotion_cli.training.data.data_folder import StoredStream
 
     return {"move": StoredStream(values, np.ones(len(values), bool), 5.0, ("0", "1"))}
 
@@ -110,7 +110,7 @@ def test_gates_leave_0_with_the_authors_recipe(moving_data, tiny_model, tmp_path
     assert isinstance(optimizer, torch.optim.AdamW) and optimizer.defaults["lr"] == 1e-2
     trained = trainer.run()
     assert trainer.adapter.gates.detach().abs().min() > 1e-3
-    assert trained.last["loss"] < trained.last["off"] - 0.01 and trained.last["gate"] > 0
+    assert trained.best["loss"] < trained.best["off"] - 0.01 and trained.best["gate"] > 0
 
 
 def test_music_alone_teaches_with_motion_that_is_made_up(music_data, tiny_model, tmp_path, make_video, own_cache):
@@ -120,7 +120,7 @@ def test_music_alone_teaches_with_motion_that_is_made_up(music_data, tiny_model,
     assert [spec.name for spec in trainer.adapter.config.streams] == ["pose", "face", "flow"]
     assert all(trainer.crops.crop(number).is_synthetic for number in range(40))
     trained = trainer.run()
-    assert trained.last["loss"] < trained.last["off"] - 0.05
+    assert trained.best["loss"] < trained.best["off"] - 0.05
     clip = make_video(tmp_path / "clips" / "clip.mp4", duration_s=1.0)
     command = [sys.executable, "-c", "from expotion_cli.cli import score_main; score_main()"]
     flags = ["--model", tiny_model, "--adapter", trained.adapter, "--streams", "flow", "--lufs", "-30"]
@@ -136,10 +136,10 @@ def test_music_alone_teaches_with_motion_that_is_made_up(music_data, tiny_model,
 
 
 def test_a_clip_without_what_the_adapter_reads_is_left_out_and_counted(music_data, tiny_model, tmp_path):
-    with pytest.raises(UsageError, match="no clip in the data can teach"):
+    with pytest.raises(UsageError, match="no clip in the data can train"):
         settings = ('adapter.streams=["pose"]', "data.synthetic=0")
         trainer_for(music_data, tiny_model, tmp_path / "run", *settings)
-    with pytest.raises(UsageError, match="hold no picture and no features"):
+    with pytest.raises(UsageError, match="hold neither pictures nor features"):
         trainer_for(music_data, tiny_model, tmp_path / "run")
 
 
@@ -171,7 +171,7 @@ def test_an_adapter_for_features_of_another_width_is_refused(taught, tokenizer, 
     from adapter_runs import prepare_moving
 
     wider = prepare_moving(tmp_path, tokenizer, width=3)
-    with pytest.raises(UsageError, match="reads 2 numbers of move, the data hold 3"):
+    with pytest.raises(UsageError, match="reads 2 dimensions of move, the data hold 3"):
         trainer_for(wider, tiny_model, tmp_path / "run", start_from=taught[1].adapter)
 
 
@@ -179,7 +179,7 @@ def test_a_lora_is_saved_as_peft_does_and_scores_as_it_was_trained(moving_data, 
     settings = ("adapter.rank=0", "lora.rank=4", "lora.dropout=0.1", "train.lora_learning_rate=0.02")
     trainer = trainer_for(moving_data, tiny_model, tmp_path / "run", *settings)
     trained = trainer.run()
-    assert trained.adapter is None and trained.last["loss"] < trained.last["off"] - 0.1
+    assert trained.adapter is None and trained.best["loss"] < trained.best["off"] - 0.1
     before, after = base_weights(tiny_model), weights_of(trainer)
     assert all(torch.equal(before[name], after[name]) for name in before)
     assert all(parameter.abs().max() > 0 for parameter in lora_parameters(trainer.decoder).values())
@@ -192,7 +192,7 @@ def test_a_lora_is_saved_as_peft_does_and_scores_as_it_was_trained(moving_data, 
     batch = trainer.crops.batch([trainer.crops.crop(0)])
     with torch.no_grad():
         learnt = trainer.predict(batch)[0]
-        trainer.decoder, trainer.adapted = merged, None
+        trainer.decoder, trainer.lora_model = merged, None
         loaded = trainer.predict(batch)[0]
         trainer.decoder = alone
         untouched = trainer.predict(batch)[0]
@@ -202,6 +202,6 @@ def test_a_lora_is_saved_as_peft_does_and_scores_as_it_was_trained(moving_data, 
 def test_adapter_and_lora_can_be_trained_together(moving_data, tiny_model, tmp_path):
     trainer = trainer_for(moving_data, tiny_model, tmp_path / "run", "lora.rank=2", "train.steps=8")
     trained = trainer.run()
-    assert trained.last["loss"] < trained.last["off"] and {"shuffled", "unseen"} <= trained.last.keys()
+    assert trained.best["loss"] < trained.best["off"] and {"shuffled", "unseen"} <= trained.best.keys()
     model = load_model(str(tiny_model), device="cpu", adapter=[trained.adapter, trained.lora])
     assert str(trained.adapter) in model.adapter_name and str(trained.lora) in model.adapter_name

@@ -12,11 +12,12 @@ from adapter_runs import trainer_for
 from expotion_cli.music.conditioning import DRIVE, EMBEDDED_STREAMS, FORM
 from expotion_cli.music.transformer.adapter import StreamSpec
 from expotion_cli.music.transformer.delay import remove_delay
-from expotion_cli.training.adapter.batches import Crops, Shape, draw_start, strangers
-from expotion_cli.training.data.shards import ClipRecord, Item, StoredStream
+from expotion_cli.training.adapter.batches import BatchShape
+from expotion_cli.training.adapter.crops import CropSampler, draw_start, mismatched_crops
+from expotion_cli.training.data.data_folder import ClipRecord, PreparedClip, StoredStream
 from expotion_cli.training.data.splits import TRAIN
-from expotion_cli.training.losses import IGNORED
-from expotion_cli.training.settings import DataPart
+from expotion_cli.training.loss import IGNORE_INDEX
+from expotion_cli.training.settings import DataSettings
 
 SPECS = (StreamSpec.numbered("a", 2), StreamSpec.numbered("b", 3))
 STEPS = 240
@@ -35,7 +36,7 @@ class Folder:
             for name, steps in self.lengths.items()
         ]
 
-    def load(self, digest: str) -> Item:
+    def load(self, digest: str) -> PreparedClip:
         steps = self.lengths[digest]
         tokens = (np.arange(steps) + 1000 * np.arange(4)[:, None]).astype(np.int16)
         rows = np.arange(steps // 10 + 1, dtype=np.float32)[:, None]
@@ -45,39 +46,39 @@ class Folder:
                                tuple(map(str, range(widths[name]))))
             for name in self.names
         }  # fmt: skip
-        return Item(tokens, streams, None, np.zeros(0, np.uint32), steps / 50)
+        return PreparedClip(tokens, streams, None, np.zeros(0, np.uint32), steps / 50)
 
 
-def crops_of(folder: Folder | None = None, window: int = 100, specs=SPECS, seed: int = 0, **settings) -> Crops:
+def sampler(folder: Folder | None = None, window: int = 100, specs=SPECS, seed: int = 0, **settings) -> CropSampler:
     folder = folder or Folder()
-    shape = Shape(window, (0, 1, 2, 3), 5000, Fraction(50), specs)
-    return Crops(folder, folder.records(), shape, DataPart(**settings), seed)
+    shape = BatchShape(window, (0, 1, 2, 3), 5000, Fraction(50), specs)
+    return CropSampler(folder, folder.records(), shape, DataSettings(**settings), seed)
 
 
 def test_words_all_streams_and_each_stream_are_left_out_as_often_as_asked():
-    crops = crops_of(drop_text=0.3, drop_all=0.2, drop_each=0.25)
+    crops = sampler(drop_text=0.3, drop_all=0.2, drop_each=0.25)
     drawn = [crops.crop(number) for number in range(3000)]
-    seen = np.array([[name not in crop.unseen for name in ("a", "b")] for crop in drawn])
-    deaf = np.array([crop.is_deaf for crop in drawn])
-    assert deaf.mean() == pytest.approx(0.3, abs=0.03)
+    seen = np.array([[name not in crop.dropped for name in ("a", "b")] for crop in drawn])
+    without_text = np.array([crop.without_text for crop in drawn])
+    assert without_text.mean() == pytest.approx(0.3, abs=0.03)
     assert (~seen).mean(axis=0) == pytest.approx(np.full(2, 0.2 + 0.8 * 0.25), abs=0.03)
     assert (~seen).all(axis=1).mean() == pytest.approx(0.2 + 0.8 * 0.25**2, abs=0.03)
-    assert abs(np.corrcoef(deaf, ~seen[:, 0])[0, 1]) < 0.06, "words go independently of what is seen"
-    one = crops_of(drop_text=0.0, drop_all=0.0, drop_each=0.0)
-    assert not any(crop.unseen or crop.is_deaf for crop in map(one.crop, range(200)))
+    assert abs(np.corrcoef(without_text, ~seen[:, 0])[0, 1]) < 0.06, "text and streams are dropped independently"
+    one = sampler(drop_text=0.0, drop_all=0.0, drop_each=0.0)
+    assert not any(crop.dropped or crop.without_text for crop in map(one.crop, range(200)))
 
 
 def test_what_is_left_out_of_a_crop_is_missing_from_its_batch():
-    crops = crops_of(drop_each=0.5, drop_text=0.5)
+    crops = sampler(drop_each=0.5, drop_text=0.5)
     chosen = [crops.crop(number) for number in range(40)]
     batch = crops.batch(chosen)
-    assert {crop.unseen for crop in chosen} == {frozenset(), frozenset("a"), frozenset("b"), frozenset("ab")}
+    assert {crop.dropped for crop in chosen} == {frozenset(), frozenset("a"), frozenset("b"), frozenset("ab")}
     for row, crop in enumerate(chosen):
         for name in "ab":
-            assert batch.masks[name][row].any() == (name not in crop.unseen)
-        assert batch.captions[row] == (None if crop.is_deaf else f"words of {crop.clip.name}")
-    blind = batch.blind()
-    assert not any(mask.any() for mask in blind.masks.values()) and blind.inputs is batch.inputs
+            assert batch.masks[name][row].any() == (name not in crop.dropped)
+        assert batch.captions[row] == (None if crop.without_text else f"words of {crop.clip.name}")
+    masked = batch.without_picture()
+    assert not any(mask.any() for mask in masked.masks.values()) and masked.inputs is batch.inputs
 
 
 def test_a_dropped_caption_and_a_dropped_stream_reach_the_model(moving_data, tiny_model, tmp_path):
@@ -85,31 +86,31 @@ def test_a_dropped_caption_and_a_dropped_stream_reach_the_model(moving_data, tin
     trainer = trainer_for(moving_data, tiny_model, tmp_path / "run", "adapter.gate_start=0.5")
     with torch.no_grad():
         trainer.adapter.missing["move"].fill_(7.0)
-    drop = {"data.drop_text=1": "deaf", "data.drop_each=1": "blind", "data.drop_all=1": "blind"}
+    drop = {"data.drop_text=1": "text", "data.drop_each=1": "picture", "data.drop_all=1": "picture"}
     whole = trainer.crops.batch([trainer.crops.crop(0)])
     for setting, kind in drop.items():
         other = trainer_for(moving_data, tiny_model, tmp_path / kind, setting)
         batch = other.crops.batch([other.crops.crop(0)])
         joined = trainer.adapter.join_streams(batch.values, batch.masks)
         assert torch.equal(batch.targets, whole.targets)
-        assert bool((joined == 7.0).all()) == (kind == "blind")
+        assert bool((joined == 7.0).all()) == (kind == "picture")
         _, mask = trainer._text_states(batch.captions)
-        assert bool(mask.any()) == (kind != "deaf")
+        assert bool(mask.any()) == (kind != "text")
         with torch.no_grad():
             assert (trainer.predict(batch)[0] - trainer.predict(whole)[0]).abs().max() > 1e-3
 
 
 def test_targets_are_the_clips_tokens_in_the_delay_pattern_and_each_counts_once():
-    crops = crops_of(Folder((90, STEPS, STEPS, STEPS)))
+    crops = sampler(Folder((90, STEPS, STEPS, STEPS)))
     chosen = [crops.crop(number) for number in range(30)]
     batch = crops.batch(chosen)
     assert batch.inputs.shape == batch.targets.shape == (30, 4, 100 + 3)
     wanted = [crop.num_steps for crop in chosen]
     assert len(set(wanted)) > 1, "some crops end with their clip"
-    assert ((batch.targets != IGNORED).sum(dim=(1, 2)) == torch.tensor(wanted) * 4).all()
+    assert ((batch.targets != IGNORE_INDEX).sum(dim=(1, 2)) == torch.tensor(wanted) * 4).all()
     for row, crop in enumerate(chosen):
         # The start token in front of the targets gives the pattern that music is composed in.
-        tokens = remove_delay(torch.cat([torch.full((4, 1), IGNORED), batch.targets[row]], dim=1), 100)
+        tokens = remove_delay(torch.cat([torch.full((4, 1), IGNORE_INDEX), batch.targets[row]], dim=1), 100)
         expected = crop.start + torch.arange(crop.num_steps) + 1000 * torch.arange(4)[:, None]
         assert torch.equal(tokens[:, : crop.num_steps], expected)
         assert torch.equal(batch.inputs[row, 0, 1 : crop.num_steps], expected[0, :-1])
@@ -117,7 +118,7 @@ def test_targets_are_the_clips_tokens_in_the_delay_pattern_and_each_counts_once(
 
 
 def test_what_is_seen_stands_beside_the_music_it_belongs_to():
-    crops = crops_of(drop_each=0, drop_all=0, drop_text=0)
+    crops = sampler(drop_each=0, drop_all=0, drop_text=0)
     for number in range(20):
         crop = crops.crop(number)
         seen = crops.batch([crop]).values["a"][0, : crop.num_steps, 0].numpy()
@@ -126,10 +127,10 @@ def test_what_is_seen_stands_beside_the_music_it_belongs_to():
 
 
 def test_a_crop_depends_on_its_number_and_the_seed_alone():
-    one, other = crops_of(), crops_of()
+    one, other = sampler(), sampler()
     backwards = [other.crop(number) for number in reversed(range(50))][::-1]
     assert [one.crop(number) for number in range(50)] == backwards
-    assert [crops_of(seed=1).crop(number) for number in range(50)] != backwards
+    assert [sampler(seed=1).crop(number) for number in range(50)] != backwards
     by_epoch = [sorted(one.crop(n).clip.name for n in range(first, first + 8)) for first in (0, 8, 16)]
     assert by_epoch == [sorted("wxyz" * 2)] * 3, "a clip of two windows comes twice an epoch"
 
@@ -139,25 +140,25 @@ def test_crops_begin_anywhere_or_at_the_start():
     assert min(starts) == 0 and max(starts) == STEPS - 100 and np.std(starts) > 35
     about_a_window = [draw_start(110, 100, np.random.default_rng(seed)) for seed in range(2000)]
     assert 0.45 < np.mean(np.array(about_a_window) == 0) < 0.6 and max(about_a_window) > 50
-    fixed = crops_of(crops="start")
-    assert all(fixed.crop(number).start == 0 for number in range(40)) and fixed.crops_an_epoch == 4
+    fixed = sampler(crops="start")
+    assert all(fixed.crop(number).start == 0 for number in range(40)) and fixed.crops_per_epoch == 4
 
 
-def test_strangers_are_of_other_clips():
-    crops = crops_of(Folder((STEPS, STEPS, STEPS))).held_out(8)
-    found = strangers(crops)
+def test_mismatched_crops_are_of_other_clips():
+    crops = sampler(Folder((STEPS, STEPS, STEPS))).held_out(8)
+    found = mismatched_crops(crops)
     assert len(found) == len(crops) == 8
     assert all(other.clip.name != crop.clip.name for crop, other in zip(crops, found, strict=True))
-    assert strangers(crops_of(Folder((STEPS,))).held_out(5)) == []
+    assert mismatched_crops(sampler(Folder((STEPS,))).held_out(5)) == []
 
 
 def test_motion_that_is_made_up_takes_its_share(music_data):
-    shape = Shape(100, (0, 1), 32, Fraction(50), EMBEDDED_STREAMS)
+    shape = BatchShape(100, (0, 1), 32, Fraction(50), EMBEDDED_STREAMS)
     clips = [
         ClipRecord(**{**vars(clip), "streams": {"pose": 1.0} if number % 2 else {}})
         for number, clip in enumerate(music_data.clips(TRAIN))
     ]
-    crops = Crops(music_data, clips, shape, DataPart(synthetic=0.4, drop_each=0, drop_all=0), 0)
+    crops = CropSampler(music_data, clips, shape, DataSettings(synthetic=0.4, drop_each=0, drop_all=0), 0)
     drawn = [crops.crop(number) for number in range(2000)]
     with_picture = [crop.is_synthetic for crop in drawn if crop.clip.streams]
     assert np.mean(with_picture) == pytest.approx(0.4, abs=0.05)
@@ -166,13 +167,13 @@ def test_motion_that_is_made_up_takes_its_share(music_data):
     assert batch.masks["pose"].float().mean() > 0.6 and batch.values["pose"].std() > 0.05
     assert batch.masks[FORM].all() and batch.values[FORM].max() > 0.5
     assert batch.masks[DRIVE].all() and batch.values[DRIVE].std() > 0.05, "the drive comes from motion that is made up"
-    held_out = Crops(music_data, clips, shape, DataPart(synthetic=0.4), 0).held_out(12)
+    held_out = CropSampler(music_data, clips, shape, DataSettings(synthetic=0.4), 0).held_out(12)
     judged = [crop for crop in held_out if crop.clip.streams]
     assert judged and not any(crop.is_synthetic for crop in judged), "judged on real motion where there is"
 
 
 def gradients(trainer, step: int = 0) -> dict[str, torch.Tensor]:
-    loss = trainer.learn(step)
+    loss = trainer.train_step(step)
     named = {f"{part}.{name}": p for part, m in trainer.modules.items() for name, p in m.named_parameters()}
     return {name: p.grad.clone() for name, p in named.items() if p.grad is not None} | {"loss": torch.tensor(loss)}
 
@@ -193,9 +194,9 @@ def test_small_parts_and_checkpointing_give_the_gradient_of_the_whole_batch(movi
 def test_mixed_precision_computes_in_bf16_and_keeps_what_is_trained_in_fp32(moving_data, tiny_model, tmp_path):
     mixed = trainer_for(moving_data, tiny_model, tmp_path / "mixed", "train.precision=bf16")
     batch = mixed.crops.batch([mixed.crops.crop(0)])
-    assert mixed.team.is_bf16 and mixed.predict(batch)[0].dtype == torch.bfloat16
+    assert mixed.distributed.is_bf16 and mixed.predict(batch)[0].dtype == torch.bfloat16
     trained = mixed.run()
     exact = trainer_for(moving_data, tiny_model, tmp_path / "exact", "train.precision=fp32").run()
     assert all(p.dtype == torch.float32 for p in mixed.parameters)
-    assert trained.last["loss"] == pytest.approx(exact.last["loss"], abs=0.05) and trained.last != exact.last
-    assert trained.last["loss"] < trained.last["off"] - 0.02
+    assert trained.best["loss"] == pytest.approx(exact.best["loss"], abs=0.05) and trained.best != exact.best
+    assert trained.best["loss"] < trained.best["off"] - 0.02

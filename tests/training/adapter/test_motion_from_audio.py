@@ -14,14 +14,14 @@ from expotion_cli.music.conditioning import EMBEDDED_STREAMS, condition
 from expotion_cli.music.transformer.adapter import StreamSpec
 from expotion_cli.spotting.activity import normalise
 from expotion_cli.timing import Timeline
-from expotion_cli.training.adapter.motion_from_audio import DIMS, MARGIN_S, move_to, refuse_what_cannot_be_made
-from expotion_cli.training.data.curves import hear
+from expotion_cli.training.adapter.motion_from_audio import DIMS, MARGIN_S, require_synthesizable, synthetic_motion
+from expotion_cli.training.data.curves import measure_curves
 
 SEEN = [spec for spec in EMBEDDED_STREAMS if spec.name in ("pose", "face", "flow")]
 
 
 def music(seed: int = 0, duration_s: float = 10.0, bpm: float = 100.0):
-    heard = hear(song(seed, duration_s, bpm), 16_000)
+    heard = measure_curves(song(seed, duration_s, bpm), 16_000)
     return heard.between(-MARGIN_S, duration_s + MARGIN_S)
 
 
@@ -30,8 +30,8 @@ def column(streams, name: str, dim: str) -> np.ndarray:
 
 
 def test_every_dimension_that_the_embedded_streams_read_can_be_made_up():
-    refuse_what_cannot_be_made(EMBEDDED_STREAMS)
-    streams = move_to(music(), np.random.default_rng(0))
+    require_synthesizable(EMBEDDED_STREAMS)
+    streams = synthetic_motion(music(), np.random.default_rng(0))
     grid = condition(streams, Timeline(Fraction(10), Fraction(50)), SEEN)
     for spec in SEEN:
         assert grid[spec.name].values.shape == (500, len(spec.dims)) and grid[spec.name].mask.shape == (500,)
@@ -40,9 +40,9 @@ def test_every_dimension_that_the_embedded_streams_read_can_be_made_up():
 
 def test_networks_embeddings_can_not_be_made_up():
     with pytest.raises(UsageError, match="'raft'"):
-        refuse_what_cannot_be_made([StreamSpec.numbered("raft", 256)])
+        require_synthesizable([StreamSpec.numbered("raft", 256)])
     with pytest.raises(UsageError, match="pose.left_wrist_x"):
-        refuse_what_cannot_be_made([StreamSpec("pose", ("energy", "left_wrist_x"))])
+        require_synthesizable([StreamSpec("pose", ("energy", "left_wrist_x"))])
 
 
 def test_bodies_move_to_their_own_music_more_than_to_other_music():
@@ -50,7 +50,7 @@ def test_bodies_move_to_their_own_music_more_than_to_other_music():
     for seed in range(24):
         bpm = 70 + 3 * seed
         heard, foreign = music(seed, bpm=bpm), music(seed + 100, bpm=bpm * 1.37)
-        sharp = column(move_to(heard, np.random.default_rng(seed)), "pose", "accent")
+        sharp = column(synthetic_motion(heard, np.random.default_rng(seed)), "pose", "accent")
         curve = np.interp(np.arange(500) / 2, np.arange(len(sharp)), sharp)
         own.append(motion_onset_correlation(curve, heard.hits[50:550]).value)
         other.append(motion_onset_correlation(curve, foreign.hits[50:550]).value)
@@ -62,7 +62,7 @@ def test_accents_fall_near_hits():
     near, far = [], []
     for seed in range(20):
         heard = music(seed)
-        accents = column(move_to(heard, np.random.default_rng(seed)), "pose", "accent")
+        accents = column(synthetic_motion(heard, np.random.default_rng(seed)), "pose", "accent")
         hits = heard.hits[50:-50]
         strong = np.flatnonzero(hits > 0.8) // 2
         close = np.zeros(len(accents), bool)
@@ -76,7 +76,7 @@ def test_accents_fall_near_hits():
 
 def test_people_differ_and_the_same_draw_is_the_same_person():
     heard = music()
-    one, again, other = (column(move_to(heard, np.random.default_rng(s)), "flow", "energy") for s in (1, 1, 2))
+    one, again, other = (column(synthetic_motion(heard, np.random.default_rng(s)), "flow", "energy") for s in (1, 1, 2))
     assert np.array_equal(one, again) and not np.allclose(one, other)
 
 
@@ -84,17 +84,17 @@ def test_louder_music_is_moved_to_more_widely():
     ratios = []
     for seed in range(16):
         sound = song(seed, 12.0) * np.linspace(0.05, 1.0, 12 * 16_000)
-        heard = hear(sound, 16_000).between(-MARGIN_S, 12 + MARGIN_S)
-        energy = column(move_to(heard, np.random.default_rng(seed)), "pose", "energy")
+        heard = measure_curves(sound, 16_000).between(-MARGIN_S, 12 + MARGIN_S)
+        energy = column(synthetic_motion(heard, np.random.default_rng(seed)), "pose", "energy")
         ratios.append(energy[150:].mean() / energy[:150].mean())
     assert np.median(ratios) > 1.15
 
 
 def test_silence_leaves_a_body_nearly_to_itself():
-    quiet = hear(1e-3 * np.random.default_rng(0).normal(size=16_000 * 6), 16_000).between(-1, 7)
+    quiet = measure_curves(1e-3 * np.random.default_rng(0).normal(size=16_000 * 6), 16_000).between(-1, 7)
     still = type(quiet)(0 * quiet.hits, 0 * quiet.pulse, 0 * quiet.level)
     for seed in range(4):
-        alone, moved = (move_to(heard, np.random.default_rng(seed)) for heard in (still, music()))
+        alone, moved = (synthetic_motion(heard, np.random.default_rng(seed)) for heard in (still, music()))
         assert len(alone["pose"].values) == 150 and all(np.isfinite(s.values).all() for s in alone.values())
         rest, dance = (column(streams, "pose", "energy").mean() for streams in (alone, moved))
         assert rest < 0.25 * dance
@@ -104,7 +104,7 @@ def test_what_is_made_up_spreads_about_as_far_as_people_do():
     """Ranges that people on video keep to; the benchmark compares the whole distributions."""
     medians, tops, rates = [], [], []
     for seed in range(40):
-        energy = column(move_to(music(seed), np.random.default_rng(seed)), "pose", "energy")
+        energy = column(synthetic_motion(music(seed), np.random.default_rng(seed)), "pose", "energy")
         values = normalise("pose", "energy", energy, np.ones(len(energy), bool))
         medians.append(np.median(values))
         tops.append(np.percentile(values, 95))

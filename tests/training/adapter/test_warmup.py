@@ -7,7 +7,7 @@ import torch
 from expotion_cli.music.transformer.adapter import AdapterConfig, JointEmbeddingAdapter, StreamSpec
 from expotion_cli.music.transformer.config import DecoderConfig
 from expotion_cli.music.transformer.decoder import MusicDecoder
-from expotion_cli.training.adapter.warmup import GATE_START, look_at_the_moment
+from expotion_cli.training.adapter.warmup import GATE_START, warm_up_adapter
 
 CONFIG = DecoderConfig(dim=48, num_layers=2, num_heads=3, ffn_dim=64, num_codebooks=2, vocab_size=9, text_dim=8)
 WINDOW = 48
@@ -39,8 +39,8 @@ def distance_looked(decoder: MusicDecoder, adapter: JointEmbeddingAdapter) -> fl
 def test_after_the_warm_up_heads_look_near_their_own_moment():
     decoder, adapter = fresh()
     before = distance_looked(decoder, adapter)
-    short = look_at_the_moment(fresh()[1], decoder, condition_of, steps=2)
-    loss = look_at_the_moment(adapter, decoder, condition_of, steps=120)
+    short = warm_up_adapter(fresh()[1], decoder, condition_of, steps=2)
+    loss = warm_up_adapter(adapter, decoder, condition_of, steps=120)
     assert loss < 0.8 * short
     assert distance_looked(decoder, adapter) < 0.5 * before
 
@@ -49,7 +49,7 @@ def test_the_warm_up_opens_every_gate_a_little_and_leaves_the_decoder_as_it_was(
     decoder, adapter = fresh()
     before = {name: tensor.clone() for name, tensor in decoder.state_dict().items()}
     assert torch.equal(adapter.gates, torch.zeros(2)), "a fresh adapter changes nothing"
-    look_at_the_moment(adapter, decoder, condition_of, steps=3)
+    warm_up_adapter(adapter, decoder, condition_of, steps=3)
     assert torch.equal(adapter.gates, torch.full((2,), GATE_START)) and not adapter.missing["pose"].any()
     assert all(torch.equal(tensor, before[name]) for name, tensor in decoder.state_dict().items())
     assert all(parameter.grad is None for parameter in adapter.parameters())

@@ -42,7 +42,7 @@ def test_a_video_without_music_is_named_and_the_rest_goes_on(tmp_path, make_vide
     found = find_clips(tmp_path)
     assert list(by_name(found)) == ["fine"]
     mute, twin = found.problems
-    assert "no music" in str(mute) and mute.path.name == "mute.mp4" and "share one name" in str(twin)
+    assert "no music" in str(mute) and mute.path.name == "mute.mp4" and "have the same name" in str(twin)
 
 
 def test_captions_of_a_table_are_found_by_stem_path_or_file_and_nearer_ones_win(tmp_path):
@@ -77,13 +77,13 @@ def test_a_template_with_unknown_fields_is_refused(tmp_path, template):
 
 
 def test_nothing_to_learn_from_is_an_error(tmp_path):
-    with pytest.raises(UsageError, match="nothing to learn from"):
+    with pytest.raises(UsageError, match="holds no clips"):
         find_clips(tmp_path)
     with pytest.raises(UsageError, match="no such"):
         find_clips(tmp_path / "absent")
     (tmp_path / "captions.json").write_text("[1]")
     write_wav(tmp_path / "a.wav", song(0, 1.0))
-    with pytest.raises(UsageError, match="no JSON object"):
+    with pytest.raises(UsageError, match="not hold a JSON object"):
         find_clips(tmp_path)
 
 

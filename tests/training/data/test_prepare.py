@@ -18,10 +18,10 @@ from tiny_music import RATE, song, write_wav
 from expotion_cli.errors import OutputError, UsageError
 from expotion_cli.music.codecs.encodec import EncodecCodec
 from expotion_cli.music.transformer.adapter import StreamSpec
-from expotion_cli.training.data.prepare import Wanted, prepare
-from expotion_cli.training.data.shards import DATA_FILE, ITEMS, DataFolder
+from expotion_cli.training.data.data_folder import DATA_FILE, ITEMS, DataFolder
+from expotion_cli.training.data.prepare import PrepareOptions, prepare
 from expotion_cli.training.data.splits import HELD_OUT, TRAIN
-from expotion_cli.training.data.tokens import SoundTokenizer, find_model
+from expotion_cli.training.data.tokens import AudioTokenizer, find_model
 from expotion_cli.vision.cache import EmbeddingCache
 
 
@@ -78,7 +78,7 @@ def meaning(tokenizer, codes: np.ndarray) -> np.ndarray:
 
 
 def test_stereo_streams_alternate(tokenizer):
-    both = SoundTokenizer(tokenizer.model, 4, 2)
+    both = AudioTokenizer(tokenizer.model, 4, 2)
     left, right = song(2, 2.0)[:: 16_000 // RATE], song(3, 2.0)[:: 16_000 // RATE]
     tokens = both.encode(np.stack([left, right]))
     assert np.array_equal(tokens[0::2], tokenizer.encode(left[None]))
@@ -87,8 +87,8 @@ def test_stereo_streams_alternate(tokenizer):
 
 def test_videos_bring_what_their_picture_shows(tokenizer, tmp_path, make_video, cache):
     make_video(tmp_path / "in" / "a.mp4", duration_s=2.0)
-    wanted = Wanted(streams=("flow",))
-    made = prepare(tmp_path / "in", tmp_path / "out", tokenizer=tokenizer, wanted=wanted, cache=cache)
+    options = PrepareOptions(streams=("flow",))
+    made = prepare(tmp_path / "in", tmp_path / "out", tokenizer=tokenizer, options=options, cache=cache)
     (clip,) = made.clips
     data = DataFolder.open(tmp_path / "out")
     stream = data.load(clip.digest).streams["flow"]
@@ -106,7 +106,9 @@ def test_a_broken_file_is_named_and_the_others_go_on(tokenizer, tmp_path, make_v
     write_wav(folder / "short.wav", song(0, 0.4))
     write_wav(folder / "silent.wav", np.zeros(32_000))
     write_wav(folder / "good.wav", song(0, 2.0))
-    made = prepare(folder, tmp_path / "out", tokenizer=tokenizer, wanted=Wanted(streams=("flow",)), cache=cache)
+    made = prepare(
+        folder, tmp_path / "out", tokenizer=tokenizer, options=PrepareOptions(streams=("flow",)), cache=cache
+    )
     assert [clip.name for clip in made.clips] == ["good"]
     said = {problem.path.name: str(problem) for problem in made.problems}
     assert set(said) == {"mute.mp4", "pair.mp4", "broken.mp4", "torn.mp3", "short.wav", "silent.wav"}
@@ -147,8 +149,8 @@ def test_a_killed_preparation_goes_on_with_what_is_finished(music_folder, tiny_m
     code = (
         "import sys, torch\n"
         "from expotion_cli.training.data.prepare import prepare\n"
-        "from expotion_cli.training.data.tokens import SoundTokenizer, find_model\n"
-        "tokenizer = SoundTokenizer.load(find_model(sys.argv[1]), torch.device('cpu'))\n"
+        "from expotion_cli.training.data.tokens import AudioTokenizer, find_model\n"
+        "tokenizer = AudioTokenizer.load(find_model(sys.argv[1]), torch.device('cpu'))\n"
         "def tell(number, total, name):\n"
         "    if number == 3:\n"
         "        print('now', flush=True)\n"
@@ -192,8 +194,8 @@ def test_a_full_disk_says_so_and_keeps_what_is_finished(music_folder, tiny_model
         "import sys, resource, torch\n"
         "from expotion_cli.errors import OutputError\n"
         "from expotion_cli.training.data.prepare import prepare\n"
-        "from expotion_cli.training.data.tokens import SoundTokenizer, find_model\n"
-        "tokenizer = SoundTokenizer.load(find_model(sys.argv[1]), torch.device('cpu'))\n"
+        "from expotion_cli.training.data.tokens import AudioTokenizer, find_model\n"
+        "tokenizer = AudioTokenizer.load(find_model(sys.argv[1]), torch.device('cpu'))\n"
         "def tell(number, total, name):\n"
         "    if number == 2:\n"
         "        resource.setrlimit(resource.RLIMIT_FSIZE, (4000, 4000))\n"
@@ -214,7 +216,8 @@ def test_ready_tokens_and_features_are_taken_as_they_are(tmp_path, cache):
     data = DataFolder.open(tmp_path / "out")
     assert [clip.caption for clip in made.clips] == ["music 0", "music 1", "music 2"] and not made.problems
     stream = data.load(made.clips[0].digest).streams["raft"]
-    assert stream.values.shape == (15, 256) and stream.rate_hz == 5 and data.tokens.num_streams == 4
+    assert stream.values.shape == (15, 256) and stream.rate_hz == 5 and data.tokens.num_codebooks == 4
+    assert data.content["tokens"]["num_streams"] == 4, "stored under the name that earlier folders have"
     assert not made.clips[0].has_sound
 
 
@@ -227,15 +230,15 @@ def test_features_of_another_width_or_length_are_named_and_skipped(tmp_path, cac
     assert [clip.name for clip in made.clips] == ["t3", "t4"]
     said = [str(problem) for problem in made.problems]
     assert "768 wide, raft is 256" in said[0] and "3.00 s long, the features 12.00 s" in said[1]
-    assert "2 streams of tokens, the model speaks 4" in said[2]
+    assert "2 codebooks, the model has 4" in said[2]
 
 
 def test_features_of_no_known_width_have_to_be_named(tmp_path, cache):
     path = tokens_folder(tmp_path, count=2, width=7)
-    with pytest.raises(UsageError, match="tells no stream"):
+    with pytest.raises(UsageError, match="no stream's known width"):
         prepare(path, tmp_path / "out", tokenizer=None, cache=cache)
-    named = Wanted(features=(StreamSpec.numbered("a", 3), StreamSpec.numbered("b", 4)))
-    made = prepare(path, tmp_path / "out", tokenizer=None, wanted=named, cache=cache)
+    named = PrepareOptions(features=(StreamSpec.numbered("a", 3), StreamSpec.numbered("b", 4)))
+    made = prepare(path, tmp_path / "out", tokenizer=None, options=named, cache=cache)
     streams = DataFolder.open(tmp_path / "out").load(made.clips[0].digest).streams
     assert {name: stream.values.shape[1] for name, stream in streams.items()} == {"a": 3, "b": 4}
 
@@ -244,20 +247,20 @@ def test_a_given_split_is_kept_and_its_leaks_are_told(tmp_path, cache):
     train = tokens_folder(tmp_path, count=4)
     test = tmp_path / "test.txt"
     test.write_text("f0.pt|t0.npy|{'audio_id': 'track 0'}\nf3.pt|t3.npy|{'audio_id': 'elsewhere'}\n")
-    wanted = Wanted(held_out=test)
-    made = prepare(train, tmp_path / "out", tokenizer=None, wanted=wanted, cache=cache)
+    options = PrepareOptions(held_out=test)
+    made = prepare(train, tmp_path / "out", tokenizer=None, options=options, cache=cache)
     assert [clip.split for clip in made.clips] == [TRAIN] * 4 + [HELD_OUT] * 2
     assert made.leaks.same_track == ("held-out/t0",) and len(made.leaks.same_target) == 2
     stored = json.loads((tmp_path / "out" / DATA_FILE).read_text())["leaks"]
     assert stored["same_track"] == ["held-out/t0"] and stored["held_out"] == 2
-    wanted = Wanted(held_out=test, drop_leaks=True)
-    made = prepare(train, tmp_path / "out", tokenizer=None, wanted=wanted, cache=cache)
+    options = PrepareOptions(held_out=test, drop_leaks=True)
+    made = prepare(train, tmp_path / "out", tokenizer=None, options=options, cache=cache)
     assert made.leaks.is_clean and sum(clip.split == TRAIN for clip in made.clips) == 1
 
 
 def test_a_model_that_composes_notes_has_no_tokens_for_recordings():
     with pytest.raises(UsageError, match="composes notes"):
-        SoundTokenizer.load(find_model("expotion-mini"), torch.device("cpu"))
+        AudioTokenizer.load(find_model("expotion-mini"), torch.device("cpu"))
 
 
 def test_an_output_folder_that_is_a_file_says_so(music_folder, tokenizer, tmp_path, cache):

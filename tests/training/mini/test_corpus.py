@@ -23,8 +23,9 @@ from expotion_cli.music.codecs.notes.tokens import (
 )
 from expotion_cli.prompts import stated_tempo
 from expotion_cli.training.mini.corpus import captions, chorales, theory
-from expotion_cli.training.mini.corpus.arranger import Piece, compose
-from expotion_cli.training.mini.corpus.build import build_corpus, compose_numbered, gesture_rows, load_corpus
+from expotion_cli.training.mini.corpus.arranger import compose
+from expotion_cli.training.mini.corpus.build import build_corpus, compose_numbered, driving_curves, load_corpus
+from expotion_cli.training.mini.corpus.piece import Piece
 from expotion_cli.training.mini.corpus.styles import STYLES
 
 BAR = 48
@@ -95,7 +96,7 @@ def test_density_and_loudness_follow_the_gesture_where_a_piece_says_so(pieces):
     for piece in pieces:
         if piece.attributes["energy"]["follow"] < 1.0:
             continue
-        energy, accents = (rows[:-BAR].astype(float) for rows in gesture_rows(piece))
+        energy, accents = (rows[:-BAR].astype(float) for rows in driving_curves(piece))
         tokens = piece.tokens[:, :-BAR]
         per_beat = energy.reshape(-1, 12).mean(axis=1)
         if per_beat.std() < 0.1:
@@ -135,7 +136,7 @@ def test_accents_are_struck_together_at_the_loudest_and_stillness_is_still(piece
     for piece in pieces:
         if piece.attributes["energy"]["follow"] < 1.0:
             continue
-        energy, accents = (rows[:-BAR].astype(float) for rows in gesture_rows(piece))
+        energy, accents = (rows[:-BAR].astype(float) for rows in driving_curves(piece))
         tokens = piece.tokens[1:, :-BAR]
         onsets = (tokens >= FIRST_ONSET).sum(axis=0)
         for step in np.flatnonzero(accents):
@@ -207,7 +208,7 @@ def test_corpus_folder_holds_every_piece_whatever_the_number_of_workers(tmp_path
     piece = compose_numbered(9, 17)
     assert np.array_equal(corpus.piece(17), piece.tokens)
     assert corpus.attributes[17]["style"] == piece.attributes["style"]
-    energy, accent = gesture_rows(piece)
+    energy, accent = driving_curves(piece)
     span = slice(corpus.offsets[17], corpus.offsets[18])
     assert np.array_equal(corpus.energy[span], energy) and np.array_equal(corpus.accent[span], accent)
 

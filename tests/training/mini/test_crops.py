@@ -10,11 +10,11 @@ import torch
 
 from expotion_cli.music.codecs.notes.tokens import FIRST_ONSET, HOLD, NUM_VOICES, REST, VOCAB_SIZE
 from expotion_cli.music.conditioning import form_stream
-from expotion_cli.training.losses import token_loss
+from expotion_cli.training.loss import token_loss
 from expotion_cli.training.mini.crops import (
     BAR_STEPS,
+    collate,
     crop,
-    delay_batch,
     draw_crop,
     loss_parts,
     piece_weights,
@@ -103,16 +103,16 @@ def test_each_group_gets_its_share_and_each_piece_in_proportion_to_its_length():
 
 def test_targets_are_the_inputs_one_position_later_and_only_where_there_is_music():
     crops = [crop(PIECE, 0, WINDOW), crop(PIECE, 7 * BAR_STEPS, WINDOW)]
-    batch = delay_batch(crops, torch.device("cpu"))
-    assert batch.inputs.shape == batch.targets.shape == (2, NUM_VOICES, WINDOW + NUM_VOICES - 1)
+    inputs, targets = collate(crops, torch.device("cpu"))
+    assert inputs.shape == targets.shape == (2, NUM_VOICES, WINDOW + NUM_VOICES - 1)
     for row, part in enumerate(crops):
         for k in range(NUM_VOICES):
-            for position in range(batch.inputs.shape[2]):
+            for position in range(inputs.shape[2]):
                 step = position - k  # the step this position predicts
                 held = position - 1 - k  # the step this position holds
                 wanted = part.tokens[k, step] if 0 <= step < part.valid_steps else -100
-                assert batch.targets[row, k, position] == wanted
-                assert batch.inputs[row, k, position] == (part.tokens[k, held] if 0 <= held < WINDOW else VOCAB_SIZE)
+                assert targets[row, k, position] == wanted
+                assert inputs[row, k, position] == (part.tokens[k, held] if 0 <= held < WINDOW else VOCAB_SIZE)
 
 
 def test_the_loss_counts_valid_positions_alone():

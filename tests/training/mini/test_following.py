@@ -8,9 +8,9 @@ import pytest
 from expotion_cli.music.codecs.notes import metrics
 from expotion_cli.music.codecs.notes.tokens import FIRST_ONSET, NUM_VOICES, tokens_to_events, valid_tokens
 from expotion_cli.training.mini.corpus.build import build_corpus, compose_numbered, load_corpus
-from expotion_cli.training.mini.corpus.follower import FOLLOWING_STYLES, compose_following
+from expotion_cli.training.mini.corpus.following import FOLLOWING_STYLES, compose_following
+from expotion_cli.training.mini.corpus.following_voices import OnsetGrid
 from expotion_cli.training.mini.corpus.motion import LIMIT, draw_motion
-from expotion_cli.training.mini.corpus.strikes import Strikes
 
 
 @pytest.fixture(scope="module")
@@ -84,13 +84,13 @@ def test_drawn_motion_is_mostly_calm_with_high_peaks_and_changes_within_a_second
 
 def test_strikes_lie_on_the_feels_grid_and_peaks_keep_their_distance():
     curve = draw_motion(np.random.default_rng(1), 480, 100)
-    found = Strikes.find(curve, "straight", 480)
+    found = OnsetGrid.find(curve, "straight", 480)
     assert set(found.steps % 3) == {0}
     strong = found.above(0.6)
     assert strong and all(curve[max(0, s - 1) : s + 2].max() > 0.35 for s, _ in strong)
     peaks = sorted(found.peaks(0.5, 12))
     assert peaks and np.diff(peaks).min() >= 12
-    assert Strikes.find(np.zeros(480), "straight", 480).above(0.0) == []
+    assert OnsetGrid.find(np.zeros(480), "straight", 480).above(0.0) == []
 
 
 def test_a_given_curve_is_followed_to_its_end_and_silence_after_it():

@@ -18,9 +18,12 @@ from expotion_cli.errors import EnvironmentProblem, RecipeError, UsageError
 from expotion_cli.music.conditioning import DRIVE, FORM, StepStream, form_stream
 from expotion_cli.music.load import load_model
 from expotion_cli.music.request import CueRequest
-from expotion_cli.training.loop import read_log
+from expotion_cli.training.logs import read_log
+from expotion_cli.training.mini.conditioning import condition_batch, drop_streams
 from expotion_cli.training.mini.corpus.build import build_corpus
-from expotion_cli.training.mini.train import MiniSettings, MiniTrainer, drop_streams, held_out_crops
+from expotion_cli.training.mini.crops import corpus_pieces, fixed_crops
+from expotion_cli.training.mini.settings import MiniSettings
+from expotion_cli.training.mini.trainer import MiniTrainer
 from expotion_cli.weights import manifest
 
 LOOP = {"steps": 2, "warmup_steps": 1, "eval_every": 2, "save_every": 1, "seed": 1}
@@ -158,7 +161,7 @@ def test_another_seed_trains_another_decoder(made, tmp_path):
 def test_held_out_crops_come_from_pieces_never_trained_on(made):
     work, _ = made
     corpus = MiniTrainer(work, TINY).corpus()
-    crops = held_out_crops(corpus, 96)
+    crops = fixed_crops(corpus_pieces(corpus, corpus.held_out), 96)
     assert len(crops) == len(corpus.held_out)
     assert not set(corpus.held_out) & set(corpus.train)
     assert all(any(c.attributes is corpus.attributes[n] for n in corpus.held_out) for c in crops)
@@ -190,15 +193,13 @@ def test_dropping_leaves_the_given_streams_alone():
 
 
 def test_the_condition_of_a_batch_holds_its_last_row_for_the_start_tokens_place(made):
-    work, _ = made
-    trainer = MiniTrainer(work, TINY)
     model = load_model(str(made[1]), device="cpu", adapter=made[1] / "adapter")
     rng = np.random.default_rng(0)
     rows = {
         spec.name: StepStream(rng.random((96, len(spec.dims))).astype(np.float32), np.ones(96, bool))
         for spec in model.adapter.config.streams
     }
-    condition = trainer.condition_batch(model.adapter, [rows, rows])
+    condition = condition_batch(model.adapter, [rows, rows], torch.device("cpu"))
     assert condition.shape == (2, 97, model.adapter.config.input_dim)
     assert torch.equal(condition[:, 96], condition[:, 95])
     joined = np.concatenate([rows[spec.name].values for spec in model.adapter.config.streams], axis=1)
@@ -251,7 +252,7 @@ def test_a_recipes_keys_are_the_shipped_ones(repository, tmp_path):
     text = (repository / "recipes" / "train" / "mini.toml").read_text()
     path = tmp_path / "mine.toml"
     changes = {
-        ("dim = 192", "dimm = 192"): "'decoder.dimm' (did you mean 'dim'?)",
+        ("dim = 192", "dimm = 192"): "'decoder.dimm' (did you mean 'decoder.dim'?)",
         ("num_heads = 6\n", ""): "'decoder.num_heads' is missing",
         ("save_every = 50, seed = 2", "save_evry = 50, seed = 2"): "'follow.loop.save_evry'",
         ("matrix_lr = 6e-3, ", ""): "'follow.adapter_optimizer.matrix_lr' is missing",

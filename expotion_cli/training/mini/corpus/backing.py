@@ -1,24 +1,24 @@
-"""Harmony, bass and figure: what carries the melody, each by manners of its style, thinned by energy."""
+"""The accompaniment: harmony, bass and figure in a style's playing patterns, thinned by energy."""
 
 from __future__ import annotations
 
 from bisect import bisect_left
 from random import Random
 
-from expotion_cli.training.mini.corpus.draft import BAR, BEAT, Draft, metrical_weight
-from expotion_cli.training.mini.corpus.gesture import STILL
+from expotion_cli.training.mini.corpus.arrangement import BAR, BEAT, Arrangement, metrical_weight
+from expotion_cli.training.mini.corpus.energy import STILL
 from expotion_cli.training.mini.corpus.styles import EIGHTH, SIXTEENTHS
 from expotion_cli.training.mini.corpus.theory import Chord, fold, nearest, scale_step
 
 
-def chord_spans(draft: Draft, bars: bool = True) -> list[tuple[int, int, Chord]]:
-    """(start, end, chord) of every run of beats on one chord in the body; cut at bar lines if `bars`."""
+def chord_spans(arrangement: Arrangement, bars: bool = True) -> list[tuple[int, int, Chord]]:
+    """(start, end, chord) of each run of beats on one chord, in steps; split at bar lines if `bars` is set."""
     spans: list[tuple[int, int, Chord]] = []
     start = 0
-    last = draft.body_steps // BEAT
+    last = arrangement.body_steps // BEAT
     for beat in range(1, last + 1):
-        if beat == last or draft.chords[beat] is not draft.chords[start] or (bars and beat % 4 == 0):
-            spans.append((start * BEAT, beat * BEAT, draft.chords[start]))
+        if beat == last or arrangement.chords[beat] is not arrangement.chords[start] or (bars and beat % 4 == 0):
+            spans.append((start * BEAT, beat * BEAT, arrangement.chords[start]))
             start = beat
     return spans
 
@@ -26,42 +26,42 @@ def chord_spans(draft: Draft, bars: bool = True) -> list[tuple[int, int, Chord]]
 # --- harmony ------------------------------------------------------------------------------------------------------
 
 
-def write_harmony(draft: Draft, manner: str) -> None:
+def write_harmony(arrangement: Arrangement, manner: str) -> None:
     """Write the chord voice for the body of the piece."""
     if manner == "none":
         return
-    r = draft.r
-    eighth = EIGHTH[draft.feel]
+    r = arrangement.r
+    eighth = EIGHTH[arrangement.feel]
     short = r.choice((3, 4, 5)) if manner in ("stabs", "comp") else 6
 
     def write(start: int, end: int, chord: Chord) -> None:
-        draft.note("harmony", start, end, chord.value, int(draft.at(start) > 0.5))
+        arrangement.note("harmony", start, end, chord.value, int(arrangement.at(start) > 0.5))
 
     if manner == "pad":
         restrike = r.random() < 0.3
-        for start, end, chord in chord_spans(draft, bars=restrike):
+        for start, end, chord in chord_spans(arrangement, bars=restrike):
             beat = start
-            while beat < end and draft.at(beat) <= STILL:
+            while beat < end and arrangement.at(beat) <= STILL:
                 beat += BEAT
             if beat < end:
                 write(beat, end, chord)
-                if end - beat >= 48 and draft.at(beat + 24) > 0.72:
+                if end - beat >= 48 and arrangement.at(beat + 24) > 0.72:
                     write(beat + 24, end, chord)
         return
     patterns: dict[str, list[tuple[int, int, float]]] = {}
-    for first, length, letter in draft.sections:
+    for first, length, letter in arrangement.sections:
         if letter not in patterns:
             patterns[letter] = _harmony_pattern(r, manner, eighth, short)
-        for bar in range(first, min(first + length, draft.num_bars - 1)):
+        for bar in range(first, min(first + length, arrangement.num_bars - 1)):
             for step, size, weight in patterns[letter]:
                 start = bar * BAR + step
-                if draft.wants(start, 0.06, weight) or (draft.at(start) > STILL and weight < 0.1):
-                    sparse = draft.at(start) < 0.3 and manner != "stabs"
-                    write(start, start + (2 * size if sparse else size), draft.chord_at(start))
+                if arrangement.wants(start, 0.06, weight) or (arrangement.at(start) > STILL and weight < 0.1):
+                    sparse = arrangement.at(start) < 0.3 and manner != "stabs"
+                    write(start, start + (2 * size if sparse else size), arrangement.chord_at(start))
 
 
 def _harmony_pattern(r: Random, manner: str, eighth: int, short: int) -> list[tuple[int, int, float]]:
-    """(step, length, weight) of a bar's chords."""
+    """Draw a bar's chords: (step, length, energy that the chord needs)."""
     if manner == "halves":
         return [(0, 24, 0.05), (24, 24, 0.18)]
     if manner == "beats":
@@ -70,7 +70,7 @@ def _harmony_pattern(r: Random, manner: str, eighth: int, short: int) -> list[tu
         return [(12 * b + s, 5, metrical_weight(12 * b + s) * 0.9) for b in range(4) for s in (0, eighth)]
     if manner == "tremble":
         return [(3 * i, 3, metrical_weight(3 * i) * 0.8) for i in range(16)]
-    if manner == "pump":  # off the beat, as if ducked by the kick
+    if manner == "pump":  # off the beat, like chords ducked by the kick
         late = r.choice((3, 3, 6))
         return [(12 * b + late, 12 - late, 0.15 + 0.1 * (b % 2)) for b in range(4)]
     if manner == "stabs":
@@ -89,73 +89,73 @@ def _harmony_pattern(r: Random, manner: str, eighth: int, short: int) -> list[tu
 # --- bass ---------------------------------------------------------------------------------------------------------
 
 
-def write_bass(draft: Draft, manner: str) -> None:
+def write_bass(arrangement: Arrangement, manner: str) -> None:
     """Write the bass for the body of the piece."""
     if manner == "none":
         return
-    r = draft.r
+    r = arrangement.r
     centre = r.choice((33, 36, 38, 40))
     bias = 0.06
-    eighth = EIGHTH[draft.feel]
+    eighth = EIGHTH[arrangement.feel]
     gate = r.choice((0.9, 0.9, 0.6))
 
     def root(chord: Chord) -> int:
         low = centre - 5
-        return low + (chord.pcs[chord.value in draft.inverted] - low) % 12
+        return low + (chord.pcs[chord.value in arrangement.inverted] - low) % 12
 
     if manner in ("walking", "two_feel", "chorale"):
-        _walk(draft, manner, root)
+        _walk(arrangement, manner, root)
         return
     if manner in ("long", "pedal"):
-        home = root(draft.chords[0])
+        home = root(arrangement.chords[0])
         moving = False
-        for start, end, chord in chord_spans(draft):
+        for start, end, chord in chord_spans(arrangement):
             if manner == "pedal" and start % (8 * BAR) == 0:
                 moving = start > 0 and r.random() < 0.3
-            if draft.at(start) > STILL:
+            if arrangement.at(start) > STILL:
                 pitch = root(chord) if manner == "long" or moving else home
-                draft.note("bass", start, end, pitch, draft.velocity(start))
-                if end - start == BAR and draft.wants(start + 36, -0.25):
+                arrangement.note("bass", start, end, pitch, arrangement.velocity(start))
+                if end - start == BAR and arrangement.wants(start + 36, -0.25):
                     step = start + r.choice((36, 36, 42))
-                    draft.note(
+                    arrangement.note(
                         "bass",
                         step,
                         end,
                         r.choice((pitch, pitch + 12, pitch + 7 if 7 + pitch in chord.tones else pitch)),
-                        draft.velocity(step),
+                        arrangement.velocity(step),
                     )
         return
     patterns: dict[str, list[tuple[int, int, float, int]]] = {}
-    for first, length, letter in draft.sections:
+    for first, length, letter in arrangement.sections:
         if letter not in patterns:
             patterns[letter] = _bass_pattern(r, manner, eighth, gate)
-        for bar in range(first, min(first + length, draft.num_bars - 1)):
+        for bar in range(first, min(first + length, arrangement.num_bars - 1)):
             for step, size, weight, role in patterns[letter]:
                 start = bar * BAR + step
-                if not draft.wants(start, bias, weight):
+                if not arrangement.wants(start, bias, weight):
                     continue
-                chord = draft.chord_at(start)
+                chord = arrangement.chord_at(start)
                 pitch = root(chord)
                 if role == 1:
                     pitch += 12
                 elif role == 2:
                     fifth = pitch - 5 if pitch - 5 >= 28 else pitch + 7
                     pitch = nearest(chord.tones, fifth)
-                elif role == 3 and start + 12 < draft.body_steps:  # leads to the next bar's root
-                    goal = root(draft.chord_at(min((bar + 1) * BAR, draft.num_steps - BEAT)))
+                elif role == 3 and start + 12 < arrangement.body_steps:  # leads to the next bar's root
+                    goal = root(arrangement.chord_at(min((bar + 1) * BAR, arrangement.num_steps - BEAT)))
                     pitch = scale_step(chord, goal, r.choice((-1, 1)))
-                longer = draft.at(start) < 0.3
-                draft.note(
+                longer = arrangement.at(start) < 0.3
+                arrangement.note(
                     "bass",
                     start,
                     start + (2 * size if longer else size),
                     fold(pitch, 24, 60),
-                    draft.velocity(start),
+                    arrangement.velocity(start),
                 )
 
 
 def _bass_pattern(r: Random, manner: str, eighth: int, gate: float) -> list[tuple[int, int, float, int]]:
-    """(step, length, weight, role) of a bar; roles: 0 root, 1 octave above, 2 fifth, 3 leading to the next root."""
+    """Draw a bar's bass: (step, length, needed energy, role); roles: 0 root, 1 octave, 2 fifth, 3 approach note."""
     if manner == "root_beats":
         return [
             (12 * b, round(12 * gate), metrical_weight(12 * b), 2 if b == 3 and r.random() < 0.4 else 0)
@@ -192,30 +192,30 @@ def _bass_pattern(r: Random, manner: str, eighth: int, gate: float) -> list[tupl
     ]
 
 
-def _walk(draft: Draft, manner: str, root) -> None:
-    """A line in beats that reaches every new root from a step away."""
-    r = draft.r
-    skip = EIGHTH[draft.feel] if draft.feel == "swing8" else 6
-    beats = draft.body_steps // BEAT
-    previous = root(draft.chords[0])
+def _walk(arrangement: Arrangement, manner: str, root) -> None:
+    """Write a bass line in beats that approaches each new root by step."""
+    r = arrangement.r
+    skip = EIGHTH[arrangement.feel] if arrangement.feel == "swing8" else 6
+    beats = arrangement.body_steps // BEAT
+    previous = root(arrangement.chords[0])
     aim = previous
     for beat in range(beats):
         start = beat * BEAT
-        chord = draft.chords[beat]
-        new = beat == 0 or chord is not draft.chords[beat - 1] or beat % 4 == 0
+        chord = arrangement.chords[beat]
+        new = beat == 0 or chord is not arrangement.chords[beat - 1] or beat % 4 == 0
         needs = 0.05 if new else (0.2 if manner == "walking" and beat % 2 == 0 else 0.34)
         if manner == "two_feel" and beat % 2 and not new:
             needs = 0.8
-        if not draft.wants(start, 0.05, needs):
+        if not arrangement.wants(start, 0.05, needs):
             continue
-        following = draft.chords[beat + 1] if beat + 1 < beats else draft.chords[-1]
+        following = arrangement.chords[beat + 1] if beat + 1 < beats else arrangement.chords[-1]
         if new:
             pitch = aim if aim % 12 in chord.pcs and beat else root(chord)
         elif following is not chord or beat % 4 == 3:
             goal = root(following)
             aim = min((goal - 12, goal, goal + 12), key=lambda p: abs(p - previous) + 3 * (p < 26) + 3 * (p > 52))
             pitch = scale_step(chord, aim, 1 if previous > aim else -1)
-            if draft.style.sevenths > 0.9 and r.random() < 0.2:
+            if arrangement.style.sevenths > 0.9 and r.random() < 0.2:
                 pitch = aim + (1 if previous > aim else -1)  # a chromatic step into the next root
         else:
             up = 1 if previous < 36 or (previous < 46 and r.random() < 0.5) else -1
@@ -223,10 +223,10 @@ def _walk(draft: Draft, manner: str, root) -> None:
         pitch = fold(pitch, 26, 56)
         if new:
             aim = root(following)
-        length = BEAT * (2 if draft.at(start) < 0.35 and manner != "walking" else 1)
-        draft.note("bass", start, start + length, pitch, draft.velocity(start))
-        if manner == "walking" and draft.at(start) > 0.7 and r.random() < 0.12:
-            draft.note("bass", start + skip, start + BEAT, pitch, draft.velocity(start + skip))
+        length = BEAT * (2 if arrangement.at(start) < 0.35 and manner != "walking" else 1)
+        arrangement.note("bass", start, start + length, pitch, arrangement.velocity(start))
+        if manner == "walking" and arrangement.at(start) > 0.7 and r.random() < 0.12:
+            arrangement.note("bass", start + skip, start + BEAT, pitch, arrangement.velocity(start + skip))
         previous = pitch
 
 
@@ -243,40 +243,46 @@ _ORDERS = {
 }
 
 
-def write_figure(draft: Draft, manner: str, article: float) -> None:
-    """Write the inner figure (arpeggio, ostinato, riff) for the body of the piece."""
+def write_figure(arrangement: Arrangement, manner: str, article: float) -> None:
+    """Write the figure (arpeggio, ostinato, riff) for the body of the piece.
+
+    Args:
+        arrangement: gets the events.
+        manner: playing pattern, see `Style.figure`.
+        article: articulation, see `Style.article`.
+    """
     if manner == "none":
         return
-    r = draft.r
+    r = arrangement.r
     low = {"bells": 67, "tick": 62, "alberti": 52, "guide": 55}.get(manner, r.choice((52, 55, 57, 60)))
-    enters = r.choice((0.07, 0.12, 0.2, 0.3)) if draft.gesture.follow else 0.0
+    enters = r.choice((0.07, 0.12, 0.2, 0.3)) if arrangement.profile.follow else 0.0
     bias = r.uniform(-0.05, 0.12)
     doubles = r.random() < 0.6 and manner not in ("guide", "bells", "arp_slow")
     shapes: dict[str, tuple[list[tuple[int, int]], int]] = {}
-    for first, length, letter in draft.sections:
+    for first, length, letter in arrangement.sections:
         if letter not in shapes:
-            shapes[letter] = _figure_shape(r, manner, draft.feel)
+            shapes[letter] = _figure_shape(r, manner, arrangement.feel)
         shape, room = shapes[letter]
-        for bar in range(first, min(first + length, draft.num_bars - 1)):
+        for bar in range(first, min(first + length, arrangement.num_bars - 1)):
             for step, index in shape:
                 start = bar * BAR + step
-                energy = draft.at(start)
-                if energy < enters or not draft.wants(start, bias):
+                energy = arrangement.at(start)
+                if energy < enters or not arrangement.wants(start, bias):
                     continue
-                chord = draft.chord_at(start)
+                chord = arrangement.chord_at(start)
                 pitch = _figure_pitch(chord, low, index)
                 size = max(2, round(room * article))
                 if energy < 0.4:
                     size *= 2 if energy > 0.2 else 3
-                draft.note("figure", start, start + size, pitch, draft.velocity(start, -0.5))
+                arrangement.note("figure", start, start + size, pitch, arrangement.velocity(start, -0.5))
                 if doubles and room == 6 and energy > 0.84:  # eighths become sixteenths at full energy
                     turn = _figure_pitch(chord, low, index + 1 if index < 3 else 0)
-                    middle = start + (3 if draft.feel != "swing16" else 4)
-                    draft.note("figure", middle, middle + 2, turn, draft.velocity(middle, -0.5))
+                    middle = start + (3 if arrangement.feel != "swing16" else 4)
+                    arrangement.note("figure", middle, middle + 2, turn, arrangement.velocity(middle, -0.5))
 
 
 def _figure_shape(r: Random, manner: str, feel: str) -> tuple[list[tuple[int, int]], int]:
-    """(step, index) pairs of a bar and the room of a note; index counts chord tones, from 100 on scale steps."""
+    """Draw a bar's figure: (step, index) pairs, and steps a note; indices are chord tones, around 100 scale steps."""
     parts = SIXTEENTHS[feel]
     eighths = [12 * b + s for b in range(4) for s in (0, EIGHTH[feel])]
     sixteenths = [12 * b + s for b in range(4) for s in parts]

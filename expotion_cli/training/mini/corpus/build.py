@@ -1,12 +1,12 @@
-"""Write the training corpus to a folder, and read it back.
+"""Builds the training corpus in a folder, and reads it back.
 
 A corpus is a folder with
 
 - `corpus.safetensors`: all pieces one after another: `tokens` uint8 [8, total], `offsets` int64 [N + 1], `energy` and
-  `accent` float16 [total] on the step grid: the motion curve or gesture each piece was driven by, NaN for none;
+  `accent` float16 [total] on the step grid: the motion curve or energy profile of each piece, NaN for none;
 - `attributes.json`: one entry a piece;
-- `split.json`: train and held-out piece numbers (whole pieces);
-- `sources.json`: origin and licence of what was not composed here.
+- `split.json`: numbers of the training and held-out pieces, whole pieces each;
+- `sources.json`: origin and licence of the scores.
 """
 
 from __future__ import annotations
@@ -23,9 +23,10 @@ import numpy as np
 
 from expotion_cli import storage
 from expotion_cli.errors import EnvironmentProblem
-from expotion_cli.training.mini.corpus.arranger import Piece, compose
-from expotion_cli.training.mini.corpus.follower import compose_following
-from expotion_cli.training.mini.corpus.gesture import HALF_BEAT
+from expotion_cli.training.mini.corpus.arranger import compose
+from expotion_cli.training.mini.corpus.energy import HALF_BEAT
+from expotion_cli.training.mini.corpus.following import compose_following
+from expotion_cli.training.mini.corpus.piece import Piece
 
 CORPUS_FILE, ATTRIBUTES_FILE, SPLIT_FILE, SOURCES_FILE = (
     "corpus.safetensors",
@@ -43,11 +44,11 @@ class Corpus:
     Attributes:
         tokens: [8, total] uint8.
         offsets: [N + 1] int64; piece i is `tokens[:, offsets[i]:offsets[i + 1]]`.
-        energy: [total] float16, NaN where a piece had no gesture.
-        accent: [total] float16, strength at accented steps, else 0 (NaN as above).
+        energy: [total] float16, 0..1.3; NaN for pieces without profile or motion.
+        accent: [total] float16, strength 0..1 at accented steps, else 0; NaN as above.
         attributes: one dict a piece, with "source" and "licence".
-        train: piece numbers to train on.
-        held_out: piece numbers never trained on.
+        train: numbers of the pieces to train on.
+        held_out: numbers of the pieces for evaluation.
     """
 
     tokens: np.ndarray
@@ -63,7 +64,7 @@ class Corpus:
         return self.tokens[:, self.offsets[number] : self.offsets[number + 1]]
 
     def motion(self, number: int) -> np.ndarray | None:
-        """[S] float16 the motion curve that a piece was written on; None where there was none."""
+        """[S] float16, the motion curve that a piece was written on; None if it follows no motion."""
         if not self.attributes[number].get("moved"):
             return None
         return self.energy[self.offsets[number] : self.offsets[number + 1]]
@@ -82,23 +83,23 @@ def build_corpus(
 
     Args:
         folder: created if absent; its corpus files are replaced.
-        num_composed: number of rule-composed pieces.
-        seed: of everything.
+        num_composed: number of pieces to compose by rule.
+        seed: of all randomness.
         chorales: also read the free scores that come with music21 (needs music21).
         workers: processes.
-        held_out_share: share of pieces (of each source) set apart, by whole piece.
-        following_share: this share is written on motion curves and all others go their own way; None for pieces with
-            gestures alone.
+        held_out_share: share of pieces to hold out, 0..1.
+        following_share: share of pieces written on motion curves, 0..1; the others follow nothing. None composes all
+            pieces on energy profiles.
 
     Returns:
         The folder.
 
     Raises:
-        EnvironmentProblem: music21 is wanted and missing.
+        EnvironmentProblem: `chorales` is set and music21 is not installed.
     """
     from safetensors.numpy import save_file
 
-    if chorales and importlib.util.find_spec("music21") is None:  # said before the hours of composing
+    if chorales and importlib.util.find_spec("music21") is None:  # checked before hours of composing
         raise EnvironmentProblem("music21 is not installed.", remedy="Run: pip install music21")
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -147,23 +148,29 @@ def load_corpus(folder: str | Path) -> Corpus:
 
 
 def compose_numbered(seed: int, number: int, following_share: float | None = None) -> Piece:
-    """Piece `number` of the corpus with this seed: independent of all others."""
+    """Compose piece `number` of a corpus; it depends on its arguments alone.
+
+    Args:
+        seed: of the corpus.
+        number: of the piece.
+        following_share: see `build_corpus`.
+    """
     rng = np.random.default_rng((seed, number))
     if following_share is None:
         return compose(rng)
     return compose_following(rng) if rng.random() < following_share else compose(rng, follow="none")
 
 
-def gesture_rows(piece: Piece) -> tuple[np.ndarray, np.ndarray]:
-    """([S] energy, [S] accent strength) of what a piece was driven by; NaN where there was none."""
+def driving_curves(piece: Piece) -> tuple[np.ndarray, np.ndarray]:
+    """([S] energy or motion, [S] accent strength) that a piece was written on, as stored; NaN for none."""
     size = piece.tokens.shape[1]
     if piece.motion is not None:
         return piece.motion.astype(np.float16), np.full(size, np.nan, np.float16)
-    if piece.gesture is None:
+    if piece.profile is None:
         return np.full(size, np.nan, np.float16), np.full(size, np.nan, np.float16)
-    energy = np.repeat(np.asarray(piece.gesture.energy, np.float16), HALF_BEAT)[:size]
+    energy = np.repeat(np.asarray(piece.profile.energy, np.float16), HALF_BEAT)[:size]
     accent = np.zeros(size, np.float16)
-    for step, strength in piece.gesture.accents.items():
+    for step, strength in piece.profile.accents.items():
         accent[step] = strength
     return energy, accent
 
@@ -177,7 +184,7 @@ def _compose_block(block: tuple[int, int, int, float | None]) -> Packed:
 
 
 def _pack(pieces: list[Piece]) -> Packed:
-    rows = [gesture_rows(piece) for piece in pieces]
+    rows = [driving_curves(piece) for piece in pieces]
     return (
         np.concatenate([piece.tokens.astype(np.uint8) for piece in pieces], axis=1),
         np.array([piece.tokens.shape[1] for piece in pieces], np.int64),
@@ -191,7 +198,7 @@ def _pack(pieces: list[Piece]) -> Packed:
 
 
 def _split(attributes: list[dict[str, Any]], seed: int, share: float) -> dict[str, list[int]]:
-    """Set whole pieces apart; pieces that share a score go the same way."""
+    """Hold out whole pieces; pieces from one score stay together."""
     rng = np.random.default_rng((seed, 1 << 32))
     groups: dict[str, list[int]] = {}
     for number, entry in enumerate(attributes):

@@ -1,4 +1,4 @@
-"""Captions: what is known of a piece, said in many ways, from bare tags to full sentences."""
+"""Captions from a piece's attributes, in many forms from bare tags to full paragraphs."""
 
 from __future__ import annotations
 
@@ -62,33 +62,33 @@ _USES = {
     "comedy": ("a comedy sketch", "a cartoon", "a children's show", "a funny video"),
     "suspense": ("a thriller", "a horror movie", "a crime series", "a chase scene"),
 }
-_SWELL = {"swing8": ("swing", "swung"), "triplet": ("triplet feel",), "swing16": ("swung",), "straight": ()}
+_FEEL_WORDS = {"swing8": ("swing", "swung"), "triplet": ("triplet feel",), "swing16": ("swung",), "straight": ()}
 
 
 def caption(attributes: dict[str, Any], rng: np.random.Generator) -> str:
-    """Describe a piece in English.
+    """Describe a piece in English, as tags, a sentence or a paragraph.
 
-    Some attributes are left out at random, as people do; nothing untrue is said.
+    Attributes are left out at random, as people do; nothing false is stated.
 
     Args:
         attributes: as `describe.describe` makes them.
-        rng: the source of chance.
+        rng: source of randomness.
     """
-    teller = _Teller(attributes, rng)
+    writer = _CaptionWriter(attributes, rng)
     way = rng.random()
     if way < 0.4:
-        return teller.tags()
+        return writer.tags()
     if way < 0.65:
-        return teller.one_sentence()
-    return teller.paragraph()
+        return writer.one_sentence()
+    return writer.paragraph()
 
 
-class _Teller:
+class _CaptionWriter:
     def __init__(self, attributes: dict[str, Any], rng: np.random.Generator):
         self.a = attributes
         self.rng = rng
         self.style = self.pick(STYLE_NAMES[attributes["style"]])
-        # A mood that the style's name already says is not said twice.
+        # A mood that the style's name contains is not repeated.
         self.moods = [m for m in attributes["moods"] if m[:6] not in self.style] or ["pleasant"]
         rng.shuffle(self.moods)
 
@@ -123,8 +123,8 @@ class _Teller:
             tags.append(self.pick(_ENERGY_WORDS[energy["word"]]))
         if self.maybe(0.2):
             tags.append(self.pick(_ARC_WORDS[energy["arc"]]))
-        if _SWELL[a["feel"]] and self.maybe(0.3):
-            tags.append(self.pick(_SWELL[a["feel"]]))
+        if _FEEL_WORDS[a["feel"]] and self.maybe(0.3):
+            tags.append(self.pick(_FEEL_WORDS[a["feel"]]))
         if self.maybe(0.5):
             tags += instruments[: int(self.rng.integers(1, 4))]
         if "drums" not in a["voices"] and "percussion" not in a["voices"] and self.maybe(0.3):

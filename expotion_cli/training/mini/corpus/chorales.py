@@ -1,9 +1,8 @@
-"""Part songs from the scores that come with music21, as far as their own licences clearly allow it.
+"""Reads part songs from the scores that come with music21, if their own licences clearly allow it.
 
-music21's corpus licence gives no permission of its own: it sends readers to the statement inside each file. So each
-file is judged by what it says itself. Only a dedication to the public domain, CC0 or a plain Creative Commons
-Attribution licence counts as clear; "used by permission" (as in the Bach chorales' encodings) does not, nor does
-silence.
+music21's corpus licence grants nothing itself but refers to the statement inside each file, so each file is judged by
+its own statement. Only a dedication to the public domain, CC0, or a plain Creative Commons Attribution licence counts
+as clear. "Used by permission" (as in the Bach chorales) does not, nor does a file without a statement.
 """
 
 from __future__ import annotations
@@ -19,8 +18,8 @@ import numpy as np
 
 from expotion_cli.music.codecs.notes import tokens as notes
 from expotion_cli.training.mini.corpus import theory
-from expotion_cli.training.mini.corpus.arranger import Piece
 from expotion_cli.training.mini.corpus.describe import describe_plain
+from expotion_cli.training.mini.corpus.piece import Piece
 
 _SUFFIXES = {".mxl", ".xml", ".musicxml", ".krn", ".abc", ".rntxt", ".mid", ".capx"}
 _RIGHTS = re.compile(
@@ -42,7 +41,7 @@ def judge(statement: str) -> str:
 
 
 def statement_of(path: Path) -> str:
-    """What a score file says about its rights: its rights fields, else any sentence that speaks of them."""
+    """What a score file says about its rights: its rights fields, and other sentences that mention them."""
     if path.suffix == ".mxl":
         with zipfile.ZipFile(path) as archive:
             names = [n for n in archive.namelist() if not n.startswith("META-INF")]
@@ -60,7 +59,11 @@ def statement_of(path: Path) -> str:
 
 
 def read_scores() -> tuple[list[Piece], list[dict[str, Any]]]:
-    """Read every usable score; returns the pieces and a table of all files with statement, verdict and use."""
+    """Read all usable scores.
+
+    Returns:
+        The pieces, and a table of all files with rights statement, verdict, and whether and why (not) they are used.
+    """
     pieces: list[Piece] = []
     rows: list[dict[str, Any]] = []
     unused: dict[tuple[str, str, str], list[str]] = defaultdict(list)
@@ -113,8 +116,13 @@ def corpus_files() -> tuple[Path, Iterator[Path]]:
 def read_score(path: Path, source: str, licence: str) -> Piece:
     """Read a part song in 4/4 as tokens, transposed to a tonic of C.
 
+    Args:
+        path: the score file.
+        source: of the piece, for its attributes.
+        licence: its rights statement.
+
     Raises:
-        ValueError: not 4/4 throughout, or not three to five parts, or too short.
+        ValueError: it is not in 4/4 throughout, or does not have three to five parts.
     """
     from music21 import converter
 
@@ -135,7 +143,7 @@ def read_score(path: Path, source: str, licence: str) -> Piece:
 
 
 def _notes_of(part: Any) -> list[tuple[int, int, int]]:
-    """(start, end, MIDI pitch) of a part, ties joined, the highest note of chords."""
+    """(start, end, MIDI pitch) of a part's notes: ties joined, the highest note of each chord."""
     found = []
     for element in part.stripTies().flatten().notes:
         start = round(float(element.offset) * 12)
@@ -148,13 +156,14 @@ def _notes_of(part: Any) -> list[tuple[int, int, int]]:
 def from_parts(
     parts: list[list[tuple[int, int, int]]], tonic: int, mode: str, lead: int, source: str, licence: str
 ) -> Piece:
-    """Make a piece of parts of notes.
+    """Make a piece from the notes of its parts.
 
     Args:
-        parts: (start step, end step, MIDI pitch) lists, one a part.
+        parts: a list of (start step, end step, MIDI pitch) for each part.
         tonic: pitch class of the key.
         mode: "major" or "minor".
         lead: steps of silence before the first note, so that bars start on multiples of 48.
+        source, licence: of the piece.
     """
     parts = sorted(parts, key=lambda p: -float(np.mean([n[2] for n in p])))
     shift = -tonic if tonic <= 6 else 12 - tonic
@@ -187,7 +196,7 @@ def from_parts(
 
 
 def _chords(sounding: np.ndarray, lowest: np.ndarray, mode: str) -> list[notes.Event]:
-    """A chord each beat where the harmony changes: the one that explains most of what sounds."""
+    """A chord for each beat where the harmony changes: the one that covers most of the sounding notes."""
     events: list[notes.Event] = []
     known = None
     for beat, weights in enumerate(sounding):

@@ -1,4 +1,4 @@
-"""What is known of a composed piece, in words: the attributes captions are made from."""
+"""Attributes of a piece, which captions are written from."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from expotion_cli.music.codecs.notes import tokens as notes
-from expotion_cli.training.mini.corpus.gesture import Gesture
+from expotion_cli.training.mini.corpus.energy import EnergyProfile
 
 _MOODS: dict[tuple[str, str], tuple[str, ...]] = {
     ("major", "low"): ("calm", "dreamy", "tender", "peaceful", "warm", "gentle", "hopeful", "nostalgic", "serene"),
@@ -86,7 +86,7 @@ def arc_word(energy: list[float]) -> str:
 
 
 def onset_rows(tokens: np.ndarray) -> np.ndarray:
-    """[K] number of onsets of each voice."""
+    """Number of onsets of each voice. [K, S] → [K]."""
     return (tokens >= notes.FIRST_ONSET).sum(axis=1)
 
 
@@ -96,7 +96,7 @@ def describe(
     mode: str,
     feel: str,
     tempo_bpm: int,
-    gesture: Gesture,
+    profile: EnergyProfile,
     energy: list[float],
     tokens: np.ndarray,
     instruments: dict[str, str],
@@ -104,9 +104,15 @@ def describe(
     """Attributes of a piece.
 
     Args:
-        energy: the curve the arrangement followed, one value a half beat.
+        r: source of randomness, for the moods.
+        style: a key of `styles.STYLES`.
+        mode: "major", "minor" or "dorian".
+        feel: division of the beat.
+        tempo_bpm: in beats a minute.
+        profile: that the piece was arranged on.
+        energy: that the arrangement followed, one value for each half beat.
         tokens: [K, S].
-        instruments: voice → instrument of the voices that sound.
+        instruments: voice → instrument for the voices that sound.
 
     Returns:
         JSON-like: style, mode ("major" or "minor" colour), scale, feel, tempo_bpm, tempo, density (word),
@@ -142,9 +148,9 @@ def describe(
             "mean": round(mean, 3),
             "word": {"low": "low", "middle": "medium", "high": "high"}[level],
             "arc": arc_word(energy),
-            "accents": len(gesture.accents),
+            "accents": len(profile.accents),
             "stillness": round(still, 3),
-            "follow": gesture.follow,
+            "follow": profile.follow,
         },
         "voices": sounding,
         "instruments": {v: instruments[v] for v in sounding if v in instruments},
@@ -155,8 +161,17 @@ def describe(
 def describe_plain(
     style: str, mode: str, tempo_bpm: int, tokens: np.ndarray, instruments: dict[str, str], level: float
 ) -> dict[str, Any]:
-    """Attributes of a piece without a gesture, of even energy `level`."""
+    """Attributes of a piece without an energy profile.
+
+    Args:
+        style: a key of `styles.STYLES`.
+        mode: "major" or "minor".
+        tempo_bpm: in beats a minute.
+        tokens: [K, S].
+        instruments: voice → instrument for the voices that sound.
+        level: its even energy, 0..1.
+    """
     half_beats = tokens.shape[1] // 6
-    gesture = Gesture([level] * half_beats, [False] * half_beats, {}, 0.0)
+    profile = EnergyProfile([level] * half_beats, [False] * half_beats, {}, 0.0)
     r = Random(int(tokens.astype(np.int64).sum()))
-    return describe(r, style, mode, "straight", tempo_bpm, gesture, gesture.energy, tokens, instruments)
+    return describe(r, style, mode, "straight", tempo_bpm, profile, profile.energy, tokens, instruments)

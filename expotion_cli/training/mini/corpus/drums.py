@@ -1,21 +1,27 @@
-"""Drums and percussion: patterns by style, thinned by energy, with fills and crashes."""
+"""Drums and percussion: a style's patterns, thinned by energy, with fills and crashes."""
 
 from __future__ import annotations
 
 from random import Random
 
-from expotion_cli.training.mini.corpus.draft import BAR, BEAT, Draft, metrical_weight
+from expotion_cli.training.mini.corpus.arrangement import BAR, BEAT, Arrangement, metrical_weight
 from expotion_cli.training.mini.corpus.styles import EIGHTH, SIXTEENTHS
 
 KICK, SNARE, LOW, HIGH, CRASH = 1, 2, 4, 8, 16
 CLOSED, OPEN, RIDE, TAMBOURINE, CLAP = 1, 2, 4, 8, 16
 
 Hit = tuple[int, str, int, float, float]
-"""Step within the bar, voice, lanes, weight (how much energy it needs), loudness bias."""
+"""(step in the bar, voice, drums as bits, energy that the stroke needs, bias on its velocity)."""
 
 
 def pattern(r: Random, manner: str, feel: str) -> list[Hit]:
-    """One bar of a style's drumming, with its own optional strokes."""
+    """Draw one bar of a drum pattern.
+
+    Args:
+        r: source of randomness, for optional strokes.
+        manner: playing pattern, see `Style.drums`.
+        feel: division of the beat.
+    """
     eighth = EIGHTH[feel]
     parts = SIXTEENTHS[feel]
     d, p = "drums", "percussion"
@@ -111,13 +117,13 @@ def pattern(r: Random, manner: str, feel: str) -> list[Hit]:
     return hits
 
 
-def _fill(draft: Draft, bar: int, melodic: bool) -> None:
-    """Strokes over the last beat or two of a bar that lead into the next."""
-    r = draft.r
+def _fill(arrangement: Arrangement, bar: int, melodic: bool) -> None:
+    """Replace the last beat or two of a bar with a fill into the next."""
+    r = arrangement.r
     beats = r.choice((1, 1, 2))
     start = bar * BAR + BAR - beats * BEAT
-    parts = SIXTEENTHS[draft.feel]
-    row = draft.voices["drums"]
+    parts = SIXTEENTHS[arrangement.feel]
+    row = arrangement.voices["drums"]
     for step in [s for s in row if start <= s < bar * BAR + BAR]:
         del row[step]
     lanes = (HIGH, HIGH, LOW, LOW) if melodic or r.random() < 0.5 else (SNARE, SNARE, HIGH, LOW)
@@ -126,26 +132,33 @@ def _fill(draft: Draft, bar: int, melodic: bool) -> None:
         if i and r.random() < 0.2:
             continue
         step = start + i // len(parts) * BEAT + parts[i % len(parts)]
-        if draft.at(step) > 0.35:
-            draft.hit("drums", step, lanes[min(3, 4 * i // total)], min(2, 1 + (2 * i) // total))
+        if arrangement.at(step) > 0.35:
+            arrangement.hit("drums", step, lanes[min(3, 4 * i // total)], min(2, 1 + (2 * i) // total))
 
 
-def write_drums(draft: Draft, manner: str, percussion: bool, drums: bool) -> None:
-    """Write both drum voices for the body of the piece (all bars but the last)."""
+def write_drums(arrangement: Arrangement, manner: str, percussion: bool, drums: bool) -> None:
+    """Write both drum voices for the body of the piece: all bars but the last.
+
+    Args:
+        arrangement: gets the events.
+        manner: playing pattern, see `Style.drums`.
+        percussion: write the percussion.
+        drums: write the drum kit.
+    """
     if manner == "none":
         return
-    r = draft.r
+    r = arrangement.r
     patterns: dict[str, tuple[list[Hit], list[Hit]]] = {}
-    enters = r.choice((0.1, 0.18, 0.25, 0.32)) if draft.gesture.follow else 0.0
+    enters = r.choice((0.1, 0.18, 0.25, 0.32)) if arrangement.profile.follow else 0.0
     late_start = r.choice((0, 0, 0, 0, 2, 4)) * BAR
     bias = r.uniform(-0.08, 0.1)
     crashes = r.random() < 0.8 and manner not in ("brushes", "soft_pulse", "light", "pulse")
     fills = r.choice((0.0, 0.5, 0.8)) if manner not in ("brushes", "soft_pulse", "pulse") else 0.0
-    for first, length, letter in draft.sections:
+    for first, length, letter in arrangement.sections:
         if letter not in patterns:
-            patterns[letter] = (pattern(r, manner, draft.feel), pattern(r, manner, draft.feel))
+            patterns[letter] = (pattern(r, manner, arrangement.feel), pattern(r, manner, arrangement.feel))
         usual, other = patterns[letter]
-        for bar in range(first, min(first + length, draft.num_bars - 1)):
+        for bar in range(first, min(first + length, arrangement.num_bars - 1)):
             base = bar * BAR
             if base < late_start:
                 continue
@@ -154,10 +167,10 @@ def write_drums(draft: Draft, manner: str, percussion: bool, drums: bool) -> Non
                 if (voice == "drums" and not drums) or (voice == "percussion" and not percussion):
                     continue
                 at = base + step
-                if draft.at(at) >= enters and draft.wants(at, bias, weight):
-                    draft.hit(voice, at, lanes, draft.velocity(at, loudness))
-            if drums and (bar - first) % 4 == 3 and draft.at(base + 36) > 0.45 and r.random() < fills:
-                _fill(draft, bar, manner in ("taiko", "halftime"))
+                if arrangement.at(at) >= enters and arrangement.wants(at, bias, weight):
+                    arrangement.hit(voice, at, lanes, arrangement.velocity(at, loudness))
+            if drums and (bar - first) % 4 == 3 and arrangement.at(base + 36) > 0.45 and r.random() < fills:
+                _fill(arrangement, bar, manner in ("taiko", "halftime"))
         start = first * BAR
-        if drums and crashes and start >= late_start and draft.at(start) > 0.5:
-            draft.hit("drums", start, CRASH | KICK, 2)
+        if drums and crashes and start >= late_start and arrangement.at(start) > 0.5:
+            arrangement.hit("drums", start, CRASH | KICK, 2)

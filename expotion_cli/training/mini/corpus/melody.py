@@ -1,18 +1,18 @@
-"""Melody from motives, and the counter-melody that answers it."""
+"""The melody, made from motives, and the counter-melody that answers it."""
 
 from __future__ import annotations
 
 import math
 from random import Random
 
+from expotion_cli.training.mini.corpus.arrangement import BAR, BEAT, Arrangement, metrical_weight
 from expotion_cli.training.mini.corpus.backing import chord_spans
-from expotion_cli.training.mini.corpus.draft import BAR, BEAT, Draft, metrical_weight
-from expotion_cli.training.mini.corpus.gesture import STILL
+from expotion_cli.training.mini.corpus.energy import STILL
 from expotion_cli.training.mini.corpus.styles import CELLS, EIGHTH
 from expotion_cli.training.mini.corpus.theory import fold, nearest, scale_step
 
 Motive = list[tuple[int, int]]
-"""(step within the bar, scale steps from the note before)."""
+"""(step in the bar, scale steps from the previous note)."""
 
 _FORMS = ("aabc", "abac", "aaac", "abcc", "abab", "aaba", "abca")
 _CONTOURS = {
@@ -35,7 +35,7 @@ _LEVEL = {
 
 
 def _motive(r: Random, feel: str, busy: float, manner: str) -> Motive:
-    """One bar of rhythm with a contour of its own."""
+    """Draw a bar of rhythm and its intervals."""
     cells = CELLS[feel]
     steps: list[int] = []
     for beat in range(4):
@@ -58,7 +58,7 @@ def _motive(r: Random, feel: str, busy: float, manner: str) -> Motive:
 
 
 def _vary(r: Random, motive: Motive) -> Motive:
-    """A motive heard again: mostly the same, sometimes inverted, thinned or turned at its end."""
+    """Repeat a motive: mostly unchanged, sometimes inverted, thinned or with another ending."""
     way = r.random()
     if way < 0.45:
         return motive
@@ -70,22 +70,29 @@ def _vary(r: Random, motive: Motive) -> Motive:
     return [*motive[:-1], (motive[-1][0], r.choice((-2, -1, 1, 2)))]
 
 
-def write_melody(draft: Draft, manner: str, busy: float, article: float) -> None:
-    """Write the melody for the body of the piece: phrases of four bars that breathe at their ends."""
+def write_melody(arrangement: Arrangement, manner: str, busy: float, article: float) -> None:
+    """Write the melody for the body of the piece: phrases of four bars that end in a rest.
+
+    Args:
+        arrangement: gets the events.
+        manner: playing pattern, see `Style.melody`.
+        busy: 0..1, how many notes it has.
+        article: articulation, see `Style.article`.
+    """
     if manner == "none":
         return
-    r = draft.r
+    r = arrangement.r
     busy = 0.5 * busy + 0.5 * _LEVEL[manner]
     centre = r.uniform(66, 76)
     span = r.uniform(4, 9)
     themes: dict[str, tuple[dict[str, Motive], str, str]] = {}
-    climax = max(draft.sections, key=lambda s: s[0] if s[2] != "A" else s[0] * 0.5)[0]
-    silent_intro = draft.num_bars >= 20 and r.random() < 0.3
+    climax = max(arrangement.sections, key=lambda s: s[0] if s[2] != "A" else s[0] * 0.5)[0]
+    silent_intro = arrangement.num_bars >= 20 and r.random() < 0.3
     bias = r.uniform(-0.02, 0.12)
-    previous, was_chord_tone = nearest(draft.chords[0].tones, centre), True
-    for first, length, letter in draft.sections:
+    previous, was_chord_tone = nearest(arrangement.chords[0].tones, centre), True
+    for first, length, letter in arrangement.sections:
         if letter not in themes:
-            motives = {name: _motive(r, draft.feel, busy, manner) for name in "abc"}
+            motives = {name: _motive(r, arrangement.feel, busy, manner) for name in "abc"}
             themes[letter] = (motives, r.choice(_FORMS), r.choice(tuple(_CONTOURS)))
         motives, form, contour_name = themes[letter]
         if silent_intro and first == 0:
@@ -95,7 +102,7 @@ def write_melody(draft: Draft, manner: str, busy: float, article: float) -> None
         for four in range(first, first + length, 4):
             contour = _CONTOURS[contour_name]
             lift = 4.0 if first == climax and four == first else r.uniform(-1.5, 1.5)
-            last_bar = min(four + 4, first + length, draft.num_bars - 1)
+            last_bar = min(four + 4, first + length, arrangement.num_bars - 1)
             rest_after = last_bar * BAR - r.choice((6, 12, 12, 18, 24)) if manner != "chorale" else last_bar * BAR
             onsets: list[tuple[int, int, bool]] = []
             for bar in range(four, last_bar):
@@ -111,11 +118,11 @@ def write_melody(draft: Draft, manner: str, busy: float, article: float) -> None
                 ]
             placed: list[tuple[int, int, int]] = []
             for start, move, is_last in onsets:
-                if not draft.wants(start, bias, 0.1 if is_last else None):
+                if not arrangement.wants(start, bias, 0.1 if is_last else None):
                     continue
-                chord = draft.chord_at(start)
+                chord = arrangement.chord_at(start)
                 position = (start - four * BAR) / ((last_bar - four) * BAR)
-                target = centre + lift + span * contour(position) + 3 * (draft.at(start) - 0.5)
+                target = centre + lift + span * contour(position) + 3 * (arrangement.at(start) - 0.5)
                 if not was_chord_tone and abs(move) > 1:
                     move = 1 if move > 0 else -1
                 pitch = scale_step(chord, previous, move)
@@ -128,23 +135,23 @@ def write_melody(draft: Draft, manner: str, busy: float, article: float) -> None
                         pitch = nearest(chord.tones, pitch + (4 if off > 0 else -4))
                 pitch = fold(pitch, 55, 89)
                 was_chord_tone = pitch % 12 in chord.pcs
-                placed.append((start, pitch, draft.velocity(start, 0.3 if is_last else 0.1)))
+                placed.append((start, pitch, arrangement.velocity(start, 0.3 if is_last else 0.1)))
                 previous = pitch
-            _place(draft, placed, rest_after, article)
+            _place(arrangement, placed, rest_after, article)
 
 
 def _closing(r: Random, manner: str, motive: Motive) -> Motive:
-    """The last bar of a phrase: a few notes into a long one."""
+    """The last bar of a phrase: a few notes that lead to a long one."""
     if manner == "chorale":
         return r.choice(([(0, -1), (12, -1), (24, -1)], [(0, 1), (12, -1), (24, 0)], [(0, -1), (24, -1)]))
     head = [note for note in motive if note[0] < 12][: r.choice((0, 1, 2))]
     return [*head, (r.choice((0, 12, 12, 24)) if head else r.choice((0, 0, 12)), r.choice((-1, -1, 1, 0)))]
 
 
-def _place(draft: Draft, placed: list[tuple[int, int, int]], rest_after: int, article: float) -> None:
-    """Write notes up to their successors, with passing notes between them where energy is high."""
-    r = draft.r
-    row = draft.voices["melody"]
+def _place(arrangement: Arrangement, placed: list[tuple[int, int, int]], rest_after: int, article: float) -> None:
+    """Write notes that last up to the next one, with passing notes where the energy is high."""
+    r = arrangement.r
+    row = arrangement.voices["melody"]
     for i, (start, pitch, velocity) in enumerate(placed):
         following = placed[i + 1][0] if i + 1 < len(placed) else max(rest_after, start + 6)
         room = min(following - start, 60)
@@ -153,47 +160,47 @@ def _place(draft: Draft, placed: list[tuple[int, int, int]], rest_after: int, ar
             end = start + room
         row[start] = [end, pitch, velocity]
         if i + 1 < len(placed) and 6 < room <= 24:
-            middle = start + (room // 2 if draft.feel == "straight" or room >= 24 else EIGHTH[draft.feel])
-            if middle < following and draft.at(middle) > 0.72 and r.random() < 0.5:
-                chord = draft.chord_at(middle)
+            middle = start + (room // 2 if arrangement.feel == "straight" or room >= 24 else EIGHTH[arrangement.feel])
+            if middle < following and arrangement.at(middle) > 0.72 and r.random() < 0.5:
+                chord = arrangement.chord_at(middle)
                 gap = placed[i + 1][1] - pitch
                 way = (1 if gap > 0 else -1) if gap else r.choice((-1, 1))
                 row[start][0] = middle
-                row[middle] = [following, scale_step(chord, pitch, way), draft.velocity(middle)]
+                row[middle] = [following, scale_step(chord, pitch, way), arrangement.velocity(middle)]
 
 
-def write_counter(draft: Draft, manner: str) -> None:
+def write_counter(arrangement: Arrangement, manner: str) -> None:
     """Write the counter-melody for the body of the piece."""
     if manner == "none":
         return
-    r = draft.r
-    melody = sorted((start, *event) for start, event in draft.voices["melody"].items())
+    r = arrangement.r
+    melody = sorted((start, *event) for start, event in arrangement.voices["melody"].items())
     centre = r.choice((55, 57, 60, 62))
-    enters = r.choice((0.1, 0.2, 0.3, 0.4)) if draft.gesture.follow else 0.0
-    previous = nearest(draft.chords[0].tones, centre)
+    enters = r.choice((0.1, 0.2, 0.3, 0.4)) if arrangement.profile.follow else 0.0
+    previous = nearest(arrangement.chords[0].tones, centre)
 
     def write(start: int, end: int, pitch: int) -> None:
-        draft.note("counter", start, end, fold(pitch, 42, 79), draft.velocity(start, -0.5))
+        arrangement.note("counter", start, end, fold(pitch, 42, 79), arrangement.velocity(start, -0.5))
 
     if manner == "long" or (manner in ("contrary", "parallel") and not melody):
-        for start, end, chord in chord_spans(draft):
-            if draft.at(start) >= enters and draft.at(start) > STILL:
+        for start, end, chord in chord_spans(arrangement):
+            if arrangement.at(start) >= enters and arrangement.at(start) > STILL:
                 pull = 0.25 * (centre - previous)
                 previous = nearest(chord.tones, previous + pull + r.uniform(-2.5, 2.5))
                 write(start, end, previous)
-                if draft.wants(start + 24, -0.45) and end - start == BAR:
+                if arrangement.wants(start + 24, -0.45) and end - start == BAR:
                     previous = scale_step(chord, previous, r.choice((-1, 1)))
                     write(start + 24, end, previous)
         return
     if manner in ("contrary", "parallel"):
         last = None
         for start, end, pitch, _ in melody:
-            if draft.at(start) < enters or (
+            if arrangement.at(start) < enters or (
                 metrical_weight(start) > 0.35 and (manner == "contrary" or r.random() < 0.4)
             ):
                 last = pitch
                 continue
-            chord = draft.chord_at(start)
+            chord = arrangement.chord_at(start)
             if manner == "parallel":
                 own = scale_step(chord, pitch, -2)
                 if metrical_weight(start) < 0.2:
@@ -207,25 +214,25 @@ def write_counter(draft: Draft, manner: str) -> None:
             previous, last = own, pitch
         return
     # "answer": short phrases where the melody is silent
-    motive = _motive(r, draft.feel, 0.5, "riff")
+    motive = _motive(r, arrangement.feel, 0.5, "riff")
     sounding = [(start, end) for start, end, _, _ in melody]
     index = 0
-    for beat in range(draft.body_steps // BEAT):
+    for beat in range(arrangement.body_steps // BEAT):
         start = beat * BEAT
         while index + 1 < len(sounding) and sounding[index + 1][0] <= start:
             index += 1
         held_since = start - sounding[index][0] if sounding and sounding[index][0] <= start else BAR
         coming = sounding[index + 1][0] - start if index + 1 < len(sounding) else BAR
         free = held_since >= 12 and coming >= 12
-        if not free or draft.at(start) < max(enters, 0.1):
+        if not free or arrangement.at(start) < max(enters, 0.1):
             continue
         for step, move in motive:
-            if step // BEAT == beat % 4 and draft.wants(start + step % BEAT, -0.05):
+            if step // BEAT == beat % 4 and arrangement.wants(start + step % BEAT, -0.05):
                 at = start + step % BEAT
-                chord = draft.chord_at(at)
+                chord = arrangement.chord_at(at)
                 if abs(previous - centre) > 7:  # turn back to the middle of the range
                     move = max(abs(move), 1) * (1 if previous < centre else -1)
                 previous = scale_step(chord, previous, move)
                 if metrical_weight(at) < 0.4:
                     previous = nearest(chord.tones, previous)
-                write(at, at + EIGHTH[draft.feel], previous)
+                write(at, at + EIGHTH[arrangement.feel], previous)

@@ -1,8 +1,8 @@
-"""Motion curves as people give them: what a following piece is driven by, drawn from a generative model.
+"""Random motion curves like those of people in videos, which following pieces are written on.
 
-Seen through a camera, a person's motion comes in swings of a third to two seconds, more or less even, of very unequal
-size; between them lie stretches of stillness, and over them all a slow tide. The curve is what
-`music.conditioning.drive_curve` makes of real streams: 0 where a clip is at its calmest, about 1 at its liveliest.
+On camera, a person's motion comes in swings of a third of a second to two seconds, more or less regular and of very
+unequal size, with stillness in between and slow changes overall. The curve stands for what
+`music.conditioning.drive_curve` makes of real streams: 0 where a clip is calmest, about 1 where it is liveliest.
 """
 
 from __future__ import annotations
@@ -17,14 +17,23 @@ _BEAT_PARTS = (0.5, 1.0, 1.0, 2.0, 2.0, 4.0)
 
 
 def draw_motion(rng: np.random.Generator, num_steps: int, tempo_bpm: float) -> np.ndarray:
-    """Draw a motion curve on the step grid. [S] float, 0..`LIMIT`."""
+    """Draw a motion curve on the step grid.
+
+    Args:
+        rng: source of randomness.
+        num_steps: S.
+        tempo_bpm: tempo of the piece, in beats a minute.
+
+    Returns:
+        [S] float, 0..`LIMIT`.
+    """
     step_hz = tempo_bpm * STEPS_PER_BEAT / 60
     still = rng.random() < 0.06
     swings = _swings(rng, num_steps, step_hz)
-    rough = np.abs(coloured(rng, num_steps, rng.uniform(0.08, 0.2) * step_hz))
+    rough = np.abs(smooth_noise(rng, num_steps, rng.uniform(0.08, 0.2) * step_hz))
     share = rng.uniform(0.15, 0.6)
     curve = (1 - share) * swings + share * rough * rng.uniform(0.3, 0.7)
-    tide = np.exp(rng.uniform(0.1, 0.7) * coloured(rng, num_steps, rng.uniform(1.0, 4.0) * step_hz))
+    tide = np.exp(rng.uniform(0.1, 0.7) * smooth_noise(rng, num_steps, rng.uniform(1.0, 4.0) * step_hz))
     curve = curve * tide * _arc(rng, num_steps)
     curve *= _stillness(rng, num_steps, step_hz)
     curve = smooth(curve, rng.uniform(0.025, 0.06) * step_hz)
@@ -33,8 +42,8 @@ def draw_motion(rng: np.random.Generator, num_steps: int, tempo_bpm: float) -> n
     return curve * rng.uniform(0.0, 0.35) if still else curve * rng.uniform(0.75, 1.05)
 
 
-def coloured(rng: np.random.Generator, size: int, sigma: float) -> np.ndarray:
-    """Smooth noise of mean 0 and deviation 1. [size]."""
+def smooth_noise(rng: np.random.Generator, size: int, sigma: float) -> np.ndarray:
+    """Gaussian noise smoothed over `sigma` steps, of mean 0 and deviation 1. [size]."""
     noise = smooth(rng.normal(size=size), sigma)
     return (noise - noise.mean()) / (noise.std() + 1e-6)
 
@@ -48,9 +57,9 @@ def smooth(values: np.ndarray, sigma: float) -> np.ndarray:
 
 
 def _swings(rng: np.random.Generator, num_steps: int, step_hz: float) -> np.ndarray:
-    """Gesture after gesture: each a bump of its own size and width, evenly spaced or not."""
+    """Gestures one after another: bumps of random size and width, regularly spaced or not."""
     even = rng.random()
-    # Half of all people move to a beat that the tempo has been fitted to, the others as they please.
+    # Half of the curves move on the beat, as if the tempo were fitted to them; the others move freely.
     if rng.random() < 0.5:
         period = STEPS_PER_BEAT * _BEAT_PARTS[rng.integers(len(_BEAT_PARTS))]
         while period / step_hz < 0.3:
@@ -81,7 +90,7 @@ def _arc(rng: np.random.Generator, num_steps: int) -> np.ndarray:
 
 
 def _stillness(rng: np.random.Generator, num_steps: int, step_hz: float) -> np.ndarray:
-    """[S] 1, and near 0 where the person holds still."""
+    """[S] gate: 1, and near 0 where the person is still."""
     gate = np.ones(num_steps)
     if rng.random() < 0.55:
         for _ in range(max(1, int(rng.poisson(num_steps / step_hz / rng.uniform(6, 20))))):

@@ -1,4 +1,4 @@
-"""What makes a style: ranges, habits and usual instruments. Data only; the arranger reads it."""
+"""The styles: ranges, playing patterns and instruments. Data only, read by the arranger."""
 
 from __future__ import annotations
 
@@ -7,22 +7,21 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Style:
-    """Habits of one style. Tuples of names are drawn from with equal chances, so a name may stand twice.
+    """One style. Names are drawn from tuples with equal chances, so some appear more than once.
 
     Attributes:
-        tempo: usual lowest and highest tempo, bpm.
+        tempo: lowest and highest tempo, in beats a minute.
         modes: "major", "minor", "dorian".
-        feels: how beats are divided: "straight", "swing8" (triplet eighths), "swing16", "triplet".
-        chords_per_bar: harmonic rhythm; 0.5 means a chord lasts two bars.
+        feels: divisions of the beat: "straight", "swing8" (triplet eighths), "swing16", "triplet".
+        chords_per_bar: harmonic rhythm; 0.5 is a chord every two bars.
         sevenths: chance that chords carry sevenths.
         colour: chance of borrowed chords where they fit.
-        looped: chance that a section repeats a short progression instead of unfolding phrases.
-        harmony, bass, figure, melody, drums: manners each voice may take ("none" leaves it out).
-        counter: manners of the counter-melody.
-        lift: added to the gesture's energy.
-        busy: 0..1, how many notes a melody has when energy is middling.
-        article: share of a note's room that sounds (melody, figure).
-        sets: instrument sets; each names an instrument for every voice that may sound in it.
+        looped: chance that a section loops a short progression instead of having phrases.
+        harmony, bass, figure, melody, drums, counter: playing patterns of each voice; "none" leaves it out.
+        lift: added to the energy profile.
+        busy: range 0..1 of how many notes a melody has at medium energy.
+        article: articulations of melody and figure: the share of the time to the next note that a note sounds.
+        sets: sets of instruments; each names one for every voice that may play.
     """
 
     tempo: tuple[int, int]
@@ -212,7 +211,7 @@ STYLE_WEIGHTS = {
 
 # fmt: on
 
-# Cells of one beat: onsets as parts of the beat (in the straight grid of 12), from calm to lively.
+# Rhythms of one beat, from calm to lively: onsets in twelfths of the beat.
 CELLS: dict[str, tuple[tuple[int, ...], ...]] = {
     "straight": ((), (0,), (0,), (0, 6), (6,), (0, 9), (0, 6, 9), (0, 3, 6), (3, 6), (0, 3, 6, 9)),
     "swing16": ((), (0,), (6,), (0, 6), (0, 10), (0, 6, 10), (4,), (0, 4, 6), (4, 6, 10), (0, 4, 6, 10)),

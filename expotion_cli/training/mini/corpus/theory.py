@@ -1,4 +1,4 @@
-"""Harmony by rules: scales, chords, functional progressions and cadences, all on a tonic of C."""
+"""Rules of harmony: scales, chords, progressions and cadences, all on a tonic of C."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ _MINOR_DEGREES = {
 }
 _DEGREES = {"major": _MAJOR_DEGREES, "minor": _MINOR_DEGREES, "dorian": _MINOR_DEGREES}
 
-# Where a chord likes to go next, with weights.
+# Weights of the chords that follow a chord.
 _MOVES = {
     "major": {
         "I": {"IV": 3, "V": 3, "vi": 3, "ii": 2, "iii": 1},
@@ -98,7 +98,7 @@ _MOVES = {
     },
 }
 _COLOURS = {
-    # rare guests: chords that may stand in front of their goal
+    # rare chords: target → borrowed chord or secondary dominant that may precede it
     "major": {"V": "V/V", "ii": "V/ii", "vi": "V/vi", "I": "iv", "IV": "bVII"},
     "minor": {"V": "bII", "i": "viio"},
     "dorian": {},
@@ -127,15 +127,15 @@ _CADENCES = {
 
 @dataclass(frozen=True)
 class Chord:
-    """A chord with all that voices need of it.
+    """A chord, with all that the voices need to know about it.
 
     Attributes:
         root: pitch class.
         quality: a name of `notes.QUALITIES`.
-        value: value of the chord's event.
+        value: of the chord's events in `notes`.
         pcs: pitch classes, root first.
-        tones: chord tones as MIDI pitches over the whole range, ascending.
-        scale: scale tones as MIDI pitches over the whole range, ascending; borrowed tones replace their neighbours.
+        tones: chord tones over the whole range, as ascending MIDI pitches.
+        scale: scale tones likewise; borrowed tones replace their neighbours.
     """
 
     root: int
@@ -182,7 +182,7 @@ def tonic(mode: str) -> str:
 
 
 def nearest(pitches: tuple[int, ...], pitch: float) -> int:
-    """The member of an ascending tuple nearest to `pitch` (the lower one of two equally near)."""
+    """The member of an ascending tuple nearest to `pitch`; the lower one of two equally near."""
     i = bisect_left(pitches, pitch)
     if i == 0:
         return pitches[0]
@@ -192,7 +192,7 @@ def nearest(pitches: tuple[int, ...], pitch: float) -> int:
 
 
 def fold(pitch: int, low: int, high: int) -> int:
-    """Bring a pitch between `low` and `high` (at least an octave apart) by octaves, so that it keeps its name."""
+    """Move a pitch by octaves to between `low` and `high`, which are at least an octave apart."""
     while pitch < low:
         pitch += 12
     while pitch > high:
@@ -201,7 +201,7 @@ def fold(pitch: int, low: int, high: int) -> int:
 
 
 def scale_step(chord: Chord, pitch: int, steps: int) -> int:
-    """Move `pitch` by scale steps within the chord's scale; a pitch outside the scale is first rounded down to it."""
+    """Move a pitch by steps of the chord's scale; a pitch outside the scale is first rounded down to it."""
     i = bisect_left(chord.scale, pitch)
     if steps > 0 and (i == len(chord.scale) or chord.scale[i] != pitch):
         i -= 1
@@ -219,30 +219,41 @@ def weighted(r: Random, table: dict[str, float]) -> str:
 
 
 def walk(r: Random, mode: str, start: str, length: int, colour: float = 0.0) -> list[str]:
-    """`length` degrees from `start` on, each a likely successor of the one before.
+    """Draw `length` degrees from `start` on, each a likely successor of the previous one.
 
     Args:
-        colour: chance that a chord gives its place to a borrowed chord or a secondary dominant leading to the next.
+        r: source of randomness.
+        mode: "major", "minor" or "dorian".
+        start: first degree.
+        length: number of degrees.
+        colour: chance of replacing a chord with a borrowed chord or a secondary dominant of the next one.
     """
     moves = _MOVES[mode]
     degrees = [start]
     while len(degrees) < length:
         degrees.append(weighted(r, moves[degrees[-1]]))
     for i in range(1, length - 1):
-        guest = _COLOURS[mode].get(degrees[i + 1])
-        if guest and r.random() < colour:
-            degrees[i] = guest
+        borrowed = _COLOURS[mode].get(degrees[i + 1])
+        if borrowed and r.random() < colour:
+            degrees[i] = borrowed
     return degrees
 
 
 def loop(r: Random, mode: str, length: int, colour: float = 0.0) -> list[str]:
-    """A progression made to be repeated: its last chord leads back to its first, and no chord stands twice in a row."""
+    """Draw a progression that can be repeated: its last chord leads back to the first, and all neighbours differ.
+
+    Args:
+        r: source of randomness.
+        mode: "major", "minor" or "dorian".
+        length: number of degrees.
+        colour: see `walk`.
+    """
     home = tonic(mode)
     starts = {home: 4.0, **dict.fromkeys(("vi", "IV") if mode == "major" else ("VI", "iv", "IV"), 1.0)}
     moves = _MOVES[mode]
     start = weighted(r, {d: w for d, w in starts.items() if d in moves})
     if length < 4:
-        colour = 0.0  # a guest heard every other chord would be no guest
+        colour = 0.0  # in a short loop a rare chord would not be rare
     for _ in range(12):
         degrees = walk(r, mode, start, length, colour)
         if start in moves[degrees[-1]] and (home in degrees or r.random() < 0.2):
@@ -251,7 +262,16 @@ def loop(r: Random, mode: str, length: int, colour: float = 0.0) -> list[str]:
 
 
 def phrase(r: Random, mode: str, length: int, cadence: str, start: str | None = None, colour: float = 0.0) -> list[str]:
-    """A phrase of `length` chords that ends with a cadence ("full", "soft", "half" or "deceptive")."""
+    """Draw a phrase of chords that ends with a cadence.
+
+    Args:
+        r: source of randomness.
+        mode: "major", "minor" or "dorian".
+        length: number of degrees.
+        cadence: "full", "soft", "half" or "deceptive".
+        start: first degree; the tonic by default.
+        colour: see `walk`.
+    """
     cadences = _CADENCES[mode][cadence]
     longest = min(max(length - 1, 2), length)
     ending = [c for c in cadences if len(c) <= longest] or [cadences[0][-1:]]
@@ -260,7 +280,7 @@ def phrase(r: Random, mode: str, length: int, cadence: str, start: str | None = 
     if body == 0:
         return tail
     head = walk(r, mode, start or tonic(mode), body, colour)
-    # A chord that would stand still before the cadence moves to a relative instead.
+    # A chord that would repeat the cadence's first is replaced by a related one.
     if body > 1 and head[-1] == tail[0]:
         head[-1] = {"V": "ii", "IV": "vi"}.get(tail[0], tonic(mode)) if mode == "major" else tonic(mode)
     return head + tail

@@ -1,4 +1,4 @@
-"""The sheet a piece is written on: chords, gesture and events of all voices, and the rules that thin by energy."""
+"""A piece while it is being arranged: chords, energy, events of all voices, and which onsets the energy allows."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from random import Random
 import numpy as np
 
 from expotion_cli.music.codecs.notes import tokens as notes
-from expotion_cli.training.mini.corpus.gesture import HALF_BEAT, STILL, Gesture
+from expotion_cli.training.mini.corpus.energy import HALF_BEAT, STILL, EnergyProfile
 from expotion_cli.training.mini.corpus.styles import Style
 from expotion_cli.training.mini.corpus.theory import Chord
 
@@ -18,26 +18,26 @@ _PART_WEIGHT = (0.0, 0.86, 0.84, 0.76, 0.66, 0.86, 0.5, 0.86, 0.54, 0.78, 0.7, 0
 
 
 def metrical_weight(step: int) -> float:
-    """How late a step joins in when energy rises: bar lines first (0), then beats, eighths, sixteenths (1)."""
+    """Energy that an onset at this step needs, 0..1: bar lines first, then beats, eighths and sixteenths."""
     part = step % BEAT
     return _PART_WEIGHT[part] if part else _BEAT_WEIGHT[step // BEAT % 4]
 
 
 @dataclass
-class Draft:
-    """A piece in the making.
+class Arrangement:
+    """A piece while it is being arranged.
 
     Attributes:
-        r: source of choices.
-        style: its style.
+        r: source of randomness.
+        style: of the piece.
         mode: "major", "minor" or "dorian".
-        feel: division of the beat.
-        num_bars: length.
-        gesture: what the arrangement follows.
-        chords: one chord each beat.
-        sections: first bar of every section and its letter.
-        inverted: values of chords whose third stands in the bass.
-        voices: per voice name: start → [end, value, velocity].
+        feel: division of the beat, see `Style.feels`.
+        num_bars: length in bars of 4/4.
+        profile: energy and accents that the arrangement follows.
+        chords: one for each beat.
+        sections: (first bar, number of bars, letter) of each section.
+        inverted: values of the chords that have their third in the bass.
+        voices: events by voice name: start step → [end step, value, velocity class].
     """
 
     r: Random
@@ -45,7 +45,7 @@ class Draft:
     mode: str
     feel: str
     num_bars: int
-    gesture: Gesture
+    profile: EnergyProfile
     chords: list[Chord] = field(default_factory=list)
     sections: list[tuple[int, int, str]] = field(default_factory=list)
     inverted: set[int] = field(default_factory=set)
@@ -54,10 +54,10 @@ class Draft:
     def __post_init__(self) -> None:
         self.num_steps = self.num_bars * BAR
         self.body_steps = self.num_steps - BAR
-        self.energy = self.gesture.energy
+        self.energy = self.profile.energy
 
     def at(self, step: int) -> float:
-        """Energy at a step."""
+        """Energy at a step, 0..1."""
         return self.energy[step // HALF_BEAT]
 
     def chord_at(self, step: int) -> Chord:
@@ -65,23 +65,43 @@ class Draft:
         return self.chords[step // BEAT]
 
     def wants(self, step: int, bias: float = 0.0, weight: float | None = None) -> bool:
-        """Whether the energy at `step` is enough for an onset of this metrical weight."""
+        """Whether the energy at a step allows an onset.
+
+        Args:
+            step: of the onset.
+            bias: added to the energy.
+            weight: energy that the onset needs; that of its place in the bar by default.
+        """
         energy = self.energy[step // HALF_BEAT]
         return energy > STILL and (metrical_weight(step) if weight is None else weight) <= energy * 1.15 + bias
 
     def velocity(self, step: int, bias: float = 0.0) -> int:
-        """Velocity class from energy and metre; the loudest is kept for accents where a gesture is followed."""
+        """Velocity class from energy and metre; where energy is followed, accents alone get the loudest class."""
         level = 3.3 * self.energy[step // HALF_BEAT] - 0.25 + bias + 0.25 * self.r.random()
         level += 0.3 if step % 24 == 0 else (-0.3 if step % BEAT else 0.0)
-        top = 2 if self.gesture.follow >= 0.5 else 3
+        top = 2 if self.profile.follow >= 0.5 else 3
         return 0 if level < 1 else min(int(level), top)
 
     def note(self, voice: str, start: int, end: int, value: int, velocity: int) -> None:
-        """Write an onset; an end beyond the next onset is trimmed when tokens are written."""
+        """Add a note; an end beyond the voice's next onset is cut when tokens are written.
+
+        Args:
+            voice: name of the voice.
+            start, end: steps.
+            value: MIDI pitch, or a chord's value.
+            velocity: class, from 0.
+        """
         self.voices[voice][start] = [end, value, velocity]
 
     def hit(self, voice: str, step: int, mask: int, velocity: int) -> None:
-        """Add drum lanes at a step."""
+        """Add drum strokes at a step.
+
+        Args:
+            voice: "drums" or "percussion".
+            step: of the strokes.
+            mask: bits of the drums struck.
+            velocity: class, from 0; the loudest of several at one step counts.
+        """
         row = self.voices[voice]
         if step in row:
             row[step][1] |= mask
@@ -90,7 +110,7 @@ class Draft:
             row[step] = [step + 1, mask, velocity]
 
     def tokens(self) -> np.ndarray:
-        """[K, S] int16: the same tokens `notes.events_to_tokens` writes, quicker."""
+        """[K, S] int16, as `notes.events_to_tokens` gives, but faster."""
         size = self.num_steps
         result = np.full((notes.NUM_VOICES, size), notes.HOLD, dtype=np.int16)
         for index, voice in enumerate(notes.VOICES):

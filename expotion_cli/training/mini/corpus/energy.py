@@ -1,7 +1,7 @@
-"""What a body might do while the music plays: a curve of energy and points of accent.
+"""Random energy profiles that drive composed pieces: a curve of energy, accents, and stretches of stillness.
 
-Composed pieces are driven by such gestures, so that the training music holds every kind of local density, stillness
-and irregular accent that a filmed person may ask for later.
+They give the training music every kind of local density, stillness and irregular accent that a person in a video may
+ask for later.
 """
 
 from __future__ import annotations
@@ -12,20 +12,20 @@ from dataclasses import dataclass, field
 from random import Random
 
 HALF_BEAT = 6
-"""Steps of one energy value."""
+"""Steps that one energy value stands for."""
 STILL = 0.06
-"""Energy up to which nothing new begins."""
+"""Energy up to which no note starts."""
 
 
 @dataclass
-class Gesture:
-    """Energy and accents of one piece.
+class EnergyProfile:
+    """Energy and accents of a piece.
 
     Attributes:
-        energy: 0..1, one value each half beat.
-        mute: True where even held notes stop, one value each half beat.
+        energy: 0..1, one value for each half beat.
+        mute: True where even held notes stop, one value for each half beat.
         accents: step → strength 0..1.
-        follow: how clearly the arrangement follows, 0 (not at all) to 1.
+        follow: how closely the arrangement follows, from 0 (not at all) to 1.
     """
 
     energy: list[float]
@@ -34,13 +34,14 @@ class Gesture:
     follow: float = 1.0
 
 
-def draw_gesture(r: Random, num_beats: int, follow: float, lift: float = 0.0) -> Gesture:
-    """Draw a random gesture.
+def draw_energy_profile(r: Random, num_beats: int, follow: float, lift: float = 0.0) -> EnergyProfile:
+    """Draw a random energy profile.
 
     Args:
+        r: source of randomness.
         num_beats: length in beats.
         follow: stored in the result.
-        lift: added to the energy of all that is not still (a style's usual level).
+        lift: added to the energy wherever it is not still; a style's usual level.
     """
     length = 2 * num_beats
     family = r.choice(("rising", "falling", "steady", "waves", "waves", "bursts", "blocks", "blocks", "beats", "arch"))
@@ -65,20 +66,20 @@ def draw_gesture(r: Random, num_beats: int, follow: float, lift: float = 0.0) ->
             for i in range(start, stop):
                 energy[i] = r.uniform(0, STILL)
                 mute[i] = stop_all
-    gesture = Gesture(energy=energy, mute=mute, follow=follow)
-    gesture.accents = _accents(r, gesture, num_beats)
-    return gesture
+    profile = EnergyProfile(energy=energy, mute=mute, follow=follow)
+    profile.accents = _accents(r, profile, num_beats)
+    return profile
 
 
-def steady_gesture(r: Random, num_beats: int, lift: float = 0.0) -> Gesture:
-    """A gesture for music that goes its own way: nearly even energy, a slow wave by sections, no accents."""
+def steady_energy_profile(r: Random, num_beats: int, lift: float = 0.0) -> EnergyProfile:
+    """Draw a profile for music that follows nothing: nearly even energy in a slow wave, and no accents."""
     base = min(max(r.uniform(0.35, 0.7) + lift, 0.2), 0.9)
     depth, period, phase = r.uniform(0, 0.12), r.choice((32, 64, 128)), r.random() * 6.3
     energy = [
         min(max(base + depth * math.sin(phase + 2 * math.pi * (i // 16) * 16 / (2 * period)), 0.15), 0.95)
         for i in range(2 * num_beats)
     ]
-    return Gesture(energy=energy, mute=[False] * (2 * num_beats), follow=0.0)
+    return EnergyProfile(energy=energy, mute=[False] * (2 * num_beats), follow=0.0)
 
 
 def _curve(r: Random, family: str, num_beats: int) -> list[float]:
@@ -90,7 +91,7 @@ def _curve(r: Random, family: str, num_beats: int) -> list[float]:
             level = (level + r.uniform(0.3, 0.7)) % 1.0
             curve += [0.08 + 0.92 * level] * (2 * r.choice((2, 3, 4, 4, 6, 8, 8, 12, 16)))
         return curve[:length]
-    if family == "beats":  # energy changes from beat to beat, as a lively conductor's does
+    if family == "beats":  # changes every few beats, as a lively conductor's energy does
         curve = []
         high = r.random() < 0.5
         while len(curve) < length:
@@ -142,8 +143,8 @@ def _sudden(
             energy[i] = min(max(energy[i] * times, 0.07), 1.0)
 
 
-def _accents(r: Random, gesture: Gesture, num_beats: int) -> dict[int, float]:
-    """Points struck together: regular or irregular, on beats or between, also out of stillness."""
+def _accents(r: Random, profile: EnergyProfile, num_beats: int) -> dict[int, float]:
+    """Accents of all voices together: regular or irregular, on or off the beat, also in stillness."""
     last = 12 * (num_beats - 4)
     accents: dict[int, float] = {}
     manner = r.choice(("none", "regular", "regular", "irregular", "irregular", "irregular", "syncopated", "rises"))
@@ -169,14 +170,14 @@ def _accents(r: Random, gesture: Gesture, num_beats: int) -> dict[int, float]:
             for offset in offsets:
                 accents[position + offset] = strength
             position += 12 * r.choice((2, 3, 4, 4, 6, 8, 10))
-        else:  # where energy jumps up
+        else:  # "rises": where the energy jumps up
             accents[position] = strength
             position += 12
     if manner == "rises":
-        energy = gesture.energy
+        energy = profile.energy
         accents = {6 * i: 0.9 for i in range(1, 2 * num_beats - 8) if energy[i] - energy[i - 1] > 0.22}
-    if r.random() < 0.25:  # lone strokes out of stillness
-        still = [i for i in range(2, 2 * num_beats - 8) if gesture.energy[i] <= STILL]
+    if r.random() < 0.25:  # single accents in stillness
+        still = [i for i in range(2, 2 * num_beats - 8) if profile.energy[i] <= STILL]
         for i in r.sample(still, min(len(still), 1 + len(still) // 8)):
             accents[6 * i] = 1.0
     return {step: strength for step, strength in accents.items() if step < last}

@@ -1,8 +1,9 @@
-"""Writes the voices of a piece that follows a motion curve: what moves is what sounds.
+"""Writes the voices of a piece that follows a motion curve.
 
-The curve decides when, how many voices at once and how hard: on the sixteenths (or the feel's parts of a beat) light
-voices strike first as it rises, then the figure, drums, bass and melody, at its heights all together. Where it lies
-low nothing begins, and what sounds is held or breathes. Style, harmony and form decide what is struck.
+The curve decides when notes start, in how many voices at once, and how loud. As it rises, light percussion enters
+first, then the figure, drums, bass and melody; at its peaks all voices play together. Where it is low no note starts,
+and notes are held or rest. Onsets are on sixteenths, or on the feel's parts of a beat. Style, harmony and form decide
+which notes are played.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from random import Random
 import numpy as np
 
 from expotion_cli.training.mini.corpus import theory
-from expotion_cli.training.mini.corpus.draft import BAR, BEAT, Draft
+from expotion_cli.training.mini.corpus.arrangement import BAR, BEAT, Arrangement
 from expotion_cli.training.mini.corpus.drums import CLAP, CLOSED, CRASH, HIGH, KICK, LOW, OPEN, RIDE, SNARE, TAMBOURINE
 from expotion_cli.training.mini.corpus.styles import SIXTEENTHS
 
@@ -28,13 +29,13 @@ _CONTOURS = (
 
 
 @dataclass(frozen=True)
-class Strikes:
-    """Where a curve may be struck.
+class OnsetGrid:
+    """Where notes may start, and how strongly the curve asks for them.
 
     Attributes:
-        curve: [S] 0 .. about 1.
-        steps: the grid's steps in the body of the piece, ascending.
-        force: [len(steps)] the curve around each of them, with a slight preference for beats.
+        curve: [S] motion, 0 to about 1.
+        steps: steps of the grid in the body of the piece, ascending.
+        force: [len(steps)] the curve around each of them, slightly raised on beats; 0 where it is low.
     """
 
     curve: np.ndarray
@@ -42,20 +43,26 @@ class Strikes:
     force: np.ndarray
 
     @staticmethod
-    def find(curve: np.ndarray, feel: str, num_steps: int) -> Strikes:
-        """The strikes of a curve in the first `num_steps` steps."""
+    def find(curve: np.ndarray, feel: str, num_steps: int) -> OnsetGrid:
+        """The grid over a piece.
+
+        Args:
+            curve: [S] motion.
+            feel: division of the beat, a key of `styles.SIXTEENTHS`.
+            num_steps: length of the piece's body.
+        """
         steps = np.array([beat * BEAT + part for beat in range(num_steps // BEAT) for part in SIXTEENTHS[feel]])
         padded = np.pad(curve, 1, mode="edge")
         around = 0.25 * padded[steps] + 0.5 * padded[steps + 1] + 0.25 * padded[steps + 2]
         nudge = np.array([_NUDGE.get(int(s % BEAT), 0.02) for s in steps])
-        return Strikes(curve, steps, np.where(around > 0.08, around + nudge, 0.0))
+        return OnsetGrid(curve, steps, np.where(around > 0.08, around + nudge, 0.0))
 
     def above(self, threshold: float) -> list[tuple[int, float]]:
-        """(step, force) wherever the force passes the threshold."""
+        """(step, force) wherever the force exceeds a threshold."""
         return [(int(s), float(f)) for s, f in zip(self.steps, self.force, strict=True) if f > threshold]
 
     def peaks(self, threshold: float, apart: int) -> set[int]:
-        """Steps where the force has a local maximum above the threshold, at least `apart` steps from each other."""
+        """Steps of local maxima above a threshold, at least `apart` steps from each other."""
         found: list[int] = []
         for i in np.argsort(-self.force):
             near = self.force[max(0, i - 1) : i + 2]
@@ -67,77 +74,106 @@ class Strikes:
 
 
 def loudness(force: float) -> int:
-    """Velocity class of a strike."""
+    """Velocity class (0..3) for a force."""
     return int(min(3, max(0, math.floor(4 * force - 0.6))))
 
 
-def settle_chords(draft: Draft, strikes: Strikes, patience: int = 6) -> None:
-    """Let chords change where something is struck: a change in stillness waits, some beats at most."""
-    on_beats = {int(s) // BEAT: float(f) for s, f in zip(strikes.steps, strikes.force, strict=True) if s % BEAT == 0}
+def delay_chord_changes(arrangement: Arrangement, grid: OnsetGrid, patience: int = 6) -> None:
+    """Move chord changes to where notes start: a change in stillness waits, for `patience` beats at most.
+
+    Args:
+        arrangement: its chords are changed in place.
+        grid: of the piece.
+        patience: in beats.
+    """
+    on_beats = {int(s) // BEAT: float(f) for s, f in zip(grid.steps, grid.force, strict=True) if s % BEAT == 0}
     waited = 0
-    for beat in range(1, draft.body_steps // BEAT):
-        if draft.chords[beat] is draft.chords[beat - 1]:
+    for beat in range(1, arrangement.body_steps // BEAT):
+        if arrangement.chords[beat] is arrangement.chords[beat - 1]:
             continue
         if on_beats.get(beat, 0.0) < 0.35 and waited < patience:
-            draft.chords[beat] = draft.chords[beat - 1]
+            arrangement.chords[beat] = arrangement.chords[beat - 1]
             waited += 1
         else:
             waited = 0
 
 
-def strike_harmony(draft: Draft, strikes: Strikes, manner: str) -> None:
-    """The chord voice: held from change to change, struck again at heights, or short chords alone."""
+def follow_harmony(arrangement: Arrangement, grid: OnsetGrid, manner: str) -> None:
+    """Write the chord voice: held from change to change and repeated at peaks, or short chords only.
+
+    Args:
+        arrangement: gets the events.
+        grid: of the piece.
+        manner: playing pattern, see `Style.harmony`.
+    """
     if manner == "none":
         return
-    r, body = draft.r, draft.body_steps
+    r, body = arrangement.r, arrangement.body_steps
     short = manner in ("stabs", "comp", "pump")
     again = {"pad": r.uniform(0.75, 1.1), "halves": 0.7}.get(manner, r.uniform(0.5, 0.65))
     eighths = r.random() < 0.6
     length = r.choice((3, 4, 6)) if short else 0
-    struck = {s: f for s, f in strikes.above(again) if not (eighths and s % 6)}
-    changes = {b * BEAT for b in range(body // BEAT) if b == 0 or draft.chords[b] is not draft.chords[b - 1]}
+    struck = {s: f for s, f in grid.above(again) if not (eighths and s % 6)}
+    changes = {
+        b * BEAT for b in range(body // BEAT) if b == 0 or arrangement.chords[b] is not arrangement.chords[b - 1]
+    }
     starts = sorted(set(struck) | (set() if short else changes))
     for i, start in enumerate(starts):
         end = starts[i + 1] if i + 1 < len(starts) else body
         force = struck.get(start, 0.0)
-        if start == 0 and strikes.force[0] < 0.1:
+        if start == 0 and grid.force[0] < 0.1:
             continue
-        draft.note("harmony", start, min(end, start + length) if short else end, draft.chord_at(start).value,
-                   int(force > 0.7))  # fmt: skip
+        stop = min(end, start + length) if short else end
+        arrangement.note("harmony", start, stop, arrangement.chord_at(start).value, int(force > 0.7))
         if short and force < 0.5:
-            draft.voices["harmony"][start][0] = min(end, start + BEAT)
+            arrangement.voices["harmony"][start][0] = min(end, start + BEAT)
 
 
-def strike_bass(draft: Draft, strikes: Strikes, manner: str) -> None:
-    """The bass: roots, with fifths and octaves between."""
+def follow_bass(arrangement: Arrangement, grid: OnsetGrid, manner: str) -> None:
+    """Write the bass: roots, with fifths and octaves between them.
+
+    Args:
+        arrangement: gets the events.
+        grid: of the piece.
+        manner: playing pattern, see `Style.bass`.
+    """
     if manner == "none":
         return
-    r = draft.r
+    r = arrangement.r
     threshold = r.uniform(0.4, 0.58)
     low = r.choice((29, 31, 33, 35))
     moves = {"octave": (0, 12), "oompah": (0, 2), "walking": (0, 1, 2, 3), "two_feel": (0, 2)}.get(manner, (0,))
     gap = {"long": 12, "pedal": 12, "root_beats": 6, "two_feel": 6, "chorale": 6, "heartbeat": 6}.get(manner, 3)
     held = manner in ("long", "pedal", "chorale", "root_beats", "two_feel")
-    last, count, row = -BAR, 0, draft.voices["bass"]
-    for step, force in strikes.above(threshold):
-        chord = draft.chord_at(step)
-        if step - last < gap and draft.chord_at(last) is chord and force < 0.9:
+    last, count, row = -BAR, 0, arrangement.voices["bass"]
+    for step, force in grid.above(threshold):
+        chord = arrangement.chord_at(step)
+        if step - last < gap and arrangement.chord_at(last) is chord and force < 0.9:
             continue
-        root = low + (chord.pcs[chord.value in draft.inverted] - low) % 12
-        move = moves[count % len(moves)] if chord is draft.chord_at(max(last, 0)) else 0
+        root = low + (chord.pcs[chord.value in arrangement.inverted] - low) % 12
+        move = moves[count % len(moves)] if chord is arrangement.chord_at(max(last, 0)) else 0
         pitch = root + 12 if move == 12 else theory.nearest(chord.tones, root + (0, 5, 7, 3)[move]) if move else root
-        for start in row:  # a new chord takes the old bass with it
+        for start in row:  # the old bass note ends with its chord
             row[start][0] = min(row[start][0], step) if start == last else row[start][0]
-        draft.note("bass", step, step + (BAR if held else max(4, gap)), theory.fold(pitch, 26, 56), loudness(force))
+        arrangement.note(
+            "bass", step, step + (BAR if held else max(4, gap)), theory.fold(pitch, 26, 56), loudness(force)
+        )
         last, count = step, count + 1
-    _let_go(draft, "bass")
+    _end_notes(arrangement, "bass")
 
 
-def strike_figure(draft: Draft, strikes: Strikes, manner: str, article: float) -> None:
-    """The figure (arpeggio, ostinato): on every strike the next tone of its pattern."""
+def follow_figure(arrangement: Arrangement, grid: OnsetGrid, manner: str, article: float) -> None:
+    """Write the figure (arpeggio, ostinato): at each onset the next tone of its pattern.
+
+    Args:
+        arrangement: gets the events.
+        grid: of the piece.
+        manner: playing pattern, see `Style.figure`.
+        article: articulation, see `Style.article`.
+    """
     if manner == "none":
         return
-    r = draft.r
+    r = arrangement.r
     threshold = r.uniform(0.24, 0.42)
     lowest = 67 if manner == "bells" else r.choice((52, 55, 57, 60))
     order: tuple[int, ...] = r.choice(
@@ -148,10 +184,10 @@ def strike_figure(draft: Draft, strikes: Strikes, manner: str, article: float) -
     ring = 12 if manner in ("bells", "arp_slow") else 6 if article > 0.6 else 3
     rolled = r.random() < 0.75
     count, last = 0, -BAR
-    for step, force in strikes.above(threshold):
+    for step, force in grid.above(threshold):
         if (step % BEAT == 0 and step % BAR == 0) or step - last > BEAT:
             count = 0
-        chord = draft.chord_at(step)
+        chord = arrangement.chord_at(step)
         first = theory.nearest(chord.tones, lowest)
         index = order[count % len(order)]
         place = chord.tones.index(first)
@@ -159,28 +195,36 @@ def strike_figure(draft: Draft, strikes: Strikes, manner: str, article: float) -
             pitch, index = theory.scale_step(chord, first, index - 100), 0
         else:
             pitch = chord.tones[min(place + index, len(chord.tones) - 1)]
-        draft.note("figure", step, step + ring, theory.fold(pitch, 40, 80), loudness(force))
-        for after, wanted in ((1, 0.66), (2, 0.86)) if rolled else ():  # a broken chord, quick as a harp's
+        arrangement.note("figure", step, step + ring, theory.fold(pitch, 40, 80), loudness(force))
+        for after, wanted in ((1, 0.66), (2, 0.86)) if rolled else ():  # a quick broken chord, as on a harp
             if force > wanted:
                 pitch = chord.tones[min(place + index + after, len(chord.tones) - 1)]
-                draft.note("figure", step + after, step + ring, theory.fold(pitch, 40, 84), max(0, loudness(force) - 1))
+                arrangement.note(
+                    "figure", step + after, step + ring, theory.fold(pitch, 40, 84), max(0, loudness(force) - 1)
+                )
         count, last = count + 1, step
-    _let_go(draft, "figure")
+    _end_notes(arrangement, "figure")
 
 
-def strike_melody(draft: Draft, strikes: Strikes, busy: float) -> None:
-    """The melody: phrases of four bars that begin a note where the motion lifts, and breathe before the next."""
-    r = draft.r
+def follow_melody(arrangement: Arrangement, grid: OnsetGrid, busy: float) -> None:
+    """Write the melody: phrases of four bars, with a note where the motion rises and a rest before the next phrase.
+
+    Args:
+        arrangement: gets the events.
+        grid: of the piece.
+        busy: 0..1, how many notes it has.
+    """
+    r = arrangement.r
     centre, span = r.uniform(66, 76), r.uniform(4, 8)
     threshold = r.uniform(0.4, 0.58)
     lively = 0.95 - 0.45 * busy
-    peaks = strikes.peaks(threshold * 0.8, 6)
-    pitch, row = theory.nearest(draft.chords[0].tones, centre), draft.voices["melody"]
+    peaks = grid.peaks(threshold * 0.8, 6)
+    pitch, row = theory.nearest(arrangement.chords[0].tones, centre), arrangement.voices["melody"]
     moves = _moves(r)
     contour = r.choice(_CONTOURS)
     previous, last, count = 0.0, -BAR, 0
     gap = 6 if busy < 0.45 else 3
-    for step, force in zip(strikes.steps.tolist(), strikes.force.tolist(), strict=True):
+    for step, force in zip(grid.steps.tolist(), grid.force.tolist(), strict=True):
         place = step % (4 * BAR)
         if place == 0:
             contour, count = r.choice(_CONTOURS), 0
@@ -191,7 +235,7 @@ def strike_melody(draft: Draft, strikes: Strikes, busy: float) -> None:
             continue
         if not (rising or force > lively):
             continue
-        chord = draft.chord_at(step)
+        chord = arrangement.chord_at(step)
         target = centre + span * contour(place / (4 * BAR)) + 4 * (force - 0.5)
         move = moves[count % len(moves)]
         off = target - pitch
@@ -201,55 +245,69 @@ def strike_melody(draft: Draft, strikes: Strikes, busy: float) -> None:
         if step % 6 == 0 or abs(move) > 1:
             new = theory.nearest(chord.tones, new + 0.2 * max(-3, min(3, off)))
         pitch = theory.fold(new, 55, 88)
-        draft.note("melody", step, step + BAR, pitch, loudness(force))
+        arrangement.note("melody", step, step + BAR, pitch, loudness(force))
         last, count = step, count + 1
     for start, event in row.items():
         event[0] = min(event[0], start // (4 * BAR) * 4 * BAR + 4 * BAR - 3)
-    _let_go(draft, "melody", longest=r.choice((24, 36, 48)))
+    _end_notes(arrangement, "melody", longest=r.choice((24, 36, 48)))
 
 
-def strike_counter(draft: Draft, strikes: Strikes, manner: str) -> None:
-    """The counter-melody: at heights, below the melody or in long tones of its own."""
+def follow_counter(arrangement: Arrangement, grid: OnsetGrid, manner: str) -> None:
+    """Write the counter-melody: at peaks, below the melody or in long notes of its own.
+
+    Args:
+        arrangement: gets the events.
+        grid: of the piece.
+        manner: playing pattern, see `Style.counter`.
+    """
     if manner == "none":
         return
-    r = draft.r
+    r = arrangement.r
     threshold, centre = r.uniform(0.5, 0.72), r.choice((55, 57, 60, 62))
-    melody, pitch, last = draft.voices["melody"], centre, -BAR
-    for step, force in strikes.above(threshold):
-        chord = draft.chord_at(step)
+    melody, pitch, last = arrangement.voices["melody"], centre, -BAR
+    for step, force in grid.above(threshold):
+        chord = arrangement.chord_at(step)
         if (step - last < (12 if manner == "long" else 6) and force < 0.85) or (step - last < 6 and step not in melody):
             continue
         if step in melody and manner in ("parallel", "contrary"):
             pitch = theory.nearest(chord.tones, melody[step][1] - r.choice((3, 4, 5, 8)))
         else:
             pitch = theory.nearest(chord.tones, pitch + r.choice((-4, -2, 2, 4)) + 0.25 * (centre - pitch))
-        draft.note("counter", step, step + (BAR if manner == "long" else 12), theory.fold(pitch, 43, 76),
+        arrangement.note("counter", step, step + (BAR if manner == "long" else 12), theory.fold(pitch, 43, 76),
                    max(0, loudness(force) - 1))  # fmt: skip
         last = step
-    _let_go(draft, "counter")
+    _end_notes(arrangement, "counter")
 
 
-def strike_drums(draft: Draft, strikes: Strikes, manner: str, drums: bool, percussion: bool) -> None:
-    """Both drum voices: light metal first, then the kit in the style's manner, crashes at the highest peaks."""
+def follow_drums(arrangement: Arrangement, grid: OnsetGrid, manner: str, drums: bool, percussion: bool) -> None:
+    """Write both drum voices: hi-hats and the like first, then the kit in the style's pattern, crashes at high peaks.
+
+    Args:
+        arrangement: gets the events.
+        grid: of the piece.
+        manner: playing pattern, see `Style.drums`.
+        drums: write the drum kit.
+        percussion: write the percussion.
+    """
     if manner == "none":
         return
-    r = draft.r
+    r = arrangement.r
     light, kit = r.uniform(0.28, 0.42), r.uniform(0.45, 0.58)
     rolls = r.random() < 0.75
     soft = manner in ("brushes", "soft_pulse", "light", "ride")
     toms = manner in ("taiko", "pulse") or (manner == "halftime" and r.random() < 0.5)
     metal = RIDE if manner in ("ride", "brushes") else r.choice((CLOSED, CLOSED, TAMBOURINE)) if toms else CLOSED
     bright = r.choice((OPEN, TAMBOURINE, CLAP)) if not soft else TAMBOURINE
-    crashes = strikes.peaks(0.95, BAR) if not soft else set()
-    accents = strikes.peaks(0.7, BEAT)
+    crashes = grid.peaks(0.95, BAR) if not soft else set()
+    accents = grid.peaks(0.7, BEAT)
     backbeat = (24,) if manner == "halftime" else (12, 36)
-    for step, force in strikes.above(light):
+    for step, force in grid.above(light):
         hard = loudness(force)
         if percussion:
-            draft.hit("percussion", step, bright if step in accents else metal, max(0, hard - (step % 6 > 0)))
+            arrangement.hit("percussion", step, bright if step in accents else metal, max(0, hard - (step % 6 > 0)))
             for after, wanted in ((1, 0.72), (2, 0.9)) if rolls else ():
                 if force > wanted:
-                    draft.hit("percussion", step + after, metal, max(0, hard - 1))
+                    arrangement.hit("percussion", step + after, metal, max(0, hard - 1))
         if not drums or force < (kit + 0.12 if soft else kit):
             continue
         place = step % BAR
@@ -263,11 +321,11 @@ def strike_drums(draft: Draft, strikes: Strikes, manner: str, drums: bool, percu
             lanes = SNARE if force > 0.72 else KICK if step % 6 == 0 else SNARE
         if force > 0.9 and not soft:
             lanes |= HIGH if toms else SNARE | KICK
-        draft.hit("drums", step, lanes | (CRASH if step in crashes else 0), hard)
+        arrangement.hit("drums", step, lanes | (CRASH if step in crashes else 0), hard)
 
 
 def _moves(r: Random) -> list[int]:
-    """A motive: scale steps from note to note."""
+    """Draw a motive: scale steps from note to note."""
     direction, moves = r.choice((-1, 1)), []
     for _ in range(r.choice((3, 4, 5, 7))):
         direction = -direction if r.random() < 0.3 else direction
@@ -275,15 +333,15 @@ def _moves(r: Random) -> list[int]:
     return moves
 
 
-def _let_go(draft: Draft, voice: str, longest: int = BAR) -> None:
-    """End notes where the next begins, where the chord leaves them, or when they have lasted long enough."""
-    row = draft.voices[voice]
+def _end_notes(arrangement: Arrangement, voice: str, longest: int = BAR) -> None:
+    """End notes at the next onset, at a chord that does not contain them, or after `longest` steps."""
+    row = arrangement.voices[voice]
     starts = sorted(row)
     for i, start in enumerate(starts):
-        end = min(row[start][0], start + longest, starts[i + 1] if i + 1 < len(starts) else draft.body_steps)
-        chord = draft.chord_at(start)
+        end = min(row[start][0], start + longest, starts[i + 1] if i + 1 < len(starts) else arrangement.body_steps)
+        chord = arrangement.chord_at(start)
         for beat in range(start // BEAT + 1, -(-end // BEAT)):
-            if draft.chords[beat] is not chord and row[start][1] % 12 not in draft.chords[beat].pcs:
+            if arrangement.chords[beat] is not chord and row[start][1] % 12 not in arrangement.chords[beat].pcs:
                 end = min(end, beat * BEAT)
                 break
         row[start][0] = max(end, start + 2)

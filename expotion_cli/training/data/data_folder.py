@@ -1,9 +1,8 @@
-"""What `expotion train prepare` leaves behind: clips as tokens, streams and curves, in safetensors shards.
+"""The data folder that `expotion train prepare` writes: clips as tokens, streams and curves in safetensors shards.
 
-A folder holds `data.json` (which clips there are, their words, splits and leaks) and `shards/`. Every clip has the
-digest of all that decided it; while a folder is being prepared, finished clips lie in `items/` under that digest, so a
-run that was killed goes on, and clips that are known from an earlier run are never encoded again. At last they are
-packed; a shard's name holds the digest of its clips.
+A folder holds `data.json` (clips, captions, splits, leaks) and `shards/`. A clip is stored under the digest of all that
+determined it. While a folder is being prepared, finished clips lie in `items/`, so a killed run resumes and nothing is
+encoded twice; at the end they are packed into shards, each named by the digest of its clips.
 """
 
 from __future__ import annotations
@@ -21,12 +20,13 @@ import numpy as np
 
 from expotion_cli import storage
 from expotion_cli.errors import ExpotionError, UsageError, writing
-from expotion_cli.training.data.curves import Hearing
+from expotion_cli.training.data.curves import MusicCurves
 from expotion_cli.training.data.tokens import TokenFormat
 
 FORMAT = 1
 DATA_FILE, SHARDS, ITEMS = "data.json", "shards", "items"
 SHARD_BYTES = 128 << 20
+_CURVES_PREFIX = "hearing."  # stored name, older than the field's
 
 
 @dataclass(frozen=True)
@@ -47,38 +47,38 @@ class StoredStream:
 
 
 @dataclass(frozen=True)
-class Item:
-    """A clip as it is learnt from.
+class PreparedClip:
+    """An encoded clip.
 
     Attributes:
         tokens: [K, S] int16.
-        streams: by name; empty without a picture.
-        hearing: of its sound; None where only tokens are known.
-        words: [T] uint32, its fingerprint.
-        duration_s: seconds of music and picture.
+        streams: embedding streams by name; empty without a picture.
+        curves: of its sound; None where only tokens are known.
+        fingerprint: [T] uint32, see `fingerprint`.
+        duration_s: length of music and picture in seconds.
     """
 
     tokens: np.ndarray
     streams: dict[str, StoredStream]
-    hearing: Hearing | None
-    words: np.ndarray
+    curves: MusicCurves | None
+    fingerprint: np.ndarray
     duration_s: float
 
     def tensors(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-        """(arrays by name, facts) for a file."""
-        arrays = {"tokens": self.tokens, "words": self.words}
+        """(arrays by name, JSON facts) as stored; `words` and `hearing` are the stored names of two fields."""
+        arrays = {"tokens": self.tokens, "words": self.fingerprint}
         facts: dict[str, Any] = {"duration_s": self.duration_s, "streams": {}}
         for name, stream in self.streams.items():
             arrays[f"stream.{name}.values"], arrays[f"stream.{name}.mask"] = stream.values, stream.mask
             facts["streams"][name] = {"rate_hz": stream.rate_hz, "dims": list(stream.dims)}
-        if self.hearing is not None:
-            arrays |= {f"hearing.{name}": curve for name, curve in self.hearing.tensors().items()}
+        if self.curves is not None:
+            arrays |= {f"{_CURVES_PREFIX}{name}": curve for name, curve in self.curves.tensors().items()}
         arrays = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
         facts["sum"] = _sum(arrays)
         return arrays, facts
 
     @staticmethod
-    def of(arrays: Mapping[str, np.ndarray], facts: Mapping[str, Any]) -> Item:
+    def from_tensors(arrays: Mapping[str, np.ndarray], facts: Mapping[str, Any]) -> PreparedClip:
         """The inverse of `tensors`.
 
         Raises:
@@ -92,9 +92,9 @@ class Item:
             )
             for name, about in facts["streams"].items()
         }
-        curves = {n.removeprefix("hearing."): a for n, a in arrays.items() if n.startswith("hearing.")}
-        hearing = Hearing.of(curves) if curves else None
-        return Item(arrays["tokens"], streams, hearing, arrays["words"], facts["duration_s"])
+        stored = {n.removeprefix(_CURVES_PREFIX): a for n, a in arrays.items() if n.startswith(_CURVES_PREFIX)}
+        curves = MusicCurves.from_tensors(stored) if stored else None
+        return PreparedClip(arrays["tokens"], streams, curves, arrays["words"], facts["duration_s"])
 
 
 @dataclass(frozen=True)
@@ -103,12 +103,12 @@ class ClipRecord:
 
     Attributes:
         name, caption, track, person: as listed.
-        digest: of all that decided its item.
+        digest: of all that determined its encoding.
         split: "train", "held_out" or "aside".
         num_steps: steps of tokens.
         duration_s: seconds.
-        streams: names of what was seen, with the share of rows where something was.
-        has_sound: its sound is known, so motion can be made up for it.
+        streams: names of its streams, with the share of rows in which something was seen.
+        has_sound: its sound is known, so synthetic motion can be made for it.
     """
 
     name: str
@@ -132,14 +132,13 @@ class DataFolder:
 
     def __init__(self, path: str | Path):
         self.path = Path(path)
-        self._sound: set[str] = set()
 
     @staticmethod
     def open(path: str | Path) -> DataFolder:
-        """A folder that is complete.
+        """Open a complete folder.
 
         Raises:
-            UsageError: it is not.
+            UsageError: it is not complete.
         """
         folder = DataFolder(path)
         if not (folder.path / DATA_FILE).is_file():
@@ -149,7 +148,7 @@ class DataFolder:
         for name, facts in folder.content["shards"].items():
             shard = folder.path / SHARDS / name
             if not shard.is_file() or shard.stat().st_size != facts["bytes"]:
-                remedy = "Run the same `expotion train prepare` again; what is whole is kept."
+                remedy = "Run the same `expotion train prepare` again; what is finished is kept."
                 raise UsageError("a shard is missing or cut off.", path=shard, remedy=remedy)
         return folder
 
@@ -168,29 +167,29 @@ class DataFolder:
 
     @property
     def digest(self) -> str:
-        """Hash of all that decides what is learnt from here."""
+        """Hash of all in the folder that affects training."""
         kept = ("format", "tokens", "streams", "clips")
         return storage.digest_of({key: self.content[key] for key in kept})
 
     @property
     def tokens(self) -> TokenFormat:
         """What its tokens mean."""
-        return TokenFormat(**self.content["tokens"])
+        return TokenFormat.from_dict(self.content["tokens"])
 
     @property
     def streams(self) -> dict[str, dict[str, Any]]:
-        """Streams that clips here have: name → {"dims": [...], "width": D, "clips": number}."""
+        """Streams of the clips: name → {"dims": D names, "rate_hz": rows a second, "clips": number}."""
         return self.content["streams"]
 
     def clips(self, split: str) -> list[ClipRecord]:
-        """The clips of a split, in the order of their names."""
+        """The clips of a split, in the order they were listed in."""
         return [ClipRecord(**values) for values in self.content["clips"] if values["split"] == split]
 
-    def load(self, digest: str) -> Item:
-        """A clip's item.
+    def load(self, digest: str) -> PreparedClip:
+        """Load a clip by its digest.
 
         Raises:
-            ExpotionError: it is damaged.
+            ExpotionError: its stored form is damaged.
         """
         shard = self._places[digest]
         item = self._read(self.path / SHARDS / shard, digest)
@@ -202,8 +201,8 @@ class DataFolder:
             )
         return item
 
-    def find(self, digest: str) -> Item | None:
-        """An item from an earlier run, packed or not; None if there is none that is whole."""
+    def find(self, digest: str) -> PreparedClip | None:
+        """A clip from an earlier run, packed or not; None if there is no intact one."""
         if (path := self.item_path(digest)).is_file():
             return self._read(path, digest)
         if (self.path / DATA_FILE).is_file() and digest in self._places:
@@ -211,20 +210,24 @@ class DataFolder:
         return None
 
     def item_path(self, digest: str) -> Path:
-        """Where an item waits to be packed."""
+        """Where a clip lies until it is packed."""
         return self.path / ITEMS / digest[:2] / f"{digest}.safetensors"
 
-    def put(self, digest: str, item: Item) -> None:
-        """Keep a finished item.
+    def put(self, digest: str, clip: PreparedClip) -> None:
+        """Store a finished clip.
 
         Raises:
             OutputError: it can't be written.
         """
-        arrays, facts = item.tensors()
+        arrays, facts = clip.tensors()
         _write(self.item_path(digest), {digest: (arrays, facts)})
 
     def finish(self, content: dict[str, Any], records: Iterable[ClipRecord]) -> None:
-        """Pack the items of these clips and write `data.json`; what no clip needs any more is removed.
+        """Pack clips into shards and write `data.json`; shards that no clip needs any more are removed.
+
+        Args:
+            content: entries of `data.json` besides format, shards and clips.
+            records: the folder's clips; each was stored by `put`, now or in an earlier run.
 
         Raises:
             OutputError: it can't be written.
@@ -236,7 +239,7 @@ class DataFolder:
         for name, facts in (self.content["shards"] if (self.path / DATA_FILE).is_file() else {}).items():
             path = self.path / SHARDS / name
             whole = path.is_file() and path.stat().st_size == facts["bytes"]
-            # An item that was made again tells that its shard is damaged inside.
+            # A clip that was encoded again shows that its shard is damaged inside.
             whole = whole and not any(self.item_path(digest).is_file() for digest in facts["items"])
             if whole and all(digest in left for digest in facts["items"]):
                 shards[name] = facts
@@ -269,7 +272,7 @@ class DataFolder:
     def _places(self) -> dict[str, str]:
         return {digest: name for name, facts in self.content["shards"].items() for digest in facts["items"]}
 
-    def _read(self, path: Path, digest: str) -> Item | None:
+    def _read(self, path: Path, digest: str) -> PreparedClip | None:
         from safetensors import SafetensorError, safe_open
 
         try:
@@ -277,7 +280,7 @@ class DataFolder:
                 facts = json.loads(file.metadata()[digest])
                 names = [name for name in file.keys() if name.startswith(digest)]  # noqa: SIM118 (no mapping)
                 arrays = {name.partition("/")[2]: file.get_tensor(name) for name in names}
-            return Item.of(arrays, facts)
+            return PreparedClip.from_tensors(arrays, facts)
         except (OSError, SafetensorError, KeyError, ValueError, TypeError):
             return None
 

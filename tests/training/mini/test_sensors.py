@@ -9,7 +9,7 @@ from expotion_cli.music.codecs.notes.tokens import Event, events_to_tokens
 from expotion_cli.music.conditioning import DRIVE, DRIVE_DIMS, EMBEDDED_STREAMS, FORM, form_stream, standardise
 from expotion_cli.spotting.activity import ACTIVITY_FLOORS, ACTIVITY_LIMIT
 from expotion_cli.training.mini.corpus.motion import draw_motion
-from expotion_cli.training.mini.synth import liveliness, synthesise, unseen
+from expotion_cli.training.mini.sensors import liveliness, masked_streams, sensor_streams
 
 NUM_STEPS = 768
 QUIET = events_to_tokens({"melody": [Event(0, 48, 55)]}, NUM_STEPS)
@@ -19,7 +19,7 @@ FACTS = {"tempo_bpm": 100, "mode": "major"}
 def see(seed: int, attributes: dict = FACTS, tokens: np.ndarray = QUIET):
     rng = np.random.default_rng(seed)
     motion = draw_motion(rng, NUM_STEPS, 100)
-    return motion, synthesise(motion, tokens, attributes, rng, form_stream(NUM_STEPS))
+    return motion, sensor_streams(motion, tokens, attributes, rng, form_stream(NUM_STEPS))
 
 
 def column(streams, name: str, dim: str) -> np.ndarray:
@@ -96,7 +96,7 @@ def test_sensors_are_mostly_there_have_gaps_and_are_sometimes_missing(people):
 
 
 def test_without_a_picture_only_the_form_is_known():
-    streams = unseen(96, form_stream(96))
+    streams = masked_streams(96, form_stream(96))
     assert {name for name, stream in streams.items() if stream.mask.any()} == {FORM}
     assert streams[DRIVE].values.shape == (96, len(DRIVE_DIMS))
 
