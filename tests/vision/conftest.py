@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
 from collections.abc import Callable
 from fractions import Fraction
@@ -14,6 +15,8 @@ import pytest
 
 from expotion_cli.demo import DEMO_CLIPS, DemoClip, write_demo_clips
 from expotion_cli.vision.cache import EmbeddingCache
+from expotion_cli.vision.encoder import EmbeddingStream
+from expotion_cli.vision.streams import encode_clip
 
 MakeClip = Callable[..., Path]
 
@@ -86,6 +89,18 @@ def person_clips(tmp_path_factory: pytest.TempPathFactory) -> dict[str, DemoClip
         dataclasses.replace(still, duration_s=2.0, has_sound=False),
     )
     return {clip.name: clip for clip in write_demo_clips(tmp_path_factory.mktemp("people"), short)}
+
+
+@pytest.fixture(scope="session")
+def shared_cache(tmp_path_factory: pytest.TempPathFactory) -> EmbeddingCache:
+    """What `seen_in` keeps its streams in."""
+    return EmbeddingCache(tmp_path_factory.mktemp("seen"))
+
+
+@pytest.fixture(scope="session")
+def seen_in(shared_cache: EmbeddingCache) -> Callable[[Path], dict[str, EmbeddingStream]]:
+    """Face, pose and flow of a clip, as they were encoded: each clip is encoded once for all tests."""
+    return functools.cache(lambda path: encode_clip(path, ["face", "pose", "flow"], cache=shared_cache))
 
 
 @pytest.fixture

@@ -132,8 +132,8 @@ def at_90_bpm(tmp_path_factory):
 
 
 @pytest.mark.parametrize(("name", "dim"), [("face", "head_accent"), ("pose", "accent"), ("flow", "accent")])
-def test_a_portrait_that_sways_at_90_bpm_has_accents_at_90_bpm(at_90_bpm, name, dim):
-    curve = encode_clip(at_90_bpm.path, [name])[name].dim(dim)
+def test_a_portrait_that_sways_at_90_bpm_has_accents_at_90_bpm(at_90_bpm, seen_in, name, dim):
+    curve = seen_in(at_90_bpm.path)[name].dim(dim)
     beats = np.array(at_90_bpm.accent_times_s)
     near = [slice(max(0, round(25 * beat) - 5), round(25 * beat) + 6) for beat in beats]
     peaks = np.array([(part.start + np.argmax(curve[part])) / 25 for part in near])
@@ -147,8 +147,8 @@ def test_a_portrait_that_sways_at_90_bpm_has_accents_at_90_bpm(at_90_bpm, name, 
 
 
 @pytest.mark.parametrize(("name", "dim"), [("face", "head_accent"), ("pose", "accent"), ("flow", "accent")])
-def test_who_does_not_know_the_beats_finds_their_tempo_in_the_accents(at_90_bpm, name, dim):
-    assert tempo_of(encode_clip(at_90_bpm.path, [name])[name].dim(dim)) == pytest.approx(90, rel=0.02)
+def test_who_does_not_know_the_beats_finds_their_tempo_in_the_accents(at_90_bpm, seen_in, name, dim):
+    assert tempo_of(seen_in(at_90_bpm.path)[name].dim(dim)) == pytest.approx(90, rel=0.02)
 
 
 def tempo_of(curve: np.ndarray, rate_hz: float = 25.0) -> float:

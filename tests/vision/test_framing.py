@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from expotion_cli.vision.framing import Framing, corners
-from expotion_cli.vision.streams import encode_clip
 
 WIDE = (120, 240, 3)
 
@@ -108,11 +107,11 @@ def test_a_head_has_the_same_place_in_the_whole_picture(shape):
     assert np.array_equal(matrix[:3, 3], (4.0, -6.0, -40.0)), "its own matrix stays"
 
 
-def test_a_speaker_far_from_the_camera_has_a_face_where_the_body_has_its_head(real_clips):
+def test_a_speaker_far_from_the_camera_has_a_face_where_the_body_has_its_head(real_clips, seen_in):
     clips = [path for path in real_clips if path.stem == "talking-head"]
     if not clips:
         pytest.skip("talking-head.mp4 is not among the real clips")
-    streams = encode_clip(clips[0], ["face", "pose"])
+    streams = seen_in(clips[0])
     face, pose = streams["face"], streams["pose"]
     assert face.coverage >= 0.9
     both = face.mask & pose.mask

@@ -384,18 +384,16 @@ def small_network(monkeypatch, tmp_path):
 
 def test_streamed_rows_are_those_of_all_segments_at_once(small_network):
     generator = np.random.default_rng(1)
-    pictures = [Picture(i / 25, generator.integers(0, 256, (256, 340, 3), dtype=np.uint8)) for i in range(32)]
-    rows = SynchformerEncoder(device="cpu", weights=small_network).encode(pictures, Fraction(32, 25))
+    pictures = [Picture(i / 25, generator.integers(0, 256, (256, 340, 3), dtype=np.uint8)) for i in range(24)]
+    rows = SynchformerEncoder(device="cpu", weights=small_network).encode(pictures, Fraction(24, 25))
     middles = np.stack([picture.pixels[16:240, 58:282] for picture in pictures])
-    segments = np.stack([middles[start : start + 16] for start in (0, 8, 16)])
+    segments = np.stack([middles[start : start + 16] for start in (0, 8)])
     with torch.inference_mode():
         seen = load_encoder(small_network)(torch.from_numpy(segments)).numpy()
-    expected = np.concatenate(
-        [seen[0, :4], (seen[0, 4:] + seen[1, :4]) / 2, (seen[1, 4:] + seen[2, :4]) / 2, seen[2, 4:]]
-    )
+    expected = np.concatenate([seen[0, :4], (seen[0, 4:] + seen[1, :4]) / 2, seen[1, 4:]])
     assert np.abs(rows - expected).max() < 1e-3 * np.abs(expected).max()
     low = SynchformerEncoder(device="cpu", weights=small_network, dtype="bfloat16", stride=16)
-    coarse = low.encode(pictures, Fraction(32, 25))
+    coarse = low.encode(pictures[:16], Fraction(16, 25))
     assert coarse.dtype == np.float32
     alike = (coarse[:4] * seen[0, :4]).sum(1) / np.linalg.norm(coarse[:4], axis=1) / np.linalg.norm(seen[0, :4], axis=1)
     assert alike.min() > 0.99
