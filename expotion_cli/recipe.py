@@ -22,9 +22,13 @@ from expotion_cli.storage import digest_of, read_toml
 DIGEST_FORMAT = 1
 """Raised when the same recipe text comes to mean something else."""
 
+DEFAULT_RECIPE = "cinematic"
+"""The shipped recipe that commands use where none is named."""
 PER_CLIP = "per-clip"
 MIX_MODES = ("replace", "under")
-AUDIO_CODECS = ("auto", "aac", "flac", "opus")
+REPLACE, UNDER = MIX_MODES
+AUTO_CODEC = "auto"
+AUDIO_CODECS = (AUTO_CODEC, "aac", "flac", "opus")
 MAX_SEED = 2**31 - 1
 RENAMED = {"generate.drafts": "generate.takes"}
 """Keys of earlier versions and what they are called now. A recipe that has one is refused with the new name; what was
@@ -79,11 +83,6 @@ class TempoRange:
     min: float = declare.number(70.0, 20.0, 300.0, "slowest tempo in beats a minute")
     max: float = declare.number(140.0, 20.0, 300.0, "fastest tempo in beats a minute")
 
-    @property
-    def fixed_bpm(self) -> float | None:
-        """The tempo when the range leaves no choice."""
-        return self.min if self.min == self.max else None
-
 
 @dataclass(frozen=True)
 class Streams:
@@ -107,11 +106,11 @@ class Streams:
 class Mix:
     """How music and the clip's own sound meet."""
 
-    mode: str = declare.choice("replace", MIX_MODES, "replace the clip's sound, or lay the music under it")
+    mode: str = declare.choice(REPLACE, MIX_MODES, "replace the clip's sound, or lay the music under it")
     under_lu: float = declare.number(12.0, 0.0, 40.0, "how far the music stays below the clip's sound, in LU")
     fade_in_s: float = declare.number(0.05, 0.0, 30.0, "fade at the beginning, in seconds")
     fade_out_s: float = declare.number(1.0, 0.0, 30.0, "fade at the end, in seconds")
-    audio_codec: str = declare.choice("auto", AUDIO_CODECS, "auto: Opus in WebM, AAC elsewhere; MKV also takes flac")
+    audio_codec: str = declare.choice(AUTO_CODEC, AUDIO_CODECS, "auto: Opus in WebM, else AAC; MKV also takes flac")
 
 
 @dataclass(frozen=True)
@@ -281,9 +280,9 @@ def renamed(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def recipe_names() -> list[str]:
-    """Names of the shipped recipes, sorted, `cinematic` first."""
+    """Names of the shipped recipes, sorted, the default one first."""
     names = sorted(path.stem for path in (shipped_folder("recipes") / "score").glob("*.toml"))
-    return sorted(names, key=lambda name: name != "cinematic")
+    return sorted(names, key=lambda name: name != DEFAULT_RECIPE)
 
 
 def _find(name_or_path: str | Path) -> Path:

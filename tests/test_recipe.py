@@ -128,12 +128,6 @@ def test_a_per_clip_seed_follows_the_content_and_the_base_alone():
     assert recipe.override({"generate.seed": 7}).seed_for("aa") == 7
 
 
-def test_equal_ends_of_the_range_fix_the_tempo():
-    recipe = load_recipe("cinematic", {"tempo.min": 96, "tempo.max": 96})
-    assert recipe.tempo.fixed_bpm == 96
-    assert load_recipe("cinematic").tempo.fixed_bpm is None
-
-
 def test_a_key_under_its_earlier_name_is_refused_with_the_new_one(tmp_path):
     path = write(tmp_path, "[generate]\ndrafts = 2\n")
     with pytest.raises(RecipeError, match="generate.drafts is called generate.takes now") as caught:

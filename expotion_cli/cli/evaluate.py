@@ -14,6 +14,7 @@ from typer.core import TyperCommand
 from expotion_cli.cli.say import LOOKS, error_record, honest, say_aside, say_error, say_json
 from expotion_cli.cli.threads import set_waiting
 from expotion_cli.errors import UsageError
+from expotion_cli.recipe import DEFAULT_RECIPE
 
 if TYPE_CHECKING:
     from expotion_cli.evaluation.results import Evaluation
@@ -121,7 +122,7 @@ def evaluate(
 @honest
 def ablate(
     clips: Annotated[list[str], _CLIPS],
-    recipe: Annotated[str, typer.Option(help="A shipped recipe's name, or the path of a .toml file.")] = "cinematic",
+    recipe: Annotated[str, typer.Option(help="A shipped recipe's name, or the path of a .toml file.")] = DEFAULT_RECIPE,
     conditions: Annotated[
         str, typer.Option(help="Conditions, separated by commas: text, beats, face, motion, both, shuffled.")
     ] = "text,beats,face,motion,both,shuffled",

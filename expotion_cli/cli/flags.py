@@ -98,3 +98,20 @@ def _features(name: str, place: str) -> StreamSource:
         remedy = "Write NAME=FOLDER, for example synchformer=features."
         raise UsageError(f"--streams: {name}={place} is not a stream with a folder.", remedy=remedy)
     return StreamSource(name.strip(), folder=Path(folder).expanduser(), rate_hz=rate_hz)
+
+
+def tempo(text: str | None) -> dict[str, Any]:
+    """The recipe keys that `--tempo` sets: one tempo, or a range like 80-120.
+
+    Raises:
+        UsageError: it is neither.
+    """
+    if text is None:
+        return {}
+    low, dash, high = text.partition("-")
+    try:
+        slowest = float(low)
+        return {"tempo.min": slowest, "tempo.max": float(high) if dash else slowest}
+    except ValueError:
+        remedy = "Give a number like 96, or a range like 80-120."
+        raise UsageError(f"--tempo {text!r} is no tempo.", remedy=remedy) from None

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from expotion_cli.cli.flags import streams_and_features
+from expotion_cli.cli.flags import given, streams_and_features
+from expotion_cli.cli.flags import tempo as read_tempo
 from expotion_cli.cli.say import error_record, honest, say_aside, say_error, say_json
 from expotion_cli.cli.threads import set_waiting
 from expotion_cli.errors import UsageError
+from expotion_cli.recipe import DEFAULT_RECIPE
 
 if TYPE_CHECKING:
     from expotion_cli.inspection.run import Result
@@ -33,8 +35,12 @@ def inspect(
     formats: Annotated[str, typer.Option("--format", help="Format of the charts: png, svg or png,svg.")] = "png",
     recipe: Annotated[
         str,
-        typer.Option(help="Recipe whose tempo range and streams are used: a shipped one's name, or a .toml file."),
-    ] = "cinematic",
+        typer.Option(help="Recipe that gives tempo range, prompt and streams: a shipped one's name, or a .toml file."),
+    ] = DEFAULT_RECIPE,
+    prompt: Annotated[
+        str | None, typer.Option(help="Replaces the recipe's prompt; a tempo that it states is the one shown.")
+    ] = None,
+    tempo: Annotated[str | None, typer.Option(help="Beats a minute: 96, or a range like 80-120.")] = None,
     recursive: Annotated[bool, typer.Option("--recursive/--no-recursive", help="Look into subfolders.")] = True,
     as_json: Annotated[bool, typer.Option("--json", help="A summary for programs on standard output.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but what went wrong.")] = False,
@@ -55,7 +61,14 @@ def inspect(
 
     kinds = run.read_formats(formats)
     names, features = streams_and_features(streams)
-    chosen = load_recipe(recipe).override({"streams.use": names}, source="--streams")
+    flags = {
+        "--streams": {"streams.use": names},
+        "--prompt": {"prompt": given(prompt)},
+        "--tempo": read_tempo(tempo),
+    }
+    chosen = load_recipe(recipe)
+    for flag, values in flags.items():
+        chosen = chosen.override(values, source=flag)
     choice = streams_for(chosen, features=features)
     if not choice.sources:
         raise UsageError("no encoders were chosen.", remedy="Name encoders, for example --streams face,pose,flow.")

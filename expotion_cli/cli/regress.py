@@ -14,6 +14,7 @@ from expotion_cli.cli import flags
 from expotion_cli.cli.say import error_record, honest, say_aside, say_error, say_json
 from expotion_cli.cli.threads import set_waiting
 from expotion_cli.errors import UsageError, writing
+from expotion_cli.recipe import DEFAULT_RECIPE
 
 regress_app = typer.Typer(
     no_args_is_help=True, help="Compare renders with recorded ones: tokens and sound, locally and in CI."
@@ -30,7 +31,7 @@ def record(
         list[str], typer.Argument(help="Video files, folders or glob patterns.", metavar="CLIPS", show_default=False)
     ],
     to: Annotated[Path, typer.Option(help="Folder for the reference; an existing reference is replaced.")],
-    recipe: Annotated[str, typer.Option(help="A shipped recipe's name, or the path of a .toml file.")] = "cinematic",
+    recipe: Annotated[str, typer.Option(help="A shipped recipe's name, or the path of a .toml file.")] = DEFAULT_RECIPE,
     prompt: Annotated[str | None, typer.Option(help="Replaces the recipe's prompt.")] = None,
     seed: Annotated[str | None, typer.Option(help="One number for all clips, 'per-clip' or 'per-clip:N'.")] = None,
     streams: Annotated[

@@ -11,10 +11,12 @@ import typer
 
 from expotion_cli.cli.flags import given, streams_and_features
 from expotion_cli.cli.flags import seed as read_seed
+from expotion_cli.cli.flags import tempo as read_tempo
 from expotion_cli.cli.say import error_record, honest, say_aside, say_error, say_json
 from expotion_cli.cli.threads import set_waiting
 from expotion_cli.errors import UsageError
 from expotion_cli.prompts import read_prompts
+from expotion_cli.recipe import DEFAULT_RECIPE
 
 if TYPE_CHECKING:
     from expotion_cli.music.model import Model
@@ -42,7 +44,7 @@ def score(
     ] = True,
     recipe: Annotated[
         str, typer.Option(help="A shipped recipe's name, or the path of a .toml file.", rich_help_panel=MUSIC)
-    ] = "cinematic",
+    ] = DEFAULT_RECIPE,
     prompt: Annotated[
         str | None, typer.Option(help="What the music should be, instead of the recipe's words.", rich_help_panel=MUSIC)
     ] = None,
@@ -158,7 +160,7 @@ def score(
     flags = {
         "--prompt": {"prompt": given(prompt)},
         "--seed": {"generate.seed": read_seed(seed)},
-        "--tempo": _tempo(tempo),
+        "--tempo": read_tempo(tempo),
         "--streams": {"streams.use": watched},
         "--guidance": {"generate.guidance": given(guidance)},
         "--visual-guidance": {"generate.visual_guidance": given(visual_guidance)},
@@ -272,18 +274,6 @@ def _check_backbone(backbone: str, model: str, flags: dict[str, Any]) -> None:
         raise UsageError(
             f"audiocraft does not run {model}.", remedy="Give --model FOLDER, a folder with audiocraft's files."
         )
-
-
-def _tempo(text: str | None) -> dict[str, Any]:
-    if text is None:
-        return {}
-    low, dash, high = text.partition("-")
-    try:
-        slowest = float(low)
-        return {"tempo.min": slowest, "tempo.max": float(high) if dash else slowest}
-    except ValueError:
-        remedy = "Give a number like 96, or a range like 80-120."
-        raise UsageError(f"--tempo {text!r} is no tempo.", remedy=remedy) from None
 
 
 def _batch_size(text: str) -> int | str:

@@ -24,7 +24,7 @@ from expotion_cli.evaluation.outputs import (
 from expotion_cli.evaluation.results import Evaluation
 from expotion_cli.evaluation.running import check_options, nothing_measured, probe_clips
 from expotion_cli.media.sound import resample
-from expotion_cli.recipe import Recipe, load_recipe
+from expotion_cli.recipe import DEFAULT_RECIPE, Recipe, load_recipe
 from expotion_cli.scoring import ladder
 from expotion_cli.scoring.group import ComposedCue, Order, compose, groups
 from expotion_cli.scoring.guard import guard
@@ -59,7 +59,7 @@ class Plan:
     """
 
     clips: Sequence[str | Path]
-    recipe: str = "cinematic"
+    recipe: str = DEFAULT_RECIPE
     conditions: tuple[str, ...] = CONDITIONS
     visual_guidances: tuple[float, ...] = ()
     guidances: tuple[float, ...] = ()

@@ -98,9 +98,8 @@ def _draw_heading(scene: Scene, seen: Observation, notes: list[str]) -> None:
         f"{clip.width}x{clip.height}",
         clip.video_codec,
     ]
-    if seen.tempo is not None:
-        sure = "no clear pulse" if seen.tempo.confidence == 0 else f"confidence {seen.tempo.confidence:.2f}"
-        facts.append(f"tempo for {seen.recipe.name}: {float(seen.tempo.bpm):.1f} bpm, {sure}")
+    sure = "no clear pulse" if seen.tempo.confidence == 0 else f"confidence {seen.tempo.confidence:.2f}"
+    facts.append(f"tempo for {seen.recipe.name}: {float(seen.tempo.bpm):.1f} bpm, {sure}")
     scene.add(Text(24, 42, shortened(seen.name, 27, WIDTH - 48), 27, _INK))
     scene.add(Text(24, 68, shortened("  ·  ".join(facts), 16, WIDTH - 48), 16, _DIM))
     for number, note in enumerate(notes):

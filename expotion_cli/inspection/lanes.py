@@ -111,8 +111,6 @@ def lanes_of(seen: Observation, max_columns: int) -> list[Lane]:
 
 def beat_times(seen: Observation) -> list[tuple[float, bool]]:
     """(time in seconds, whether a bar begins) of the beats on the picture; bars alone where there are too many."""
-    if seen.tempo is None:
-        return []
     beat = 60 / seen.tempo.bpm
     count = int(seen.clip.duration / beat) + BEATS_PER_BAR + 1
     every = 1 if count <= BEAT_LIMIT else BEATS_PER_BAR
@@ -208,9 +206,6 @@ class _View:
             )
             marks.append(Ticks(heights, STREAM_COLOURS[name], base=place + 0.04, width=2.2))
             facts.append(f"{name} {len(own)}" if self.seen.streams[name].mask.any() else f"{name}: {NOBODY}")
-        tempo, said = self.seen.tempo, None
-        if tempo is None:
-            said = "no tempo: nobody moved for half of the clip"
         yield Lane(
             "Accents", "height: strength", max(LOW, 26 * len(sources)), 0, len(sources), tuple(marks),
             keys=tuple((name, STREAM_COLOURS[name]) for name in sources), facts=tuple(reversed(facts)),
@@ -219,12 +214,9 @@ class _View:
         beats = beat_times(self.seen)
         strong = Ticks(tuple((time, 1.0) for time, first in beats if first), DARK, width=2.4)
         weak = Ticks(tuple((time, 0.55) for time, first in beats if not first), DARK, width=1.2)
-        if tempo is not None and not beats:
-            said = f"{float(tempo.bpm):.1f} bpm: too many beats to draw"
-        yield Lane(
-            "Beat grid", "", THIN, 0, 1, (strong, weak), said=said,
-            facts=() if tempo is None else (f"{float(tempo.bpm):.1f} bpm",),
-        )  # fmt: skip
+        bpm = f"{float(self.seen.tempo.bpm):.1f} bpm"
+        said = None if beats else f"{bpm}: too many beats to draw"
+        yield Lane("Beat grid", "", THIN, 0, 1, (strong, weak), said=said, facts=(bpm,))
 
     def expression(self) -> Iterator[Lane]:
         stream = self.seen.streams.get("face")

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from expotion_cli.errors import EnvironmentProblem
-from expotion_cli.spotting.accents import ACCENT_DIMS, MIN_COVERAGE, Accent, Stillness, find_accents, find_stillness
+from expotion_cli.scoring import ladder
+from expotion_cli.scoring.streams import FALLBACK_STREAM
+from expotion_cli.spotting.accents import Accent, Stillness, find_accents, find_stillness
 
 if TYPE_CHECKING:
     from expotion_cli.media.clip import ClipInfo
@@ -28,8 +30,8 @@ class Observation:
         streams: all encoded streams, those that saw nobody among them.
         accents: of all streams, by time.
         stillness: when nobody moves.
-        tempo: what a cue would take; None where no stream saw motion for half of the clip.
-        recipe: gave the range of the tempo.
+        tempo: of the clip's cue.
+        recipe: gave the tempo range and the prompt.
         notes: in words, what is out of the ordinary.
     """
 
@@ -39,7 +41,7 @@ class Observation:
     streams: dict[str, EmbeddingStream]
     accents: tuple[Accent, ...]
     stillness: Stillness
-    tempo: Tempo | None
+    tempo: Tempo
     recipe: Recipe
     notes: tuple[str, ...]
 
@@ -54,7 +56,7 @@ class Observer:
 
     Args:
         sources: streams that can be had here (`watching.streams_for`).
-        recipe: gives the range of the tempo.
+        recipe: gives the tempo range and the prompt.
         cache: keeps embedding streams.
 
     Attributes:
@@ -73,12 +75,17 @@ class Observer:
             EnvironmentProblem: no stream at all can be encoded here.
         """
         from expotion_cli import storage
+        from expotion_cli.vision.streams import encode_clip
 
         content = self._cache.content_hash(clip.path) if self._cache is not None else storage.digest_file(clip.path)
         streams = self._encode(clip, on_progress)
         blind = [name for name, stream in streams.items() if not stream.mask.any()]
         skipped = max((stream.skipped for stream in streams.values()), default=0)
         notes = [f"nobody found by {' and '.join(blind)}"] if blind else []
+        if len(blind) == len(streams) and FALLBACK_STREAM not in streams:
+            # as `ladder.see` does, so that the tempo is the cue's
+            streams |= encode_clip(clip, (FALLBACK_STREAM,), cache=self._cache, on_progress=on_progress)
+            notes[-1] += f", followed {FALLBACK_STREAM} instead"
         notes += [f"{skipped} broken picture{'s' if skipped > 1 else ''} skipped"] if skipped else []
         notes += [f"{stream} left out: {reason}" for stream, reason in self.left_out.items()]
         return Observation(
@@ -88,7 +95,7 @@ class Observer:
             streams=streams,
             accents=find_accents(streams),
             stillness=find_stillness(streams),
-            tempo=choose_tempo(clip, streams, self._recipe),
+            tempo=ladder.spot(ladder.Seen(streams), clip.duration, self._recipe).tempo,
             recipe=self._recipe,
             notes=tuple(notes),
         )
@@ -116,15 +123,3 @@ class Observer:
 
 def _name(source: str | StreamSource) -> str:
     return source if isinstance(source, str) else source.name
-
-
-def choose_tempo(clip: ClipInfo, streams: dict[str, EmbeddingStream], recipe: Recipe) -> Tempo | None:
-    """The tempo and beats that scoring with the embedded model would take, as `Model.tempo` finds them."""
-    from expotion_cli.spotting.activity import motion_signal
-    from expotion_cli.spotting.tempo import choose_tempo as choose
-
-    if not any(streams[name].coverage >= MIN_COVERAGE for name in ACCENT_DIMS if name in streams):
-        return None
-    energy, accents, rate_hz = motion_signal(streams, float(clip.duration))
-    bpm_range = (recipe.tempo.min, recipe.tempo.max)
-    return choose(energy, accents, rate_hz, clip.duration, bpm_range, recipe.tempo.fixed_bpm, always_fit=True)

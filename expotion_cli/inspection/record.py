@@ -16,8 +16,8 @@ curves        rate_hz (5), and under `values` means over 1 / rate_hz seconds, nu
                   the face's box: its middle and its size in shares of the picture, (0, 0) is the upper left corner
 accents       by time: time_s; strength, 0..1.5 in shares of the clip's own 95th percentile plus a floor; source
 stillness     source (the stream that was asked, or null), threshold of its energy, still_s: [start, end] of each
-tempo         null, or what a cue by this recipe would take: bpm, start_s (a bar begins there, at or before 0),
-              beats_per_bar, confidence (0: no pulse was found), recipe, range_bpm
+tempo         what a cue takes by this recipe and its prompt: bpm, start_s (a bar begins there, at or before 0),
+              beats_per_bar, confidence (0: no pulse was found), recipe, range_bpm (lowest and highest tempo allowed)
 notes         in words, what is out of the ordinary
 versions      of this program and of the libraries that a result may depend on
 """
@@ -33,6 +33,7 @@ import numpy as np
 from expotion_cli.inspection.curves import at_rate, row_changes, spans_s
 from expotion_cli.inspection.geometry import face_boxes
 from expotion_cli.inspection.observe import Observation
+from expotion_cli.scoring import ladder
 from expotion_cli.timing import BEATS_PER_BAR
 
 if TYPE_CHECKING:
@@ -128,16 +129,14 @@ def _curve(values: np.ndarray, stream: EmbeddingStream, duration_s: float) -> li
     return [_plain(value) for value in at_rate(values, stream.mask, stream.rate_hz, duration_s, CURVE_RATE_HZ)]
 
 
-def _tempo(seen: Observation) -> dict[str, Any] | None:
-    if seen.tempo is None:
-        return None
+def _tempo(seen: Observation) -> dict[str, Any]:
     return {
         "bpm": round(float(seen.tempo.bpm), 3),
         "start_s": round(float(seen.tempo.start), 6),
         "beats_per_bar": BEATS_PER_BAR,
         "confidence": round(float(seen.tempo.confidence), 3),
         "recipe": seen.recipe.name,
-        "range_bpm": [seen.recipe.tempo.min, seen.recipe.tempo.max],
+        "range_bpm": list(ladder.tempo_range(seen.recipe)),
     }
 
 

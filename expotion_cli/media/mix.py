@@ -7,6 +7,7 @@ import warnings
 
 import numpy as np
 
+from expotion_cli import recipe
 from expotion_cli.errors import UsageError
 from expotion_cli.media.loudness import measure
 
@@ -15,7 +16,6 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     from pydub import AudioSegment
 
-MODES = ("replace", "under")
 FULL_SCALE = float(2**31 - 1)
 LONGEST_FADE = 1 / 3  # of the music: short clips keep a middle
 SHORTEST_FADE_S = 0.01  # shorter fades click
@@ -26,6 +26,7 @@ WINDOW_S = 0.1
 SOUNDING_DB = 18.0  # below the level of its loud parts, the clip's own sound is a pause
 SILENT_DBFS = -60.0
 LEAD_S, HOLD_S, SMOOTH_S = 0.2, 0.6, 0.4
+PAUSE_LIFT_LU = 5.0  # in the pauses the music rises by this
 SWELL_WINDOW_S = 0.4
 SWELL_DB = 3.0  # under speech, the music's own swells above its mean are held to this
 
@@ -35,43 +36,45 @@ def mix(
     sample_rate: int,
     *,
     num_samples: int,
+    mode: str,
+    fade_in_s: float,
+    fade_out_s: float,
+    under_lu: float,
     original: np.ndarray | None = None,
-    mode: str = "replace",
-    fade_in_s: float = 0.02,
-    fade_out_s: float = 1.5,
-    under_lu: float = 12.0,
-    pause_lift_lu: float = 5.0,
 ) -> np.ndarray:
-    """Make the sound that goes with the picture. Its level is left to `remux`.
+    """Make the sound track of the finished video. Its loudness is left to `remux`.
+
+    Ranges and defaults of the settings are those of the recipe's table `[mix]`.
 
     Args:
         music: [2, n] float32.
         sample_rate: of both sounds, in Hz.
         num_samples: length of the result; longer music is cut, shorter music is followed by silence.
-        original: [2, m] float32, the clip's own sound; needed for `under`.
-        mode: "replace" drops the original, "under" puts the music beneath it.
-        fade_in_s: seconds; at most a third of the music, as is fade_out_s.
-        fade_out_s: seconds; the fade ends with the last sample.
-        under_lu: how far beneath the original's loudness the music lies while the original sounds.
-        pause_lift_lu: how much it rises in the original's pauses.
+        mode: "replace" drops the clip's own sound, "under" lays the music beneath it.
+        fade_in_s: length of the fade at the beginning; shortened to a third of the music.
+        fade_out_s: likewise at the end of the music.
+        under_lu: how far the music lies below the loudness of the clip's own sound while that sounds.
+        original: [2, m] float32, the clip's own sound; needed for "under".
 
     Returns:
         [2, num_samples] float32; may exceed ±1.
 
     Raises:
-        UsageError: an unknown mode, or `under` without the original.
+        RecipeError: a setting is out of range.
+        UsageError: "under" without the clip's own sound.
     """
-    if mode not in MODES:
-        raise UsageError(f"unknown mix mode {mode!r}.", remedy=f"Use one of: {', '.join(MODES)}.")
-    if mode == "under" and original is None:
+    settings = {"mode": mode, "fade_in_s": fade_in_s, "fade_out_s": fade_out_s, "under_lu": under_lu}
+    for key, value in settings.items():
+        recipe.check(f"mix.{key}", value)
+    if mode == recipe.UNDER and original is None:
         raise UsageError("the mix mode 'under' needs the clip's own sound.", remedy="Use 'replace' for silent clips.")
     assert num_samples > 0 and music.ndim == 2 and len(music) == 2, music.shape
     music = _fade(np.array(music[:, :num_samples], dtype=np.float32), sample_rate, fade_in_s, fade_out_s)
     music = fit_length(music, num_samples)
-    if mode == "replace":
+    if mode == recipe.REPLACE:
         return music
     own = fit_length(np.asarray(original, dtype=np.float32), num_samples)
-    return own + _beneath(music, own, sample_rate, under_lu, pause_lift_lu)
+    return own + _beneath(music, own, sample_rate, under_lu)
 
 
 def fit_length(sound: np.ndarray, num_samples: int) -> np.ndarray:
@@ -109,7 +112,7 @@ def _faded(samples: np.ndarray, sample_rate: int, fade_in: bool) -> np.ndarray:
     return faded.astype(np.float32)
 
 
-def _beneath(music: np.ndarray, own: np.ndarray, sample_rate: int, under_lu: float, pause_lift_lu: float) -> np.ndarray:
+def _beneath(music: np.ndarray, own: np.ndarray, sample_rate: int, under_lu: float) -> np.ndarray:
     """The music at its level beneath the clip's own sound, moving aside where that sounds."""
     own_lufs = measure(own, sample_rate).integrated_lufs
     music_lufs = measure(music, sample_rate).integrated_lufs
@@ -121,7 +124,7 @@ def _beneath(music: np.ndarray, own: np.ndarray, sample_rate: int, under_lu: flo
     sounding = _spread(own_db > max(loud_db - SOUNDING_DB, SILENT_DBFS), round(LEAD_S / HOP_S), round(HOLD_S / HOP_S))
     mean_db = 10 * math.log10(float(np.mean(10 ** (music_db / 10))))
     swell_db = np.maximum(0, music_db - mean_db - SWELL_DB)
-    gain_db = own_lufs - under_lu - music_lufs + np.where(sounding, -swell_db, pause_lift_lu)
+    gain_db = own_lufs - under_lu - music_lufs + np.where(sounding, -swell_db, PAUSE_LIFT_LU)
     width = max(1, round(SMOOTH_S / HOP_S))
     window = np.hanning(width + 2)[1:-1]
     padded = np.pad(gain_db, (width // 2, width - 1 - width // 2), mode="edge")

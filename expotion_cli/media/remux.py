@@ -13,6 +13,7 @@ from typing import Any
 import ffmpeg
 import numpy as np
 
+from expotion_cli import recipe
 from expotion_cli.errors import ClipError, LoudnessError, OutputError, UsageError, writing
 from expotion_cli.media import ffmpeg as tool
 from expotion_cli.media.clip import ClipInfo
@@ -83,9 +84,9 @@ def remux(
     sample_rate: int,
     destination: str | Path,
     *,
-    target_lufs: float = -14.0,
-    peak_dbtp: float = -1.0,
-    audio_codec: str | None = None,
+    target_lufs: float,
+    peak_dbtp: float,
+    audio_codec: str,
     metadata: Mapping[str, str] | None = None,
 ) -> RemuxReport:
     """Write the clip with this sound in place of its own.
@@ -101,19 +102,23 @@ def remux(
         destination: the file to write; its suffix chooses the container (see `clip.output_suffix`).
         target_lufs: integrated loudness, met within 0.5 LU.
         peak_dbtp: highest true peak.
-        audio_codec: "aac", "opus" or "flac"; None: AAC, in WebM Opus.
+        audio_codec: "aac", "opus" or "flac"; "auto": AAC, in WebM Opus.
         metadata: tags to add to the clip's own.
 
     Raises:
+        RecipeError: loudness, peak or codec is out of the recipe's range.
         UsageError: the container or the codec doesn't fit.
         LoudnessError: the target can't be met under the peak.
         OutputError: the file can't be written.
     """
+    settings = {"loudness.lufs": target_lufs, "loudness.peak_dbtp": peak_dbtp, "mix.audio_codec": audio_codec}
+    for key, value in settings.items():
+        recipe.check(key, value)
     destination = Path(destination)
     muxer = MUXERS.get(destination.suffix.lower())
     if muxer is None:
         raise UsageError("no such container.", path=destination, remedy=f"Use one of: {', '.join(MUXERS)}.")
-    codec = audio_codec or CODECS[muxer][0]
+    codec = CODECS[muxer][0] if audio_codec == recipe.AUTO_CODEC else audio_codec
     if codec not in CODECS[muxer]:
         remedy = f"Use one of: {', '.join(CODECS[muxer])}."
         raise UsageError(f"{codec} sound doesn't go into {destination.suffix}.", path=destination, remedy=remedy)

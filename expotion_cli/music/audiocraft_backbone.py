@@ -98,9 +98,7 @@ class AudiocraftModel:
         """Device of the weights."""
         return self.generator.device
 
-    def tempo(
-        self, streams: Mapping[str, SeenStream], duration: Fraction, bpm_range: Any, fixed_bpm: Any = None
-    ) -> None:
+    def tempo(self, streams: Mapping[str, SeenStream], duration: Fraction, bpm_range: tuple[float, float]) -> None:
         """No tempo: the codec has no beat."""
 
     def condition(
@@ -129,7 +127,7 @@ class AudiocraftModel:
         generator.set_generation_params(
             use_sampling=sampling.temperature > 0,
             top_k=min(sampling.top_k, self.codec.vocab_size),
-            top_p=sampling.top_p,
+            top_p=sampling.top_p if sampling.top_p < 1 else 0.0,  # any other value makes it ignore top_k
             temperature=sampling.temperature,
             cfg_coef=sampling.guidance,
             # It cuts duration × rate down to whole steps: half a step more is safe from rounding, and adds none.

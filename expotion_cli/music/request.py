@@ -31,8 +31,8 @@ class CueRequest:
     timeline: Timeline
     conditioning: Mapping[str, StepStream] | None
     seed: int
-    sampling: Sampling = Sampling()
-    takes: int = 1
+    sampling: Sampling
+    takes: int
 
     @property
     def num_steps(self) -> int:

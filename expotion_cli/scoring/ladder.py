@@ -13,7 +13,6 @@ the same functions.
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -25,7 +24,7 @@ import numpy as np
 
 from expotion_cli import prompts
 from expotion_cli.errors import RecipeError, UsageError
-from expotion_cli.recipe import Recipe
+from expotion_cli.recipe import REPLACE, UNDER, Recipe
 from expotion_cli.scoring.streams import FALLBACK_STREAM
 from expotion_cli.spotting.plan import CuePlan
 from expotion_cli.timing import Tempo, Timeline, num_samples
@@ -170,10 +169,8 @@ def spot(seen: Seen, duration: Fraction, recipe: Recipe, *, prompt: str | None =
     from expotion_cli.spotting.activity import motion_signal
     from expotion_cli.spotting.tempo import choose_tempo
 
-    low, high = tempo_range(recipe, prompt)
     energy, accents, rate_hz = motion_signal(seen.streams, float(duration))
-    fixed = low if low == high else None
-    return CuePlan(choose_tempo(energy, accents, rate_hz, duration, (low, high), fixed, always_fit=True))
+    return CuePlan(choose_tempo(energy, accents, rate_hz, duration, tempo_range(recipe, prompt)))
 
 
 def tempo_range(recipe: Recipe, prompt: str | None = None) -> tuple[float, float]:
@@ -212,16 +209,13 @@ def compose_request(
 
     low, high = tempo_range(recipe, prompt)
     timeline = model.codec.timeline(duration, plan.tempo if model.codec.follows_tempo else None)
-    drawn = dataclasses.asdict(recipe.generate)
-    del drawn["seed"]
-    takes = drawn.pop("takes")
     return CueRequest(
         prompt=prompt,
         timeline=timeline,
         conditioning=model.condition(seen.streams, timeline, pulse=ASKED_PULSE if low == high else 0.0),
         seed=seed,
-        sampling=Sampling(**drawn),
-        takes=takes,
+        sampling=Sampling.of(recipe.generate),
+        takes=recipe.generate.takes,
     )
 
 
@@ -273,13 +267,13 @@ def finish(
 
     settings = recipe.mix
     original = None
-    if settings.mode == "under" and clip.audio is not None:
+    if settings.mode == UNDER and clip.audio is not None:
         original = read_clip_sound(clip.path, score.sample_rate)
     mixed = mix(
         score.audio,
         score.sample_rate,
         original=original,
-        mode="replace" if original is None else settings.mode,
+        mode=REPLACE if original is None else settings.mode,
         num_samples=num_samples(clip.duration, score.sample_rate),
         fade_in_s=settings.fade_in_s,
         fade_out_s=settings.fade_out_s,
@@ -292,7 +286,7 @@ def finish(
         destination,
         target_lufs=recipe.loudness.lufs,
         peak_dbtp=recipe.loudness.peak_dbtp,
-        audio_codec=None if recipe.mix.audio_codec == "auto" else recipe.mix.audio_codec,
+        audio_codec=settings.audio_codec,
         metadata=dict(tags or {}),
     )
 

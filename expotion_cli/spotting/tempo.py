@@ -26,12 +26,9 @@ def choose_tempo(
     accents: np.ndarray,
     rate_hz: float,
     duration: Fraction | float,
-    bpm_range: tuple[float, float] = (66.0, 132.0),
-    fixed_bpm: float | Fraction | None = None,
-    *,
-    always_fit: bool = False,
+    bpm_range: tuple[float, float],
 ) -> Tempo:
-    """Find the motion's pulse, fold it into the recipe's range, and lay beats and bars over the accents.
+    """Find the pulse of the motion, fold it into a range of tempos, and place beats and bars on the accents.
 
     The autocorrelation of energy and accents tells how strongly every period returns; each tempo of the range is
     judged by the strongest pulse it could carry (as many pulses a beat as `_RELATIONS` has). Tempo and place of the
@@ -40,44 +37,39 @@ def choose_tempo(
     Args:
         energy: [T] >= 0, how much moves.
         accents: [T] >= 0, peaks where motion stops or turns; T of both may differ by a few rows.
-        rate_hz: rows a second, row 0 at the picture's time 0.
-        duration: of the picture, in seconds; rows beyond are ignored.
-        bpm_range: lowest and highest tempo.
-        fixed_bpm: take this tempo; only beats and bars are placed.
-        always_fit: where there is motion but no pulse in it (most free gestures), still take the tempo near the
-            middle of the range, and the place of the beats, that meet the accents best.
+        rate_hz: rows a second; row 0 is at the first frame.
+        duration: of the clip, in seconds; rows beyond it are ignored.
+        bpm_range: lowest and highest tempo; equal ends fix the tempo, and only beats and bars are placed.
 
     Returns:
-        The tempo. Without a pulse (or, with `always_fit`, without motion): the middle of the range, a bar beginning at
-        0. Confidence is 0 in both cases.
+        The tempo. Motion without a pulse (most free gestures): of the tempos near the middle of the range the one
+        whose beats meet the accents best. Without any motion: the middle of the range, with a bar that begins at 0.
+        The confidence is 0 in both cases.
 
     Raises:
-        ValueError: the range or the fixed tempo isn't positive, or the range is upside down.
+        ValueError: the range isn't positive, or its ends are swapped.
     """
     low, high = (float(bound) for bound in bpm_range)
-    if not 0 < low <= high or (fixed_bpm is not None and fixed_bpm <= 0):
-        raise ValueError(f"No tempo range: {bpm_range}, fixed at {fixed_bpm}.")
+    if not 0 < low <= high:
+        raise ValueError(f"Not a tempo range: {bpm_range}.")
     rows = max(1, math.ceil(float(duration) * rate_hz))
     streams = [stream for stream in (_clean(energy, rows), _clean(accents, rows)) if stream is not None]
     steadied = [_steady(stream, rate_hz) for stream in streams]
     moving = [stream for stream in steadied if stream is not None]
-    middle = math.sqrt(low * high)
-    wanted = float(fixed_bpm) if fixed_bpm is not None else middle
+    middle = low if low == high else math.sqrt(low * high)
     if not moving:
-        return _tempo(wanted, 0.0, 0.0)
+        return _tempo(middle, 0.0, 0.0)
     returns = _autocorrelation(moving)
-    if fixed_bpm is not None:
-        strength, _ = _carried(np.array([wanted]), returns, rate_hz)
+    if low == high:
+        tempos = np.array([middle])
+        strength, _ = _carried(tempos, returns, rate_hz)
         confidence = _confidence(float(strength[0]))
-        tempos = np.array([wanted])
     else:
         candidates = np.geomspace(low, high, max(2, math.ceil(math.log(high / low) / 0.0025) + 1))
         strength, relation = _carried(candidates, returns, rate_hz)
         liking = np.exp(-0.5 * (np.log2(candidates / middle) / _PREFERENCE_OCTAVES) ** 2)
         best = int(np.argmax(strength * liking))
         confidence = _confidence(float(strength[best]))
-        if confidence == 0 and not always_fit:
-            return _tempo(wanted, 0.0, 0.0)
         if confidence == 0:
             reach = min(_FREE_REACH, high / middle)
             tempos = np.geomspace(middle / reach, middle * reach, 61)
@@ -85,7 +77,7 @@ def choose_tempo(
                 *_place_beats(_targets(energy, accents, rows, rate_hz), rate_hz, float(duration), tempos), 0.0
             )
         refined = _sharpen(float(candidates[best]) * relation[best], moving, rate_hz) / relation[best]
-        spread = 0.15 * wanted / (float(duration) * refined / 60 + 4)  # beyond it a beat would be lost over the clip
+        spread = 0.15 * middle / (float(duration) * refined / 60 + 4)  # beyond it a beat would be lost over the clip
         tempos = np.clip(refined + np.linspace(-spread, spread, 15), low, high)
     bpm, start = _place_beats(_targets(energy, accents, rows, rate_hz), rate_hz, float(duration), tempos)
     return _tempo(bpm, start, confidence)

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import torch
 from audiocraft_files import LM_FILE, change_package, load
+from options import make_request, make_sampling
 
-from expotion_cli.music.generate.sampling import Sampling, guide
+from expotion_cli.music.generate.sampling import guide
 from expotion_cli.music.load import load_model
-from expotion_cli.music.request import CueRequest
 from expotion_cli.music.transformer.context import LockstepContext
 from expotion_cli.music.transformer.delay import apply_delay, remove_delay
 
@@ -65,7 +65,7 @@ def test_guided_logits_equal_audiocrafts_whole_and_over_prefill_and_cached_steps
             assert (found - theirs).abs().max() <= 1e-4, (first, last)
             assert (found - expected[:, :, first:last]).abs().max() <= 1e-4, (first, last)
             guided = theirs[1] + (theirs[0] - theirs[1]) * 3.0
-            assert (guide(found.flip(0), Sampling(guidance=3.0)) - guided).abs().max() <= 1e-4, (first, last)
+            assert (guide(found.flip(0), make_sampling(guidance=3.0)) - guided).abs().max() <= 1e-4, (first, last)
 
 
 @torch.no_grad()
@@ -87,7 +87,7 @@ def test_greedy_tokens_are_audiocrafts_for_250_steps(exported, guidance):
     _, expected = reference.generate(PROMPTS[:1], return_tokens=True)
     model = load_model(str(exported.folder), device="cpu", dtype="fp32")
     timeline = model.codec.timeline(Fraction(5), None)
-    request = CueRequest(PROMPTS[0], timeline, None, 0, Sampling(guidance=guidance, temperature=0))
+    request = make_request(PROMPTS[0], timeline, None, 0, make_sampling(guidance=guidance, temperature=0))
     ((_, tokens),) = model.generate([request])
     assert tokens.shape == (exported.lm.n_q, 250) and len(np.unique(tokens)) > 10
     assert tokens.tolist() == expected[0].tolist()

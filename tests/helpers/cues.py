@@ -6,6 +6,7 @@ from fractions import Fraction
 
 import numpy as np
 import torch
+from options import make_request, make_sampling
 
 from expotion_cli.music.conditioning import FORM, FORM_DIMS, StepStream, form_stream
 from expotion_cli.music.generate.engine import Engine
@@ -17,7 +18,7 @@ from expotion_cli.timing import Timeline
 
 WINDOW, BAR = 16, 4
 STREAMS = (StreamSpec("pose", ("energy", "accent")), StreamSpec(FORM, FORM_DIMS))
-BOTH = Sampling(guidance=2.0, visual_guidance=1.5, top_k=40)
+BOTH = make_sampling(guidance=2.0, visual_guidance=1.5, top_k=40)
 
 
 def random_adapter(decoder: MusicDecoder, window: int = WINDOW) -> JointEmbeddingAdapter:
@@ -39,7 +40,7 @@ def cue(
     mask[num_steps // 2 : num_steps // 2 + 2] = False
     seen = {"pose": StepStream(rng.normal(size=(num_steps, 2)).astype(np.float32), mask), FORM: form_stream(num_steps)}
     conditioning = options.get("conditioning", seen)
-    return CueRequest(prompt, Timeline(Fraction(num_steps, 50), Fraction(50)), conditioning, seed, sampling)
+    return make_request(prompt, Timeline(Fraction(num_steps, 50), Fraction(50)), conditioning, seed, sampling)
 
 
 def tokens_of(engine: Engine, requests: list[CueRequest], **options) -> list[np.ndarray]:

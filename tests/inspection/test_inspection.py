@@ -11,7 +11,6 @@ import re
 import xml.etree.ElementTree as ElementTree
 from fractions import Fraction
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -28,6 +27,7 @@ from expotion_cli.media.pictures import View
 from expotion_cli.media.probe import probe
 from expotion_cli.media.stills import decoded, stills
 from expotion_cli.recipe import load_recipe
+from expotion_cli.scoring import ladder
 from expotion_cli.spotting.accents import Stillness, find_accents, find_stillness
 from expotion_cli.vision.encoder import EmbeddingStream
 from expotion_cli.vision.face import FaceEncoder
@@ -66,7 +66,7 @@ def make_observation(
     clip, recipe = make_clip(duration_s), load_recipe("cinematic")
     return observe.Observation(
         name, clip, "c" * 64, found, find_accents(found), find_stillness(found),
-        observe.choose_tempo(clip, found, recipe), recipe, notes,
+        ladder.spot(ladder.Seen(found), clip.duration, recipe).tempo, recipe, notes,
     )  # fmt: skip
 
 
@@ -182,16 +182,54 @@ def test_stillness_is_the_surest_witness_own(seen):
     assert find_stillness({"pose": make_stream("pose", 250, hardly)}).source is None
 
 
-def test_the_tempo_is_the_one_that_a_cue_would_take(seen):
-    from expotion_cli.music.model import Model
+@pytest.fixture
+def encoded(monkeypatch):
+    """Encoders that give these streams; `asked` lists what was encoded."""
 
-    composer = SimpleNamespace(codec=SimpleNamespace(follows_tempo=True))
-    recipe = seen.recipe.tempo
-    wanted = Model.tempo(composer, seen.streams, seen.clip.duration, (recipe.min, recipe.max))
-    assert seen.tempo == wanted and seen.tempo.confidence > 0
-    assert abs(float(seen.tempo.bpm) - 60 * RATE_HZ / BEAT_ROWS) < 3
+    def give(*streams: EmbeddingStream) -> list[tuple[str, ...]]:
+        asked, found = [], {stream.name: stream for stream in streams}
+
+        def encode_clip(clip, sources, **_):
+            asked.append(tuple(sources))
+            return {name: found[name] for name in sources}
+
+        monkeypatch.setattr("expotion_cli.vision.streams.encode_clip", encode_clip)
+        monkeypatch.setattr("expotion_cli.storage.digest_file", lambda path: "c" * 64)
+        return asked
+
+    return give
+
+
+@pytest.mark.parametrize(
+    ("prompt", "bpm_range"),
+    [
+        ("strings", (96, 144)),
+        ("strings, 77 bpm", (77, 77)),
+        ("tempo: 77", (77, 77)),
+        ("fast strings", (124, 144)),
+        ("slow strings", (50, 84)),
+        ("strings, 110 to 115 bpm", (110, 115)),
+    ],
+)
+def test_the_tempo_is_the_one_that_a_cue_takes(seen, encoded, prompt, bpm_range):
+    recipe = seen.recipe.override({"prompt": prompt})
+    encoded(*seen.streams.values())
+    shown = observe.Observer(seen.streams, recipe).observe(seen.clip, "one")
+    taken = ladder.spot(ladder.see(seen.clip, seen.streams), seen.clip.duration, recipe, prompt=prompt).tempo
+    assert shown.tempo == taken and bpm_range[0] <= taken.bpm <= bpm_range[1]
+    assert record_of(shown)["tempo"]["range_bpm"] == list(bpm_range)
+
+
+def test_the_tempo_follows_the_motion(seen):
+    assert abs(float(seen.tempo.bpm) - 60 * RATE_HZ / BEAT_ROWS) < 3 and seen.tempo.confidence > 0
+
+
+def test_where_nobody_is_found_flow_is_followed_as_in_scoring(seen, encoded):
     nobody = make_stream("face", 250, np.zeros(250, dtype=bool))
-    assert observe.choose_tempo(seen.clip, {"face": nobody}, seen.recipe) is None
+    asked = encoded(nobody, make_stream("flow", 250, energy=beating(250, BEAT_ROWS)[0]))
+    found = observe.Observer(("face",), seen.recipe).observe(seen.clip, "one")
+    assert asked == [("face",), ("flow",)] and "followed flow instead" in found.notes[0]
+    assert found.tempo == ladder.spot(ladder.see(seen.clip, ("face",)), seen.clip.duration, seen.recipe).tempo
 
 
 def test_an_encoder_that_fails_to_start_is_left_out_and_not_tried_again(seen, monkeypatch):
@@ -241,7 +279,7 @@ def test_only_streams_that_looked_have_lanes_and_embeddings_get_one_of_their_own
     facenet = EmbeddingStream("facenet", values, np.ones(50, dtype=bool), 5.0, numbers, "facenet", "1", "d" * 64)
     seen = make_observation([facenet], 10.0)
     (lane,) = lanes_of(seen, 1000)
-    assert lane.title == "facenet" and "8 numbers" in lane.unit and seen.tempo is None
+    assert lane.title == "facenet" and "8 numbers" in lane.unit and seen.tempo.confidence == 0
     mean = lane.marks[0].columns.mean
     assert mean == pytest.approx(np.full(50, math.sqrt(8) * 5.0), rel=1e-5)
     (record,) = record_of(seen)["streams"]

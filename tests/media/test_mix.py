@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
+from options import mix
 
 from expotion_cli.errors import UsageError
 from expotion_cli.media.loudness import measure
-from expotion_cli.media.mix import mix
 from expotion_cli.media.sound import read_clip_sound
 
 RATE = 44_100

@@ -5,13 +5,13 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from options import remux
 
 from expotion_cli.errors import LoudnessError, OutputError, UsageError
 from expotion_cli.media.clip import output_suffix
 from expotion_cli.media.decode import iter_frames
 from expotion_cli.media.loudness import measure
 from expotion_cli.media.probe import probe
-from expotion_cli.media.remux import remux
 from expotion_cli.media.sound import read_clip_sound
 from expotion_cli.storage import digest_file
 

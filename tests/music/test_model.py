@@ -10,14 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from options import make_request, make_sampling
 
 from expotion_cli.assets import shipped_folder
 from expotion_cli.errors import UnknownNameError, UsageError, WeightsError
 from expotion_cli.music.checkpoints.adapter_files import save_adapter
 from expotion_cli.music.codecs.codec import Codec
-from expotion_cli.music.generate.sampling import Sampling
 from expotion_cli.music.load import load_model
-from expotion_cli.music.request import CueRequest
 from expotion_cli.music.transformer.adapter import AdapterConfig, JointEmbeddingAdapter, StreamSpec
 from expotion_cli.timing import Tempo
 from expotion_cli.weights import manifest
@@ -44,7 +43,7 @@ def mini():
 
 def compose(model, duration: Fraction, tempo=None, conditioning=None, **sampling) -> tuple[np.ndarray, object]:
     timeline = model.codec.timeline(duration, tempo)
-    request = CueRequest("slow sad piano", timeline, conditioning, 1, Sampling(**sampling))
+    request = make_request("slow sad piano", timeline, conditioning, 1, make_sampling(**sampling))
     ((_, tokens),) = model.generate([request])
     return tokens, timeline
 

@@ -2,41 +2,46 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from expotion_cli.errors import UsageError
+from expotion_cli import recipe
 from expotion_cli.storage import digest_bytes
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """How tokens are drawn.
+    """How tokens are drawn. Ranges and defaults are those of the recipe's table `[generate]`.
 
     Attributes:
-        guidance: weight of the text against no text; 1 turns it off.
-        visual_guidance: weight of the picture against no picture; 1 turns it off.
-        temperature: 0 takes the likeliest token always.
-        top_k: draw among the k likeliest tokens; 0 for all.
-        top_p: draw among the likeliest tokens that together reach this probability; 0 for all.
+        guidance: weight of the text (classifier-free guidance); 1 turns it off.
+        visual_guidance: weight of the visual conditioning; 1 turns it off.
+        temperature: of the softmax; 0 always takes the likeliest token.
+        top_k: number of likeliest tokens to draw among; 0 for all.
+        top_p: draw among the likeliest tokens that together reach this probability; 1 for all.
+
+    Raises:
+        RecipeError: a value is out of range.
     """
 
-    guidance: float = 3.0
-    visual_guidance: float = 1.0
-    temperature: float = 1.0
-    top_k: int = 250
-    top_p: float = 0.0
+    guidance: float
+    visual_guidance: float
+    temperature: float
+    top_k: int
+    top_p: float
 
     def __post_init__(self) -> None:
-        limits = {"guidance": (0, 20), "visual_guidance": (0, 20), "temperature": (0, 10), "top_p": (0, 1)}
-        for name, (low, high) in limits.items():
-            if not low <= getattr(self, name) <= high:
-                raise UsageError(f"{name} = {getattr(self, name)} is out of range.", remedy=f"Use {low} to {high}.")
-        if self.top_k < 0:
-            raise UsageError(f"top_k = {self.top_k} is out of range.", remedy="Use 0 (all tokens) or more.")
+        for item in dataclasses.fields(self):
+            recipe.check(f"generate.{item.name}", getattr(self, item.name))
+
+    @classmethod
+    def of(cls, settings: recipe.Generate) -> Sampling:
+        """The sampling that a recipe asks for."""
+        return cls(**{item.name: getattr(settings, item.name) for item in dataclasses.fields(cls)})
 
     def rows(self, has_picture: bool) -> tuple[tuple[bool, bool], ...]:
         """(with text, with picture) of every row a cue needs; the last row is the full condition.
@@ -102,7 +107,7 @@ def draw(logits: Tensor, uniform: Tensor, sampling: Sampling) -> Tensor:
     values, indices = logits.topk(count, dim=-1)
     probabilities = torch.softmax(values.double() / sampling.temperature, dim=-1)
     cumulative = probabilities.cumsum(dim=-1)
-    if sampling.top_p:
+    if sampling.top_p < 1:
         kept = (cumulative - probabilities) < sampling.top_p
         probabilities = probabilities * kept
         cumulative = probabilities.cumsum(dim=-1)

@@ -11,13 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from options import make_request, make_sampling
 
 from expotion_cli.errors import UnknownNameError, WeightsError
 from expotion_cli.music.checkpoints.adapter_files import load_adapter, save_adapter
 from expotion_cli.music.conditioning import condition
-from expotion_cli.music.generate.sampling import Sampling
 from expotion_cli.music.load import load_model
-from expotion_cli.music.request import CueRequest
 from expotion_cli.music.transformer.adapter import AdapterConfig, JointEmbeddingAdapter, StreamSpec
 from expotion_cli.music.transformer.config import DecoderConfig
 from expotion_cli.music.transformer.context import LockstepContext
@@ -61,7 +60,9 @@ class Seen:
 
 def greedy(model, streams, steps: int = 40) -> np.ndarray:
     timeline = model.codec.timeline(Fraction(steps, 50), None)
-    request = CueRequest("slow sad piano", timeline, model.condition(streams, timeline), 0, Sampling(temperature=0))
+    request = make_request(
+        "slow sad piano", timeline, model.condition(streams, timeline), 0, make_sampling(temperature=0)
+    )
     ((_, tokens),) = model.generate([request])
     return tokens
 

@@ -22,11 +22,10 @@ from audiocraft_files import (
     load,
     save_audiocraft,
 )
+from options import make_request, make_sampling
 
 from expotion_cli.errors import WeightsError
-from expotion_cli.music.generate.sampling import Sampling
 from expotion_cli.music.load import load_model
-from expotion_cli.music.request import CueRequest
 from expotion_cli.music.transformer.context import LockstepContext
 from expotion_cli.music.transformer.delay import apply_delay
 
@@ -70,7 +69,7 @@ def test_greedy_tokens_and_their_sound_equal_those_of_the_transformers_folder(au
     for path in (audiocraft_folder, audiocraft_folder / LM_FILE, tiny_folder):
         model = load_model(str(path), device="cpu")
         timeline = model.codec.timeline(Fraction(2), None)
-        request = CueRequest(PROMPT, timeline, None, 0, Sampling(guidance=guidance, temperature=0))
+        request = make_request(PROMPT, timeline, None, 0, make_sampling(guidance=guidance, temperature=0))
         ((_, tokens),) = model.generate([request])
         heard.append((tokens, model.codec.decode(tokens, timeline).audio))
     for tokens, audio in heard[:2]:

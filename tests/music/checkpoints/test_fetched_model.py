@@ -8,12 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from local_hub import LICENCE, only_model, serving
+from options import make_request, make_sampling
 
 from expotion_cli import storage
 from expotion_cli.errors import UnknownNameError, WeightsError
-from expotion_cli.music.generate.sampling import Sampling
 from expotion_cli.music.load import load_model
-from expotion_cli.music.request import CueRequest
 from expotion_cli.weights import manifest
 from expotion_cli.weights.fetch import fetch
 from expotion_cli.weights.manifest import find_manifest
@@ -37,7 +36,7 @@ def fetched(shelf, tiny_folder, monkeypatch) -> Path:
 
 def tokens(model) -> np.ndarray:
     timeline = model.codec.timeline(Fraction(1, 2), None)
-    ((_, found),) = model.generate([CueRequest("slow sad piano", timeline, None, 1, Sampling())])
+    ((_, found),) = model.generate([make_request("slow sad piano", timeline, None, 1, make_sampling())])
     return found
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from options import make_request, make_sampling
 from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 
@@ -19,9 +20,7 @@ from expotion_cli.errors import UsageError, WeightsError
 from expotion_cli.music.checkpoints.adapter_files import save_adapter
 from expotion_cli.music.checkpoints.huggingface import load_checkpoint
 from expotion_cli.music.checkpoints.lora import merge_lora
-from expotion_cli.music.generate.sampling import Sampling
 from expotion_cli.music.load import load_model
-from expotion_cli.music.request import CueRequest
 from expotion_cli.music.transformer.adapter import AdapterConfig, JointEmbeddingAdapter, StreamSpec
 from expotion_cli.music.transformer.context import LockstepContext
 from expotion_cli.music.transformer.delay import apply_delay
@@ -168,7 +167,9 @@ def merged_folder(lora, tiny_folder, tmp_path_factory) -> Path:
 def greedy(model) -> np.ndarray:
     timeline = model.codec.timeline(Fraction(1, 2), None)
     conditioning = model.condition({"pose": Seen()}, timeline)
-    ((_, tokens),) = model.generate([CueRequest("slow sad piano", timeline, conditioning, 0, Sampling(temperature=0))])
+    ((_, tokens),) = model.generate(
+        [make_request("slow sad piano", timeline, conditioning, 0, make_sampling(temperature=0))]
+    )
     return tokens
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from cues import BAR, BOTH, WINDOW, cue, many, random_adapter, tokens_of
+from options import make_sampling
 
 from expotion_cli.errors import EnvironmentProblem, UsageError
 from expotion_cli.music.checkpoints.huggingface import load_checkpoint
@@ -112,14 +113,14 @@ def test_another_picture_or_length_is_another_cue():
     moved = {**base.conditioning, "pose": replace(pose, values=pose.values + 1)}
     hidden = {**base.conditioning, "pose": replace(pose, mask=np.zeros(20, dtype=bool))}
     others = [
-        cue(21), cue(20, seed=1), cue(20, "another"), cue(20, sampling=Sampling()), cue(20, conditioning=None),
+        cue(21), cue(20, seed=1), cue(20, "another"), cue(20, sampling=make_sampling()), cue(20, conditioning=None),
         cue(20, conditioning=moved), cue(20, conditioning=hidden),
     ]  # fmt: skip
     assert len({base.digest, *(other.digest for other in others)}) == len(others) + 1
 
 
 def test_how_a_number_is_written_does_not_make_another_cue():
-    assert cue(20, sampling=Sampling(guidance=3)).digest == cue(20, sampling=Sampling(guidance=3.0)).digest
+    assert cue(20, sampling=make_sampling(guidance=3)).digest == cue(20, sampling=make_sampling(guidance=3.0)).digest
 
 
 # Generation once more: one cue, no cache, no blocks; every position recomputes everything from the start.
@@ -203,13 +204,13 @@ def pick(logits: np.ndarray, uniform: float, sampling: Sampling) -> int:
 
 @pytest.mark.parametrize(("guidance", "visual"), [(1.0, 1.0), (3.0, 1.0), (1.0, 2.0), (2.0, 2.0), (3.0, 1.5)])
 def test_guidance_equals_direct_computation(engine, guidance, visual):
-    request = cue(10, sampling=Sampling(guidance=guidance, visual_guidance=visual, top_k=20, temperature=1.2))
+    request = cue(10, sampling=make_sampling(guidance=guidance, visual_guidance=visual, top_k=20, temperature=1.2))
     assert tokens_of(engine, [request])[0].tolist() == direct_tokens(engine, request).tolist()
 
 
 @pytest.mark.parametrize("num_steps", [1, WINDOW, WINDOW + 1, 7 * WINDOW // 2])
 def test_cues_of_every_length_equal_direct_computation_window_by_window(engine, num_steps):
-    request = cue(num_steps, seed=3, sampling=Sampling(guidance=2.0, visual_guidance=1.0, top_k=30))
+    request = cue(num_steps, seed=3, sampling=make_sampling(guidance=2.0, visual_guidance=1.0, top_k=30))
     ours = tokens_of(engine, [request])[0]
     assert ours.shape == (4, num_steps) and ours.dtype == np.int64
     assert ours.min() >= 0 and ours.max() < engine.decoder.config.vocab_size
@@ -217,7 +218,7 @@ def test_cues_of_every_length_equal_direct_computation_window_by_window(engine, 
 
 
 def test_a_longer_greedy_cue_begins_as_a_shorter_one(blind):
-    sampling = Sampling(guidance=2.0, temperature=0)
+    sampling = make_sampling(guidance=2.0, temperature=0)
     short, longer = tokens_of(blind, [cue(n, sampling=sampling, conditioning=None) for n in (WINDOW, 3 * WINDOW)])
     assert np.array_equal(longer[:, :WINDOW], short)
 
@@ -233,7 +234,7 @@ def test_no_picture_and_no_adapter_work_and_equal_direct_computation(engine, bli
 
 
 def test_a_picture_in_which_nobody_is_seen_equals_one_that_lacks_the_stream(engine):
-    base = cue(12, sampling=Sampling(temperature=0))
+    base = cue(12, sampling=make_sampling(temperature=0))
     hidden = replace(base.conditioning["pose"], mask=np.zeros(12, dtype=bool))
     unseen = cue(12, sampling=base.sampling, conditioning={**base.conditioning, "pose": hidden})
     absent = cue(12, sampling=base.sampling, conditioning={FORM: base.conditioning[FORM]})

@@ -11,6 +11,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
+from options import make_request
 
 from expotion_cli.audio.onsets import mel_bands
 from expotion_cli.music.codecs.notes.arrange import BAR_STEPS
@@ -18,7 +19,6 @@ from expotion_cli.music.codecs.notes.tokens import FIRST_ONSET, HOLD, VOICES
 from expotion_cli.music.conditioning import FORM, StepStream
 from expotion_cli.music.generate.sampling import Sampling
 from expotion_cli.music.load import load_model
-from expotion_cli.music.request import CueRequest
 from expotion_cli.recipe import load_recipe
 
 LENGTH = Fraction(45)
@@ -51,7 +51,7 @@ class Take:
 def takes() -> list[Take]:
     """Somebody moves, slowly swelling, at 120 beats a minute; a take for each of four recipes."""
     model = load_model(device="cpu")
-    tempo = model.tempo({}, LENGTH, (120, 120))
+    tempo = Tempo(Fraction(120), Fraction(0), 0.0)
     timeline = model.codec.timeline(LENGTH, tempo)
     conditioning, steps = model.condition({}, timeline), np.arange(timeline.num_steps)
     for spec in model.adapter.config.streams:
@@ -61,9 +61,7 @@ def takes() -> list[Take]:
     requests = []
     for name in ("cinematic", "ambient", "classical", "electronic"):
         recipe = load_recipe(name)
-        drawn = recipe.generate
-        sampling = Sampling(drawn.guidance, drawn.visual_guidance, drawn.temperature, drawn.top_k)
-        requests.append(CueRequest(recipe.prompt, timeline, conditioning, 0, sampling))
+        requests.append(make_request(recipe.prompt, timeline, conditioning, 0, Sampling.of(recipe.generate)))
     tokens = dict(model.generate(requests))
     sounds = [model.codec.decode(tokens[i], timeline, seed=0).audio.mean(axis=0) for i in range(len(requests))]
     window, stride = model.engine.window, model.engine.window - model.engine.overlap
@@ -162,6 +160,7 @@ from expotion_cli.music.checkpoints.huggingface import load_checkpoint
 from expotion_cli.music.transformer.config import DecoderConfig
 from expotion_cli.music.transformer.decoder import MusicDecoder
 from expotion_cli.music.generate.engine import Engine
+from expotion_cli.timing import Tempo
 
 text = load_checkpoint(Path(sys.argv[1]), device=torch.device("cpu"), dtype=torch.float32)
 torch.manual_seed(0)

@@ -8,6 +8,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
+from options import make_request
 
 from expotion_cli.music.codecs.notes.judge import NoteJudge, longest_pause, motion_correlation, onset_strength
 from expotion_cli.music.codecs.notes.metrics import five_measures, is_stuck
@@ -17,7 +18,7 @@ from expotion_cli.music.conditioning import DRIVE, condition, drive_stream
 from expotion_cli.music.generate.rerank import keep_best, take_seed, takes_of
 from expotion_cli.music.load import load_model
 from expotion_cli.music.request import CueRequest
-from expotion_cli.timing import Timeline
+from expotion_cli.timing import Tempo, Timeline
 
 STEPS = 192
 GRID = Timeline(Fraction(8), Fraction(24))
@@ -26,7 +27,7 @@ SCALE = (60, 62, 64, 65, 67, 69, 71, 72)
 
 def request(motion: np.ndarray | None = None, takes: int = 1, seed: int = 7) -> CueRequest:
     seen = {} if motion is None else {DRIVE: drive_stream(motion.astype(np.float32), np.ones(len(motion), bool))}
-    return CueRequest("calm strings", GRID, seen, seed, takes=takes)
+    return make_request("calm strings", GRID, seen, seed, takes=takes)
 
 
 def tune(starts, pitches=SCALE, velocity: int = 2) -> np.ndarray:
@@ -147,9 +148,9 @@ def test_a_model_without_ranges_is_judged_by_faults_and_following_alone(tmp_path
 def test_the_shipped_model_keeps_the_best_of_its_takes_and_one_take_is_what_it_was():
     model = load_model("expotion-mini", device="cpu")
     assert set(model.codec.judge.ranges) and model.codec.judge.digest
-    tempo = model.tempo({}, Fraction(3), (120, 120))
+    tempo = Tempo(Fraction(120), Fraction(0), 0.0)
     timeline = model.codec.timeline(Fraction(3), tempo)
-    cue = CueRequest("slow sad piano", timeline, condition({}, timeline, model.adapter.config.streams), 3, takes=3)
+    cue = make_request("slow sad piano", timeline, condition({}, timeline, model.adapter.config.streams), 3, takes=3)
     singles = dict(model.generate(takes_of(cue)))
     best = max(range(3), key=lambda number: (model.codec.judge(singles[number], cue), -number))
     other = replace(cue, seed=4, takes=1)

@@ -7,12 +7,11 @@ from fractions import Fraction
 import numpy as np
 import pytest
 import torch
+from options import make_request, make_sampling
 
 from expotion_cli.errors import WeightsError
 from expotion_cli.music.checkpoints.huggingface import load_checkpoint
 from expotion_cli.music.generate.engine import Engine
-from expotion_cli.music.generate.sampling import Sampling
-from expotion_cli.music.request import CueRequest
 from expotion_cli.music.transformer.context import LockstepContext
 from expotion_cli.music.transformer.delay import apply_delay, remove_delay
 from expotion_cli.timing import Timeline
@@ -90,7 +89,7 @@ def test_greedy_tokens_are_identical_to_transformers_generate_for_250_steps(requ
     ids, mask = loaded.text.pad([loaded.text.tokenize(prompt)], 64)
     engine = Engine(loaded.decoder, loaded.text, None, num_steps)
     timeline = Timeline(Fraction(num_steps, 50), Fraction(50))
-    cue = CueRequest(prompt, timeline, None, 0, Sampling(guidance=guidance, temperature=0))
+    cue = make_request(prompt, timeline, None, 0, make_sampling(guidance=guidance, temperature=0))
     ((_, ours),) = engine.generate([cue])
     theirs = transformers_greedy(model, ids, mask, num_steps, guidance)
     assert len(np.unique(ours)) > 10

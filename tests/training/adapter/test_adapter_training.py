@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from adapter_runs import trainer_for
+from options import make_request
 from safetensors.torch import load_file
 
 from expotion_cli.errors import UsageError
@@ -97,9 +98,8 @@ def trained_stream(values: np.ndarray):
 
 
 def request_for(model, timeline, streams):
-    from expotion_cli.music.request import CueRequest
 
-    return CueRequest("slow sad piano", timeline, model.condition(streams, timeline), 3)
+    return make_request("slow sad piano", timeline, model.condition(streams, timeline), 3)
 
 
 def test_gates_leave_0_with_the_authors_recipe(moving_data, tiny_model, tmp_path):

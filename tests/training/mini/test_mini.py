@@ -13,11 +13,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from options import make_request
 
 from expotion_cli.errors import EnvironmentProblem, RecipeError, UsageError
 from expotion_cli.music.conditioning import DRIVE, FORM, StepStream, form_stream
 from expotion_cli.music.load import load_model
-from expotion_cli.music.request import CueRequest
+from expotion_cli.timing import Tempo
 from expotion_cli.training.logs import read_log
 from expotion_cli.training.mini.conditioning import condition_batch, drop_streams
 from expotion_cli.training.mini.corpus.build import build_corpus
@@ -68,9 +69,9 @@ def made(tmp_path_factory) -> tuple[Path, Path]:
 
 
 def compose(model) -> np.ndarray:
-    tempo = model.tempo({}, Fraction(2), (100, 100))
+    tempo = Tempo(Fraction(100), Fraction(0), 0.0)
     timeline = model.codec.timeline(Fraction(2), tempo)
-    request = CueRequest("calm piano", timeline, model.condition({}, timeline), 3)
+    request = make_request("calm piano", timeline, model.condition({}, timeline), 3)
     ((_, tokens),) = model.generate([request])
     assert tokens.shape == (8, timeline.num_steps)
     return tokens
