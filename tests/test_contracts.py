@@ -130,7 +130,7 @@ def test_errors_form_one_tree_that_the_module_draws():
         ("expotion_cli.scoring.ladder", "see spot compose_request render finish"),
         ("expotion_cli.scoring.streams", "choose_streams streams_for needs_of needs_ahead"),
         ("expotion_cli.scoring.api", "score_clip score_folder"),
-        ("expotion_cli.scoring.group", "compose Order Cue"),
+        ("expotion_cli.scoring.group", "compose Order ComposedCue"),
         ("expotion_cli.scoring.batch", "run Listener Summary"),
         ("expotion_cli.scoring.plan", "plan Settings Plan Job Result"),
         ("expotion_cli.recipe", "load_recipe recipe_names Recipe UNSET"),

@@ -20,6 +20,7 @@ from expotion_cli.music.conditioning import FORM, StepStream
 from expotion_cli.music.generate.sampling import Sampling
 from expotion_cli.music.load import load_model
 from expotion_cli.recipe import load_recipe
+from expotion_cli.timing import Tempo
 
 LENGTH = Fraction(45)
 SIDE_S, FRAME = 0.3, 4096
@@ -160,7 +161,6 @@ from expotion_cli.music.checkpoints.huggingface import load_checkpoint
 from expotion_cli.music.transformer.config import DecoderConfig
 from expotion_cli.music.transformer.decoder import MusicDecoder
 from expotion_cli.music.generate.engine import Engine
-from expotion_cli.timing import Tempo
 
 text = load_checkpoint(Path(sys.argv[1]), device=torch.device("cpu"), dtype=torch.float32)
 torch.manual_seed(0)
