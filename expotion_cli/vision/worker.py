@@ -15,6 +15,7 @@ import os
 import signal
 import struct
 import sys
+import types
 from collections.abc import Callable
 from typing import Any, BinaryIO
 
@@ -194,11 +195,21 @@ def _read_exactly(source: BinaryIO, size: int) -> bytes:
     return data
 
 
+def _leave_out_plotting() -> None:
+    """Spare MediaPipe the import of matplotlib, which takes longer than starting a landmarker.
+
+    A function that nobody calls here would plot landmarks with it. Only ever done in the worker's own process.
+    """
+    for name in ("matplotlib", "matplotlib.pyplot"):
+        sys.modules.setdefault(name, types.ModuleType(name))
+
+
 def serve(kind: str, model: str, source: BinaryIO, sink: BinaryIO) -> None:
     """Answer clips until the input ends."""
     from expotion_cli.vision.bystanders import Bystanders
     from expotion_cli.vision.framing import Framing
 
+    _leave_out_plotting()
     columns = FACE_COLUMNS if kind == "face" else POSE_COLUMNS
     landmarker = finder = others = framing = None
     rows = RowSpool(columns)
