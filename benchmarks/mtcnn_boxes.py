@@ -29,18 +29,18 @@ def measure(clip: Path) -> dict[str, Any]:
     from PIL import Image
 
     from expotion_cli.media.decode import iter_views
-    from expotion_cli.media.pictures import View
+    from expotion_cli.media.frames import View
     from expotion_cli.vision import facenet, mtcnn
     from expotion_cli.vision.tracking import overlap
 
     torch.set_num_threads(1)
     view = View(rate_hz=Fraction(RATE_HZ), max_side=facenet.MAX_SIDE)
-    pictures = [frame.rgb for _, frame in iter_views(clip, (view,))]
+    pictures = [frame.pixels for _, frame in iter_views(clip, (view,))]
     started = time.perf_counter()
-    watcher = mtcnn.FaceWatcher()
-    boxes = [watcher.see(number / RATE_HZ, pixels)[0] for number, pixels in enumerate(pictures)]
+    finder = mtcnn.FaceFinder()
+    boxes = [finder.find(number / RATE_HZ, pixels)[0] for number, pixels in enumerate(pictures)]
     height, width = pictures[0].shape[:2]
-    chosen = watcher.tracker.main_person((width, height))
+    chosen = finder.tracker.main_person((width, height))
     ours_s = time.perf_counter() - started
     usual_net = MTCNN(keep_all=True)
     started = time.perf_counter()

@@ -39,7 +39,7 @@ def motions(clip: ClipInfo) -> dict[str, np.ndarray]:
     """How much moves, by each detector: [T] at 50 rows a second."""
     times, rows, before = [], [], None
     for frame in iter_frames(clip):
-        picture = cv2.resize(cv2.cvtColor(frame.rgb, cv2.COLOR_RGB2GRAY), SIZE, interpolation=cv2.INTER_AREA)
+        picture = cv2.resize(cv2.cvtColor(frame.pixels, cv2.COLOR_RGB2GRAY), SIZE, interpolation=cv2.INTER_AREA)
         if before is not None and frame.time_s > before[0]:
             flow = cv2.calcOpticalFlowFarneback(before[1], picture, None, 0.5, 3, 15, 3, 5, 1.2, 0)
             own = flow - np.median(flow.reshape(-1, 2), axis=0)

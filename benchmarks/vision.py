@@ -195,7 +195,7 @@ def tutorial_times(clip: Path) -> dict[str, Shares]:
                     with torch.no_grad():
                         network(face[None])
 
-    face, pose = (BaseOptions(model_asset_path=str(task_file(kind)[0])) for kind in ("face", "pose"))
+    face, pose = (BaseOptions(model_asset_path=str(task_file(kind))) for kind in ("face", "pose"))
     options = vision.FaceLandmarkerOptions(base_options=face, output_face_blendshapes=True)
     with contextlib.ExitStack() as stack:
         faces = stack.enter_context(vision.FaceLandmarker.create_from_options(options))

@@ -65,7 +65,7 @@ def test_the_background_stands_still_while_the_person_moves():
 
 
 def test_the_encoded_pictures_are_the_rendered_ones(written):
-    decoded = next(iter_frames(written[0].path)).rgb.astype(int)
+    decoded = next(iter_frames(written[0].path)).pixels.astype(int)
     assert abs(decoded - next(render_frames(SHORT[0]))).mean() < 4
 
 

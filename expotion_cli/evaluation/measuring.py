@@ -133,7 +133,7 @@ def plain_motion(info: ClipInfo) -> np.ndarray:
 
     function, last, times, speeds = make_flow_function(), None, [0.0], [0.0]
     for frame in iter_frames(info, max_side=_PLAIN_SIDE):
-        small = (frame.rgb @ np.array([0.299, 0.587, 0.114], dtype=np.float32)).round().astype(np.uint8)
+        small = (frame.pixels @ np.array([0.299, 0.587, 0.114], dtype=np.float32)).round().astype(np.uint8)
         if last is not None and last[1].shape == small.shape and frame.time_s > last[0]:
             seconds = frame.time_s - last[0]
             speeds.append(float(np.linalg.norm(function(last[1], small), axis=-1).mean()) / (len(small) * seconds))

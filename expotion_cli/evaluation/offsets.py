@@ -153,7 +153,7 @@ class Synchformer:
         rows = [np.zeros((0, visual.moments, visual.width), dtype=np.float32)]
         pictures: list[np.ndarray] = []  # from the first picture of the next segment on
         waiting: list[np.ndarray] = []
-        frames = (frame.rgb for _, frame in iter_views(clip, (SynchformerEncoder.view,)))
+        frames = (frame.pixels for _, frame in iter_views(clip, (SynchformerEncoder.view,)))
         for pixels in itertools.chain(frames, (None,)):
             if pixels is not None:
                 pictures.append(middle(pixels))

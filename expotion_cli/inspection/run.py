@@ -199,7 +199,7 @@ def thumbnails(clip: ClipInfo) -> list[np.ndarray]:
     from PIL import Image
 
     from expotion_cli.inspection import chart
-    from expotion_cli.media.pictures import View
+    from expotion_cli.media.frames import View
     from expotion_cli.media.stills import stills
 
     size = chart.thumbnail_size(clip.width, clip.height)

@@ -38,19 +38,19 @@ class ClipInfo:
         path: the file.
         duration: seconds from the first picture's appearance to the last one's end.
         fps: frames a second; the mean where the rate varies.
-        width: of the upright picture in square pixels.
-        height: of the upright picture in square pixels.
-        rotation: degrees clockwise by which the stored picture is turned for showing: 0, 90, 180 or 270.
+        width: of the upright frame in square pixels.
+        height: of the upright frame in square pixels.
+        rotation: degrees clockwise by which the stored frame is turned for showing: 0, 90, 180 or 270.
         container: "mp4", "mov", "mkv", "webm", or the demuxer's name for others ("avi", "mpegts", ...).
         video_codec: libavcodec's name for the codec.
         audio: the first sound track, or None.
         has_subtitles: whether there is a subtitle track.
         num_chapters: how many chapters the file lists.
-        num_frames: pictures in the file.
+        num_frames: frames in the file.
         start: the first picture's time stamp in seconds, on the container's clock.
         demuxer: which of `ffmpeg.DEMUXERS` reads it.
         video_index: the picture's stream index.
-        cover_indices: stream indices of cover pictures.
+        cover_indices: stream indices of cover images.
         subtitle_codecs: libavcodec's name for the codec of each subtitle track.
         tags: the container's metadata.
     """

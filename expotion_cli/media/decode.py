@@ -1,4 +1,4 @@
-"""Pictures out of a clip, on the picture's clock, in bounded memory."""
+"""Frames out of a clip, on the picture's clock, in bounded memory."""
 
 from __future__ import annotations
 
@@ -13,22 +13,10 @@ import numpy as np
 
 from expotion_cli.errors import DecodeError
 from expotion_cli.media.clip import ClipInfo
-from expotion_cli.media.pictures import Painter, View
-from expotion_cli.media.probe import has_no_display_times, open_container, picture_stream, probe
+from expotion_cli.media.frames import Frame, View
+from expotion_cli.media.painter import Painter
+from expotion_cli.media.probe import has_no_display_times, open_container, probe, video_stream
 from expotion_cli.timing import exact, num_rows
-
-
-@dataclass(frozen=True)
-class Frame:
-    """One upright picture.
-
-    Attributes:
-        time_s: seconds since the first picture appeared.
-        rgb: uint8 [height, width, 3], contiguous; [height, width] where a view asked for grey.
-    """
-
-    time_s: float
-    rgb: np.ndarray
 
 
 @dataclass
@@ -36,7 +24,7 @@ class Damage:
     """What could not be decoded, filled while frames are read.
 
     Attributes:
-        skipped: pictures left out because they are broken.
+        skipped: frames left out because they are broken.
         first_s: about where the first one stood, in seconds.
     """
 
@@ -44,7 +32,7 @@ class Damage:
     first_s: float | None = None
 
     def add(self, time_s: float) -> None:
-        """Note one picture."""
+        """Note one frame."""
         self.skipped += 1
         if self.first_s is None:
             self.first_s = time_s
@@ -57,13 +45,13 @@ def iter_frames(
 
     Args:
         clip: a file, or what `probe` found out about it.
-        rate_hz: give the picture on the screen at i / rate_hz for each i before the clip's end (`timing.num_rows`
-            of them; a picture that stays on comes again, sharing its array). None: each picture once, at its own time.
+        rate_hz: give the frame on the screen at i / rate_hz for each i before the clip's end (`timing.num_rows`
+            of them; a frame that stays on comes again, sharing its array). None: each frame once, at its own time.
         max_side: scale down so that the longer side has at most this many pixels.
 
     Raises:
         ProbeError: the clip can't be opened.
-        DecodeError: none of its pictures can be decoded.
+        DecodeError: none of its frames can be decoded.
     """
     view = View(rate_hz=None if rate_hz is None else exact(rate_hz), max_side=max_side)
     for _, frame in iter_views(clip, (view,)):
@@ -75,24 +63,24 @@ def iter_views(
 ) -> Iterator[tuple[int, Frame]]:
     """Decode a clip's picture once for several views of it.
 
-    Frames are chosen by their time stamps, so a variable rate does no harm. Of each view one picture is held at a
+    Frames are chosen by their time stamps, so a variable rate does no harm. Of each view one frame is held at a
     time, and none is made twice. Interlaced frames give one field.
 
     Args:
         clip: a file, or what `probe` found out about it.
         views: what is wanted.
-        damage: gets to know of pictures that could not be decoded.
+        damage: gets to know of frames that could not be decoded.
 
     Yields:
         Number of a view and its next frame; the times of each view rise.
 
     Raises:
         ProbeError: the clip can't be opened.
-        DecodeError: none of its pictures can be decoded.
+        DecodeError: none of its frames can be decoded.
     """
     info = clip if isinstance(clip, ClipInfo) else probe(clip)
     with open_container(info.path) as container:
-        stream = picture_stream(container, info.path)
+        stream = video_stream(container, info.path)
         schedules = [_Schedule(number, view, info) for number, view in enumerate(views)]
         painters = [Painter(stream, view) for view in views]
         shown: _Shown | None = None
@@ -122,7 +110,7 @@ class _Shown:
 
 
 class _Schedule:
-    """When a view wants a picture."""
+    """When a view wants a frame."""
 
     def __init__(self, number: int, view: View, info: ClipInfo):
         self.number, self.view = number, view
@@ -136,7 +124,7 @@ class _Schedule:
         return self._rows is not None and self._row == self._rows
 
     def until(self, time: Fraction, shown: _Shown | None) -> Iterator[tuple[int, Frame]]:
-        """Rows of the grid before the next picture: the one on the screen, again and again."""
+        """Rows of the grid before the next frame: the one on the screen, again and again."""
         rate_hz = self.view.rate_hz
         if shown is None or self._rows is None or rate_hz is None:
             return
@@ -145,7 +133,7 @@ class _Schedule:
             self._row += 1
 
     def at(self, time: Fraction, shown: _Shown) -> Iterator[tuple[int, Frame]]:
-        """A new picture, for a view that follows the clip's own times."""
+        """A new frame, for a view that follows the clip's own times."""
         if self._rows is not None:
             return
         fastest = self.view.max_rate_hz
@@ -190,4 +178,4 @@ def decoded(
             time = stamp
             yield max(stamp, Fraction(0)), frame
     if time is None:
-        raise DecodeError("none of its pictures can be decoded.", path=info.path, remedy="Convert or repair it first.")
+        raise DecodeError("none of its frames can be decoded.", path=info.path, remedy="Convert or repair it first.")

@@ -30,7 +30,7 @@ CUT_OFF = "Copy or download it again, or repair it first."
 
 @dataclass(frozen=True)
 class Orientation:
-    """How a stored picture is turned and mirrored to stand upright (multiples of 90 degrees)."""
+    """How a stored frame is turned and mirrored to stand upright (multiples of 90 degrees)."""
 
     transposed: bool = False
     flip_x: bool = False
@@ -59,7 +59,7 @@ class Orientation:
         return size[::-1] if self.transposed else size
 
     def apply(self, picture: np.ndarray) -> np.ndarray:
-        """Turn a stored picture [h, w, ...] upright; the result is contiguous."""
+        """Turn a stored frame [h, w, ...] upright; the result is contiguous."""
         if self.transposed:
             picture = picture.swapaxes(0, 1)
         if self.flip_x:
@@ -101,8 +101,8 @@ def open_container(path: str | Path) -> Iterator[av.container.InputContainer]:
         container.close()
 
 
-def picture_stream(container: av.container.InputContainer, path: str | Path) -> av.video.stream.VideoStream:
-    """The stream that moves: the first video stream that is no cover picture.
+def video_stream(container: av.container.InputContainer, path: str | Path) -> av.video.stream.VideoStream:
+    """The stream that moves: the first video stream that is no cover image.
 
     Raises:
         ProbeError: there is none.
@@ -115,7 +115,7 @@ def picture_stream(container: av.container.InputContainer, path: str | Path) -> 
 
 
 def probe(path: str | Path) -> ClipInfo:
-    """Read a clip's properties, walk through all its packets and decode its first picture.
+    """Read a clip's properties, walk through all its packets and decode its first frame.
 
     >>> import expotion_cli as expotion
     >>> clip = expotion.probe("clip.mp4")
@@ -130,9 +130,9 @@ def probe(path: str | Path) -> ClipInfo:
     """
     path = Path(path)
     with open_container(path) as container:
-        stream = picture_stream(container, path)
+        stream = video_stream(container, path)
         if container.metadata.get("major_brand", "").strip() in STILL_BRANDS:
-            raise ProbeError("it is a still picture.", path=path, remedy=NOT_A_VIDEO)
+            raise ProbeError("it is a still image.", path=path, remedy=NOT_A_VIDEO)
         spans, frames = _walk(container, path)
         picture, frame = spans[stream.index], frames.get(stream.index)
         if not isinstance(frame, av.VideoFrame):
@@ -212,7 +212,7 @@ class _Span:
 def _walk(
     container: av.container.InputContainer, path: Path
 ) -> tuple[dict[int, _Span], dict[int, av.VideoFrame | av.AudioFrame]]:
-    """What each stream's packets cover, and the first decoded frame of each picture or sound."""
+    """What each stream's packets cover, and the first decoded frame of each frame or sound."""
     spans = {s.index: _Span(has_no_display_times(container) and s.type == "video") for s in container.streams}
     awaited = {s.index for s in container.streams if s.type in ("video", "audio") and s.codec_context is not None}
     frames: dict[int, av.VideoFrame | av.AudioFrame] = {}

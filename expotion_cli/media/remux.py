@@ -148,7 +148,7 @@ class _Job:
         self.retimed: Path | None = None
         self.output_rate = 48_000 if codec == "opus" else sample_rate
         self.subtitles = [i for i, name in enumerate(clip.subtitle_codecs) if self._takes_subtitle(name)]
-        # ffmpeg would make a second picture track of a cover copied into Matroska
+        # ffmpeg would make a second frame track of a cover copied into Matroska
         self.covers = list(clip.cover_indices) if muxer in ("mp4", "mov") else []
 
     def _takes_subtitle(self, name: str) -> bool:
@@ -157,7 +157,7 @@ class _Job:
     def write(self, temporary: Path, destination: Path, level: _Level) -> None:
         """Encode the sound, copy the rest."""
         # The picture's first time stamp becomes 0, where the music begins. A microsecond too late never rounds to a
-        # tick of the clock; one too early would put the first picture before the start.
+        # tick of the clock; one too early would put the first frame before the start.
         offset = math.ceil(-self.start_s * 1_000_000) + 1 if self.start_s else 0
         if self.retimed is not None:
             source = tool.clip_input(self.retimed, RETIMED_DEMUXER, itsoffset=f"{offset}us")
@@ -216,7 +216,7 @@ class _Job:
             (limited_db > AUDIBLE_LIMITING_DB, f"peaks lowered by {limited_db:.0f} dB: the music is very dynamic"),
             (
                 len(self.clip.cover_indices) > len(self.covers),
-                f"the cover picture that {self.muxer} can't take was left out",
+                f"the cover image that {self.muxer} can't take was left out",
             ),
             (left_out, f"{left_out} subtitle track(s) that {self.muxer} can't hold were left out"),
         )

@@ -1,4 +1,4 @@
-"""Display times for the pictures of AVI files, which store only the order of decoding."""
+"""Display times for the frames of AVI files, which store only the order of decoding."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import av
 from expotion_cli.errors import DecodeError
 from expotion_cli.media.clip import ClipInfo
 from expotion_cli.media.ffmpeg import file_url
-from expotion_cli.media.probe import open_container, picture_stream
+from expotion_cli.media.probe import open_container, video_stream
 
 RETIMED_DEMUXER = "nut"
 
@@ -31,7 +31,7 @@ def write_retimed(clip: ClipInfo, destination: Path) -> None:
     display = _display_times(clip)
     delay = max(decoding - shown for decoding, shown in display.items())
     with open_container(clip.path) as source, av.open(file_url(destination), "w", format=RETIMED_DEMUXER) as target:
-        stream = picture_stream(source, clip.path)
+        stream = video_stream(source, clip.path)
         copy = target.add_stream_from_template(stream)
         target.metadata.update(clip.tags)
         for packet in source.demux(stream):
@@ -46,7 +46,7 @@ def _display_times(clip: ClipInfo) -> dict[int, int]:
     """Display time of each packet, by its decoding time, in the stream's time base."""
     shown: list[int] = []
     with open_container(clip.path) as source:
-        stream = picture_stream(source, clip.path)
+        stream = video_stream(source, clip.path)
         if not stream.codec_context.has_b_frames:
             times = [packet.dts for packet in source.demux(stream) if packet.size]
             return {time: time for time in times if time is not None}
@@ -58,6 +58,6 @@ def _display_times(clip: ClipInfo) -> dict[int, int]:
             except av.error.FFmpegError:
                 continue
     if len(shown) != clip.num_frames or len(set(shown)) != len(shown):
-        reason = f"the order of its frames can't be told: {len(shown)} pictures in {clip.num_frames} packets."
+        reason = f"the order of its frames can't be told: {len(shown)} frames in {clip.num_frames} packets."
         raise DecodeError(reason, path=clip.path, remedy="Convert it to MP4 or MKV first.")
     return dict(zip(shown, sorted(shown), strict=True))

@@ -1,4 +1,4 @@
-"""Single pictures out of a clip, by jumping to them: a few glimpses of an hour cost seconds."""
+"""Single frames out of a clip, by jumping to them: a few glimpses of an hour cost seconds."""
 
 from __future__ import annotations
 
@@ -12,32 +12,33 @@ import numpy as np
 from expotion_cli.errors import DecodeError
 from expotion_cli.media.clip import ClipInfo
 from expotion_cli.media.decode import Damage, decoded
-from expotion_cli.media.pictures import Painter, View
-from expotion_cli.media.probe import open_container, picture_stream, probe
+from expotion_cli.media.frames import View
+from expotion_cli.media.painter import Painter
+from expotion_cli.media.probe import open_container, probe, video_stream
 from expotion_cli.timing import exact
 
 JUMP_S = 8
-"""Nearer pictures are reached by decoding on: key frames usually stand about this far apart."""
+"""Nearer frames are reached by decoding on: key frames usually stand about this far apart."""
 
 
 def stills(clip: str | Path | ClipInfo, times_s: Sequence[float], view: View) -> list[np.ndarray]:
-    """The pictures on the screen at some times.
+    """The frames on the screen at some times.
 
     Args:
         clip: a file, or what `probe` found out about it.
-        times_s: seconds since the first picture appeared, rising.
+        times_s: seconds since the first frame appeared, rising.
         view: their size and colours; its rates are not used.
 
     Returns:
-        For each time a picture as `Painter.paint` makes it: uint8 [h, w, 3], or [h, w] grey.
+        For each time a frame as `Painter.paint` makes it: uint8 [h, w, 3], or [h, w] grey.
 
     Raises:
         ProbeError: the clip can't be opened.
-        DecodeError: none of its pictures can be decoded.
+        DecodeError: none of its frames can be decoded.
     """
     info = clip if isinstance(clip, ClipInfo) else probe(clip)
     with open_container(info.path) as container:
-        stream = picture_stream(container, info.path)
+        stream = video_stream(container, info.path)
         painter, reader = Painter(stream, view), _Reader(container, stream, info)
         return [painter.paint(reader.picture_at(exact(float(time)))) for time in times_s]
 
@@ -72,8 +73,8 @@ class _Reader:
         try:
             stamp = int((time + self._info.start) / (self._stream.time_base or 1))
             self._container.seek(stamp, stream=self._stream, backward=True)
-            pictures = self._from_here()
-            landed = next(pictures)
+            frames = self._from_here()
+            landed = next(frames)
         except (
             av.error.FFmpegError,
             DecodeError,
@@ -83,6 +84,6 @@ class _Reader:
             self._pictures, self._next = self._from_here(), None
             self._next = next(self._pictures)
             return
-        # Key frames far apart: each jump would decode the same pictures again.
+        # Key frames far apart: each jump would decode the same frames again.
         self._jumps = landed[0] > reached
-        self._pictures, self._shown, self._next = pictures, None, landed
+        self._pictures, self._shown, self._next = frames, None, landed

@@ -1,4 +1,4 @@
-"""What the camera did between two pictures: moved, turned and zoomed, told from the flow along the picture's border.
+"""What the camera did between two frames: moved, turned and zoomed, told from the flow along the picture's border.
 
 A person stands in the middle and comes in from below; the picture's upper, left and right border mostly show what
 stands still. So the border's flow is asked first whether it stands still: then so does the camera, however much of the
@@ -52,7 +52,7 @@ STILL = Camera()
 
 
 def find_camera(flow: np.ndarray, texture: np.ndarray, x: np.ndarray, y: np.ndarray) -> Camera:
-    """The camera's motion between two pictures, `STILL` unless there is good evidence of another.
+    """The camera's motion between two frames, `STILL` unless there is good evidence of another.
 
     Args:
         flow: [h, w, 2] pixels right and down, on blocks of the picture.
@@ -80,10 +80,10 @@ def find_camera(flow: np.ndarray, texture: np.ndarray, x: np.ndarray, y: np.ndar
 
 
 def is_confirmed(standing: np.ndarray, moved: np.ndarray, x: np.ndarray, y: np.ndarray) -> bool:
-    """Whether the border's pictures themselves speak for the camera's motion: flow runs over from who moves beside it.
+    """Whether the border's frames themselves speak for the camera's motion: flow runs over from who moves beside it.
 
     Args:
-        standing: [h, w] squared difference between the two pictures on blocks.
+        standing: [h, w] squared difference between the two frames on blocks.
         moved: [h, w] the same after the camera's motion is undone.
         x, y: as in `find_camera`.
     """

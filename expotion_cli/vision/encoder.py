@@ -13,19 +13,19 @@ from typing import Any
 import numpy as np
 
 from expotion_cli.errors import UnknownNameError
-from expotion_cli.media.pictures import View
+from expotion_cli.media.frames import Frame, View
 
 RATE_HZ = 25.0
 """Rows a second of the embedded encoders' streams."""
 
 MAX_RATE_HZ = Fraction(31)
-"""Of clips with more than 30 pictures a second only so many are looked at."""
+"""Of clips with more than 30 frames a second only so many are looked at."""
 
 COLOUR = View(max_side=640, max_rate_hz=MAX_RATE_HZ)
-"""Each new picture in colour, for encoders that find people."""
+"""Each new frame in colour, for encoders that find people."""
 
 THUMBNAIL = View(max_side=320, max_height=120, min_side=16, max_rate_hz=MAX_RATE_HZ, grey=True)
-"""Each new picture small and grey."""
+"""Each new frame small and grey."""
 
 # Name -> "module:class". A further encoder is one file and one line here.
 REGISTRY: dict[str, str] = {
@@ -49,19 +49,6 @@ class Dim:
 
 
 @dataclass(frozen=True)
-class Picture:
-    """One decoded picture as an encoder gets it.
-
-    Attributes:
-        time_s: seconds on the picture's clock.
-        pixels: uint8, upright: [H, W, 3] RGB, or [H, W] where the encoder's view is grey.
-    """
-
-    time_s: float
-    pixels: np.ndarray
-
-
-@dataclass(frozen=True)
 class EmbeddingStream:
     """A clip seen by one encoder.
 
@@ -74,7 +61,7 @@ class EmbeddingStream:
         encoder: the encoder's name.
         version: the encoder's version.
         digest: hash of all that decided the values: clip content, encoder, version, weights, settings.
-        skipped: pictures of the clip that could not be decoded.
+        skipped: frames of the clip that could not be decoded.
     """
 
     name: str
@@ -109,7 +96,7 @@ class EmbeddingStream:
 
 
 class Encoder(ABC):
-    """Turns a clip's pictures into rows: `begin`, `feed` each picture in order, `finish`; then `close`.
+    """Turns a clip's frames into rows: `begin`, `feed` each frame in order, `finish`; then `close`.
 
     `begin` may be called again after `finish`, for another clip; nothing is carried from clip to clip. Making an
     encoder costs nothing and needs no weights; `begin` does.
@@ -119,7 +106,7 @@ class Encoder(ABC):
         version: raised whenever the same clip comes to give other values.
         rate_hz: rows a second.
         dims: D names; numbers for embeddings whose dimensions have no meaning of their own.
-        view: which pictures it wants, and how large.
+        view: which frames it wants, and how large.
     """
 
     name: str
@@ -146,7 +133,7 @@ class Encoder(ABC):
         """Start a clip. Raises MissingLibraryError or WeightsError where the encoder can't run on this machine."""
 
     @abstractmethod
-    def feed(self, picture: Picture) -> None:
+    def feed(self, frame: Frame) -> None:
         """Take the next picture of the view; times rise."""
 
     @abstractmethod
@@ -156,12 +143,12 @@ class Encoder(ABC):
     def close(self) -> None:  # noqa: B027 - most have nothing to release
         """Release what `begin` took, also in the middle of a clip."""
 
-    def encode(self, pictures: Iterable[Picture], duration: Fraction) -> np.ndarray:
-        """All pictures of a clip at once: [T_e, D] float32."""
+    def encode(self, frames: Iterable[Frame], duration: Fraction) -> np.ndarray:
+        """All frames of a clip at once: [T_e, D] float32."""
         try:
             self.begin()
-            for picture in pictures:
-                self.feed(picture)
+            for frame in frames:
+                self.feed(frame)
             return self.finish(duration)[0]
         finally:
             self.close()

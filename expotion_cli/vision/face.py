@@ -1,7 +1,7 @@
 """The `face` encoder: expression and head motion from MediaPipe's Face Landmarker.
 
 Angles and positions come from the head matrix (camera's frame: x right in the picture, y up, z towards the camera).
-The main person's face is meant (`bystanders`); in oblong pictures small faces are looked for in squares (`framing`).
+The main person's face is meant (`main_person`); in oblong frames small faces are looked for in squares (`framing`).
 Gaps up to 0.4 s are interpolated, longer ones hold the last values with all speeds zero; the mask is False in both.
 Where no face is ever seen all values are zero.
 """
@@ -80,7 +80,7 @@ def face_features(times_s: np.ndarray, state: np.ndarray, rows: int) -> tuple[np
     """Features of a clip from what the landmarker saw.
 
     Args:
-        times_s: [N] time of each picture.
+        times_s: [N] time of each frame.
         state: [N, 59] from `face_state`.
         rows: T.
 

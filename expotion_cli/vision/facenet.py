@@ -1,6 +1,6 @@
 """The `facenet` encoder: whose face it is and how it looks, as FaceNet sees it (InceptionResnetV1, `vggface2`).
 
-Pictures are taken at 5 a second, their longer side at most 1,280 pixels. MTCNN finds the faces (`mtcnn`), `tracking`
+Frames are taken at 5 a second, their longer side at most 1,280 pixels. MTCNN finds the faces (`mtcnn`), `tracking`
 follows the main person through crossings and gaps, and each of their faces is cut out as facenet-pytorch does with its
 defaults (no margin, 160 by 160, bilinear, (value - 127.5) / 128) and embedded: a vector of length 1.
 
@@ -23,10 +23,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from expotion_cli.errors import UsageError
-from expotion_cli.media.pictures import View
+from expotion_cli.media.frames import Frame, View
 from expotion_cli.timing import exact, num_rows
-from expotion_cli.vision import heap, mtcnn, networks, signals
-from expotion_cli.vision.encoder import Encoder, Picture
+from expotion_cli.vision import memory, mtcnn, networks, signals
+from expotion_cli.vision.encoder import Encoder
 
 if TYPE_CHECKING:
     import torch
@@ -41,7 +41,7 @@ CLASSIFIER = "logits."
 """What names of the tensors that tell 8,631 people apart begin with; they have no use here."""
 
 _BATCH = {"cpu": 16, "cuda": 64}
-_QUEUE_PICTURES = 4
+_QUEUE_FRAMES = 4
 _TIDY_FACES = 256
 _BLOCK_ROWS = 1024
 _IN_MEMORY = 16 << 20  # bytes of cut-out faces; more go to a temporary file
@@ -99,23 +99,23 @@ class FacenetEncoder(Encoder):
         self._network = networks.keep(self.name, (self._file, self._file.digest(), self._device), self._load)
         self._finder = _Finder()
 
-    def feed(self, picture: Picture) -> None:
+    def feed(self, frame: Frame) -> None:
         """See `encoder.Encoder`."""
         assert self._finder is not None
-        self._finder.feed(picture)
+        self._finder.feed(frame)
 
     def finish(self, duration: Fraction) -> tuple[np.ndarray, np.ndarray]:
         """See `encoder.Encoder`."""
         assert self._finder is not None
         times_s, found, faces = self._finder.finish()
-        heap.give_back()  # what the finder's thread freed is of no use to this one
+        memory.release_free()  # what the finder's thread freed is of no use to this one
         raw = np.zeros((len(times_s), WIDTH), dtype=np.float32)
         places, done = np.flatnonzero(found), 0
         for vectors in embed(self._network, faces, self._device):
             raw[places[done : done + len(vectors)]] = vectors
             done += len(vectors)
             if done % _TIDY_FACES < len(vectors):
-                heap.give_back()
+                memory.release_free()
         rows = num_rows(duration, exact(self.rate_hz))
         # the tracker has already dropped what was found by chance
         grid = signals.rows_from_pictures(times_s, found, raw, rows, self.rate_hz, min_run=1)
@@ -197,11 +197,11 @@ class _Finder:
     def __init__(self) -> None:
         import torch
 
-        self._watcher = mtcnn.FaceWatcher()
-        self._queue: queue.Queue[Picture | None] = queue.Queue(_QUEUE_PICTURES)
+        self._face_finder = mtcnn.FaceFinder()
+        self._queue: queue.Queue[Frame | None] = queue.Queue(_QUEUE_FRAMES)
         self._times: list[float] = []
         self._size = (1, 1)
-        self._kept: list[list[int]] = []  # for each picture the place of each face in the file, or -1
+        self._kept: list[list[int]] = []  # for each frame the place of each face in the file, or -1
         self._faces = tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY)
         self._num_faces = 0
         self._error: BaseException | None = None
@@ -215,19 +215,19 @@ class _Finder:
         self._ready.wait()
         torch.set_num_threads(threads)
 
-    def feed(self, picture: Picture) -> None:
-        """Take a picture; waits while the queue is full."""
-        self._queue.put(picture)
+    def feed(self, frame: Frame) -> None:
+        """Take a frame; waits while the queue is full."""
+        self._queue.put(frame)
 
     def finish(self) -> tuple[np.ndarray, np.ndarray, Iterator[np.ndarray]]:
-        """End the clip: [N] times of the pictures, bool [N] the main person's face was found, and those faces.
+        """End the clip: [N] times of the frames, bool [N] the main person's face was found, and those faces.
 
         Whatever went wrong in the thread is raised here.
         """
         self._end()
         if self._error is not None:
             raise self._error
-        chosen = self._watcher.tracker.main_person(self._size)
+        chosen = self._face_finder.tracker.main_person(self._size)
         places = np.array([kept[i] if i >= 0 else -1 for kept, i in zip(self._kept, chosen, strict=True)], dtype=int)
         return np.array(self._times), places >= 0, map(self._read, places[places >= 0])
 
@@ -247,25 +247,25 @@ class _Finder:
 
         torch.set_num_threads(1)
         self._ready.set()
-        while (picture := self._queue.get()) is not None:
+        while (frame := self._queue.get()) is not None:
             if self._stopped or self._error is not None:
                 continue  # keep emptying the queue, or the feeder would wait for ever
             try:
-                self._look(picture)
+                self._look(frame)
             except BaseException as error:
                 self._error = error
 
-    def _look(self, picture: Picture) -> None:
-        boxes, _ = self._watcher.see(picture.time_s, picture.pixels)
+    def _look(self, frame: Frame) -> None:
+        boxes, _ = self._face_finder.find(frame.time_s, frame.pixels)
         places = []
         for box in boxes:
-            face = mtcnn.cut_out(picture.pixels, box)
+            face = mtcnn.cut_out(frame.pixels, box)
             places.append(-1 if face is None else self._num_faces)
             if face is not None:
                 self._faces.write(face.tobytes())
                 self._num_faces += 1
-        height, width = picture.pixels.shape[:2]
-        self._times.append(picture.time_s)
+        height, width = frame.pixels.shape[:2]
+        self._times.append(frame.time_s)
         self._size = (width, height)
         self._kept.append(places)
 

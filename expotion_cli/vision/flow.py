@@ -1,9 +1,9 @@
 """The `flow` encoder: what moves in the picture, whoever or whatever it is, from dense optical flow.
 
-Pictures are made about 160 by 120 and grey. Flow is OpenCV's DIS; where OpenCV can't be loaded (its wheel needs
+Frames are made about 160 by 120 and grey. Flow is OpenCV's DIS; where OpenCV can't be loaded (its wheel needs
 system libraries) a coarser Lucas-Kanade flow in numpy takes its place, under another identity. From each pair of
-pictures three things are taken away that are no gesture: changes of brightness, the camera's own motion (`camera`),
-and flow that explains the new picture hardly better than no motion would, which is noise. Where the new picture is
+frames three things are taken away that are no gesture: changes of brightness, the camera's own motion (`camera`),
+and flow that explains the new frame hardly better than no motion would, which is noise. Where the new frame is
 another scene the pair is left out, and motion is measured anew from there.
 `left` and `right` are the picture's. Something is always seen: the mask is all True.
 """
@@ -15,18 +15,19 @@ from fractions import Fraction
 
 import numpy as np
 
+from expotion_cli.media.frames import Frame
 from expotion_cli.timing import exact, num_rows
 from expotion_cli.vision import signals
-from expotion_cli.vision.encoder import RATE_HZ, THUMBNAIL, Dim, Encoder, Picture
+from expotion_cli.vision.encoder import RATE_HZ, THUMBNAIL, Dim, Encoder
 from expotion_cli.vision.motion import FlowFunction, Motion, find_motion, flow_method, make_flow_function
-from expotion_cli.vision.spool import RowSpool
+from expotion_cli.vision.row_buffer import RowBuffer
 
 GRID_ROWS, GRID_COLUMNS = 3, 4
 _FINE = 2  # accents are taken on a grid this many times finer
 NOISE = 0.01
 """Picture heights a second: what compression noise looks like; it is taken off every speed."""
 NOTHING = 2e-4
-"""Picture heights a second, mean over the picture: what a coarsely coded still picture may seem to move."""
+"""Picture heights a second, mean over the picture: what a coarsely coded still image may seem to move."""
 
 DIMS: tuple[Dim, ...] = (
     *(Dim(f"cell_{row}_{column}", "picture heights/s",
@@ -60,9 +61,9 @@ class FlowEncoder(Encoder):
 
     def __init__(self) -> None:
         self._function: FlowFunction | None = None
-        self._last: Picture | None = None
+        self._last: Frame | None = None
         self._pairs: list[tuple[float, float]] = []
-        self._fields: RowSpool | None = None
+        self._fields: RowBuffer | None = None
 
     def identity(self) -> dict:
         """See `encoder.Encoder`."""
@@ -72,19 +73,19 @@ class FlowEncoder(Encoder):
         """See `encoder.Encoder`."""
         self.close()
         self._function = make_flow_function()
-        self._fields = RowSpool(FIELD)
+        self._fields = RowBuffer(FIELD)
 
-    def feed(self, picture: Picture) -> None:
+    def feed(self, frame: Frame) -> None:
         """See `encoder.Encoder`."""
         if self._last is not None:
-            start, end = self._last.time_s, picture.time_s
+            start, end = self._last.time_s, frame.time_s
             motion = None
-            if self._last.pixels.shape == picture.pixels.shape:
-                motion = find_motion(self._last.pixels, picture.pixels, self._function)
-            height = len(picture.pixels)
+            if self._last.pixels.shape == frame.pixels.shape:
+                motion = find_motion(self._last.pixels, frame.pixels, self._function)
+            height = len(frame.pixels)
             self._fields.add(OTHER_SCENE if motion is None else summarise_motion(motion, height, end - start))
             self._pairs.append((start, end))
-        self._last = picture
+        self._last = frame
 
     def finish(self, duration: Fraction) -> tuple[np.ndarray, np.ndarray]:
         """See `encoder.Encoder`."""
@@ -108,19 +109,19 @@ _TOTALS = (
 )  # fmt: skip
 _CELLS, _FINE_CELLS = GRID_ROWS * GRID_COLUMNS, GRID_ROWS * _FINE * GRID_COLUMNS * _FINE
 FIELD = _CELLS + len(_TOTALS) + 2 * _FINE_CELLS
-"""Numbers of one pair of pictures: cells of the grid, totals, vectors of the finer grid."""
+"""Numbers of one pair of frames: cells of the grid, totals, vectors of the finer grid."""
 OTHER_SCENE = np.full(FIELD, np.nan, dtype=np.float32)
-"""Stands for a pair whose pictures show different scenes."""
+"""Stands for a pair whose frames show different scenes."""
 _BLOCK_ROWS = 2048
 
 
 def summarise_motion(motion: Motion, height: int, seconds: float) -> np.ndarray:
-    """One pair of pictures: float32 [FIELD], by heights a second.
+    """One pair of frames: float32 [FIELD], by heights a second.
 
     Args:
         motion: what moved.
         height: of the picture, in pixels.
-        seconds: between the two pictures.
+        seconds: between the two frames.
     """
     per_pixel = 1 / (height * seconds)
     velocity = signals.without_noise(motion.pixels * (per_pixel * np.array([1.0, -1.0])), NOISE)
@@ -157,7 +158,7 @@ def flow_features(pairs: list[tuple[float, float]], read: Callable[[int, int], n
     """Features of a clip.
 
     Args:
-        pairs: N times of the two pictures of each field.
+        pairs: N times of the two frames of each field.
         read: (start, stop) → [stop - start, FIELD], results of `summarise_motion`, or `OTHER_SCENE`.
         rows: T.
 

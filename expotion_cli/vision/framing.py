@@ -1,7 +1,7 @@
 """Which part of an oblong picture the face landmarker gets to see.
 
-Its detector brings the whole picture into a small square, so in a wide (or tall) one faces get small and are missed
-from a seventh of the picture's height down. Where the whole picture shows no face, squares of it are searched; if one
+Its detector brings the whole frame into a small square, so in a wide (or tall) one faces get small and are missed
+from a seventh of the picture's height down. Where the whole frame shows no face, squares of it are searched; if one
 shows somebody, the landmarker gets the square around them, until they are lost.
 """
 
@@ -17,7 +17,7 @@ FindPeople = Callable[[np.ndarray], np.ndarray]
 LOST_S = 0.4
 """Who was not seen for longer in their square may be anywhere."""
 
-_OBLONG = 1.15  # squares of rounder pictures would show no more than the whole ...
+_OBLONG = 1.15  # squares of rounder frames would show no more than the whole ...
 _THIN = 4.0  # ... and thinner ones would have too many
 _OVERLAP = 0.5  # of neighbouring squares, at least
 _EDGE = 0.2  # a face that comes this near to an end of the square (as a share of it) brings it along
@@ -25,7 +25,7 @@ _HALF_FIELD = math.tan(math.radians(63 / 2))  # of MediaPipe's virtual camera: h
 
 
 class Framing:
-    """Chooses the part of each picture, and brings what was found there to the whole picture.
+    """Chooses the part of each frame, and brings what was found there to the whole frame.
 
     Args:
         find_people: [H, W, 3] → [n, 4] boxes, x0, y0, x1, y1 in pixels.
@@ -38,7 +38,7 @@ class Framing:
         self._seen_s = -math.inf
 
     def find(self, rgb: np.ndarray) -> np.ndarray:
-        """All people in a picture: those in the whole of it, or if there are none those in its squares."""
+        """All people in a frame: those in the whole of it, or if there are none those in its squares."""
         self._box = None
         boxes = self._find_people(rgb)
         side = min(rgb.shape[:2])
@@ -56,7 +56,7 @@ class Framing:
         return np.array(found)
 
     def part(self, rgb: np.ndarray, time_s: float) -> np.ndarray:
-        """What the landmarker gets of the next picture: all, or a square of it."""
+        """What the landmarker gets of the next frame: all, or a square of it."""
         if self._corner is not None and time_s - self._seen_s > LOST_S:
             self._corner = None
         if self._corner is None and self._box is not None and time_s - self._seen_s > LOST_S:
@@ -68,7 +68,7 @@ class Framing:
         (left, top), side = self._corner, min(rgb.shape[:2])
         return np.ascontiguousarray(rgb[top : top + side, left : left + side])
 
-    def saw(self, time_s: float, centre: tuple[float, float] | None, shape: tuple[int, ...]) -> None:
+    def report(self, time_s: float, centre: tuple[float, float] | None, shape: tuple[int, ...]) -> None:
         """Tell where in that part the face was, as shares of it, or that there was none."""
         if centre is None:
             return
@@ -95,7 +95,7 @@ class Framing:
 
 
 def corners(shape: tuple[int, ...]) -> list[tuple[int, int]]:
-    """(left, top) of overlapping squares that together cover a picture [H, W, ...], each as large as it allows."""
+    """(left, top) of overlapping squares that together cover a frame [H, W, ...], each as large as it allows."""
     height, width = shape[:2]
     side = min(height, width)
     count = 1 + math.ceil((max(height, width) / side - 1) / (1 - _OVERLAP) - 1e-9)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import ctypes
 import functools
 import importlib.util
 import os
@@ -20,36 +19,43 @@ from pathlib import Path
 import numpy as np
 
 from expotion_cli.errors import DecodeError, MissingLibraryError
+from expotion_cli.media.frames import Frame
 from expotion_cli.timing import exact, num_rows
 from expotion_cli.vision import worker as protocol
-from expotion_cli.vision.encoder import COLOUR, RATE_HZ, Encoder, Picture
-from expotion_cli.vision.spool import BLOCK_ROWS
+from expotion_cli.vision.encoder import COLOUR, RATE_HZ, Encoder
+from expotion_cli.vision.libraries import missing_libraries
+from expotion_cli.vision.row_buffer import BLOCK_ROWS
 from expotion_cli.weights.manifest import find_manifest
 
-SYSTEM_LIBRARIES = {
-    "libGL.so.1": "libgl1",
-    "libEGL.so.1": "libegl1",
-    "libGLESv2.so.2": "libgles2",
-    "libgthread-2.0.so.0": "libglib2.0-0",
-}
-"""What MediaPipe's wheel and its OpenCV load from the system, and the Debian package that holds it."""
-
 _CLOSED_PORT = "http://127.0.0.1:9"
-_QUEUE_PICTURES = 4
+_QUEUE_FRAMES = 4
 _idle: dict[str, list[LandmarkWorker]] = {}
 _idle_lock = threading.Lock()
 
 
 @functools.cache
-def task_file(name: str) -> tuple[Path, str]:
-    """The task file of the manifest `mediapipe-<name>` and its sha256, checked against the manifest.
+def task_file(model: str) -> Path:
+    """The task file of the manifest `mediapipe-<model>`, checked against the manifest's sha256.
 
     Raises:
         WeightsError: the manifest or the file is missing, or the file differs from what the manifest pins.
     """
-    manifest = find_manifest(f"mediapipe-{name}", "encoder")
+    manifest = find_manifest(f"mediapipe-{model}", "encoder")
     manifest.require()
-    return manifest.files[0].path, manifest.files[0].sha256
+    return manifest.files[0].path
+
+
+@functools.cache
+def weights_digest(model: str) -> str | None:
+    """sha256 (hex) that a model's task file is pinned to; the file's content is read only before it is used.
+
+    Raises:
+        WeightsError: the manifest or the file is missing.
+    """
+    manifest = find_manifest(f"mediapipe-{model}", "encoder")
+    if manifest.missing_reason():
+        manifest.require()
+    return manifest.files[0].sha256
 
 
 @functools.cache
@@ -57,14 +63,7 @@ def missing_reason() -> str | None:
     """Why MediaPipe can't run here and what to install, or None. Starts nothing and imports nothing heavy."""
     if importlib.util.find_spec("mediapipe") is None:
         return "The Python package mediapipe is not installed. Run: pip install mediapipe"
-    if sys.platform != "linux":
-        return None
-    lacking = {}
-    for library, package in SYSTEM_LIBRARIES.items():
-        try:
-            ctypes.CDLL(library)
-        except OSError:
-            lacking[library] = package
+    lacking = missing_libraries()
     if not lacking:
         return None
     return (
@@ -76,7 +75,7 @@ def missing_reason() -> str | None:
 class LandmarkWorker:
     """One landmarker in a process of its own.
 
-    Pictures are sent through a short queue, so decoding, both landmarkers and optical flow run side by side with
+    Frames are sent through a short queue, so decoding, both landmarkers and optical flow run side by side with
     bounded memory.
 
     Args:
@@ -90,7 +89,7 @@ class LandmarkWorker:
 
     def __init__(self, kind: str, model: str | None = None):
         self.kind, self.model = kind, model or kind
-        path, _ = task_file(self.model)
+        path = task_file(self.model)
         self._errors = tempfile.TemporaryFile()
         package_home = str(Path(__file__).resolve().parents[2])
         environment = dict(os.environ)
@@ -107,7 +106,7 @@ class LandmarkWorker:
             env=environment,
         )
         self._ready = False
-        self._queue: queue.Queue[bytes | tuple[bytes, np.ndarray] | None] = queue.Queue(_QUEUE_PICTURES)
+        self._queue: queue.Queue[bytes | tuple[bytes, np.ndarray] | None] = queue.Queue(_QUEUE_FRAMES)
         self._broken = False
         self._in_clip = False
         self._writer = threading.Thread(target=self._write, name=f"{kind}-landmarks", daemon=True)
@@ -138,14 +137,14 @@ class LandmarkWorker:
         self._in_clip = True
         self._queue.put(b"B")
 
-    def feed(self, picture: Picture) -> None:
-        """Send a picture; waits while the queue is full."""
-        height, width = picture.pixels.shape[:2]
-        header = protocol.FRAME.pack(round(picture.time_s * 1000), height, width)
-        self._queue.put((b"F" + header, np.ascontiguousarray(picture.pixels)))
+    def feed(self, frame: Frame) -> None:
+        """Send a frame; waits while the queue is full."""
+        height, width = frame.pixels.shape[:2]
+        header = protocol.FRAME.pack(round(frame.time_s * 1000), height, width)
+        self._queue.put((b"F" + header, np.ascontiguousarray(frame.pixels)))
 
     def finish(self) -> Iterator[np.ndarray]:
-        """End the clip: float32 [n, columns] blocks of N rows in all, one row a picture.
+        """End the clip: float32 [n, columns] blocks of N rows in all, one row a frame.
 
         Columns are `worker.FACE_COLUMNS` or `POSE_COLUMNS`; at least one block comes, which may be empty. All blocks
         have to be taken before anything else is asked.
@@ -180,7 +179,7 @@ class LandmarkWorker:
         if self._writer.is_alive():
             self._queue.put(None)
             if self._in_clip:
-                self._process.kill()  # it may be busy with pictures nobody wants any more
+                self._process.kill()  # it may be busy with frames nobody wants any more
             self._writer.join(timeout=5)
         try:
             self._process.wait(timeout=5)
@@ -256,7 +255,7 @@ class LandmarkEncoder(Encoder):
 
     def identity(self) -> dict:
         """See `encoder.Encoder`."""
-        return {**super().identity(), "weights": task_file(self._model)[1]}
+        return {**super().identity(), "weights": weights_digest(self._model)}
 
     def begin(self) -> None:
         """See `encoder.Encoder`."""
@@ -265,12 +264,12 @@ class LandmarkEncoder(Encoder):
         self._worker = acquire(self.name, self._model)
         self._worker.begin()
 
-    def feed(self, picture: Picture) -> None:
+    def feed(self, frame: Frame) -> None:
         """See `encoder.Encoder`."""
-        height, width = picture.pixels.shape[:2]
+        height, width = frame.pixels.shape[:2]
         self._aspect = width / height
-        self._worker.feed(picture)
-        self._times.append(picture.time_s)
+        self._worker.feed(frame)
+        self._times.append(frame.time_s)
 
     def finish(self, duration: Fraction) -> tuple[np.ndarray, np.ndarray]:
         """See `encoder.Encoder`."""
@@ -278,16 +277,16 @@ class LandmarkEncoder(Encoder):
         # not bound to a name here, so that `read` can let go of it: of a long clip it is large
         return self.read(times, self._collect(len(times)), num_rows(duration, exact(self.rate_hz)))
 
-    def _collect(self, pictures: int) -> np.ndarray:
-        """[pictures, c] the condensed rows of the clip; gives the worker back."""
+    def _collect(self, frames: int) -> np.ndarray:
+        """[frames, c] the condensed rows of the clip; gives the worker back."""
         state, done = np.zeros((0, 0)), 0
         for raw in self._worker.finish():
             part = self.condense(raw)
             if not done:
-                state = np.empty((pictures, part.shape[1]))
+                state = np.empty((frames, part.shape[1]))
             state[done : done + len(part)] = part
             done += len(part)
-        assert done == pictures, (done, pictures)
+        assert done == frames, (done, frames)
         self.close()
         return state
 

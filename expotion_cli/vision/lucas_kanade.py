@@ -10,7 +10,7 @@ def lucas_kanade(before: np.ndarray, after: np.ndarray, levels: int = 3, rounds:
 
     Args:
         before, after: uint8 [h, w].
-        levels: sizes of the pictures, each half the one before.
+        levels: sizes of the frames, each half the one before.
         rounds: steps on each.
 
     Returns:

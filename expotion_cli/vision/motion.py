@@ -1,14 +1,17 @@
-"""What moved between two small grey pictures, apart from the camera, the light and the noise."""
+"""What moved between two small grey frames, apart from the camera, the light and the noise."""
 
 from __future__ import annotations
 
 import functools
+import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
+from expotion_cli.errors import MissingLibraryError
 from expotion_cli.vision.camera import STILL, Camera, find_camera, is_confirmed
+from expotion_cli.vision.libraries import missing_libraries
 from expotion_cli.vision.lucas_kanade import box, lucas_kanade, warp
 
 FlowFunction = Callable[[np.ndarray, np.ndarray], np.ndarray]
@@ -17,20 +20,20 @@ FlowFunction = Callable[[np.ndarray, np.ndarray], np.ndarray]
 _BLOCK = 4
 _MIN_BLOCKS = 16
 _PLAIN = 4.0
-"""Grey levels squared: differences of this size are what coding and sensors leave of a still picture."""
+"""Grey levels squared: differences of this size are what coding and sensors leave of a still image."""
 _EXPLAINED = (0.2, 0.45)
-"""Share of the difference between two pictures that motion must explain: up to the first it counts as none, from the
+"""Share of the difference between two frames that motion must explain: up to the first it counts as none, from the
 second on in full."""
 _TRUSTED_SLOPE = 30.0
 _CUT = 0.55
 _CUT_FLOOR = 60.0
 _SMALLEST = 32
-"""Pixels of the shorter side: for smaller pictures DIS has no pyramid."""
+"""Pixels of the shorter side: for smaller frames DIS has no pyramid."""
 
 
 @dataclass(frozen=True)
 class Motion:
-    """What moved from one picture to the next, on blocks of the picture.
+    """What moved from one frame to the next, on blocks of the picture.
 
     Attributes:
         pixels: [h, w, 2] right and down, the camera's part taken off; zero where nothing shows that anything moved.
@@ -44,7 +47,7 @@ class Motion:
 
 
 def find_motion(before: np.ndarray, after: np.ndarray, function: FlowFunction) -> Motion | None:
-    """What moved between two pictures [h, w] uint8 of one size; None if they show different scenes."""
+    """What moved between two frames [h, w] uint8 of one size; None if they show different scenes."""
     if np.array_equal(before, after):
         block = _block_of(before.shape)
         return Motion(np.zeros((before.shape[0] // block, before.shape[1] // block, 2)), STILL, block)
@@ -79,9 +82,9 @@ def find_motion(before: np.ndarray, after: np.ndarray, function: FlowFunction) -
 def match_brightness(before: np.ndarray, after: np.ndarray, block: int) -> np.ndarray:
     """`after` as bright as `before`: a lamp, a fade or the camera's exposure is no motion.
 
-    One gain and one offset for the whole picture, such as fit most of it: a dark coat coming in changes nothing.
+    One gain and one offset for the whole frame, such as fit most of it: a dark coat coming in changes nothing.
     """
-    old, new = (block_means(picture.astype(np.float32), block).ravel() for picture in (before, after))
+    old, new = (block_means(frame.astype(np.float32), block).ravel() for frame in (before, after))
     gain, offset = 1.0, float(np.median(old - new))
     if float(np.median(np.abs(old - new))) < 0.5:
         return after
@@ -172,7 +175,15 @@ def _opencv():
 
 @functools.cache
 def flow_method() -> str:
-    """`dis` with OpenCV, `lucas-kanade` where OpenCV can't be loaded."""
+    """`dis` with OpenCV, `lucas-kanade` where OpenCV can't be loaded.
+
+    Planning asks this for every clip, so OpenCV is imported only where a system library of its wheel is missing, to see
+    whether this build needs it.
+    """
+    if importlib.util.find_spec("cv2") is None:
+        return "lucas-kanade"
+    if not missing_libraries():
+        return "dis"
     try:
         import cv2  # noqa: F401
     except ImportError:
@@ -181,9 +192,19 @@ def flow_method() -> str:
 
 
 def make_flow_function() -> FlowFunction:
-    """A fresh flow function of this machine's method."""
+    """A fresh flow function of this machine's method.
+
+    Raises:
+        MissingLibraryError: OpenCV is installed, but damaged.
+    """
     if flow_method() == "dis":
-        import cv2
+        try:
+            import cv2
+        except ImportError as error:
+            raise MissingLibraryError(
+                f"OpenCV is installed but can't be loaded ({error}).",
+                remedy="Reinstall opencv-contrib-python, or uninstall it to do without.",
+            ) from error
 
         flow = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
 

@@ -1,9 +1,9 @@
 """Faces by MTCNN (facenet-pytorch's), found anew now and then and followed with little work in between.
 
-The usual way runs MTCNN's whole pyramid over each picture at full size. Here, once a second or while nobody is in
-sight, it runs over a picture reduced to about 320 pixels; in between only over the surroundings of where `tracking`
+The usual way runs MTCNN's whole pyramid over each frame at full size. Here, once a second or while nobody is in
+sight, it runs over a frame reduced to about 320 pixels; in between only over the surroundings of where `tracking`
 expects each face, at the scales near its size and at full resolution, so that boxes come out as the usual way gives
-them. A face found in the reduced picture is looked at in full resolution in the same way. Where the reduced picture
+them. A face found in the reduced frame is looked at in full resolution in the same way. Where the reduced frame
 shows nobody, the larger one is searched once a second, for faces of a 32nd of its longer side and more.
 """
 
@@ -29,7 +29,7 @@ CROP = 160
 """Height and width of a cut-out face, as FaceNet wants it."""
 
 SCAN_S = 1.0
-"""Time between two searches of the whole picture while somebody is in sight."""
+"""Time between two searches of the whole frame while somebody is in sight."""
 
 MIN_SCORE = 0.9
 """Somebody new must be this sure; who is already followed may be as unsure as MTCNN allows."""
@@ -94,8 +94,8 @@ def load() -> Nets:
     return tuple(nets)
 
 
-class FaceWatcher:
-    """Finds the faces of a clip's pictures, one picture after the other.
+class FaceFinder:
+    """Finds the faces of a clip's frames, one frame after the other.
 
     Attributes:
         tracker: who was seen so far.
@@ -106,11 +106,11 @@ class FaceWatcher:
         self.tracker = Tracker()
         self._scanned_s = self._searched_s = -math.inf
 
-    def see(self, time_s: float, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The faces of the next picture; they are given to `tracker`, too.
+    def find(self, time_s: float, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The faces of the next frame; they are given to `tracker`, too.
 
         Args:
-            time_s: later than the picture before.
+            time_s: later than the frame before.
             pixels: uint8 [H, W, 3] RGB.
 
         Returns:
@@ -122,16 +122,16 @@ class FaceWatcher:
             self._scanned_s = time_s
             new = self._others(time_s, pixels, faces)
             faces = _distinct(np.concatenate([faces, new[new[:, 4] >= MIN_SCORE]]))
-        self.tracker.add(time_s, faces[:, :4], faces[:, 4], _looks(pixels, faces))
+        self.tracker.add(time_s, faces[:, :4], faces[:, 4], _appearances(pixels, faces))
         return faces[:, :4], faces[:, 4]
 
     def _expected(self, time_s: float) -> list[np.ndarray]:
-        """Where to look for those who are followed."""
+        """Where to appearance for those who are followed."""
         live = sorted(self.tracker.live, key=lambda track: (-track.times_s[-1], -_size(track.boxes[-1])))
         return [track.expected(time_s) for track in live[:MAX_FACES]]
 
     def _others(self, time_s: float, pixels: np.ndarray, known: np.ndarray) -> np.ndarray:
-        """[n, 5] boxes and scores in the whole picture, less those known already."""
+        """[n, 5] boxes and scores in the whole frame, less those known already."""
         longer = max(pixels.shape[:2])
         times = max(1, round(longer / _REDUCED_SIDE))
         faces = self._detect(_reduced(pixels, times), MIN_FACE)
@@ -150,14 +150,14 @@ class FaceWatcher:
         size, centre = _size(box), (box[:2] + box[2:]) / 2
         low = np.clip(np.floor(centre - _SURROUNDINGS * size), 0, None).astype(int)
         high = np.clip(np.ceil(centre + _SURROUNDINGS * size), 0, (width, height)).astype(int)
-        # one of the sizes that the pyramid over the whole picture has, so that the same faces come out
+        # one of the sizes that the pyramid over the whole frame has, so that the same faces come out
         steps = math.floor(math.log(max(1.0, _SMALLEST_NEAR * size / MIN_FACE)) / -math.log(FACTOR))
         faces = self._detect(pixels[low[1] : high[1], low[0] : high[0]], MIN_FACE / FACTOR**steps)
         faces[:, :4] += np.tile(low, 2)
         return faces
 
     def _detect(self, pixels: np.ndarray, smallest: float) -> np.ndarray:
-        """[n, 5] what MTCNN says of a picture, or of a part of one."""
+        """[n, 5] what MTCNN says of a frame, or of a part of one."""
         if min(pixels.shape[:2], default=0) < smallest:
             return _NOBODY.copy()  # no level of its pyramid would be large enough
         import torch
@@ -189,14 +189,14 @@ def cut_out(pixels: np.ndarray, box: np.ndarray) -> np.ndarray | None:
     return np.asarray(face.resize((CROP, CROP), Image.Resampling.BILINEAR))
 
 
-def _looks(pixels: np.ndarray, faces: np.ndarray) -> np.ndarray:
-    """[n, L] what the faces look like, coarsely: colours and shades, without the brightness of all."""
-    looks = np.zeros((len(faces), 3 * 8 * 8))
-    for look, face in zip(looks, faces, strict=True):
+def _appearances(pixels: np.ndarray, faces: np.ndarray) -> np.ndarray:
+    """[n, L] what the faces appearance like, coarsely: colours and shades, without the brightness of all."""
+    appearances = np.zeros((len(faces), 3 * 8 * 8))
+    for appearance, face in zip(appearances, faces, strict=True):
         if (cut := cut_out(pixels, face[:4])) is not None:
             coarse = cut.reshape(8, CROP // 8, 8, CROP // 8, 3).mean(axis=(1, 3)).ravel()
-            look[:] = coarse - coarse.mean()
-    return looks
+            appearance[:] = coarse - coarse.mean()
+    return appearances
 
 
 def _reduced(pixels: np.ndarray, times: int) -> np.ndarray:

@@ -4,7 +4,7 @@ Joints stand relative to the middle of the shoulders, in torso lengths (mid-shou
 in the picture is the person's own one in metres times the scale that best lays the metric skeleton over the visible
 landmarks, so it holds when hips are out of the picture or the body turns sideways. Speeds are those seen in the
 picture, whole-body motion included, and are weighted by visibility: a joint that is only guessed does not move.
-`left` and `right` are the person's own; the main person is meant (`bystanders`).
+`left` and `right` are the person's own; the main person is meant (`main_person`).
 Gaps up to 0.4 s are interpolated, longer ones hold the last values with all speeds zero; the mask is False in both.
 """
 
@@ -133,7 +133,7 @@ def pose_features(times_s: np.ndarray, state: np.ndarray, rows: int) -> tuple[np
     """Features of a clip from what the landmarker saw.
 
     Args:
-        times_s: [N] time of each picture.
+        times_s: [N] time of each frame.
         state: [N, 32] from `pose_state`.
         rows: T.
 

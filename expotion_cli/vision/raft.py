@@ -1,17 +1,17 @@
 """The `raft` and `raft-flow` encoders: what RAFT, a network for optical flow, makes of a clip.
 
-Both look at the same pictures, 5 a second by default (as the features of the released EXPOTION adapters are), the
+Both look at the same frames, 5 a second by default (as the features of the released EXPOTION adapters are), the
 shorter side brought to 256; sides are cut to whole multiples of 8, and what is longer than 640 at both ends. Asked for
 together they share the network and its work.
 
 `raft` is 256 numbers without a meaning of their own: the channels of RAFT's feature encoder, each the mean over all
-places of the picture on the screen at the row's time. They say what is there rather than how it moves. How the authors
+places of the frame on the screen at the row's time. They say what is there rather than how it moves. How the authors
 of EXPOTION brought RAFT down to 256 numbers is not published, so an adapter trained on their features may read these
 otherwise.
 
-`raft-flow` is the flow itself from each picture to the next, summed up: see `DIMS`. Flow between rows i - 1 and i and
+`raft-flow` is the flow itself from each frame to the next, summed up: see `DIMS`. Flow between rows i - 1 and i and
 between i and i + 1 are averaged for row i. The camera's motion, the median flow along the upper, left and right border,
-is taken off. A pair whose second picture the flow does not explain shows another scene; it is passed over.
+is taken off. A pair whose second frame the flow does not explain shows another scene; it is passed over.
 There is always something to see: both masks are all True.
 """
 
@@ -24,10 +24,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from expotion_cli.errors import UsageError
-from expotion_cli.media.pictures import View
+from expotion_cli.media.frames import Frame, View
 from expotion_cli.timing import exact, num_rows
 from expotion_cli.vision import networks, signals
-from expotion_cli.vision.encoder import Dim, Encoder, Picture
+from expotion_cli.vision.encoder import Dim, Encoder
 
 if TYPE_CHECKING:
     from expotion_cli.vision.raft_model import RaftNetwork
@@ -138,11 +138,11 @@ class RaftEncoder(_RaftEncoder):
         self._rows: list[np.ndarray] = []
         self._last: np.ndarray | None = None
 
-    def feed(self, picture: Picture) -> None:
+    def feed(self, frame: Frame) -> None:
         """See `encoder.Encoder`."""
-        stays = self._last is picture.pixels
-        self._rows.append(self._rows[-1] if stays else self._network.summary(picture.pixels))
-        self._last = picture.pixels
+        stays = self._last is frame.pixels
+        self._rows.append(self._rows[-1] if stays else self._network.summary(frame.pixels))
+        self._last = frame.pixels
 
     def finish(self, duration: Fraction) -> tuple[np.ndarray, np.ndarray]:
         """See `encoder.Encoder`."""
@@ -194,19 +194,19 @@ class RaftFlowEncoder(_RaftEncoder):
     def begin(self) -> None:
         """See `encoder.Encoder`."""
         super().begin()
-        self._last: Picture | None = None
+        self._last: Frame | None = None
         self._times: list[float] = []
         self._fields: list[np.ndarray] = []
 
-    def feed(self, picture: Picture) -> None:
+    def feed(self, frame: Frame) -> None:
         """See `encoder.Encoder`."""
-        last, self._last = self._last, picture
-        if last is None or last.pixels.shape != picture.pixels.shape:
+        last, self._last = self._last, frame
+        if last is None or last.pixels.shape != frame.pixels.shape:
             return
-        field = self._look(last.pixels, picture.pixels, picture.time_s - last.time_s)
+        field = self._look(last.pixels, frame.pixels, frame.time_s - last.time_s)
         if field is not None:
             self._fields.append(field)
-            self._times.append((last.time_s + picture.time_s) / 2)
+            self._times.append((last.time_s + frame.time_s) / 2)
 
     def finish(self, duration: Fraction) -> tuple[np.ndarray, np.ndarray]:
         """See `encoder.Encoder`."""
@@ -235,11 +235,11 @@ _TOTALS = 10
 
 
 def summarise_flow(flow: np.ndarray, seconds: float) -> np.ndarray:
-    """One pair of pictures: float32 [cells of the grid, totals in the order of `DIMS`, vectors of the finer grid].
+    """One pair of frames: float32 [cells of the grid, totals in the order of `DIMS`, vectors of the finer grid].
 
     Args:
         flow: [h, w, 2] pixels right and down.
-        seconds: between the two pictures.
+        seconds: between the two frames.
     """
     height, width = flow.shape[:2]
     velocity = flow * (np.array([1.0, -1.0]) / (height * seconds))
@@ -270,7 +270,7 @@ def flow_rows(times_s: np.ndarray, fields: list[np.ndarray], rows: int, rate_hz:
     """Rows of a clip.
 
     Args:
-        times_s: [N] the middle between the two pictures of each field.
+        times_s: [N] the middle between the two frames of each field.
         fields: N results of `summarise_flow`.
         rows: T.
         rate_hz: rows a second.
@@ -291,7 +291,7 @@ def flow_rows(times_s: np.ndarray, fields: list[np.ndarray], rows: int, rate_hz:
 
 
 def is_cut(before: np.ndarray, after: np.ndarray, flow: np.ndarray, step: int = 4) -> bool:
-    """Whether even the flow leaves most of the second picture unexplained, because it shows another scene.
+    """Whether even the flow leaves most of the second frame unexplained, because it shows another scene.
 
     Args:
         before, after: [h, w, 3] uint8.

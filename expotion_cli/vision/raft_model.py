@@ -1,7 +1,7 @@
-"""RAFT as torchvision builds it, looking at one picture after another.
+"""RAFT as torchvision builds it, looking at one frame after another.
 
 Z. Teed and J. Deng, "RAFT: Recurrent All-Pairs Field Transforms for Optical Flow", arXiv 2003.12039. The modules are
-those of torchvision's `raft_large`; only the order in which they are called is ours, so that the features of a picture
+those of torchvision's `raft_large`; only the order in which they are called is ours, so that the features of a frame
 are computed once, though it is the second of one pair and the first of the next, and though two encoders ask for them.
 """
 
@@ -21,13 +21,13 @@ WIDTH = 256
 CELL = 8
 """Points of a picture's side in one of the feature map's."""
 MAX_SIDE = 640
-"""Of longer pictures the ends are cut off: memory grows with the square of their points."""
+"""Of longer frames the ends are cut off: memory grows with the square of their points."""
 
 
 class RaftNetwork:
     """RAFT on one device.
 
-    What was found out about the last two pictures is kept until `forget`, and found again by the array they are in.
+    What was found out about the last two frames is kept until `forget`, and found again by the array they are in.
 
     Args:
         module: torchvision's.
@@ -41,11 +41,11 @@ class RaftNetwork:
         self._known: list[tuple[np.ndarray, Tensor]] = []
 
     def summary(self, pixels: np.ndarray) -> np.ndarray:
-        """float32 [256]: the feature encoder's channels, each the mean over all places of a picture [H, W, 3] uint8."""
+        """float32 [256]: the feature encoder's channels, each the mean over all places of a frame [H, W, 3] uint8."""
         return self._features(pixels).float().mean(dim=(0, 2, 3)).cpu().numpy()
 
     def flow(self, before: np.ndarray, after: np.ndarray, updates: int = 12) -> np.ndarray:
-        """By how many pixels each point moved from one picture to the next.
+        """By how many pixels each point moved from one frame to the next.
 
         Args:
             before, after: [H, W, 3] uint8, of one size.
@@ -71,7 +71,7 @@ class RaftNetwork:
         return _finer((there - here).float(), shares.float())[0].permute(1, 2, 0).cpu().numpy()
 
     def forget(self) -> None:
-        """Let go of the last pictures."""
+        """Let go of the last frames."""
         self._known = []
 
     def _features(self, pixels: np.ndarray) -> Tensor:
@@ -91,7 +91,7 @@ class RaftNetwork:
 
 
 def fit(pixels: np.ndarray) -> np.ndarray:
-    """The middle of a picture, as large as whole cells and `MAX_SIDE` allow."""
+    """The middle of a frame, as large as whole cells and `MAX_SIDE` allow."""
     height, width = (min(size, MAX_SIDE) // CELL * CELL for size in pixels.shape[:2])
     top, left = (pixels.shape[0] - height) // 2, (pixels.shape[1] - width) // 2
     return pixels[top : top + height, left : left + width]

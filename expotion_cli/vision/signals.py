@@ -1,4 +1,4 @@
-"""Small signal tools of the encoders: from pictures to rows, gaps, smoothing, speeds, accents.
+"""Small signal tools of the encoders: from frames to rows, gaps, smoothing, speeds, accents.
 
 Everything here is symmetric in time, so nothing lags behind the picture, and reaches at most 80 ms to either side.
 """
@@ -15,7 +15,7 @@ MAX_GAP_S = 0.4
 """Gaps up to this long are interpolated; longer ones are held and stand still."""
 
 MIN_RUN = 3
-"""Finds on fewer pictures in a row than this are taken for chance, unless there is a longer run near, and dropped."""
+"""Finds on fewer frames in a row than this are taken for chance, unless there is a longer run near, and dropped."""
 
 
 @dataclass(frozen=True)
@@ -42,9 +42,9 @@ def runs(flags: np.ndarray) -> list[tuple[int, int]]:
 def rows_from_pictures(
     times_s: np.ndarray, found: np.ndarray, raw: np.ndarray, num_rows: int, rate_hz: float, min_run: int = MIN_RUN
 ) -> Rows:
-    """Put what was found on the pictures onto the stream's rows.
+    """Put what was found on the frames onto the stream's rows.
 
-    Each picture counts at its own time stamp, so clips of 15, 29.97 or a varying number of pictures a second all
+    Each frame counts at its own time stamp, so clips of 15, 29.97 or a varying number of frames a second all
     give even speeds. Rows between two finds at most `MAX_GAP_S` apart are interpolated linearly; in longer gaps the
     last find is held (before the first find: the first).
 
@@ -70,7 +70,7 @@ def rows_from_pictures(
         seen = column[found].astype(np.float64)
         values[:, number] = np.interp(at, seen_at, seen)
         values[lost, number] = seen[before[lost]]
-    # a row is seen if the picture nearest to it is; the last picture stays on screen until the clip ends
+    # a row is seen if the picture nearest to it is; the last frame stays on screen until the clip ends
     middles = (times_s[1:] + times_s[:-1]) / 2
     mask = found[np.searchsorted(middles, at)] & ~lost
     still = ~inside & (np.minimum(abs(at - seen_at[0]), abs(at - seen_at[-1])) > MAX_GAP_S)
@@ -165,12 +165,12 @@ def running_median(values: np.ndarray, reach: int) -> np.ndarray:
 
 
 def split_at_jumps(rows: Rows, times_s: np.ndarray, jumps: np.ndarray, rate_hz: float) -> Rows:
-    """The same rows, their spans ended where somebody else is seen from one picture to the next.
+    """The same rows, their spans ended where somebody else is seen from one frame to the next.
 
     Args:
         rows: from `rows_from_pictures`.
-        times_s: [N] of the pictures.
-        jumps: bool [N], True where a picture does not go on from the one before.
+        times_s: [N] of the frames.
+        jumps: bool [N], True where a frame does not go on from the one before.
         rate_hz: rows a second.
     """
     borders = np.ceil(np.asarray(times_s)[np.asarray(jumps, dtype=bool)] * rate_hz - 1e-9).astype(int)

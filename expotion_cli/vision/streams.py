@@ -12,26 +12,24 @@ from expotion_cli import storage
 from expotion_cli.errors import DecodeError, MissingLibraryError, ProbeError, reading
 from expotion_cli.hints import content_hash
 from expotion_cli.media.clip import ClipInfo
-from expotion_cli.media.decode import Damage, Frame, iter_views
-from expotion_cli.media.probe import probe
-from expotion_cli.vision import heap, precomputed
+from expotion_cli.media.frames import Frame
+from expotion_cli.vision import memory, precomputed
 from expotion_cli.vision.cache import EmbeddingCache
 from expotion_cli.vision.encoder import (
     REGISTRY,
     THUMBNAIL,
     EmbeddingStream,
     Encoder,
-    Picture,
     StreamSource,
     encoder_class,
     make_encoder,
 )
 
-PICTURES_VERSION = 2
-"""Raised when the same clip comes to give other pictures."""
+FRAMES_VERSION = 2
+"""Raised when decoding the same clip begins to give other frames; part of every digest."""
 
 MAX_STILL_S = 0.2
-"""A repeated picture is a picture shown longer; after this time it is taken for stillness."""
+"""A frame equal to the one before is skipped as a repeat for so long; from then on it counts as stillness."""
 
 DEFAULT_STREAMS = ("face", "pose", "flow")
 
@@ -56,11 +54,11 @@ def stream_digests(
         ClipError: there are no features for this clip, or wrong ones.
         ProbeError: the clip can't be read.
     """
-    watch = _Clip(clip, cache)
+    source_clip = _Clip(clip, cache)
     return {
-        source.name: _digest(watch.content, make_encoder(source))
+        source.name: _digest(source_clip.content, make_encoder(source))
         if source.folder is None
-        else watch.read(source).digest
+        else source_clip.read(source).digest
         for source in map(_source, sources)
     }
 
@@ -82,7 +80,7 @@ def encode_clip(
         sources: which streams: names from `encoder.REGISTRY`, names with settings, or folders of rows computed
             elsewhere.
         cache: where to look and keep; None computes all.
-        on_progress: called with 0..1 while pictures are read.
+        on_progress: called with 0..1 while frames are read.
 
     Returns:
         Name -> stream, in the order of `sources`. Where nobody is found the stream's mask is all False.
@@ -96,24 +94,23 @@ def encode_clip(
     wanted = {source.name: source for source in map(_source, sources)}
     if not wanted:
         return {}
-    watch = _Clip(clip, cache)
+    source_clip = _Clip(clip, cache)
     encoders = {name: make_encoder(source) for name, source in wanted.items() if source.folder is None}
-    digests = {name: _digest(watch.content, encoder) for name, encoder in encoders.items()}
-    found = {name: watch.read(source) for name, source in wanted.items() if source.folder is not None}
+    digests = {name: _digest(source_clip.content, encoder) for name, encoder in encoders.items()}
+    found = {name: source_clip.read(source) for name, source in wanted.items() if source.folder is not None}
     if cache is not None:
         for name in encoders:
             if (kept := cache.get(digests[name])) is not None:
                 found[name] = kept
     missing = {name: encoder for name, encoder in encoders.items() if name not in found}
-    damage = Damage()
-    made = _encode(watch.info, missing, damage, on_progress) if missing else {}
+    made, skipped = _encode(source_clip.info, missing, on_progress) if missing else ({}, 0)
     if made:
-        watch.refuse_change()
+        source_clip.refuse_change()
     for name, (values, mask) in made.items():
         encoder = encoders[name]
         found[name] = EmbeddingStream(
             name=name, values=values, mask=mask, rate_hz=encoder.rate_hz, dims=encoder.dims,
-            encoder=encoder.name, version=encoder.version, digest=digests[name], skipped=damage.skipped,
+            encoder=encoder.name, version=encoder.version, digest=digests[name], skipped=skipped,
         )  # fmt: skip
         if cache is not None:
             cache.put(found[name])
@@ -123,7 +120,7 @@ def encode_clip(
 
 
 class _Clip:
-    """What is known of a clip; nothing of it is found out before somebody asks, because probing reads all packets."""
+    """A clip whose properties and content hash are found out when first needed, because both read the whole file."""
 
     def __init__(self, clip: str | Path | ClipInfo, cache: EmbeddingCache | None):
         self._info = clip if isinstance(clip, ClipInfo) else None
@@ -136,6 +133,8 @@ class _Clip:
     def info(self) -> ClipInfo:
         """What `media.probe` says."""
         if self._info is None:
+            from expotion_cli.media.probe import probe
+
             self._info = probe(self.path)
         return self._info
 
@@ -153,10 +152,10 @@ class _Clip:
         return precomputed.read_stream(source, self.info)
 
     def refuse_change(self) -> None:
-        """Make sure that the pictures were those of the content that was hashed.
+        """Check that the frames came from the content that was hashed.
 
         Raises:
-            DecodeError: the file is another one by now.
+            DecodeError: the file has changed since.
         """
         try:
             same = self._state == self._now()
@@ -164,7 +163,9 @@ class _Clip:
             same = False
         if not same:
             raise DecodeError(
-                "the file changed while it was looked at.", path=self.path, remedy="Score it again when it is complete."
+                "the file changed while it was being read.",
+                path=self.path,
+                remedy="Score it again when it is complete.",
             )
 
     def _now(self) -> tuple[int, int]:
@@ -177,61 +178,69 @@ def _source(source: str | StreamSource) -> StreamSource:
 
 
 def _digest(clip_hash: str, encoder: Encoder) -> str:
-    pictures = {"version": PICTURES_VERSION, "max_still_s": MAX_STILL_S}
-    return storage.digest_of({"clip": clip_hash, "encoder": encoder.identity(), "pictures": pictures})
+    frames = {"version": FRAMES_VERSION, "max_still_s": MAX_STILL_S}
+    return storage.digest_of({"clip": clip_hash, "encoder": encoder.identity(), "pictures": frames})
 
 
 def _encode(
-    info: ClipInfo, encoders: dict[str, Encoder], damage: Damage, on_progress: Callable[[float], None] | None
-) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    info: ClipInfo, encoders: dict[str, Encoder], on_progress: Callable[[float], None] | None
+) -> tuple[dict[str, tuple[np.ndarray, np.ndarray]], int]:
+    """Feed all encoders in one decoding pass.
+
+    Returns:
+        (values and mask of each encoder, number of frames that could not be decoded).
+    """
+    from expotion_cli.media.decode import Damage, iter_views
+
     for name, encoder in encoders.items():
         if reason := encoder.unavailable():
             raise MissingLibraryError(f"The {name} encoder can't run here.", remedy=reason)
-    # The thumbnail comes first: it tells whether a picture is new.
+    # The thumbnail comes first: it tells whether a frame is new.
     views = list(dict.fromkeys([THUMBNAIL, *(encoder.view for encoder in encoders.values())]))
-    watching = [[encoder for encoder in encoders.values() if encoder.view == view] for view in views]
-    repeats = _Repeats()
-    tidied_s = 0.0
+    takers = [[encoder for encoder in encoders.values() if encoder.view == view] for view in views]
+    damage = Damage()
+    repeats = _RepeatDetector()
+    released_s = 0.0
     try:
         for encoder in encoders.values():
             encoder.begin()
         for number, frame in iter_views(info, views, damage=damage):
             if number == 0:
-                repeats.see(frame)
-            if views[number].rate_hz is None and repeats.again:
+                repeats.add(frame)
+            if views[number].rate_hz is None and repeats.is_repeat:
                 continue
-            for encoder in watching[number]:
-                encoder.feed(Picture(frame.time_s, frame.rgb))
-            if frame.time_s - tidied_s >= heap.EVERY_S:
-                tidied_s = frame.time_s
-                heap.give_back()
+            for encoder in takers[number]:
+                encoder.feed(frame)
+            if frame.time_s - released_s >= memory.RELEASE_EVERY_S:
+                released_s = frame.time_s
+                memory.release_free()
             if on_progress is not None:
                 on_progress(min(1.0, frame.time_s / float(info.duration)))
         made = {}
         # Networks, which stand last in the registry, need most memory while they work: they come before there are rows.
         for name in sorted(encoders, key=list(REGISTRY).index, reverse=True):
-            heap.give_back()
+            memory.release_free()
             made[name] = encoders[name].finish(info.duration)
-        return made
+        return made, damage.skipped
     finally:
         for encoder in encoders.values():
             encoder.close()
 
 
-class _Repeats:
-    """Tells whether the picture at hand only repeats the one before."""
+class _RepeatDetector:
+    """Tells whether a frame only repeats the one before, from its thumbnail."""
 
     def __init__(self) -> None:
-        self.again = False
+        self.is_repeat = False
         self._last: Frame | None = None
 
-    def see(self, thumbnail: Frame) -> None:
-        """Compare with the last new picture."""
+    def add(self, thumbnail: Frame) -> None:
+        """Compare with the last frame that was new."""
         last = self._last
-        self.again = (
+        self.is_repeat = (
             last is not None
             and thumbnail.time_s - last.time_s < MAX_STILL_S
-            and np.array_equal(thumbnail.rgb, last.rgb)
+            and np.array_equal(thumbnail.pixels, last.pixels)
         )
-        if not self.again:
+        if not self.is_repeat:
             self._last = thumbnail

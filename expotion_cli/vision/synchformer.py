@@ -1,14 +1,14 @@
-"""The `synchformer` encoder: motion as a network saw it that had learned to match pictures with their sound.
+"""The `synchformer` encoder: motion as a network saw it that had learned to match frames with their sound.
 
-Pictures are taken at 25 a second, their shorter side brought to 256 and the middle 224 by 224 cut out, as Synchformer's
-authors do. Segments of 16 pictures go through its visual encoder (`synchformer_model`), which gives 768 numbers for
-every two pictures: 12.5 rows a second. Row i is that of pictures 2 i and 2 i + 1; it stands at the first of them, 20 ms
+Frames are taken at 25 a second, their shorter side brought to 256 and the middle 224 by 224 cut out, as Synchformer's
+authors do. Segments of 16 frames go through its visual encoder (`synchformer_model`), which gives 768 numbers for
+every two frames: 12.5 rows a second. Row i is that of frames 2 i and 2 i + 1; it stands at the first of them, 20 ms
 before the middle between them.
 
-Segments begin every `stride` pictures. By default that is 8, as the authors feed their synchronisation model: segments
+Segments begin every `stride` frames. By default that is 8, as the authors feed their synchronisation model: segments
 overlap by half, so that hardly a row is only seen at a segment's edge. Rows of the same moment are averaged. The last
-segment ends with the clip; it is moved back as far as needed, over pictures already seen. Of clips shorter than a
-segment the last picture is repeated, and so is it where their number is odd; rows past the clip are dropped. There is
+segment ends with the clip; it is moved back as far as needed, over frames already seen. Of clips shorter than a
+segment the last frame is repeated, and so is it where their number is odd; rows past the clip are dropped. There is
 always something to see: the mask is all True.
 
 At another `rate_hz` each row is the mean of the rows of 12.5 Hz over the time nearest to it. Released EXPOTION adapters
@@ -24,10 +24,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from expotion_cli.errors import UsageError
-from expotion_cli.media.pictures import View
+from expotion_cli.media.frames import Frame, View
 from expotion_cli.timing import exact, num_rows
 from expotion_cli.vision import networks
-from expotion_cli.vision.encoder import Encoder, Picture
+from expotion_cli.vision.encoder import Encoder
 
 if TYPE_CHECKING:
     from expotion_cli.vision.synchformer_model import VisualEncoder
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 PICTURES_HZ = Fraction(25)
 SHORT_SIDE, SIDE = 256, 224
 SEGMENT, TUBE = 16, 2
-"""Pictures in a segment, and in a row."""
+"""Frames in a segment, and in a row."""
 WIDTH = 768
 OWN_RATE_HZ = PICTURES_HZ / TUBE
 STRIDE = SEGMENT // 2
@@ -46,7 +46,7 @@ class SynchformerEncoder(Encoder):
     """Encodes a clip's motion with Synchformer's visual encoder.
 
     Args:
-        stride: pictures from one segment to the next, even, 2 to 16; 16 takes half the time of 8.
+        stride: frames from one segment to the next, even, 2 to 16; 16 takes half the time of 8.
         rate_hz: rows a second, up to 25.
         device: "auto" (a GPU where there is one), "cpu", "cuda" or "cuda:N".
         dtype: "float32", or "bfloat16" for products in half the bits.
@@ -103,9 +103,9 @@ class SynchformerEncoder(Encoder):
         self._device = networks.choose_device(self._wanted_device)
         self._network = networks.keep(self.name, (self._file, self._file.digest(), self._device), self._load)
 
-    def feed(self, picture: Picture) -> None:
+    def feed(self, frame: Frame) -> None:
         """See `encoder.Encoder`."""
-        self._pictures.append(middle(picture.pixels))
+        self._pictures.append(middle(frame.pixels))
         self._seen += 1
         while self._next + SEGMENT <= self._seen:
             self._queue(self._next)
@@ -179,7 +179,7 @@ class SynchformerEncoder(Encoder):
 
 
 def middle(pixels: np.ndarray) -> np.ndarray:
-    """[SIDE, SIDE, 3] out of the middle of a picture whose shorter side is `SHORT_SIDE`, a copy."""
+    """[SIDE, SIDE, 3] out of the middle of a frame whose shorter side is `SHORT_SIDE`, a copy."""
     top, left = (round((size - SIDE) / 2) for size in pixels.shape[:2])
     return np.ascontiguousarray(pixels[top : top + SIDE, left : left + SIDE])
 

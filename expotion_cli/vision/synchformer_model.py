@@ -4,7 +4,7 @@ V. Iashin et al., "Synchformer: Efficient Synchronization from Sparse Cues", arX
 Motionformer's with divided attention (M. Patrick et al., arXiv 2106.05392; G. Bertasius et al., arXiv 2102.05095).
 Module names follow the published checkpoints, so that their tensors fit as they are.
 
-Sixteen pictures of 224 by 224 become 8 x 14 x 14 tokens (tubes of 2 pictures by 16 by 16 points) and one more, the
+Sixteen frames of 224 by 224 become 8 x 14 x 14 tokens (tubes of 2 frames by 16 by 16 points) and one more, the
 class token. In each of the 12 blocks a token looks first along time at its own place, then across its own moment; the
 class token sees, and is seen by, all. At the end a token of its own gathers the 196 places of every moment, so a
 segment gives 8 rows.
@@ -28,7 +28,7 @@ PREFIXES = ("vfeat_extractor.", "module.vfeat_extractor.", "v_encoder.", "module
 """What the visual encoder's tensors are called in: the whole model, the same trained on many devices, the first
 stage's pair of encoders, the same, a file of its own."""
 UNUSED = ("patch_embed.", "temp_attn_agg.", "global_attn_agg.", "pre_logits.", "head.")
-"""Parts that checkpoints carry along and that play no part here: an embedding of single pictures, sums over time."""
+"""Parts that checkpoints carry along and that play no part here: an embedding of single frames, sums over time."""
 _MARK = "patch_embed_3d.proj.weight"
 
 
@@ -43,8 +43,8 @@ class Sizes:
         spread: width of the feed-forward layers in D.
         side: points of a picture's side.
         patch: points of a patch's side.
-        pictures: in a segment.
-        tube: pictures in a token.
+        frames: in a segment.
+        tube: frames in a token.
     """
 
     width: int = 768
@@ -53,13 +53,13 @@ class Sizes:
     spread: int = 4
     side: int = 224
     patch: int = 16
-    pictures: int = 16
+    frames: int = 16
     tube: int = 2
 
     @property
     def moments(self) -> int:
         """Rows of a segment."""
-        return self.pictures // self.tube
+        return self.frames // self.tube
 
     @property
     def places(self) -> int:
@@ -68,7 +68,7 @@ class Sizes:
 
 
 class VisualEncoder(nn.Module):
-    """Segments of pictures in, rows out.
+    """Segments of frames in, rows out.
 
     Args:
         sizes: as published by default.
@@ -85,17 +85,17 @@ class VisualEncoder(nn.Module):
         self.norm = nn.LayerNorm(sizes.width, eps=EPSILON)
         self.spatial_attn_agg = Gather(sizes.width, sizes.heads, sizes.spread)
 
-    def forward(self, pictures: Tensor) -> Tensor:
+    def forward(self, frames: Tensor) -> Tensor:
         """Rows of some segments.
 
         Args:
-            pictures: [B, pictures, side, side, 3] uint8, RGB.
+            frames: [B, frames, side, side, 3] uint8, RGB.
 
         Returns:
             [B, moments, D].
         """
         sizes = self.sizes
-        tokens = self.patch_embed_3d(pictures.permute(0, 4, 1, 2, 3) / 127.5 - 1)  # [B, moments, places, D]
+        tokens = self.patch_embed_3d(frames.permute(0, 4, 1, 2, 3) / 127.5 - 1)  # [B, moments, places, D]
         tokens = tokens + self.pos_embed[:, None, 1:] + self.temp_embed[:, :, None]
         first = (self.cls_token + self.pos_embed[:, :1]).expand(len(tokens), -1, -1)
         tokens = torch.cat([first, tokens.flatten(1, 2)], dim=1)  # [B, 1 + moments * places, D]
@@ -106,15 +106,15 @@ class VisualEncoder(nn.Module):
 
 
 class _Tubes(nn.Module):
-    """[B, 3, pictures, side, side] → [B, moments, places, D]."""
+    """[B, 3, frames, side, side] → [B, moments, places, D]."""
 
     def __init__(self, sizes: Sizes):
         super().__init__()
         size = (sizes.tube, sizes.patch, sizes.patch)
         self.proj = nn.Conv3d(3, sizes.width, kernel_size=size, stride=size)
 
-    def forward(self, pictures: Tensor) -> Tensor:
-        return self.proj(pictures).flatten(3).permute(0, 2, 3, 1)
+    def forward(self, frames: Tensor) -> Tensor:
+        return self.proj(frames).flatten(3).permute(0, 2, 3, 1)
 
 
 class _Block(nn.Module):

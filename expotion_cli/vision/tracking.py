@@ -1,12 +1,12 @@
-"""Who is who from picture to picture, and which of them the clip is about.
+"""Who is who from frame to frame, and which of them the clip is about.
 
 `Tracker` takes each picture's boxes (faces, or whole bodies) and joins them to tracks, one a person; `main_person`
-says afterwards which box of each picture is the main person's. `follow` does both at once:
+says afterwards which box of each frame is the main person's. `follow` does both at once:
 
     chosen = follow(times_s, boxes, scores, size=(640, 480))     # index into boxes[i], or -1
 
 A box is x0, y0, x1, y1; any unit will do, so long as `size` is in it too. Distances are counted in box sizes (the
-root of the area), so pictures of every size and rate are treated alike. Nothing here knows where boxes come from.
+root of the area), so frames of every size and rate are treated alike. Nothing here knows where boxes come from.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _MAX_REACH = 2.5  # ... up to this
 _GROWTH = math.log(2.0)  # boxes of less than half or more than twice the size are of somebody else
 _MEMORY_S = 0.3  # speeds are averaged over about this time
 _COAST_S = 0.5  # who is not seen is expected to slow down over about this time
-_LOOK_WEIGHT = 1.5
+_APPEARANCE_WEIGHT = 1.5
 _OVERLAP = 0.15  # of boxes that overlap more than this it is not sure whose they are
 
 
@@ -44,17 +44,17 @@ class Track:
     """One person as far as they could be followed.
 
     Attributes:
-        pictures: number of each picture they were seen on, rising.
-        indices: which box of that picture they were.
+        frames: number of each frame they were seen on, rising.
+        indices: which box of that frame they were.
         times_s, boxes, scores: of those sightings.
     """
 
-    pictures: list[int] = field(default_factory=list)
+    frames: list[int] = field(default_factory=list)
     indices: list[int] = field(default_factory=list)
     times_s: list[float] = field(default_factory=list)
     boxes: list[np.ndarray] = field(default_factory=list)
     scores: list[float] = field(default_factory=list)
-    look: np.ndarray | None = None
+    appearance: np.ndarray | None = None
     _velocity: np.ndarray = field(default_factory=lambda: np.zeros(2))
 
     def expected(self, time_s: float) -> np.ndarray:
@@ -62,37 +62,47 @@ class Track:
         ahead = _COAST_S * (1 - math.exp(-(time_s - self.times_s[-1]) / _COAST_S))
         return self.boxes[-1] + np.tile(self._velocity * ahead, 2)
 
-    def see(
+    def add(
         self,
-        picture: int,
+        frame: int,
         index: int,
         time_s: float,
         box: np.ndarray,
         score: float,
-        look: np.ndarray | None,
+        appearance: np.ndarray | None,
         sure: bool,
     ) -> None:
-        """Add a sighting. If it is not `sure` to be theirs, what they look like and how they move stays as it was."""
+        """Add a sighting.
+
+        Args:
+            frame: its number.
+            index: which of the frame's boxes it is.
+            time_s: later than the last sighting.
+            box: [4].
+            score: the detector's.
+            appearance: [L] of unit length, or None.
+            sure: False leaves appearance and speed as they were, since the box may be somebody else's.
+        """
         if self.boxes and sure:
             passed = time_s - self.times_s[-1]
             velocity = (_centre(box) - _centre(self.boxes[-1])) / passed
             known = math.exp(-passed / _MEMORY_S) if len(self.boxes) > 1 else 0.0
             self._velocity = known * self._velocity + (1 - known) * velocity
-        if look is not None and (sure or self.look is None):
-            self.look = look if self.look is None else _unit(0.8 * self.look + 0.2 * look)
+        if appearance is not None and (sure or self.appearance is None):
+            self.appearance = appearance if self.appearance is None else _unit(0.8 * self.appearance + 0.2 * appearance)
         for kept, new in zip(
-            (self.pictures, self.indices, self.times_s, self.boxes, self.scores),
-            (picture, index, time_s, box, score),
+            (self.frames, self.indices, self.times_s, self.boxes, self.scores),
+            (frame, index, time_s, box, score),
             strict=True,
         ):
             kept.append(new)
 
 
 class Tracker:
-    """Joins the boxes of pictures to tracks, picture by picture.
+    """Joins the boxes of frames to tracks, frame by frame.
 
-    Between two pictures each track moves on as it did before; boxes go to tracks so that, all together, they lie
-    nearest to where people are expected, are of their size and (where that is known) look like them. A person who
+    Between two frames each track moves on as it did before; boxes go to tracks so that, all together, they lie
+    nearest to where people are expected, are of their size and (where that is known) appearance like them. A person who
     passes before another therefore takes neither the other's place nor their name.
 
     Attributes:
@@ -102,7 +112,7 @@ class Tracker:
     def __init__(self) -> None:
         self.tracks: list[Track] = []
         self._live: list[Track] = []
-        self._pictures = 0
+        self._count = 0
 
     @property
     def live(self) -> list[Track]:
@@ -110,46 +120,46 @@ class Tracker:
         return list(self._live)
 
     def add(
-        self, time_s: float, boxes: np.ndarray, scores: np.ndarray | None = None, looks: np.ndarray | None = None
+        self, time_s: float, boxes: np.ndarray, scores: np.ndarray | None = None, appearances: np.ndarray | None = None
     ) -> None:
         """Take the next picture's boxes.
 
         Args:
-            time_s: later than the picture before.
+            time_s: later than the frame before.
             boxes: [n, 4], n >= 0.
             scores: [n] in 0..1, how sure it is that there is somebody; None for 1.
-            looks: [n, L] what is in the boxes, as vectors that are alike (by their cosine) for the same person.
+            appearances: [n, L] what is in the boxes, as vectors that are alike (by their cosine) for the same person.
         """
         boxes = np.asarray(boxes, dtype=np.float64).reshape(-1, 4)
         scores = np.ones(len(boxes)) if scores is None else np.asarray(scores, dtype=np.float64)
         largest = sorted(np.argsort(-_sizes(boxes), kind="stable")[:MAX_BOXES].tolist())
         self._live = [track for track in self._live if time_s - track.times_s[-1] <= MAX_LOST_S]
         expected = [track.expected(time_s) for track in self._live]
-        looks = None if looks is None else [_unit(look) for look in np.asarray(looks, dtype=np.float64)]
+        units = (
+            None if appearances is None else [_unit(appearance) for appearance in np.asarray(appearances, dtype=float)]
+        )
         fitness = np.zeros((len(self._live), len(largest)))
         for row, track in enumerate(self._live):
             for column, index in enumerate(largest):
-                look = None if looks is None else looks[index]
-                fitness[row, column] = _fitness(track, expected[row], time_s, boxes[index], look)
+                appearance = None if units is None else units[index]
+                fitness[row, column] = _fitness(track, expected[row], time_s, boxes[index], appearance)
         owner = {column: row for row, column in enumerate(_assign(fitness)) if column >= 0}
         # a find by chance doesn't make anybody else unsure
-        settled = [
-            (t, where) for t, where in zip(self._live, expected, strict=True) if len(t.pictures) >= MIN_SIGHTINGS
-        ]
+        settled = [(t, where) for t, where in zip(self._live, expected, strict=True) if len(t.frames) >= MIN_SIGHTINGS]
         for column, index in enumerate(largest):
             track = self._live[owner[column]] if column in owner else Track()
             near = [where for other, where in settled if other is not track]
             near += [boxes[other] for other in largest if other != index]
             sure = all(overlap(boxes[index], box) <= _OVERLAP for box in near)
-            look = None if looks is None else looks[index]
-            track.see(self._pictures, index, time_s, boxes[index], float(scores[index]), look, sure)
+            appearance = None if units is None else units[index]
+            track.add(self._count, index, time_s, boxes[index], float(scores[index]), appearance, sure)
             if column not in owner:
                 self.tracks.append(track)
                 self._live.append(track)
-        self._pictures += 1
+        self._count += 1
 
     def main_person(self, size: tuple[float, float]) -> np.ndarray:
-        """Which box is the main person's, of each picture added so far.
+        """Which box is the main person's, of each frame added so far.
 
         The main person is who has most of largeness (root of the box's share of the picture) x nearness to the
         picture's centre (1 there, a half in the corners) x detector's score, summed up over the time they are seen.
@@ -158,28 +168,28 @@ class Tracker:
         main person was.
 
         Args:
-            size: width and height of the pictures, in the boxes' unit.
+            size: width and height of the frames, in the boxes' unit.
 
         Returns:
             int [N]; -1 where the main person is not seen.
         """
-        chosen = np.full(self._pictures, -1)
-        covered = np.zeros(self._pictures, dtype=bool)
-        enough = min(MIN_SIGHTINGS, self._pictures)
-        rest = [(track, prominence(track, size)) for track in self.tracks if len(track.pictures) >= enough]
+        chosen = np.full(self._count, -1)
+        covered = np.zeros(self._count, dtype=bool)
+        enough = min(MIN_SIGHTINGS, self._count)
+        rest = [(track, prominence(track, size)) for track in self.tracks if len(track.frames) >= enough]
         least = 0.0
         while rest:
             # only what lies outside the times of those already chosen counts
-            worth = [shares[~covered[track.pictures]].sum() for track, shares in rest]
+            worth = [shares[~covered[track.frames]].sum() for track, shares in rest]
             track, shares = rest.pop(int(np.argmax(worth)))
-            pictures = np.array(track.pictures)
-            free = ~covered[pictures]
+            frames = np.array(track.frames)
+            free = ~covered[frames]
             if free.sum() < enough or shares[free].mean() < least:
                 continue
             if not least:
                 least = SUCCESSOR_SHARE * shares[free].mean()
-            chosen[pictures[free]] = np.array(track.indices)[free]
-            covered |= _spans(pictures[free], covered)
+            chosen[frames[free]] = np.array(track.indices)[free]
+            covered |= _spans(frames[free], covered)
         return chosen
 
 
@@ -189,7 +199,7 @@ def follow(
     scores: Sequence[np.ndarray] | None = None,
     *,
     size: tuple[float, float],
-    looks: Sequence[np.ndarray] | None = None,
+    appearances: Sequence[np.ndarray] | None = None,
 ) -> np.ndarray:
     """The main person of a clip whose boxes are all known; see `Tracker.add` and `Tracker.main_person`.
 
@@ -197,15 +207,17 @@ def follow(
         times_s: N rising.
         boxes: N times [n_i, 4].
         scores: N times [n_i], or None.
-        size: width and height of the pictures.
-        looks: N times [n_i, L], or None.
+        size: width and height of the frames.
+        appearances: N times [n_i, L], or None.
 
     Returns:
         int [N], which of `boxes[i]` it is; -1 where the main person is not seen.
     """
     tracker = Tracker()
     for i, time_s in enumerate(times_s):
-        tracker.add(time_s, boxes[i], None if scores is None else scores[i], None if looks is None else looks[i])
+        tracker.add(
+            time_s, boxes[i], None if scores is None else scores[i], None if appearances is None else appearances[i]
+        )
     return tracker.main_person(size)
 
 
@@ -227,11 +239,13 @@ def _sizes(boxes: np.ndarray) -> np.ndarray:
     return np.sqrt(np.maximum(np.prod(boxes[..., 2:] - boxes[..., :2], axis=-1), 1e-12))
 
 
-def _unit(look: np.ndarray) -> np.ndarray:
-    return look / max(float(np.linalg.norm(look)), 1e-12)
+def _unit(appearance: np.ndarray) -> np.ndarray:
+    return appearance / max(float(np.linalg.norm(appearance)), 1e-12)
 
 
-def _fitness(track: Track, expected: np.ndarray, time_s: float, box: np.ndarray, look: np.ndarray | None) -> float:
+def _fitness(
+    track: Track, expected: np.ndarray, time_s: float, box: np.ndarray, appearance: np.ndarray | None
+) -> float:
     """How well a box fits what is expected of a track: 1 at best; at most 0 where it can't be theirs."""
     passed = time_s - track.times_s[-1]
     was, now = float(_sizes(expected)), float(_sizes(box))
@@ -240,7 +254,9 @@ def _fitness(track: Track, expected: np.ndarray, time_s: float, box: np.ndarray,
     growth = abs(math.log(now / was)) / _GROWTH
     if away >= reach or growth >= 1:
         return 0.0
-    unlike = 0.0 if look is None or track.look is None else _LOOK_WEIGHT * (1 - float(look @ track.look)) / 2
+    unlike = 0.0
+    if appearance is not None and track.appearance is not None:
+        unlike = _APPEARANCE_WEIGHT * (1 - float(appearance @ track.appearance)) / 2
     # of two it might be, it is rather the one who was just seen
     stale = 1 - math.exp(-passed / _MEMORY_S)
     return 1 - (away / reach) / 2 - growth / 8 - unlike / 4 - stale / 5
@@ -272,18 +288,18 @@ def _assign(fitness: np.ndarray) -> list[int]:
 
 
 def prominence(track: Track, size: tuple[float, float]) -> np.ndarray:
-    """[n] largeness x nearness to the centre x score of each sighting, in pictures of this width and height."""
+    """[n] largeness x nearness to the centre x score of each sighting, in frames of this width and height."""
     boxes, whole = np.array(track.boxes), np.array(size, dtype=np.float64)
     away = np.linalg.norm((_centre(boxes) - whole / 2) / (whole / 2), axis=1) / math.sqrt(2)
     largeness = _sizes(boxes) / math.sqrt(whole[0] * whole[1])
     return largeness * (1 - np.minimum(away, 1) / 2) * np.array(track.scores)
 
 
-def _spans(pictures: np.ndarray, covered: np.ndarray) -> np.ndarray:
-    """bool [N]: from the first to the last of the pictures, in each stretch that was not covered before."""
+def _spans(frames: np.ndarray, covered: np.ndarray) -> np.ndarray:
+    """bool [N]: from the first to the last of the frames, in each stretch that was not covered before."""
     spans = np.zeros_like(covered)
     stretch = np.cumsum(covered)  # the same number within a stretch that is free
-    for number in np.unique(stretch[pictures]):
-        inside = pictures[stretch[pictures] == number]
+    for number in np.unique(stretch[frames]):
+        inside = frames[stretch[frames] == number]
         spans[inside[0] : inside[-1] + 1] = True
     return spans

@@ -21,8 +21,8 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from expotion_cli.vision import heap
-from expotion_cli.vision.spool import RowSpool
+from expotion_cli.vision import memory
+from expotion_cli.vision.row_buffer import RowBuffer
 
 FRAME = struct.Struct("<qii")
 SHAPE = struct.Struct("<ii")
@@ -37,12 +37,12 @@ POSE_COLUMNS = 1 + NUM_LANDMARKS * 6
 MAX_PEOPLE = 3
 NOSE = 1
 """Of the 478 landmarks of a face the one in its middle."""
-LOOK_S = {"face": 0.4, "pose": 1.0}
+SEARCH_PERIOD_S = {"face": 0.4, "pose": 1.0}
 """Time between two looks at who else is there; a look at bodies costs three times one at faces."""
-SETTLING_LOOKS, SETTLING_MS = 10, 100
+SETTLING_DETECTIONS, SETTLING_MS = 10, 100
 """Somebody found anew is looked at so many times more, this far apart on MediaPipe's clock, before they count."""
-TIDY_PICTURES = 250
-"""After so many pictures freed memory is given back."""
+RELEASE_EVERY_FRAMES = 250
+"""After so many frames freed memory is given back."""
 NEW_AFTER_MS = 1000
 """Who was not seen for longer is found anew."""
 
@@ -52,7 +52,7 @@ def face_row(result: Any, place: Callable[[np.ndarray], np.ndarray] = np.asarray
 
     Args:
         result: what the landmarker saw.
-        place: brings the head's matrix [4, 4] to the whole picture.
+        place: brings the head's matrix [4, 4] to the whole frame.
     """
     row = np.zeros(FACE_COLUMNS, dtype=np.float32)
     if result.face_landmarks:
@@ -73,7 +73,7 @@ def pose_row(result: Any) -> np.ndarray:
 
 
 def _people_finder(kind: str, model: str) -> tuple[Any, Any]:
-    """(a landmarker for single pictures that must be closed, `bystanders.FindPeople` made of it)."""
+    """(a landmarker for single frames that must be closed, `tracking.FindPeople` made of it)."""
     import mediapipe as mp
     from mediapipe.tasks.python import BaseOptions, vision
 
@@ -115,10 +115,10 @@ def _make_landmarker(kind: str, model: str) -> Any:
 
 
 class SteadyLandmarker:
-    """A landmarker that follows one person from picture to picture, and of whom a still picture asks no motion.
+    """A landmarker that follows one person from frame to frame, and of whom a still image asks no motion.
 
     MediaPipe smooths over time, from a first guess that is some way off: in its first half second even a photograph
-    moves. So whoever is found anew is looked at until that is over, and a picture that is the same as the one before
+    moves. So whoever is found anew is looked at until that is over, and a frame that is the same as the one before
     gives the same again.
 
     Args:
@@ -145,12 +145,12 @@ class SteadyLandmarker:
         self._used = False
         self._begin()
 
-    def look(self, pixels: np.ndarray, time_ms: int) -> Any:
-        """What is seen on the next picture.
+    def detect(self, pixels: np.ndarray, time_ms: int) -> Any:
+        """What is seen on the next frame.
 
         Args:
             pixels: uint8 [H, W, 3] RGB, not changed later.
-            time_ms: later than the picture before.
+            time_ms: later than the frame before.
         """
         if self._last is not None and np.array_equal(self._last[0], pixels):
             if _is_somebody(self._last[1]):
@@ -159,21 +159,21 @@ class SteadyLandmarker:
         import mediapipe as mp
 
         self._used = True
-        picture = mp.Image(image_format=mp.ImageFormat.SRGB, data=pixels)
+        image = mp.Image(image_format=mp.ImageFormat.SRGB, data=pixels)
         self._clock_ms = max(time_ms + self._added_ms, self._clock_ms + 1)
-        result = self._landmarker.detect_for_video(picture, self._clock_ms)
+        result = self._landmarker.detect_for_video(image, self._clock_ms)
         if _is_somebody(result):
             if self._seen_ms is None or time_ms - self._seen_ms > NEW_AFTER_MS:
-                result = self._settle(picture, result)
+                result = self._settle(image, result)
             self._seen_ms = time_ms
         self._last = pixels, result
         return result
 
-    def _settle(self, picture: Any, result: Any) -> Any:
-        for _ in range(SETTLING_LOOKS):
+    def _settle(self, image: Any, result: Any) -> Any:
+        for _ in range(SETTLING_DETECTIONS):
             self._clock_ms += SETTLING_MS
             self._added_ms += SETTLING_MS
-            again = self._landmarker.detect_for_video(picture, self._clock_ms)
+            again = self._landmarker.detect_for_video(image, self._clock_ms)
             result = again if _is_somebody(again) else result
         return result
 
@@ -206,13 +206,13 @@ def _leave_out_plotting() -> None:
 
 def serve(kind: str, model: str, source: BinaryIO, sink: BinaryIO) -> None:
     """Answer clips until the input ends."""
-    from expotion_cli.vision.bystanders import Bystanders
     from expotion_cli.vision.framing import Framing
+    from expotion_cli.vision.main_person import MainPerson
 
     _leave_out_plotting()
     columns = FACE_COLUMNS if kind == "face" else POSE_COLUMNS
     landmarker = finder = others = framing = None
-    rows = RowSpool(columns)
+    rows = RowBuffer(columns)
     last_ms = -1
     try:
         # The first landmarker is made before anybody asks, so that what is missing is told at once.
@@ -224,25 +224,25 @@ def serve(kind: str, model: str, source: BinaryIO, sink: BinaryIO) -> None:
             if command == b"B":
                 landmarker.begin()
                 rows.close()
-                rows, last_ms = RowSpool(columns), -1
+                rows, last_ms = RowBuffer(columns), -1
                 framing = Framing(find_people) if kind == "face" else None
-                others = Bystanders(framing.find if framing else find_people, LOOK_S[kind])
+                others = MainPerson(framing.find if framing else find_people, SEARCH_PERIOD_S[kind])
             elif command == b"F":
                 time_ms, height, width = FRAME.unpack(_read_exactly(source, FRAME.size))
                 data = _read_exactly(source, height * width * 3)
                 rgb = np.frombuffer(data, dtype=np.uint8).reshape(height, width, 3)
                 last_ms = max(time_ms, last_ms + 1)
-                if len(rows) % TIDY_PICTURES == TIDY_PICTURES - 1:
-                    heap.give_back()
-                rgb = others.paint_out(rgb, last_ms / 1000)
+                if len(rows) % RELEASE_EVERY_FRAMES == RELEASE_EVERY_FRAMES - 1:
+                    memory.release_free()
+                rgb = others.mask_others(rgb, last_ms / 1000)
                 part = framing.part(rgb, last_ms / 1000) if framing else rgb
-                result = landmarker.look(part, last_ms)
+                result = landmarker.detect(part, last_ms)
                 if framing is None:
                     rows.add(pose_row(result))
                     continue
                 rows.add(face_row(result, functools.partial(framing.in_whole, shape=rgb.shape)))
                 nose = result.face_landmarks[0][NOSE] if result.face_landmarks else None
-                framing.saw(last_ms / 1000, nose and (nose.x, nose.y), rgb.shape)
+                framing.report(last_ms / 1000, nose and (nose.x, nose.y), rgb.shape)
             elif command == b"E":
                 sink.write(SHAPE.pack(len(rows), columns))
                 sink.writelines(block.astype("<f4").tobytes() for block in rows.blocks())

@@ -23,6 +23,7 @@ from expotion_cli.errors import UnknownNameError, WeightsError
 
 LOCK_FILE = "expotion.lock.json"
 _COMMIT = re.compile(r"[0-9a-f]{40}")
+_NAME = re.compile(r"[\w-][\w.-]*")
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _LOCAL_HOSTS = ("localhost", "127.0.0.1", "::1")
 
@@ -253,6 +254,11 @@ def find_manifest(name: str, kind: str | None = None) -> Manifest:
     Raises:
         UnknownNameError: there is none; names the nearest.
     """
+    exact = shipped_folder("models") / f"{name}.toml"
+    if _NAME.fullmatch(name) and exact.is_file():  # spares parsing all the others
+        manifest = _read(exact)
+        if kind in (None, manifest.kind):
+            return manifest
     known = {n: m for n, m in read_manifests().items() if kind in (None, m.kind)}
     by_repo = {manifest.repo: manifest for manifest in known.values() if manifest.repo}
     if found := known.get(name) or by_repo.get(name):

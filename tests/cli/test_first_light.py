@@ -48,7 +48,7 @@ def test_a_person_goes_in_and_a_scored_video_comes_out(expotion, short_clip, tmp
     before, after = probe(short_clip), probe(result)
     assert (after.duration, after.num_frames, after.video_codec) == (before.duration, before.num_frames, "h264")
     pairs = list(zip(iter_frames(short_clip, rate_hz=2), iter_frames(result, rate_hz=2), strict=True))
-    assert len(pairs) == 8 and all(np.array_equal(one.rgb, two.rgb) for one, two in pairs)
+    assert len(pairs) == 8 and all(np.array_equal(one.pixels, two.pixels) for one, two in pairs)
 
     loudness = measure(result)
     assert abs(loudness.integrated_lufs + 14) <= 0.5 and loudness.true_peak_dbtp <= -1

@@ -20,8 +20,8 @@ from expotion_cli.evaluation.pretrained import WeightsSource
 from expotion_cli.evaluation.set_measures import SetMeasures
 from expotion_cli.evaluation.synchformer_audio import AudioSizes
 from expotion_cli.evaluation.synchformer_av import AudioVisualModel, ModelSizes
-from expotion_cli.media.decode import Frame
 from expotion_cli.media.flac import to_16_bit, write_flac
+from expotion_cli.media.frames import Frame
 from expotion_cli.media.probe import probe
 from expotion_cli.vision import networks
 from expotion_cli.vision.cache import EmbeddingCache

@@ -23,7 +23,7 @@ from expotion_cli.inspection.lanes import BEAT_LIMIT, Stretches, Ticks, beat_tim
 from expotion_cli.inspection.record import CURVE_RATE_HZ, record_of
 from expotion_cli.media.clip import ClipInfo
 from expotion_cli.media.decode import iter_frames
-from expotion_cli.media.pictures import View
+from expotion_cli.media.frames import View
 from expotion_cli.media.probe import probe
 from expotion_cli.media.stills import decoded, stills
 from expotion_cli.recipe import load_recipe
@@ -451,7 +451,7 @@ def counted(monkeypatch) -> list[int]:
 
 def test_stills_are_the_pictures_on_the_screen_and_cost_few_of_them(long_clip, monkeypatch):
     times = [0.0, 0.55, 12.05, 24.55, 29.99]
-    everything = {round(frame.time_s, 3): frame.rgb for frame in iter_frames(long_clip)}
+    everything = {round(frame.time_s, 3): frame.pixels for frame in iter_frames(long_clip)}
     number = counted(monkeypatch)
     found = stills(long_clip, times, View())
     for time, picture in zip(times, found, strict=True):
@@ -463,7 +463,7 @@ def test_stills_are_the_pictures_on_the_screen_and_cost_few_of_them(long_clip, m
 def test_stills_of_a_clip_without_key_frames_to_jump_to_are_right_too(tmp_path, ffmpeg, monkeypatch):
     path = tmp_path / "one-key.mp4"
     ffmpeg("-f", "lavfi", "-i", "testsrc=size=64x48:rate=5:duration=40", "-pix_fmt", "yuv420p", "-g", 9999, path)
-    everything = [frame.rgb for frame in iter_frames(path)]
+    everything = [frame.pixels for frame in iter_frames(path)]
     number = counted(monkeypatch)
     found = stills(path, [0.1, 15.1, 25.1, 39.9], View())
     assert all(np.array_equal(a, everything[i]) for a, i in zip(found, (0, 75, 125, 199), strict=True))

@@ -49,7 +49,7 @@ def _with_sound(path: Path, *codecs: str, sound: str = "sine=frequency=440:durat
 
 
 def _variable_rate(path: Path) -> None:
-    """Ten pictures of rising grey that stay on for 1/30 s and 1/4 s in turns."""
+    """Ten frames of rising grey that stay on for 1/30 s and 1/4 s in turns."""
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=30)
         stream.width, stream.height, stream.pix_fmt = 160, 120, "yuv420p"

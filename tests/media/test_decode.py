@@ -29,7 +29,7 @@ def test_frames_are_upright_and_equal_ffmpegs_own(clip, run_ffmpeg, tmp_path, na
     wanted = np.fromfile(raw, np.uint8).reshape(-1, info.height, info.width, 3)
     frames = list(iter_frames(info))
     assert len(frames) == len(wanted) == info.num_frames
-    error = max(np.abs(frame.rgb.astype(int) - picture).mean() for frame, picture in zip(frames, wanted, strict=True))
+    error = max(np.abs(one.pixels.astype(int) - other).mean() for one, other in zip(frames, wanted, strict=True))
     assert error < 3  # rounding in the conversion of colours; a turned or shifted picture is off by dozens
     times = np.array([frame.time_s for frame in frames])
     assert np.allclose(times, np.arange(60) * 1001 / 30000, atol=0.0011)
@@ -43,7 +43,7 @@ def test_a_grid_shows_what_is_on_the_screen_at_each_of_its_times(clip):
     for i, frame in enumerate(frames):
         assert frame.time_s == pytest.approx(i / 25)
         on_screen = np.searchsorted(stamps, i / 25 + 1e-9, side="right") - 1
-        assert frame.rgb.mean() == pytest.approx(20 * on_screen + 20, abs=4), i
+        assert frame.pixels.mean() == pytest.approx(20 * on_screen + 20, abs=4), i
 
 
 def test_a_grid_finer_than_the_clip_repeats_and_a_coarse_one_skips(clip):
@@ -52,10 +52,10 @@ def test_a_grid_finer_than_the_clip_repeats_and_a_coarse_one_skips(clip):
 
 
 def test_pictures_are_scaled_to_the_longer_side_upright(clip):
-    assert next(iter_frames(clip("ntsc.mp4"), max_side=160)).rgb.shape == (90, 160, 3)
-    assert next(iter_frames(clip("turned-90.mp4"), max_side=160)).rgb.shape == (160, 90, 3)
-    assert next(iter_frames(clip("wide-pixels.mp4"), max_side=427)).rgb.shape == (180, 427, 3)
-    assert next(iter_frames(clip("ntsc.mp4"), max_side=4000)).rgb.shape == (180, 320, 3)
+    assert next(iter_frames(clip("ntsc.mp4"), max_side=160)).pixels.shape == (90, 160, 3)
+    assert next(iter_frames(clip("turned-90.mp4"), max_side=160)).pixels.shape == (160, 90, 3)
+    assert next(iter_frames(clip("wide-pixels.mp4"), max_side=427)).pixels.shape == (180, 427, 3)
+    assert next(iter_frames(clip("ntsc.mp4"), max_side=4000)).pixels.shape == (180, 320, 3)
 
 
 def test_memory_does_not_grow_with_the_clip(run_ffmpeg, tmp_path):
@@ -90,7 +90,7 @@ def test_damage_inside_a_clip_spoils_some_pictures_and_leaves_the_grid_whole(cli
     whole = list(iter_frames(clip("rich.mkv"), rate_hz=25))
     frames = list(iter_frames(damaged, rate_hz=25))
     assert [frame.time_s for frame in frames] == [frame.time_s for frame in whole]
-    spoilt = [not np.array_equal(one.rgb, other.rgb) for one, other in zip(frames, whole, strict=True)]
+    spoilt = [not np.array_equal(one.pixels, other.pixels) for one, other in zip(frames, whole, strict=True)]
     assert 0 < sum(spoilt) < len(whole) // 2, "from the damage to the next key frame"
 
 
@@ -124,4 +124,4 @@ def test_real_clips_decode_on_a_25_hz_grid(real_clips):
         info = probe(path)
         frames = list(iter_frames(info, rate_hz=25, max_side=320))
         assert len(frames) == num_rows(info.duration, Fraction(25))
-        assert max(frames[0].rgb.shape) == 320 and frames[0].rgb.std() > 5
+        assert max(frames[0].pixels.shape) == 320 and frames[0].pixels.std() > 5

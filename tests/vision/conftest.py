@@ -31,7 +31,7 @@ def texture(height: int, width: int, seed: int) -> np.ndarray:
 
 @pytest.fixture
 def make_clip(tmp_path: Path) -> MakeClip:
-    """(picture of a time, seconds, fps, name) -> an MP4 whose pictures are 320 by 240."""
+    """(picture of a time, seconds, fps, name) -> an MP4 whose frames are 320 by 240."""
 
     def make(picture: Callable[[float], np.ndarray], duration_s: float, fps: int = 25, name: str = "clip.mp4") -> Path:
         path = tmp_path / name

@@ -78,7 +78,7 @@ def test_prune_removes_what_was_unused_for_longest(cache):
 def test_the_second_time_a_clip_is_not_decoded(cache, moving_patch, monkeypatch):
     clip = moving_patch(160, 120, 0.5)
     first = streams.encode_clip(clip, ["flow"], cache=cache)["flow"]
-    monkeypatch.setattr(streams, "iter_views", lambda *args, **more: pytest.fail("decoded again"))
+    monkeypatch.setattr("expotion_cli.media.decode.iter_views", lambda *args, **more: pytest.fail("decoded again"))
     started = time.perf_counter()
     second = streams.encode_clip(clip, ["flow"], cache=cache)["flow"]
     assert time.perf_counter() - started < 0.1

@@ -12,9 +12,10 @@ from PIL import Image
 
 import expotion_cli
 from expotion_cli.errors import MissingLibraryError, UsageError, WeightsError
+from expotion_cli.media.frames import Frame
 from expotion_cli.timing import num_rows
 from expotion_cli.vision import mtcnn, networks
-from expotion_cli.vision.encoder import Picture, StreamSource
+from expotion_cli.vision.encoder import StreamSource
 from expotion_cli.vision.facenet import FacenetEncoder, embed, load_network
 from expotion_cli.vision.streams import available_encoders, encode_clip
 from expotion_cli.vision.tracking import overlap
@@ -44,12 +45,12 @@ def portrait() -> np.ndarray:
     return np.asarray(wall)
 
 
-def look(weights: Path, pictures: list[np.ndarray], rate_hz: float = 5.0) -> tuple[np.ndarray, np.ndarray]:
+def look(weights: Path, frames: list[np.ndarray], rate_hz: float = 5.0) -> tuple[np.ndarray, np.ndarray]:
     encoder = FacenetEncoder(weights=weights, device="cpu", rate_hz=rate_hz)
     encoder.begin()
-    for number, pixels in enumerate(pictures):
-        encoder.feed(Picture(number / rate_hz, pixels))
-    return encoder.finish(Fraction(len(pictures)) / Fraction(rate_hz))
+    for number, pixels in enumerate(frames):
+        encoder.feed(Frame(number / rate_hz, pixels))
+    return encoder.finish(Fraction(len(frames)) / Fraction(rate_hz))
 
 
 def shifted(portrait: np.ndarray, right: int) -> np.ndarray:
@@ -69,8 +70,8 @@ def test_the_vectors_are_facenets_own_of_the_same_cuts(weights, portrait):
     own = InceptionResnetV1(pretrained=None, classify=False).eval()
     tensors = torch.load(weights, weights_only=True)
     own.load_state_dict({name: t for name, t in tensors.items() if not name.startswith("logits.")})
-    watcher = mtcnn.FaceWatcher()
-    (box,), _ = watcher.see(0.0, portrait)
+    finder = mtcnn.FaceFinder()
+    (box,), _ = finder.find(0.0, portrait)
     face = mtcnn.cut_out(portrait, box)
     with torch.no_grad():
         wanted = own((torch.from_numpy(face.copy()).permute(2, 0, 1)[None].float() - 127.5) / 128)[0].numpy()
@@ -80,9 +81,9 @@ def test_the_vectors_are_facenets_own_of_the_same_cuts(weights, portrait):
 
 def test_boxes_are_those_of_mtcnn_at_full_size(portrait):
     usual = networks_mtcnn().detect(Image.fromarray(portrait))[0]
-    watcher, found = mtcnn.FaceWatcher(), []
+    finder, found = mtcnn.FaceFinder(), []
     for number in range(4):
-        boxes, _ = watcher.see(number / 5, portrait)
+        boxes, _ = finder.find(number / 5, portrait)
         found.append(boxes[0])
     overlaps = [overlap(box, usual[0]) for box in found]
     assert len(usual) == 1 and np.mean(overlaps) > 0.88 and min(overlaps) > 0.75
@@ -121,7 +122,7 @@ def test_a_second_clip_remembers_nothing_and_a_second_run_is_identical(weights, 
     for pixels in (portrait, np.full_like(portrait, 128), portrait):
         encoder.begin()
         for number in range(4):
-            encoder.feed(Picture(number / 5, pixels))
+            encoder.feed(Frame(number / 5, pixels))
         results.append(encoder.finish(Fraction(4, 5)))
     assert np.array_equal(results[0][0], results[2][0]) and results[0][1].all()
     assert not results[1][1].any()
@@ -130,11 +131,11 @@ def test_a_second_clip_remembers_nothing_and_a_second_run_is_identical(weights, 
 def test_it_can_be_closed_in_the_middle_of_a_clip_and_begun_again(weights, portrait):
     encoder = FacenetEncoder(weights=weights, device="cpu")
     encoder.begin()
-    encoder.feed(Picture(0.0, portrait))
+    encoder.feed(Frame(0.0, portrait))
     encoder.close()
     encoder.close()
     encoder.begin()
-    encoder.feed(Picture(0.0, portrait))
+    encoder.feed(Frame(0.0, portrait))
     values, mask = encoder.finish(Fraction(1, 5))
     assert values.shape == (1, 512) and mask.all()
 
@@ -143,7 +144,7 @@ def test_what_goes_wrong_while_faces_are_sought_is_told_at_the_end(weights, port
     def break_down(*_):
         raise RuntimeError("out of memory")
 
-    monkeypatch.setattr(mtcnn.FaceWatcher, "see", break_down)
+    monkeypatch.setattr(mtcnn.FaceFinder, "see", break_down)
     with pytest.raises(RuntimeError, match="out of memory"):
         look(weights, [portrait] * 20)
 

@@ -1,4 +1,4 @@
-"""Small faces in oblong pictures: looked for in squares, followed in one, and told as in the whole picture."""
+"""Small faces in oblong frames: looked for in squares, followed in one, and told as in the whole frame."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ WIDE = (120, 240, 3)
 
 
 class Finder:
-    """Finds a white spot in pictures that are not oblong, and nothing in others."""
+    """Finds a white spot in frames that are not oblong, and nothing in others."""
 
     def __init__(self):
         self.shapes = []
@@ -54,12 +54,12 @@ def test_a_small_face_is_found_in_a_square_and_the_square_goes_along_with_it():
     framing = Framing(Finder())
     assert framing.find(picture(200, 60)).tolist() == [[195, 55, 205, 65]], "in the whole picture's pixels, and once"
     assert framing.part(picture(200, 60), 0.0).shape == (120, 120, 3)
-    framing.saw(0.0, (80 / 120, 0.5), WIDE)
+    framing.report(0.0, (80 / 120, 0.5), WIDE)
     for number, x in enumerate(range(200, 40, -10), 1):
         part = framing.part(picture(x, 60), number / 25)
         assert part.shape == (120, 120, 3) and (part == 255).any(), x
         left = np.argwhere(part[..., 0] == 255)[:, 1].mean() + 0.5
-        framing.saw(number / 25, (left / 120, 0.5), WIDE)
+        framing.report(number / 25, (left / 120, 0.5), WIDE)
 
 
 def test_who_is_lost_in_the_square_is_looked_for_everywhere_again():

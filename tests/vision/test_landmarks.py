@@ -7,15 +7,15 @@ import pytest
 
 from expotion_cli.assets import shipped_folder
 from expotion_cli.errors import DecodeError, MissingLibraryError, WeightsError
-from expotion_cli.vision import landmarks, streams
-from expotion_cli.vision.encoder import Picture
+from expotion_cli.media.frames import Frame
+from expotion_cli.vision import landmarks, libraries, streams
 
-PICTURE = Picture(0.0, np.zeros((48, 64, 3), np.uint8))
+PICTURE = Frame(0.0, np.zeros((48, 64, 3), np.uint8))
 
 
 @pytest.fixture
 def without_libgl(monkeypatch):
-    load = landmarks.ctypes.CDLL
+    load = libraries.ctypes.CDLL
 
     def refuse(name, *args, **kwargs):
         if name == "libGL.so.1":
@@ -23,10 +23,12 @@ def without_libgl(monkeypatch):
         return load(name, *args, **kwargs)
 
     landmarks.missing_reason.cache_clear()
-    monkeypatch.setattr(landmarks.ctypes, "CDLL", refuse)
+    libraries.missing_libraries.cache_clear()
+    monkeypatch.setattr(libraries.ctypes, "CDLL", refuse)
     monkeypatch.setattr(landmarks.sys, "platform", "linux")
     yield
     landmarks.missing_reason.cache_clear()
+    libraries.missing_libraries.cache_clear()
 
 
 def test_a_missing_system_library_is_named_with_the_package_that_has_it(without_libgl):
@@ -53,6 +55,7 @@ def test_damaged_weights_are_noticed_before_they_are_used(tmp_path, monkeypatch)
     (tmp_path / "mediapipe" / "face_landmarker.task").write_bytes(content)
     monkeypatch.setattr("expotion_cli.weights.manifest.shipped_folder", lambda _: tmp_path)
     landmarks.task_file.cache_clear()
+    landmarks.weights_digest.cache_clear()
     try:
         with pytest.raises(WeightsError, match="damaged"):
             landmarks.task_file("face")
@@ -61,6 +64,7 @@ def test_damaged_weights_are_noticed_before_they_are_used(tmp_path, monkeypatch)
             landmarks.task_file("face")
     finally:
         landmarks.task_file.cache_clear()
+        landmarks.weights_digest.cache_clear()
 
 
 def test_a_worker_that_dies_is_an_error_and_not_a_hang():
@@ -99,7 +103,7 @@ def _python_that_lacks_mediapipe() -> str:
 def test_importing_vision_loads_neither_mediapipe_nor_opencv_nor_torch():
     code = (
         "import sys; import expotion_cli.vision.streams, expotion_cli.demo, expotion_cli.vision.face;"
-        "print([m for m in ('mediapipe', 'cv2', 'torch') if m in sys.modules])"
+        "print([m for m in ('mediapipe', 'cv2', 'torch', 'av') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

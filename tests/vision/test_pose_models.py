@@ -26,8 +26,10 @@ FULL = StreamSource("pose", {"model": "full"})
 @pytest.fixture(autouse=True)
 def forget_checked_files():
     landmarks.task_file.cache_clear()
+    landmarks.weights_digest.cache_clear()
     yield
     landmarks.task_file.cache_clear()
+    landmarks.weights_digest.cache_clear()
 
 
 @pytest.fixture
@@ -85,7 +87,7 @@ def test_a_fetched_model_that_changed_is_not_run(fetched_full, tmp_path):
     content[5000] ^= 1
     fetched_full.write_bytes(content)
     with pytest.raises(WeightsError, match="damaged") as caught:
-        PoseEncoder("full").identity()
+        PoseEncoder("full").begin()
     assert caught.value.path == fetched_full and "expotion fetch mediapipe-pose-full" in caught.value.remedy
 
 

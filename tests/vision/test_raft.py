@@ -9,9 +9,10 @@ import pytest
 import torch
 
 from expotion_cli.errors import MissingLibraryError, UsageError, WeightsError
+from expotion_cli.media.frames import Frame
 from expotion_cli.timing import num_rows
 from expotion_cli.vision import networks, raft
-from expotion_cli.vision.encoder import Picture, StreamSource
+from expotion_cli.vision.encoder import StreamSource
 from expotion_cli.vision.raft import RaftEncoder, RaftFlowEncoder, is_cut, summarise_flow
 from expotion_cli.vision.raft_model import RaftNetwork, fit, load_raft
 from expotion_cli.vision.streams import available_encoders, encode_clip
@@ -29,8 +30,8 @@ def weights(tmp_path_factory):
     networks.release()
 
 
-def pictures(count: int, height: int = 128, width: int = 160, seed: int = 0) -> list[np.ndarray]:
-    """Random smooth pictures."""
+def frames(count: int, height: int = 128, width: int = 160, seed: int = 0) -> list[np.ndarray]:
+    """Random smooth frames."""
     coarse = np.random.default_rng(seed).integers(0, 256, (count, height // 8, width // 8, 3), dtype=np.uint8)
     return list(coarse.repeat(8, axis=1).repeat(8, axis=2))
 
@@ -41,7 +42,7 @@ def sources(path, *names: str, **settings) -> list[StreamSource]:
 
 def test_flow_and_features_are_those_of_torchvisions_own_forward_pass(weights):
     module = load_raft(weights)
-    before, after = pictures(2)
+    before, after = frames(2)
     network = RaftNetwork(module)
     tensors = [torch.from_numpy(p).permute(2, 0, 1)[None].float() / 127.5 - 1 for p in (before, after)]
     with torch.inference_mode():
@@ -77,12 +78,12 @@ def test_a_picture_is_summed_up_the_same_whoever_else_asks(weights, moving_patch
 
 
 def test_a_still_clip_does_not_move(weights, make_clip):
-    wall = pictures(1, 240, 320)[0]
+    wall = frames(1, 240, 320)[0]
     stream = encode_clip(make_clip(lambda _: wall, 0.6), sources(weights, "raft-flow"))["raft-flow"]
     encoder = RaftFlowEncoder(weights=weights, device="cpu")
     encoder.begin()
     for number in range(3):
-        encoder.feed(Picture(number / 5, wall))
+        encoder.feed(Frame(number / 5, wall))
     values, _ = encoder.finish(Fraction(3, 5))
     assert not values[:, :-1].any() and stream.values.shape == (3, len(raft.DIMS))
 
@@ -108,7 +109,7 @@ def test_a_pan_of_the_camera_is_taken_off():
 
 
 def test_another_scene_is_told_from_a_lamp_that_is_switched_on():
-    before, other = pictures(2)
+    before, other = frames(2)
     nothing = np.zeros((*before.shape[:2], 2), dtype=np.float32)
     assert is_cut(before, other, nothing)
     assert not is_cut(before // 2, before // 2 + 60, nothing)

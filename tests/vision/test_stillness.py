@@ -1,4 +1,4 @@
-"""A still picture asks no motion of anybody, from its first moment on."""
+"""A still image asks no motion of anybody, from its first moment on."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 from expotion_cli.demo import DEMO_CLIPS, Bend, render_frames, write_demo_clips
 from expotion_cli.vision import worker
 from expotion_cli.vision.streams import encode_clip
-from expotion_cli.vision.worker import NEW_AFTER_MS, SETTLING_LOOKS, SETTLING_MS, SteadyLandmarker
+from expotion_cli.vision.worker import NEW_AFTER_MS, SETTLING_DETECTIONS, SETTLING_MS, SteadyLandmarker
 
 MOTION = {
     "face": ("head_speed", "head_accent", "expression_speed"),
@@ -25,7 +25,7 @@ STILL = dataclasses.replace(DEMO_CLIPS[2], duration_s=2.0, has_sound=False, bend
 def test_a_portrait_that_is_one_picture_all_along_has_no_motion_at_all(tmp_path):
     clip = tmp_path / "still.mkv"
     with av.open(str(clip), "w") as container:
-        stream = container.add_stream("ffv1", rate=25)  # without loss: each picture is the same to the last bit
+        stream = container.add_stream("ffv1", rate=25)  # without loss: each frame is the same to the last bit
         stream.width, stream.height, stream.pix_fmt = 640, 480, "yuv420p"
         for number in range(40):
             frame = av.VideoFrame.from_ndarray(next(render_frames(STILL)), format="rgb24")
@@ -72,16 +72,16 @@ def test_whoever_is_found_anew_is_looked_at_until_the_landmarks_rest():
     steady.look(picture(0), 0)
     assert asked == [0], "there is nobody to look at"
     first = steady.look(picture(1), 40)
-    assert len(asked) == 2 + SETTLING_LOOKS and first.face_landmarks == [len(asked)], "the last look counts"
+    assert len(asked) == 2 + SETTLING_DETECTIONS and first.face_landmarks == [len(asked)], "the last look counts"
     steady.look(picture(2), 80)
-    assert len(asked) == 3 + SETTLING_LOOKS
-    assert asked[-1] == 80 + SETTLING_LOOKS * SETTLING_MS and (np.diff(asked) > 0).all()
+    assert len(asked) == 3 + SETTLING_DETECTIONS
+    assert asked[-1] == 80 + SETTLING_DETECTIONS * SETTLING_MS and (np.diff(asked) > 0).all()
     steady.look(picture(0), 120)
     steady.look(picture(3), 80 + NEW_AFTER_MS)
-    assert len(asked) == 5 + SETTLING_LOOKS, "gone for a moment only"
+    assert len(asked) == 5 + SETTLING_DETECTIONS, "gone for a moment only"
     steady.look(picture(0), 120 + NEW_AFTER_MS)
     steady.look(picture(4), 120 + 2 * NEW_AFTER_MS)
-    assert len(asked) == 7 + 2 * SETTLING_LOOKS and (np.diff(asked) > 0).all()
+    assert len(asked) == 7 + 2 * SETTLING_DETECTIONS and (np.diff(asked) > 0).all()
 
 
 def test_a_picture_like_the_one_before_gives_the_same_and_costs_no_look():
@@ -96,8 +96,8 @@ def test_a_picture_like_the_one_before_gives_the_same_and_costs_no_look():
     assert len(asked) == count + 2, "who was there all the time is not new"
     steady.begin()
     steady.look(picture(3), 0)
-    assert len(asked) == count + 3 + SETTLING_LOOKS, "nothing is remembered of the clip before"
+    assert len(asked) == count + 3 + SETTLING_DETECTIONS, "nothing is remembered of the clip before"
 
 
 def test_settling_takes_longer_than_the_landmarks_tremble():
-    assert worker.SETTLING_LOOKS * worker.SETTLING_MS >= 500
+    assert worker.SETTLING_DETECTIONS * worker.SETTLING_MS >= 500

@@ -50,8 +50,8 @@ def test_rows_fill_the_clip_at_25_a_second_whatever_its_rate(moving_patch, durat
 
 
 def test_pictures_shown_twice_are_one_picture_shown_longer(make_clip, moving_patch):
-    """12.5 pictures a second in a file of 25: speeds must not fall to zero on every second row."""
-    pictures = [frame.rgb for frame in iter_frames(moving_patch(160, 60, 1.0, fps=25))]
-    doubled = make_clip(lambda time_s: pictures[round(time_s * 25) // 2 * 2], 1.0, name="doubled.mp4")
+    """12.5 frames a second in a file of 25: speeds must not fall to zero on every second row."""
+    frames = [frame.pixels for frame in iter_frames(moving_patch(160, 60, 1.0, fps=25))]
+    doubled = make_clip(lambda time_s: frames[round(time_s * 25) // 2 * 2], 1.0, name="doubled.mp4")
     energy = streams.encode_clip(doubled, ["flow"])["flow"].dim("energy")
     assert 0.7 < energy[12:24:2].mean() / energy[13:24:2].mean() < 1.4

@@ -13,10 +13,11 @@ import torch
 
 from expotion_cli import storage
 from expotion_cli.errors import MissingLibraryError, UsageError, WeightsError
+from expotion_cli.media.frames import Frame
 from expotion_cli.music.transformer.adapter import StreamSpec
 from expotion_cli.timing import exact, num_rows
 from expotion_cli.vision import networks, synchformer, synchformer_model
-from expotion_cli.vision.encoder import Picture, StreamSource
+from expotion_cli.vision.encoder import StreamSource
 from expotion_cli.vision.streams import available_encoders, encode_clip
 from expotion_cli.vision.synchformer import SIDE, SynchformerEncoder, at_rate
 from expotion_cli.vision.synchformer_model import Sizes, VisualEncoder, load_encoder
@@ -66,7 +67,7 @@ PUBLISHED_BLOCK = {
     "norm3.bias": (768,),
 }
 
-TINY = Sizes(width=24, depth=2, heads=3, spread=2, side=12, patch=4, pictures=6, tube=2)
+TINY = Sizes(width=24, depth=2, heads=3, spread=2, side=12, patch=4, frames=6, tube=2)
 
 
 def random_weights(sizes: Sizes, deviation: float = 0.3) -> dict[str, torch.Tensor]:
@@ -89,7 +90,7 @@ def test_names_and_shapes_are_those_of_the_published_checkpoint():
     assert own == expected
 
 
-def plainly(weights: dict[str, torch.Tensor], pictures: np.ndarray, sizes: Sizes) -> np.ndarray:
+def plainly(weights: dict[str, torch.Tensor], frames: np.ndarray, sizes: Sizes) -> np.ndarray:
     """The published forward pass of one segment again, in numpy: every attention is one over all tokens with a mask."""
     w = {name: tensor.double().numpy() for name, tensor in weights.items()}
 
@@ -118,7 +119,7 @@ def plainly(weights: dict[str, torch.Tensor], pictures: np.ndarray, sizes: Sizes
     for moment in range(sizes.moments):
         for place in range(side * side):
             y, x = divmod(place, side)
-            tube = pictures[
+            tube = frames[
                 moment * sizes.tube : (moment + 1) * sizes.tube,
                 y * sizes.patch : (y + 1) * sizes.patch,
                 x * sizes.patch : (x + 1) * sizes.patch,
@@ -155,10 +156,10 @@ def test_the_network_computes_what_a_plain_statement_of_it_says(tmp_path):
     weights = random_weights(TINY)
     torch.save(weights, tmp_path / "tiny.pth")
     encoder = load_encoder(tmp_path / "tiny.pth", TINY)
-    pictures = np.random.default_rng(0).integers(0, 256, (3, 6, 12, 12, 3), dtype=np.uint8)
+    frames = np.random.default_rng(0).integers(0, 256, (3, 6, 12, 12, 3), dtype=np.uint8)
     with torch.inference_mode():
-        rows = encoder(torch.from_numpy(pictures)).numpy()
-    expected = np.stack([plainly(weights, segment, TINY) for segment in pictures])
+        rows = encoder(torch.from_numpy(frames)).numpy()
+    expected = np.stack([plainly(weights, segment, TINY) for segment in frames])
     assert rows.shape == (3, 3, 24) and expected.std() > 0.1
     assert np.abs(rows - expected).max() < 2e-4 * np.abs(expected).max()
 
@@ -247,17 +248,17 @@ def test_files_that_name_code_or_are_damaged_are_not_read(tmp_path):
 
 
 class Probe:
-    """In place of the network: a row's first number is the brightness of its two pictures, its second its place in the
+    """In place of the network: a row's first number is the brightness of its two frames, its second its place in the
     segment."""
 
     def __init__(self) -> None:
         self.segments: list[list[int]] = []
 
-    def __call__(self, pictures: torch.Tensor) -> torch.Tensor:
-        assert pictures.shape[1:] == (16, SIDE, SIDE, 3) and pictures.dtype == torch.uint8
-        levels = pictures.float().mean(dim=(2, 3, 4))
+    def __call__(self, frames: torch.Tensor) -> torch.Tensor:
+        assert frames.shape[1:] == (16, SIDE, SIDE, 3) and frames.dtype == torch.uint8
+        levels = frames.float().mean(dim=(2, 3, 4))
         self.segments += levels.round().int().tolist()
-        rows = torch.zeros(len(pictures), 8, 768)
+        rows = torch.zeros(len(frames), 8, 768)
         rows[:, :, 0] = levels.view(-1, 8, 2).mean(dim=2)
         rows[:, :, 1] = torch.arange(8)
         return rows
@@ -273,8 +274,8 @@ def probe(monkeypatch) -> Probe:
     networks.release()
 
 
-def grey(number: int) -> Picture:
-    return Picture(number / 25, np.broadcast_to(np.uint8(number % 256), (256, 300, 3)))
+def grey(number: int) -> Frame:
+    return Frame(number / 25, np.broadcast_to(np.uint8(number % 256), (256, 300, 3)))
 
 
 def rows_of(count: int, **settings) -> np.ndarray:
@@ -351,7 +352,7 @@ def test_memory_does_not_grow_with_the_clip(probe):
     encoder.begin()
     tracemalloc.start()
     try:
-        for number in range(500):  # 75 MB of pictures, and 0.8 MB of rows
+        for number in range(500):  # 75 MB of frames, and 0.8 MB of rows
             encoder.feed(grey(number))
         _, peak = tracemalloc.get_traced_memory()
     finally:
@@ -384,16 +385,16 @@ def small_network(monkeypatch, tmp_path):
 
 def test_streamed_rows_are_those_of_all_segments_at_once(small_network):
     generator = np.random.default_rng(1)
-    pictures = [Picture(i / 25, generator.integers(0, 256, (256, 340, 3), dtype=np.uint8)) for i in range(24)]
-    rows = SynchformerEncoder(device="cpu", weights=small_network).encode(pictures, Fraction(24, 25))
-    middles = np.stack([picture.pixels[16:240, 58:282] for picture in pictures])
+    frames = [Frame(i / 25, generator.integers(0, 256, (256, 340, 3), dtype=np.uint8)) for i in range(24)]
+    rows = SynchformerEncoder(device="cpu", weights=small_network).encode(frames, Fraction(24, 25))
+    middles = np.stack([frame.pixels[16:240, 58:282] for frame in frames])
     segments = np.stack([middles[start : start + 16] for start in (0, 8)])
     with torch.inference_mode():
         seen = load_encoder(small_network)(torch.from_numpy(segments)).numpy()
     expected = np.concatenate([seen[0, :4], (seen[0, 4:] + seen[1, :4]) / 2, seen[1, 4:]])
     assert np.abs(rows - expected).max() < 1e-3 * np.abs(expected).max()
     low = SynchformerEncoder(device="cpu", weights=small_network, dtype="bfloat16", stride=16)
-    coarse = low.encode(pictures[:16], Fraction(16, 25))
+    coarse = low.encode(frames[:16], Fraction(16, 25))
     assert coarse.dtype == np.float32
     alike = (coarse[:4] * seen[0, :4]).sum(1) / np.linalg.norm(coarse[:4], axis=1) / np.linalg.norm(seen[0, :4], axis=1)
     assert alike.min() > 0.99
@@ -402,9 +403,9 @@ def test_streamed_rows_are_those_of_all_segments_at_once(small_network):
 @pytest.mark.gpu
 def test_a_gpu_sees_what_the_cpu_sees(small_network):
     generator = np.random.default_rng(1)
-    pictures = [Picture(i / 25, generator.integers(0, 256, (256, 340, 3), dtype=np.uint8)) for i in range(150)]
+    frames = [Frame(i / 25, generator.integers(0, 256, (256, 340, 3), dtype=np.uint8)) for i in range(150)]
     rows = [
-        SynchformerEncoder(device=device, weights=small_network).encode(pictures, Fraction(6))
+        SynchformerEncoder(device=device, weights=small_network).encode(frames, Fraction(6))
         for device in ("cpu", "cuda")
     ]
     assert np.abs(rows[0] - rows[1]).max() < 1e-2 * np.abs(rows[0]).max()

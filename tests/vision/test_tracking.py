@@ -18,7 +18,7 @@ def box(x: float, y: float, side: float) -> np.ndarray:
 def seen(paths: dict[str, callable], times_s, jitter: float = 0.0, seed: int = 0):
     """What a detector gives of people on paths (time -> (x, y, side, is in front) or None): hidden ones are left out.
 
-    Returns boxes a picture and names a picture, in random order.
+    Returns boxes a frame and names a frame, in random order.
     """
     random = np.random.default_rng(seed)
     boxes, names = [], []
@@ -80,9 +80,9 @@ def test_looks_tell_people_apart_who_meet_and_turn_back():
         "other": lambda t: (330 + 50 * abs(t - 3) + 2, 220, 95, 0),
     }
     boxes, names = seen(paths, times_s, jitter=0.02)
-    look = {"main": np.array([1.0, 0.0, 0.1]), "other": np.array([0.0, 1.0, 0.1])}
-    looks = [np.array([look[name] for name in there]).reshape(-1, 3) for there in names]
-    assert set(followed(follow(times_s, boxes, size=SIZE, looks=looks), names)) == {"main"}
+    appearance = {"main": np.array([1.0, 0.0, 0.1]), "other": np.array([0.0, 1.0, 0.1])}
+    appearances = [np.array([appearance[name] for name in there]).reshape(-1, 3) for there in names]
+    assert set(followed(follow(times_s, boxes, size=SIZE, appearances=appearances), names)) == {"main"}
 
 
 def test_gaps_are_waited_for_and_the_person_behind_does_not_fill_them():
@@ -163,7 +163,7 @@ def test_tracks_tell_where_somebody_is_expected_next():
     for i in range(10):
         tracker.add(i / 5, [box(100 + 20 * i, 200, 80)])
     (track,) = tracker.live
-    assert track.pictures == list(range(10)) and track.indices == [0] * 10
+    assert track.frames == list(range(10)) and track.indices == [0] * 10
     ahead = (track.expected(2.0) - track.boxes[-1])[0]
     assert 12 < ahead < 20
     tracker.add(1.8 + MAX_LOST_S + 0.1, NOBODY)

@@ -13,7 +13,7 @@ BLOCK_ROWS = 4096
 """So many rows are read at once where all are wanted."""
 
 
-class RowSpool:
+class RowBuffer:
     """float32 rows of one width, added one by one and read again in pieces.
 
     Args:

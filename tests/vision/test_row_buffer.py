@@ -5,17 +5,17 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from expotion_cli.vision import flow, landmarks, spool
-from expotion_cli.vision.spool import RowSpool
+from expotion_cli.vision import flow, landmarks, row_buffer
+from expotion_cli.vision.row_buffer import RowBuffer
 from expotion_cli.vision.streams import encode_clip
 
 
 @pytest.mark.parametrize("in_memory", [0, 100, 1 << 20])
 def test_rows_come_back_as_they_were_added_from_memory_or_file(monkeypatch, in_memory):
-    monkeypatch.setattr(spool, "IN_MEMORY", in_memory)
-    monkeypatch.setattr(spool, "BLOCK_ROWS", 4)
+    monkeypatch.setattr(row_buffer, "IN_MEMORY", in_memory)
+    monkeypatch.setattr(row_buffer, "BLOCK_ROWS", 4)
     rows = np.random.default_rng(0).normal(size=(10, 3)).astype(np.float32)
-    kept = RowSpool(3)
+    kept = RowBuffer(3)
     for number, row in enumerate(rows):
         kept.add(row)
         assert np.array_equal(kept.read(number, number + 1), row[None]), "reading in between moves nothing"

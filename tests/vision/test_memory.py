@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from expotion_cli.vision import heap, streams
+from expotion_cli.vision import memory, streams
 from expotion_cli.vision.flow import FlowEncoder
 from expotion_cli.vision.streams import encode_clip
 
@@ -25,23 +25,23 @@ def resident_mb() -> float:
 @needs_glibc
 def test_what_is_freed_below_something_still_in_use_goes_back():
     size = 60_000  # too small for pages of its own
-    heap.give_back()  # or what tests before this one freed would be used again
+    memory.release_free()  # or what tests before this one freed would be used again
     before = resident_mb()
     pieces = [np.ones(size, dtype=np.uint8) for _ in range(2000)]
     pieces = pieces[::40]  # holes between what is kept
     held = resident_mb()
-    heap.give_back()
+    memory.release_free()
     assert held - before > 60 and resident_mb() - before < 30
     assert all(piece.all() for piece in pieces)
 
 
 def test_other_systems_are_left_alone(monkeypatch):
     asked = []
-    monkeypatch.setattr(heap.ctypes, "CDLL", lambda *name: asked.append(name))
-    monkeypatch.setattr(heap.sys, "platform", "darwin")
-    heap._trim.cache_clear()
-    heap.give_back()
-    heap._trim.cache_clear()
+    monkeypatch.setattr(memory.ctypes, "CDLL", lambda *name: asked.append(name))
+    monkeypatch.setattr(memory.sys, "platform", "darwin")
+    memory._malloc_trim.cache_clear()
+    memory.release_free()
+    memory._malloc_trim.cache_clear()
     assert asked == []
 
 
@@ -49,8 +49,8 @@ def test_it_is_called_over_and_over_while_a_clip_is_looked_at_and_changes_nothin
     clip = moving_patch(160, 90, 1.0)
     plain = encode_clip(clip, ["flow"])["flow"]
     calls = []
-    monkeypatch.setattr(heap, "EVERY_S", 0.1)
-    monkeypatch.setattr(heap, "give_back", lambda: calls.append(1))
+    monkeypatch.setattr(memory, "RELEASE_EVERY_S", 0.1)
+    monkeypatch.setattr(memory, "release_free", lambda: calls.append(1))
     again = encode_clip(clip, ["flow"])["flow"]
     assert np.array_equal(again.values, plain.values)
     assert 8 <= len(calls) <= 12

@@ -23,14 +23,14 @@ FindPeople = Callable[[np.ndarray], np.ndarray]
 """uint8 [H, W, 3] → [n, 4] boxes of all people, x0, y0, x1, y1 in pixels."""
 
 
-class Bystanders:
+class MainPerson:
     """Paints out all but the main person of a clip.
 
     The main person is who is largest, nearest the centre and longest in sight so far; whoever they are, nobody takes
     their place until they have been gone for `tracking.MAX_LOST_S`.
 
     Args:
-        find_people: looks at one picture.
+        find_people: looks at one frame.
         period_s: time between two looks.
     """
 
@@ -40,14 +40,14 @@ class Bystanders:
         self._main: Track | None = None
         self._looked_s = -np.inf
 
-    def paint_out(self, rgb: np.ndarray, time_s: float) -> np.ndarray:
-        """The next picture without the others; the very array if there are none."""
+    def mask_others(self, rgb: np.ndarray, time_s: float) -> np.ndarray:
+        """The next frame without the others; the very array if there are none."""
         height, width = rgb.shape[:2]
         if time_s - self._looked_s >= self._period_s:
             self._looked_s = time_s
             self._tracker.add(time_s, self._find_people(rgb))
             self._choose((width, height))
-        others = [t for t in self._tracker.live if t is not self._main and len(t.pictures) >= _MIN_SIGHTINGS]
+        others = [t for t in self._tracker.live if t is not self._main and len(t.frames) >= _MIN_SIGHTINGS]
         if self._main is None or not others:
             return rgb
         main = self._main.expected(time_s)
@@ -82,5 +82,5 @@ def _part(box: np.ndarray, shape: tuple[int, ...]) -> tuple[slice, slice]:
     return slice(top, bottom), slice(left, right)
 
 
-def _fill(picture: np.ndarray, box: np.ndarray) -> None:
-    picture[_part(box, picture.shape)] = GREY
+def _fill(frame: np.ndarray, box: np.ndarray) -> None:
+    frame[_part(box, frame.shape)] = GREY

@@ -11,7 +11,7 @@ import pytest
 from expotion_cli import demo
 from expotion_cli.demo import DEMO_CLIPS, Bend, write_demo_clips
 from expotion_cli.vision import signals
-from expotion_cli.vision.bystanders import GREY, Bystanders
+from expotion_cli.vision.main_person import GREY, MainPerson
 from expotion_cli.vision.streams import encode_clip
 
 MAIN = np.array([280.0, 120, 380, 240])
@@ -24,14 +24,14 @@ def passer_by(time_s: float) -> np.ndarray:
 
 
 def watch(people: Callable[[float], list[np.ndarray]], times: np.ndarray) -> list[np.ndarray]:
-    """The pictures with the others painted out; what people there are is told by the time alone."""
+    """The frames with the others painted out; what people there are is told by the time alone."""
     now = [0.0]
-    others = Bystanders(lambda _: np.array(people(now[0])).reshape(-1, 4), 0.2)
+    others = MainPerson(lambda _: np.array(people(now[0])).reshape(-1, 4), 0.2)
     picture = np.random.default_rng(0).integers(0, 100, (480, 640, 3), dtype=np.uint8)
     painted = []
     for time_s in times:
         now[0] = float(time_s)
-        painted.append(others.paint_out(picture, float(time_s)))
+        painted.append(others.mask_others(picture, float(time_s)))
     return painted
 
 
@@ -43,7 +43,7 @@ def grey_share(picture: np.ndarray, box: np.ndarray) -> float:
 
 def test_alone_nothing_is_painted_over():
     painted = watch(lambda _: [MAIN], np.arange(20) / 25)
-    assert all(picture is painted[0] for picture in painted)
+    assert all(frame is painted[0] for frame in painted)
 
 
 def test_who_passes_is_painted_out_and_the_main_person_is_not():
@@ -67,7 +67,7 @@ def test_the_main_person_keeps_the_part_while_hidden_and_loses_it_when_gone():
         return [MAIN, small] if there else [small]
 
     times = np.arange(0, 8, 0.1)
-    shares = np.array([grey_share(picture, small) for picture in watch(people, times)])
+    shares = np.array([grey_share(frame, small) for frame in watch(people, times)])
     assert (shares[(times > 0.5) & (times < 4)] > 0.9).all(), "also while the main person is hidden"
     assert (shares[times > 7] == 0).all(), "gone for good: the other one is followed"
 

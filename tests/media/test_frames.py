@@ -6,7 +6,8 @@ import pytest
 
 from expotion_cli.media import decode
 from expotion_cli.media.decode import Damage, iter_frames, iter_views
-from expotion_cli.media.pictures import HLG, PQ, View, to_standard_range
+from expotion_cli.media.frames import View
+from expotion_cli.media.painter import HLG, PQ, to_standard_range
 from expotion_cli.media.probe import probe
 
 GREY = View(max_height=60, grey=True)
@@ -31,16 +32,16 @@ def test_one_pass_gives_every_view_what_it_would_get_alone(clip, monkeypatch):
     assert len(opened) == 1
     for one, other in zip(alone, together, strict=True):
         assert [frame.time_s for frame in one] == [frame.time_s for frame in other]
-        assert all(np.array_equal(a.rgb, b.rgb) for a, b in zip(one, other, strict=True))
-    assert [frames[0].rgb.shape for frames in together] == [(60, 107), (90, 160, 3), (90, 160, 3)]
+        assert all(np.array_equal(a.pixels, b.pixels) for a, b in zip(one, other, strict=True))
+    assert [frames[0].pixels.shape for frames in together] == [(60, 107), (90, 160, 3), (90, 160, 3)]
     assert [len(frames) for frames in together] == [60, 60, 11]
 
 
 def test_views_of_a_turned_clip_are_measured_upright(clip):
     grey, grid = split(clip("turned-90.mp4"), (GREY, GRID))
-    assert grey[0].rgb.shape == (60, 34) and grid[0].rgb.shape == (160, 90, 3)
+    assert grey[0].pixels.shape == (60, 34) and grid[0].pixels.shape == (160, 90, 3)
     plain, _ = split(clip("ntsc.mp4"), (View(max_height=34, grey=True), GRID))
-    assert np.corrcoef(np.rot90(plain[0].rgb).ravel(), grey[0].rgb.ravel())[0, 1] > 0.98
+    assert np.corrcoef(np.rot90(plain[0].pixels).ravel(), grey[0].pixels.ravel())[0, 1] > 0.98
 
 
 @pytest.mark.parametrize(
@@ -76,7 +77,7 @@ def test_interlaced_frames_give_one_moment(run_ffmpeg, tmp_path):
         stored = list(container.decode(video=0))
         assert all(frame.interlaced_frame for frame in stored)
         mixed = stored[5].to_ndarray(format="gray").astype(int)
-    shown = list(iter_frames(woven))[5].rgb[..., 1].astype(int)
+    shown = list(iter_frames(woven))[5].pixels[..., 1].astype(int)
     assert shown.shape == (240, 320)
 
     def comb(picture):
@@ -93,9 +94,9 @@ def test_hdr_is_brought_to_ordinary_brightness(run_ffmpeg, tmp_path, transfer, n
     colours = f"format=yuv420p10le,setparams=color_trc={name}:color_primaries=bt2020:colorspace=bt2020nc"
     source = f"color=c=gray:size=160x120:rate=25:duration=0.4,{colours}"
     run_ffmpeg("-f", "lavfi", "-i", source, "-c:v", "ffv1", path)
-    pictures = [frame.rgb for frame in iter_frames(path)]
-    assert len(pictures) == 10 and pictures[0].dtype == np.uint8
-    assert np.abs(pictures[0].astype(int) - grey).max() <= 8  # ffmpeg's own grey is a little purple in 10 bits
+    frames = [frame.pixels for frame in iter_frames(path)]
+    assert len(frames) == 10 and frames[0].dtype == np.uint8
+    assert np.abs(frames[0].astype(int) - grey).max() <= 8  # ffmpeg's own grey is a little purple in 10 bits
     ramp = np.repeat(np.linspace(0, 65535, 64).astype(np.uint16)[None, :, None], 3, axis=2)
     shown = to_standard_range(ramp, transfer).astype(int)
     assert shown[0, 0, 0] == 0 and shown[0, -1, 0] == 255 and (np.diff(shown[0, :, 1]) >= 0).all()
@@ -122,7 +123,7 @@ def test_a_broken_picture_in_the_middle_is_skipped_and_told(run_ffmpeg, tmp_path
     own, grid = split(broken, (View(), View(rate_hz=Fraction(25))), damage)
     assert damage.skipped == 1 and damage.first_s == pytest.approx(0.8, abs=0.05)
     assert len(own) == 49 and len(grid) == 50
-    assert np.array_equal(grid[20].rgb, grid[19].rgb)  # the picture before stays on the screen
+    assert np.array_equal(grid[20].pixels, grid[19].pixels)  # the frame before stays on the screen
     untouched = Damage()
     split(path, (GREY,), untouched)
     assert untouched.skipped == 0 and untouched.first_s is None

@@ -1,67 +1,26 @@
-"""From decoded frames to upright pictures: scaled, deinterlaced, and brought from HDR to ordinary brightness."""
+"""From decoded frames to upright frames: scaled, deinterlaced, and brought from HDR to ordinary brightness."""
 
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
 from fractions import Fraction
 
 import av
 import numpy as np
 
+from expotion_cli.media.frames import View
 from expotion_cli.media.probe import Orientation, stored_size
 
 PQ, HLG = 16, 18
 """Transfer characteristics (ITU-T H.273) of HDR video: SMPTE ST 2084 and ARIB STD-B67."""
 BT2020 = 9
-REFERENCE_WHITE_NITS = 203.0  # ITU-R BT.2408: what is white, but no light, in HDR pictures
+REFERENCE_WHITE_NITS = 203.0  # ITU-R BT.2408: what is white, but no light, in HDR frames
 _KNEE = 0.7
 _LEVELS = 4096
 
 
-@dataclass(frozen=True)
-class View:
-    """Which pictures of a clip somebody wants, and how large.
-
-    Pictures are only ever made smaller, except by `short_side`, and keep their aspect.
-
-    Attributes:
-        rate_hz: the picture on the screen at i / rate_hz for each i before the clip's end. None: each picture once, at
-            its own time.
-        max_rate_hz: without `rate_hz`: leave pictures out that follow the one before sooner than this.
-        max_side: the longer side has at most this many pixels.
-        max_height: the upright picture is at most this high.
-        min_side: no side is made smaller than this.
-        short_side: the shorter side has exactly this many pixels.
-        grey: [h, w] brightness instead of [h, w, 3] RGB.
-    """
-
-    rate_hz: Fraction | None = None
-    max_rate_hz: Fraction | None = None
-    max_side: int | None = None
-    max_height: int | None = None
-    min_side: int = 1
-    short_side: int | None = None
-    grey: bool = False
-
-    def size_of(self, width: int, height: int) -> tuple[int, int]:
-        """(width, height) for an upright picture of this size."""
-        if self.short_side is not None:
-            scale = self.short_side / min(width, height)
-        else:
-            limits = [1.0]
-            if self.max_side is not None:
-                limits.append(self.max_side / max(width, height))
-            if self.max_height is not None:
-                limits.append(self.max_height / height)
-            scale = min(limits)
-        if scale == 1:
-            return max(self.min_side, width), max(self.min_side, height)
-        return max(self.min_side, round(width * scale)), max(self.min_side, round(height * scale))
-
-
 class Painter:
-    """Turns decoded frames of one stream into upright pictures of one view.
+    """Turns decoded frames of one stream into upright frames of one view.
 
     Args:
         stream: where the frames come from.
@@ -123,7 +82,7 @@ class _FieldPicker:
 
 
 def to_standard_range(pixels: np.ndarray, transfer: int, *, wide: bool = True) -> np.ndarray:
-    """Bring an HDR picture to the brightness and colours of an ordinary one.
+    """Bring an HDR frame to the brightness and colours of an ordinary one.
 
     Light is computed from the transfer function (SMPTE ST 2084, or ARIB STD-B67 for a display of 1,000 nits), turned
     from BT.2020 to BT.709 colours, kept as it is up to 0.7 of reference white and pressed together above.
