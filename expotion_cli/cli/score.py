@@ -208,10 +208,15 @@ def _carry_out(
     dry_run: bool,
 ) -> int:
     from expotion_cli.cli.progress import choose_listener, show_plan
+    from expotion_cli.music.identity import ModelIdentity, recall, remember
     from expotion_cli.scoring.plan import plan
-    from expotion_cli.scoring.streams import needs_ahead
+    from expotion_cli.scoring.streams import needs_ahead, needs_of
 
-    needs = needs_ahead(composer["name"], composer.get("adapter")) if "backbone" not in composer else None
+    identity = None if settings.verify else recall(composer)
+    if "backbone" in composer:
+        needs = None
+    else:
+        needs = needs_of(identity) if identity is not None else needs_ahead(composer["name"], composer.get("adapter"))
     planned = plan(inputs, recipe, settings, needs=needs)
     for problem in planned.problems:
         if problem.error is not None:
@@ -225,7 +230,6 @@ def _carry_out(
             show_plan(planned)
         return 3 if not planned.jobs else 1 if planned.problems else 0
 
-    from expotion_cli.music.identity import ModelIdentity, recall, remember
     from expotion_cli.scoring.batch import run
     from expotion_cli.weights.manifest import licence_notice
 
@@ -243,7 +247,6 @@ def _carry_out(
             if is_due and (notice := licence_notice(composer["name"])):
                 say_aside(notice, "licence")
 
-        identity = None if settings.verify else recall(composer)
         say_licence(identity is not None)
         summary = run(planned, load, identity=identity, listener=listener)
     if as_json:

@@ -39,6 +39,7 @@ class ModelIdentity:
         backbone: what runs it: "expotion" or "audiocraft".
         adapter_name: the adapter's name or path, or None.
         streams: names of the embedding streams that its adapter reads.
+        stream_dims: the dimensions that it reads of each, where it names them.
         follows_tempo: its step grid is one of beats, so a cue needs a tempo.
         device, dtype: where it runs, and its number type.
     """
@@ -50,6 +51,7 @@ class ModelIdentity:
     backbone: str
     adapter_name: str | None
     streams: tuple[str, ...]
+    stream_dims: dict[str, tuple[str, ...]]
     follows_tempo: bool
     device: str
     dtype: str
@@ -65,10 +67,18 @@ class ModelIdentity:
             backbone=model.backbone,
             adapter_name=model.adapter_name,
             streams=tuple(model.streams),
+            stream_dims=stream_dims(model),
             follows_tempo=bool(model.codec.follows_tempo),
             device=str(model.device),
             dtype=str(model.dtype).removeprefix("torch."),
         )
+
+
+def stream_dims(model: Any) -> dict[str, tuple[str, ...]]:
+    """The embedding streams that a loaded model's adapter reads, each with the dimensions it names."""
+    adapter = getattr(model, "adapter", None)
+    dims = {spec.name: tuple(spec.dims) for spec in adapter.config.streams} if adapter is not None else {}
+    return {name: dims.get(name, ()) for name in model.streams}
 
 
 def recall(arguments: Mapping[str, Any]) -> ModelIdentity | None:
@@ -82,8 +92,9 @@ def recall(arguments: Mapping[str, Any]) -> ModelIdentity | None:
         return None
     try:
         values = json.loads(place.read_bytes())
-        return ModelIdentity(**{**values, "streams": tuple(values["streams"])})
-    except (OSError, ValueError, TypeError, KeyError):
+        dims = {str(name): tuple(map(str, names)) for name, names in values["stream_dims"].items()}
+        return ModelIdentity(**{**values, "streams": tuple(values["streams"]), "stream_dims": dims})
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return None
 
 

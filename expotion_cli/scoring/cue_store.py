@@ -16,7 +16,7 @@ from expotion_cli.storage import atomic_path, digest_bytes
 
 @dataclass(frozen=True)
 class StoredCue:
-    """A cue's tokens with what is needed to render them again without looking at the clip.
+    """A cue's tokens with what is needed to render them again without seeing the clip again.
 
     Attributes:
         tokens: [K, S] int64.

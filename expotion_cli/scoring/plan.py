@@ -77,7 +77,7 @@ class Plan:
     Attributes:
         jobs: clips that can be scored.
         problems: what can't, as failed results.
-        streams: what will be looked at.
+        streams: what will be encoded.
         notes: what is worth saying before the start.
     """
 
@@ -115,7 +115,7 @@ def plan(inputs: Sequence[str | Path], recipe: Recipe, settings: Settings, *, ne
         inputs: files, folders or glob patterns.
         recipe: with all flags laid over it.
         settings: how the batch is run.
-        needs: what composes takes from the picture (`watching.needs_ahead`), if that is known.
+        needs: what the model takes from the picture (`streams.needs_ahead`), if that is known.
 
     Raises:
         UsageError: results would collide, or a setting is wrong.

@@ -1,4 +1,4 @@
-"""Which encoders look at the clips, and how much of that reaches the music."""
+"""Which embedding streams are encoded for a model and a recipe, and what the music goes without."""
 
 from __future__ import annotations
 
@@ -36,19 +36,19 @@ class Needs:
 
     @property
     def anything(self) -> bool:
-        """Whether there is any use in looking."""
+        """Whether anything of the picture can reach the music."""
         return bool(self.streams) or self.follows_tempo
 
 
 @dataclass(frozen=True)
 class StreamChoice:
-    """Which streams of the clips will be looked at.
+    """Which streams of the clips will be encoded.
 
     Attributes:
         sources: names, or names with settings or a folder of rows computed elsewhere.
-        notes: said once: what is missing and how to get it.
-        remarks: said once: why it is these streams.
-        missing: names of streams that were wanted and can't be had here.
+        notes: what is missing and how to get it; printed once a run.
+        remarks: why it is these streams; printed once a run.
+        missing: names of streams that were asked for and can't be encoded here.
     """
 
     sources: tuple[str | StreamSource, ...]
@@ -62,18 +62,21 @@ class StreamChoice:
         return tuple(source if isinstance(source, str) else source.name for source in self.sources)
 
 
-def needs_of(model: Model) -> Needs:
-    """What a loaded model takes from the picture."""
-    adapter = getattr(model, "adapter", None)
-    dims = {spec.name: spec.dims for spec in adapter.config.streams} if adapter is not None else {}
-    return Needs({name: dims.get(name, ()) for name in model.streams}, model.codec.follows_tempo)
+def needs_of(model: Model | ModelIdentity) -> Needs:
+    """What a model takes from the picture: a loaded one, or one that is known without being loaded."""
+    from expotion_cli.music.identity import ModelIdentity, stream_dims
+
+    if isinstance(model, ModelIdentity):
+        return Needs(model.stream_dims, model.follows_tempo)
+    return Needs(stream_dims(model), model.codec.follows_tempo)
 
 
 def needs_ahead(name: str, adapter: str | Path | Sequence[str | Path] | None = None) -> Needs | None:
-    """What a model will take from the picture, by its small files alone, so that looking can begin while it is loaded.
+    """What a model will take from the picture, by its small files alone, so that seeing can begin while it is loaded.
 
     Args:
-        name, adapter: as `music.loading.load_model` takes them.
+        name: of the model, or its path, as `music.load.load_model` takes it.
+        adapter: likewise.
 
     Returns:
         None where the files don't tell; loading them will say why.
@@ -90,8 +93,8 @@ def needs_ahead(name: str, adapter: str | Path | Sequence[str | Path] | None = N
             return None
         settings = folder / "config.json"  # audiocraft's files have none
         config = json.loads(settings.read_text(encoding="utf-8")) if settings.is_file() else {}
-        eyes = [found for path in given if (found := _reads(Path(path))) is not None]
-        streams = eyes[0] if eyes else (_reads(own) if own is not None else None)
+        read = [found for path in given if (found := _reads(Path(path))) is not None]
+        streams = read[0] if read else (_reads(own) if own is not None else None)
         return Needs(streams or {}, config.get("codec") == "notes")
     except (ExpotionError, OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
@@ -115,14 +118,14 @@ def _reads(adapter: Path) -> dict[str, tuple[str, ...]] | None:
 
 
 def streams_for(recipe: Recipe, needs: Needs | None = None, features: Iterable[StreamSource] = ()) -> StreamChoice:
-    """Which streams to look at for a recipe and what composes.
+    """Which streams to encode for a recipe and a model.
 
-    What a recipe or a flag lists is looked at. Where nothing is listed, it is what the adapter reads, with the recipe's
-    default streams where the tempo follows the picture. Where nothing of the picture can reach the music, nobody looks.
+    What a recipe or a flag lists is encoded. Where nothing is listed, it is what the adapter reads, with the recipe's
+    default streams where the tempo follows the picture. Where nothing of the picture can reach the music, none is.
 
     Args:
         recipe: with all flags laid over it.
-        needs: what composes takes from the picture, if that is known.
+        needs: what the model takes from the picture, if that is known.
         features: folders of rows computed elsewhere, in place of the encoders of these names.
 
     Raises:
@@ -147,7 +150,7 @@ def streams_for(recipe: Recipe, needs: Needs | None = None, features: Iterable[S
         names = own
     read = needs.streams if needs is not None else {}
     unread = [name for name in folders if read and name not in read]
-    remarks += [f"the adapter does not read {name}; it reads {' and '.join(_seen(read))}" for name in unread]
+    remarks += [f"the adapter does not read {name}; it reads {' and '.join(_encoded(read))}" for name in unread]
     sources = [
         replace(folders[name], dims=read.get(name) or None)
         if name in folders
@@ -228,7 +231,7 @@ def choose_streams(sources: Iterable[str | StreamSource]) -> StreamChoice:
     return StreamChoice(tuple(chosen) or (FALLBACK_STREAM,), tuple(notes), missing=missing)
 
 
-def _seen(streams: Iterable[str]) -> list[str]:
+def _encoded(streams: Iterable[str]) -> list[str]:
     from expotion_cli.music.conditioning import MADE_HERE
 
     return [name for name in streams if name not in MADE_HERE]

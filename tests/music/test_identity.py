@@ -10,7 +10,10 @@ import pytest
 
 from expotion_cli.music.identity import ModelIdentity, recall, remember
 
-IDENTITY = ModelIdentity("tiny", "d" * 64, "c" * 64, "MIT", "expotion", None, ("face", "flow"), True, "cpu", "float32")
+DIMS = {"face": ("arousal", "valence"), "flow": ("energy",)}
+IDENTITY = ModelIdentity(
+    "tiny", "d" * 64, "c" * 64, "MIT", "expotion", None, ("face", "flow"), DIMS, True, "cpu", "float32"
+)
 
 
 @pytest.fixture
