@@ -131,14 +131,14 @@ def find_leaks(clips: Sequence[Identity], pairs: Iterable[Sequence[int]], splits
         pairs: indices of clips that share a recording.
         splits: TRAIN, HELD_OUT or ASIDE for each clip.
     """
-    learnt = [n for n, where in enumerate(splits) if where == TRAIN]
+    trained = [n for n, where in enumerate(splits) if where == TRAIN]
     held = [n for n, where in enumerate(splits) if where == HELD_OUT]
-    tracks, people, targets = ({getattr(clips[n], key) for n in learnt} for key in ("track", "person", "tokens"))
+    tracks, people, targets = ({getattr(clips[n], key) for n in trained} for key in ("track", "person", "tokens"))
     neighbours: dict[int, set[int]] = {}
     for one, other in pairs:
         neighbours.setdefault(one, set()).add(other)
         neighbours.setdefault(other, set()).add(one)
-    known = set(learnt)
+    known = set(trained)
 
     def names(numbers: Iterable[int]) -> tuple[str, ...]:
         return tuple(clips[n].name for n in numbers)

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from expotion_cli.music.codecs.notes.metrics import scale_consistency, statistics
+from expotion_cli.music.codecs.notes.metrics import statistics
+from expotion_cli.music.codecs.notes.muspy import scale_consistency
 from expotion_cli.music.codecs.notes.tokens import (
     FIRST_ONSET,
     HOLD,

@@ -64,7 +64,7 @@ class Arrangement:
         """Chord at a step."""
         return self.chords[step // BEAT]
 
-    def wants(self, step: int, bias: float = 0.0, weight: float | None = None) -> bool:
+    def allows(self, step: int, bias: float = 0.0, weight: float | None = None) -> bool:
         """Whether the energy at a step allows an onset.
 
         Args:

@@ -88,17 +88,17 @@ def _write_voices(arrangement: Arrangement, name: str) -> dict[str, str]:
         manners["harmony"] = "halves"
     if manners["melody"] == "none" and manners["figure"] == "none":
         manners["figure"] = "arp_slow" if name == "ambient" else "ostinato8"
-    busy, article = r.uniform(*habits.busy), r.choice(habits.article)
+    busy, articulation = r.uniform(*habits.busy), r.choice(habits.articulation)
     if name == "chorale":
-        write_melody(arrangement, "chorale", busy, article)
+        write_melody(arrangement, "chorale", busy, articulation)
         write_bass(arrangement, "chorale")
         write_harmony(arrangement, manners["harmony"])
         _write_inner_parts(arrangement)
     else:
         write_harmony(arrangement, manners["harmony"])
         write_bass(arrangement, manners["bass"])
-        write_figure(arrangement, manners["figure"], article)
-        write_melody(arrangement, manners["melody"], busy, article)
+        write_figure(arrangement, manners["figure"], articulation)
+        write_melody(arrangement, manners["melody"], busy, articulation)
         write_counter(arrangement, manners["counter"])
         drums = r.random() < 0.93
         write_drums(arrangement, manners["drums"], percussion=not drums or r.random() < 0.85, drums=drums)

@@ -55,7 +55,7 @@ def write_harmony(arrangement: Arrangement, manner: str) -> None:
         for bar in range(first, min(first + length, arrangement.num_bars - 1)):
             for step, size, weight in patterns[letter]:
                 start = bar * BAR + step
-                if arrangement.wants(start, 0.06, weight) or (arrangement.at(start) > STILL and weight < 0.1):
+                if arrangement.allows(start, 0.06, weight) or (arrangement.at(start) > STILL and weight < 0.1):
                     sparse = arrangement.at(start) < 0.3 and manner != "stabs"
                     write(start, start + (2 * size if sparse else size), arrangement.chord_at(start))
 
@@ -115,7 +115,7 @@ def write_bass(arrangement: Arrangement, manner: str) -> None:
             if arrangement.at(start) > STILL:
                 pitch = root(chord) if manner == "long" or moving else home
                 arrangement.note("bass", start, end, pitch, arrangement.velocity(start))
-                if end - start == BAR and arrangement.wants(start + 36, -0.25):
+                if end - start == BAR and arrangement.allows(start + 36, -0.25):
                     step = start + r.choice((36, 36, 42))
                     arrangement.note(
                         "bass",
@@ -132,7 +132,7 @@ def write_bass(arrangement: Arrangement, manner: str) -> None:
         for bar in range(first, min(first + length, arrangement.num_bars - 1)):
             for step, size, weight, role in patterns[letter]:
                 start = bar * BAR + step
-                if not arrangement.wants(start, bias, weight):
+                if not arrangement.allows(start, bias, weight):
                     continue
                 chord = arrangement.chord_at(start)
                 pitch = root(chord)
@@ -206,7 +206,7 @@ def _walk(arrangement: Arrangement, manner: str, root) -> None:
         needs = 0.05 if new else (0.2 if manner == "walking" and beat % 2 == 0 else 0.34)
         if manner == "two_feel" and beat % 2 and not new:
             needs = 0.8
-        if not arrangement.wants(start, 0.05, needs):
+        if not arrangement.allows(start, 0.05, needs):
             continue
         following = arrangement.chords[beat + 1] if beat + 1 < beats else arrangement.chords[-1]
         if new:
@@ -243,13 +243,13 @@ _ORDERS = {
 }
 
 
-def write_figure(arrangement: Arrangement, manner: str, article: float) -> None:
+def write_figure(arrangement: Arrangement, manner: str, articulation: float) -> None:
     """Write the figure (arpeggio, ostinato, riff) for the body of the piece.
 
     Args:
         arrangement: gets the events.
         manner: playing pattern, see `Style.figure`.
-        article: articulation, see `Style.article`.
+        articulation: articulation, see `Style.articulation`.
     """
     if manner == "none":
         return
@@ -267,11 +267,11 @@ def write_figure(arrangement: Arrangement, manner: str, article: float) -> None:
             for step, index in shape:
                 start = bar * BAR + step
                 energy = arrangement.at(start)
-                if energy < enters or not arrangement.wants(start, bias):
+                if energy < enters or not arrangement.allows(start, bias):
                     continue
                 chord = arrangement.chord_at(start)
                 pitch = _figure_pitch(chord, low, index)
-                size = max(2, round(room * article))
+                size = max(2, round(room * articulation))
                 if energy < 0.4:
                     size *= 2 if energy > 0.2 else 3
                 arrangement.note("figure", start, start + size, pitch, arrangement.velocity(start, -0.5))

@@ -167,7 +167,7 @@ def write_drums(arrangement: Arrangement, manner: str, percussion: bool, drums: 
                 if (voice == "drums" and not drums) or (voice == "percussion" and not percussion):
                     continue
                 at = base + step
-                if arrangement.at(at) >= enters and arrangement.wants(at, bias, weight):
+                if arrangement.at(at) >= enters and arrangement.allows(at, bias, weight):
                     arrangement.hit(voice, at, lanes, arrangement.velocity(at, loudness))
             if drums and (bar - first) % 4 == 3 and arrangement.at(base + 36) > 0.45 and r.random() < fills:
                 _fill(arrangement, bar, manner in ("taiko", "halftime"))

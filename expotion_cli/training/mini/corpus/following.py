@@ -82,10 +82,10 @@ def _write_voices(arrangement: Arrangement, name: str, grid: following_voices.On
         manners["figure"] = "bells" if name == "ambient" else "arp_up"  # some voice must follow
     if "harmony" in instruments and r.random() < 0.8:
         manners["harmony"] = r.choice(("pad", "pad", "halves"))  # held chords can swell
-    article = r.choice(habits.article)
+    articulation = r.choice(habits.articulation)
     following_voices.follow_harmony(arrangement, grid, manners["harmony"])
     following_voices.follow_bass(arrangement, grid, manners["bass"])
-    following_voices.follow_figure(arrangement, grid, manners["figure"], article)
+    following_voices.follow_figure(arrangement, grid, manners["figure"], articulation)
     if manners["melody"] != "none":
         following_voices.follow_melody(arrangement, grid, r.uniform(*habits.busy))
     following_voices.follow_counter(arrangement, grid, manners["counter"])

@@ -162,14 +162,14 @@ def follow_bass(arrangement: Arrangement, grid: OnsetGrid, manner: str) -> None:
     _end_notes(arrangement, "bass")
 
 
-def follow_figure(arrangement: Arrangement, grid: OnsetGrid, manner: str, article: float) -> None:
+def follow_figure(arrangement: Arrangement, grid: OnsetGrid, manner: str, articulation: float) -> None:
     """Write the figure (arpeggio, ostinato): at each onset the next tone of its pattern.
 
     Args:
         arrangement: gets the events.
         grid: of the piece.
         manner: playing pattern, see `Style.figure`.
-        article: articulation, see `Style.article`.
+        articulation: articulation, see `Style.articulation`.
     """
     if manner == "none":
         return
@@ -181,7 +181,7 @@ def follow_figure(arrangement: Arrangement, grid: OnsetGrid, manner: str, articl
     )
     if manner in ("ostinato8", "ostinato16", "riff8", "tick", "tremolo"):
         order = r.choice(((0, 0, 1, 0), (0, 1), (0, 101, 0, 99), (0, 0, 0, 1, 0, 2), (0, 2, 1, 101)))
-    ring = 12 if manner in ("bells", "arp_slow") else 6 if article > 0.6 else 3
+    ring = 12 if manner in ("bells", "arp_slow") else 6 if articulation > 0.6 else 3
     rolled = r.random() < 0.75
     count, last = 0, -BAR
     for step, force in grid.above(threshold):

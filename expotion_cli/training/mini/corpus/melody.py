@@ -70,14 +70,14 @@ def _vary(r: Random, motive: Motive) -> Motive:
     return [*motive[:-1], (motive[-1][0], r.choice((-2, -1, 1, 2)))]
 
 
-def write_melody(arrangement: Arrangement, manner: str, busy: float, article: float) -> None:
+def write_melody(arrangement: Arrangement, manner: str, busy: float, articulation: float) -> None:
     """Write the melody for the body of the piece: phrases of four bars that end in a rest.
 
     Args:
         arrangement: gets the events.
         manner: playing pattern, see `Style.melody`.
         busy: 0..1, how many notes it has.
-        article: articulation, see `Style.article`.
+        articulation: articulation, see `Style.articulation`.
     """
     if manner == "none":
         return
@@ -118,7 +118,7 @@ def write_melody(arrangement: Arrangement, manner: str, busy: float, article: fl
                 ]
             placed: list[tuple[int, int, int]] = []
             for start, move, is_last in onsets:
-                if not arrangement.wants(start, bias, 0.1 if is_last else None):
+                if not arrangement.allows(start, bias, 0.1 if is_last else None):
                     continue
                 chord = arrangement.chord_at(start)
                 position = (start - four * BAR) / ((last_bar - four) * BAR)
@@ -137,7 +137,7 @@ def write_melody(arrangement: Arrangement, manner: str, busy: float, article: fl
                 was_chord_tone = pitch % 12 in chord.pcs
                 placed.append((start, pitch, arrangement.velocity(start, 0.3 if is_last else 0.1)))
                 previous = pitch
-            _place(arrangement, placed, rest_after, article)
+            _place(arrangement, placed, rest_after, articulation)
 
 
 def _closing(r: Random, manner: str, motive: Motive) -> Motive:
@@ -148,14 +148,14 @@ def _closing(r: Random, manner: str, motive: Motive) -> Motive:
     return [*head, (r.choice((0, 12, 12, 24)) if head else r.choice((0, 0, 12)), r.choice((-1, -1, 1, 0)))]
 
 
-def _place(arrangement: Arrangement, placed: list[tuple[int, int, int]], rest_after: int, article: float) -> None:
+def _place(arrangement: Arrangement, placed: list[tuple[int, int, int]], rest_after: int, articulation: float) -> None:
     """Write notes that last up to the next one, with passing notes where the energy is high."""
     r = arrangement.r
     row = arrangement.voices["melody"]
     for i, (start, pitch, velocity) in enumerate(placed):
         following = placed[i + 1][0] if i + 1 < len(placed) else max(rest_after, start + 6)
         room = min(following - start, 60)
-        end = start + max(2, round(room * article)) if room < 36 or article > 0.6 else start + 18
+        end = start + max(2, round(room * articulation)) if room < 36 or articulation > 0.6 else start + 18
         if i + 1 == len(placed):
             end = start + room
         row[start] = [end, pitch, velocity]
@@ -188,7 +188,7 @@ def write_counter(arrangement: Arrangement, manner: str) -> None:
                 pull = 0.25 * (centre - previous)
                 previous = nearest(chord.tones, previous + pull + r.uniform(-2.5, 2.5))
                 write(start, end, previous)
-                if arrangement.wants(start + 24, -0.45) and end - start == BAR:
+                if arrangement.allows(start + 24, -0.45) and end - start == BAR:
                     previous = scale_step(chord, previous, r.choice((-1, 1)))
                     write(start + 24, end, previous)
         return
@@ -227,7 +227,7 @@ def write_counter(arrangement: Arrangement, manner: str) -> None:
         if not free or arrangement.at(start) < max(enters, 0.1):
             continue
         for step, move in motive:
-            if step // BEAT == beat % 4 and arrangement.wants(start + step % BEAT, -0.05):
+            if step // BEAT == beat % 4 and arrangement.allows(start + step % BEAT, -0.05):
                 at = start + step % BEAT
                 chord = arrangement.chord_at(at)
                 if abs(previous - centre) > 7:  # turn back to the middle of the range

@@ -20,7 +20,7 @@ class Style:
         harmony, bass, figure, melody, drums, counter: playing patterns of each voice; "none" leaves it out.
         lift: added to the energy profile.
         busy: range 0..1 of how many notes a melody has at medium energy.
-        article: articulations of melody and figure: the share of the time to the next note that a note sounds.
+        articulation: articulations of melody and figure: the share of the time to the next note that a note sounds.
         sets: sets of instruments; each names one for every voice that may play.
     """
 
@@ -39,7 +39,7 @@ class Style:
     counter: tuple[str, ...]
     lift: float
     busy: tuple[float, float]
-    article: tuple[float, ...]
+    articulation: tuple[float, ...]
     sets: tuple[dict[str, str], ...]
 
 
@@ -55,7 +55,7 @@ STYLES: dict[str, Style] = {
         harmony=("pad", "pad", "pad", "halves", "pulse8"), bass=("long", "long", "pulse8", "root_beats", "ostinato"),
         figure=("ostinato8", "ostinato16", "ostinato8", "arp_up", "tremolo", "none"),
         melody=("broad", "broad", "lyric", "riff"), drums=("taiko", "taiko", "taiko", "halftime", "none"),
-        counter=("long", "answer", "contrary", "none"), lift=0.0, busy=(0.15, 0.5), article=(1.0, 0.9),
+        counter=("long", "answer", "contrary", "none"), lift=0.0, busy=(0.15, 0.5), articulation=(1.0, 0.9),
         sets=(
             {"harmony": "strings", "bass": "double basses", "figure": "strings", "melody": "french horn",
              "counter": "cello", "drums": "taiko drums", "percussion": "cymbals"},
@@ -73,7 +73,7 @@ STYLES: dict[str, Style] = {
         chords_per_bar=(0.5, 0.5, 0.5, 1), sevenths=0.5, colour=0.05, looped=0.7,
         harmony=("pad",), bass=("long", "long", "pedal", "none"), figure=("arp_slow", "bells", "none", "arp_updown"),
         melody=("sparse", "sparse", "broad", "none"), drums=("none", "none", "none", "soft_pulse"),
-        counter=("long", "none", "answer"), lift=-0.15, busy=(0.05, 0.25), article=(1.0, 1.0),
+        counter=("long", "none", "answer"), lift=-0.15, busy=(0.05, 0.25), articulation=(1.0, 1.0),
         sets=(
             {"harmony": "synth pad", "bass": "soft bass", "figure": "bells", "melody": "piano", "counter": "strings",
              "drums": "soft drums", "percussion": "shaker"},
@@ -89,7 +89,7 @@ STYLES: dict[str, Style] = {
         harmony=("pump", "pump", "pad", "stabs", "pulse8"), bass=("offbeat", "offbeat", "pulse8", "octave", "synco"),
         figure=("arp_up", "arp_updown", "arp16", "ostinato16", "none"), melody=("riff", "riff", "lyric", "sparse"),
         drums=("four", "four", "four", "breakbeat"), counter=("answer", "long", "none"), lift=0.1, busy=(0.3, 0.7),
-        article=(0.5, 0.75, 0.9),
+        articulation=(0.5, 0.75, 0.9),
         sets=(
             {"harmony": "synth pad", "bass": "synth bass", "figure": "synth arpeggio", "melody": "synth lead",
              "counter": "synth", "drums": "drum machine", "percussion": "hi-hats"},
@@ -105,7 +105,7 @@ STYLES: dict[str, Style] = {
         harmony=("comp", "pad", "halves", "comp"), bass=("synco", "root_beats", "long", "synco"),
         figure=("none", "arp_slow", "bells", "none"), melody=("riff", "lyric", "sparse", "sparse"),
         drums=("boombap", "boombap", "boombap", "halftime"), counter=("answer", "none", "long"), lift=0.0,
-        busy=(0.2, 0.6), article=(0.9, 0.7),
+        busy=(0.2, 0.6), articulation=(0.9, 0.7),
         sets=(
             {"harmony": "electric piano", "bass": "electric bass", "figure": "guitar", "melody": "saxophone",
              "counter": "flute", "drums": "boom-bap drums", "percussion": "hi-hats"},
@@ -120,7 +120,7 @@ STYLES: dict[str, Style] = {
         chords_per_bar=(1, 2, 1), sevenths=1.0, colour=0.25, looped=0.15,
         harmony=("comp", "comp", "comp", "halves"), bass=("walking", "walking", "walking", "two_feel"),
         figure=("none", "none", "guide"), melody=("swing", "swing", "lyric"), drums=("ride", "ride", "brushes", "none"),
-        counter=("none", "answer", "long"), lift=0.05, busy=(0.35, 0.8), article=(0.9, 0.8),
+        counter=("none", "answer", "long"), lift=0.05, busy=(0.35, 0.8), articulation=(0.9, 0.8),
         sets=(
             {"harmony": "piano", "bass": "double bass", "figure": "guitar", "melody": "saxophone",
              "counter": "trumpet", "drums": "jazz drums", "percussion": "ride cymbal"},
@@ -137,7 +137,7 @@ STYLES: dict[str, Style] = {
         harmony=("none", "none", "halves", "pad"), bass=("long", "root_beats", "walking", "two_feel"),
         figure=("alberti", "alberti", "arp_updown", "broken", "arp_up", "guide"), melody=("lyric", "lyric", "classic"),
         drums=("none",), counter=("contrary", "parallel", "long", "answer", "none"), lift=-0.02, busy=(0.3, 0.7),
-        article=(0.95, 0.8, 1.0),
+        articulation=(0.95, 0.8, 1.0),
         sets=(
             _PIANO, _PIANO, _STRINGS,
             {"harmony": "strings", "bass": "cello", "figure": "piano", "melody": "violin", "counter": "clarinet"},
@@ -148,7 +148,7 @@ STYLES: dict[str, Style] = {
     "chorale": Style(
         tempo=(60, 100), modes=("major", "minor"), feels=("straight",), chords_per_bar=(4, 4, 2), sevenths=0.08,
         colour=0.12, looped=0.0, harmony=("none", "pad"), bass=("chorale",), figure=("none",), melody=("chorale",),
-        drums=("none",), counter=("none",), lift=-0.05, busy=(0.3, 0.4), article=(1.0,),
+        drums=("none",), counter=("none",), lift=-0.05, busy=(0.3, 0.4), articulation=(1.0,),
         sets=(
             {"harmony": "strings", "bass": "cello", "figure": "viola", "melody": "violin", "counter": "violin"},
             {"harmony": "organ", "bass": "choir", "figure": "choir", "melody": "choir", "counter": "choir"},
@@ -161,7 +161,7 @@ STYLES: dict[str, Style] = {
         harmony=("pad", "pulse8", "beats", "halves", "stabs"), bass=("pulse8", "root_beats", "synco", "octave"),
         figure=("arp_up", "arp_updown", "riff8", "none"), melody=("lyric", "riff", "lyric"),
         drums=("rock", "rock", "four", "claps"), counter=("answer", "long", "parallel", "none"), lift=0.08,
-        busy=(0.35, 0.75), article=(0.9, 0.75),
+        busy=(0.35, 0.75), articulation=(0.9, 0.75),
         sets=(
             {"harmony": "piano", "bass": "electric bass", "figure": "electric guitar", "melody": "synth lead",
              "counter": "strings", "drums": "drums", "percussion": "tambourine"},
@@ -177,7 +177,7 @@ STYLES: dict[str, Style] = {
         harmony=("stabs", "stabs", "beats", "none"), bass=("oompah", "oompah", "two_feel", "staccato"),
         figure=("stabs", "none", "riff8", "broken"), melody=("playful", "playful", "playful", "classic"),
         drums=("light", "light", "none"), counter=("answer", "answer", "parallel", "none"), lift=0.0, busy=(0.35, 0.75),
-        article=(0.4, 0.3, 0.5),
+        articulation=(0.4, 0.3, 0.5),
         sets=(
             {"harmony": "pizzicato strings", "bass": "pizzicato bass", "figure": "pizzicato strings",
              "melody": "clarinet", "counter": "bassoon", "drums": "light percussion", "percussion": "woodblocks"},
@@ -193,7 +193,7 @@ STYLES: dict[str, Style] = {
         harmony=("pad", "pad", "tremble", "stabs"), bass=("pedal", "pedal", "pulse8", "long", "heartbeat"),
         figure=("ostinato8", "tick", "tick", "tremolo", "none"), melody=("sparse", "sparse", "broad", "none"),
         drums=("pulse", "pulse", "none", "taiko"), counter=("long", "answer", "none"), lift=-0.12, busy=(0.05, 0.35),
-        article=(0.9, 0.5, 1.0),
+        articulation=(0.9, 0.5, 1.0),
         sets=(
             {"harmony": "tremolo strings", "bass": "double basses", "figure": "pizzicato strings", "melody": "cello",
              "counter": "clarinet", "drums": "low drums", "percussion": "ticking percussion"},
