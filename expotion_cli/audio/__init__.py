@@ -1,1 +1,1 @@
-"""Measures of sound, with numpy alone: what a listener would notice."""
+"""Measures of sound, with numpy alone: what a listener would measure."""

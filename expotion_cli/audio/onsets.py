@@ -18,7 +18,7 @@ _MIN_GAP_S = 0.06
 
 
 def onset_strength(audio: np.ndarray, sample_rate: int, rate_hz: float = RATE_HZ) -> np.ndarray:
-    """Spectral flux: by how much the loudness of mel bands rises above all it was in the last five rows.
+    """Spectral flux (Bello et al. 2005, section III-B): how far mel bands rise above their last five rows.
 
     Windows of three rows, centred a quarter of a row before their row's time, because a sharp attack shows as soon as
     a window reaches it; clicks are found some 10 ms early, slow attacks some 20 ms late. Before the first row there is

@@ -53,7 +53,7 @@ def inspect(
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # SIGTERM ends it like Ctrl-C
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     set_waiting()
-    from expotion_cli.cli.inspecting import choose_listener
+    from expotion_cli.cli.inspecting import choose_progress
     from expotion_cli.inspection import run
     from expotion_cli.recipe import load_recipe
     from expotion_cli.scoring.plan import check_writable
@@ -80,9 +80,9 @@ def inspect(
     results: list[Result] = list(problems)
     if jobs:
         check_writable(out)
-        with choose_listener(jobs, quiet=quiet, as_json=as_json) as listener:
-            results += run.run(jobs, choice.sources, chosen, kinds, listener)
-            listener.close_with(results, out)
+        with choose_progress(jobs, quiet=quiet, as_json=as_json) as progress:
+            results += run.run(jobs, choice.sources, chosen, kinds, progress)
+            progress.close_with(results, out)
     code = 3 if not jobs else 1 if any(result.error for result in results) else 0
     if as_json:
         say_json({"exit_code": code, "out": str(out), "notes": list(choice.notes), "clips": [_row(r) for r in results]})

@@ -9,21 +9,21 @@ from typing import Any
 
 from expotion_cli.cli.say import say_error
 from expotion_cli.inspection.fonts import printable
-from expotion_cli.inspection.run import Job, Listener, Result
+from expotion_cli.inspection.run import InspectionProgress, Job, Result
 
 
-def choose_listener(jobs: Sequence[Job], *, quiet: bool, as_json: bool) -> Teller:
+def choose_progress(jobs: Sequence[Job], *, quiet: bool, as_json: bool) -> ProgressLine:
     """A bar on a terminal, else lines; on standard error where standard output is taken by `--json`."""
     if quiet:
-        return Teller()
+        return ProgressLine()
     stream = sys.stderr if as_json else sys.stdout
     return Bar(jobs, stream) if stream.isatty() else Lines(stream)
 
 
-class Teller(Listener):
+class ProgressLine(InspectionProgress):
     """Reports failures only; base of the others. Used as a context manager around the run."""
 
-    def __enter__(self) -> Teller:
+    def __enter__(self) -> ProgressLine:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -37,7 +37,7 @@ class Teller(Listener):
         """Print the summary."""
 
 
-class Lines(Teller):
+class Lines(ProgressLine):
     """One line for each clip, as it finishes."""
 
     def __init__(self, stream: Any):
@@ -52,7 +52,7 @@ class Lines(Teller):
         print(summary_line(results, out), file=self.stream, flush=True)
 
 
-class Bar(Teller):
+class Bar(ProgressLine):
     """One bar for all clips, which moves with the frames read; lines appear above it."""
 
     def __init__(self, jobs: Sequence[Job], stream: Any):

@@ -1,4 +1,4 @@
-"""What each part of the conditioning adds: clips are scored with parts left out, and with another clip's streams."""
+"""Ablation of the conditioning: clips are scored with parts left out, and with another clip's streams."""
 
 from __future__ import annotations
 
@@ -52,8 +52,8 @@ class Plan:
         visual_guidances, guidances: each is tried with each; the recipe's where there is none.
         seeds: takes of each clip; take n has the seed `first_seed` + n.
         first_seed: see above.
-        prompt: instead of the recipe's.
-        prompts: JSON file with words of single clips.
+        prompt: replaces the recipe's.
+        prompts: JSON file with prompts of single clips.
         reference: folder of sound, or None for the text-only takes.
         keep: where to write the music, or None.
     """
@@ -101,7 +101,7 @@ def ablate(
         options: what to measure; the baseline is the text alone where that is a condition.
         load: gives the model; called once flags and clips are found to be right.
         cache: of embedding streams.
-        on_status: told what is being done.
+        on_status: called with a line of text at each step.
 
     Raises:
         UsageError: an unknown condition, or a guidance out of range.
@@ -170,7 +170,7 @@ def ablate(
 def plan_variants(plan: Plan) -> list[Variant]:
     """The rows of the table, the text alone first.
 
-    What sees nothing is composed once for each weight of the words, because there is nothing to amplify.
+    Conditions without streams are composed once per text guidance: visual guidance has nothing to amplify there.
 
     Raises:
         UsageError: an unknown condition, or a guidance out of range.
@@ -207,12 +207,12 @@ class VariantComposer:
     """Composes sets of music for the same clips.
 
     Args:
-        model: what composes.
+        model: from `music.load.load_model`.
         clips: by name.
-        seen: all that was seen in each.
+        seen: each clip's embedding streams.
         plan: what to score.
-        words: prompts of single clips.
-        on_status: told what is being done.
+        words: prompts of single clips, by name.
+        on_status: called with a line of text at each step.
         failures: gets what could not be composed or rendered; the rest goes on.
     """
 

@@ -1,4 +1,4 @@
-"""Music that nobody composed, to hold figures to: a bare rule that strikes where there is motion, and a metronome."""
+"""Simple baselines to compare figures with: a bare rule that strikes where there is motion, and a metronome."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _HIT_S, _LEVEL = 0.03, 0.3
 def rule_times(motion: np.ndarray, duration_s: float, rate_hz: float = RATE_HZ) -> np.ndarray:
     """The sixteenths (at 120 bpm) at which more moves than on average. [n] seconds.
 
-    It has no melody, no form and no taste: a ceiling for what following can reach, not for music.
+    It has no melody and no form: an upper bound for plain following, not for music.
     """
     grid = np.arange(0, duration_s, 60 / BPM / 4)
     if not len(motion):
@@ -24,7 +24,7 @@ def rule_times(motion: np.ndarray, duration_s: float, rate_hz: float = RATE_HZ) 
 
 
 def metronome_times(duration_s: float) -> np.ndarray:
-    """Every beat at 120 bpm, from the first picture on: what keeps time and sees nothing. [n] seconds."""
+    """Every beat at 120 bpm, from the first frame on: steady time without any picture. [n] seconds."""
     return np.arange(0, duration_s, 60 / BPM)
 
 

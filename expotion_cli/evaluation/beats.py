@@ -1,7 +1,7 @@
 """Beats of music and of motion, and how they meet: coverage, hits, F1, beat alignment.
 
-Moments are seconds on one clock. The scores are those of the dance-to-music papers, with their free choices (bins,
-width, what counts as a beat) stated here, because figures made with other choices can't be compared.
+Moments are seconds on one clock. The scores are those of the dance-to-music papers, with their free parameters (bins,
+width, what counts as a beat) stated here, because figures made with other values can't be compared.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def kinematic_beats(speed: np.ndarray, rate_hz: float = RATE_HZ) -> np.ndarray:
 
 
 def track_beats(audio: np.ndarray, sample_rate: int) -> tuple[np.ndarray, float]:
-    """Beats of music by dynamic programming (Ellis 2007) over the onset strength.
+    """Track beats by dynamic programming over the onset strength (Ellis 2007, "Beat Tracking by Dynamic Programming").
 
     Args:
         audio: [n] or [channels, n].
@@ -95,7 +95,7 @@ def beats_of(strength: np.ndarray, rate_hz: float) -> tuple[np.ndarray, float]:
         beats.append(row)
         row = int(came_from[row])
     rows = np.array(beats[::-1])
-    # Before the music begins and after it has ended nobody counts on.
+    # Beats that the tracker continues before the music begins or after it has ended are dropped.
     loud = local[rows] >= 0.1 * local[rows].mean()
     first, last = np.flatnonzero(loud)[[0, -1]] if loud.any() else (0, -1)
     return rows[first : last + 1] / rate_hz, bpm

@@ -19,7 +19,7 @@ NUM_SPLITS = 20
 
 @dataclass(frozen=True)
 class Descriptor:
-    """What a sound is like on the whole.
+    """Summary of a whole sound.
 
     Attributes:
         mel_db: [bands] mean level of each mel band, its own mean taken off.
@@ -77,7 +77,12 @@ def _entropy(share: np.ndarray) -> float:
 
 
 def frechet(one: np.ndarray, two: np.ndarray) -> float:
-    """Fréchet distance of Gaussians fitted to two sets of embeddings, [n, D] and [m, D]; at least two rows each."""
+    """Fréchet distance of Gaussians fitted to two sets of embeddings (Kilgour et al. 2019, FAD, section 3).
+
+    Args:
+        one: [n, D], n >= 2.
+        two: [m, D], m >= 2.
+    """
     means = one.mean(axis=0) - two.mean(axis=0)
     first, second = (_spread(rows.astype(np.float64)) for rows in (one, two))
     # The trace of the root of the covariances' product, exact also where there are fewer rows than dimensions.
@@ -100,13 +105,26 @@ def kl_divergence(true: np.ndarray, made: np.ndarray) -> float:
 
 
 def inception_score(labels: np.ndarray) -> float:
-    """exp of the mean KL of each row's label distribution from their mean; [n, C]. 1 where all rows are alike."""
+    """Inception score (Salimans et al. 2016, section 4): exp of the mean KL of each row from the mean row.
+
+    Args:
+        labels: [n, C], a distribution a row.
+
+    Returns:
+        1..C; 1 where all rows are alike.
+    """
     middle = labels.mean(axis=0)
     return float(math.exp(np.mean([kl_divergence(row, middle) for row in labels])))
 
 
 def to_itself(items: Sequence[object], distance: Callable[[Sequence, Sequence], float], seed: int) -> float | None:
-    """How far random halves of a set lie apart: what a distance to this set is worth. None for fewer than 4 items."""
+    """Mean distance of random halves of a set: the floor for distances to it. None for fewer than 4 items.
+
+    Args:
+        items: the set.
+        distance: between two lists of items.
+        seed: of the splits.
+    """
     if len(items) < 4:
         return None
     rng, found = np.random.default_rng(seed), []

@@ -1,4 +1,4 @@
-"""Measures sets of music against their clips: every figure of `results.METRICS` that can be had."""
+"""Measures sets of music against their clips: all figures of `results.METRICS` that can be computed here."""
 
 from __future__ import annotations
 
@@ -51,13 +51,13 @@ MOTION = ("flow", "pose", PLAIN)
 
 @dataclass(frozen=True)
 class EvaluatedClip:
-    """A clip as the measures see it.
+    """A clip with the motion that music is compared with.
 
     Attributes:
         name: of the clip.
         info: what probing found.
         motion: [T] motion energy at `RATE_HZ`.
-        stream: where it comes from, for people.
+        stream: where the motion comes from, as text.
     """
 
     name: str
@@ -82,10 +82,10 @@ class MeasureOptions:
 
     Attributes:
         groups: of `results.GROUPS`.
-        seed: of every bootstrap and of the notes drawn by lot.
-        weights: where networks' weights are.
+        seed: of every bootstrap and of random notes.
+        weights: where to find the networks' weights.
         baseline: name of the set that others are compared with.
-        baselines: whether the bare rule and the metronome are measured too.
+        baselines: measure the bare rule and the metronome as well.
     """
 
     groups: tuple[str, ...] = (SYNC, QUALITY, NOTES, TEXT)
@@ -105,11 +105,11 @@ def prepare_clip(
         info: what probing found.
         stream: of `MOTION`.
         cache: of embedding streams.
-        seen: the stream itself, where it is there already.
+        seen: the stream itself, if it is already encoded.
 
     Raises:
         DecodeError: the picture can't be read.
-        ClipError: nobody was found by `pose`.
+        ClipError: the encoder found nobody.
     """
     if stream == PLAIN:
         motion = plain_motion(info)
@@ -157,13 +157,13 @@ def evaluate(
     """Measure sets of music.
 
     Args:
-        clips: by name; those that no set has are only told of.
+        clips: by name; those in no set are listed but not measured.
         sets: what to measure.
-        options: what and how.
-        reference: the set that quality is held to; its cues need not belong to the clips.
-        cache: of what networks see in the clips.
-        notes, failures: what happened before, to be told with the result.
-        on_status: told what is being done.
+        options: which measures, and how.
+        reference: the set that quality is measured against; its cues need not belong to the clips.
+        cache: of embedding streams.
+        notes, failures: from earlier steps, to be part of the result.
+        on_status: called with a line of text at each step.
     """
     on_status = on_status or (lambda text: None)
     set_measures = None
@@ -207,7 +207,13 @@ def evaluate(
 
 
 def follow(clips: Mapping[str, EvaluatedClip], heard: Sequence[SoundFeatures], seed: int) -> dict[str, Figure]:
-    """The figures of how music follows motion: each cue with each clip of its set."""
+    """Figures of how closely music follows motion: each cue with each clip of its set.
+
+    Args:
+        clips: by name.
+        heard: features of the set's cues.
+        seed: of the bootstrap.
+    """
     names = list(dict.fromkeys(h.cue.clip for h in heard))
     takes = takes_of(heard, names)
     keys = ("correlation", "coverage", "hit", "f1", "alignment", "alignment_music", "swell")
@@ -225,7 +231,7 @@ def _pair(one: SoundFeatures, clip: EvaluatedClip) -> tuple[float, ...]:
     onsets_s, true_s = (times[times < duration_s] for times in (one.onsets_s, clip.beats_s))
     beats_s = one.beats_and_tempo[0]
     beats_s = beats_s[beats_s < duration_s]
-    # No music to take a mean over is music that meets nothing.
+    # Music without beats has no mean over its beats; it counts as music that meets none.
     musics = beats.beat_alignment(true_s, beats_s) if len(beats_s) else 0.0
     return (
         sync.motion_onset_correlation(clip.motion, one.onsets).value,
@@ -237,7 +243,7 @@ def _pair(one: SoundFeatures, clip: EvaluatedClip) -> tuple[float, ...]:
 
 
 def note_figures(one: MusicSet, seed: int) -> tuple[dict[str, Figure], list[str]]:
-    """Statistics of a set's notes, and what could not be read."""
+    """Statistics of a set's notes, and a line for each MIDI file that could not be read."""
     values: dict[str, dict[str, list[float]]] = {key: {} for key in MEASURES}
     lots: dict[str, list[float]] = {key: [] for key in MEASURES}
     troubles = []
@@ -282,7 +288,14 @@ def _with_baselines(
 def describe_settings(
     clips: Any, options: MeasureOptions, set_measures: SetMeasures | None, reference: MusicSet | None
 ) -> dict[str, Any]:
-    """All that two evaluations must share for their figures to be compared."""
+    """Everything that two evaluations must have in common for their figures to be comparable.
+
+    Args:
+        clips: that were measured.
+        options: of the evaluation.
+        set_measures: knows the networks that were loaded, or None.
+        reference: the set that quality was measured against, or None.
+    """
     return {
         "motion": sorted({clip.stream for clip in clips}),
         "sample_rate": SAMPLE_RATE,

@@ -1,6 +1,6 @@
-"""Whether music and picture seem to belong together in time, as Synchformer hears and sees it.
+"""Whether music and picture are in sync, by Synchformer (Iashin et al. 2024).
 
-Synchformer tells for 4.8 s of picture and sound how likely each of 21 offsets is. Two figures come of it: how much of
+For 4.8 s of picture and sound, Synchformer gives a likelihood to each of 21 offsets. Two figures follow: how much of
 that likelihood lies within ±0.2 s (`in_sync`), and how far from 0 the likeliest offset lies (`sync_offset`; the mean
 over the first and the last 4.8 s of clips of 8 s is known as DeSync). Both are means over windows of 4.8 s, spread
 evenly from the first to the last, as many as cover the clip, two at least.
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 NAME = "synchformer"
 NUM_SEGMENTS = 14
 WINDOW_S = float(Fraction(SEGMENT + (NUM_SEGMENTS - 1) * STRIDE) / SynchformerEncoder.view.rate_hz)
-"""4.8 s, what Synchformer looks at in one go."""
+"""4.8 s, the length of one window."""
 IN_SYNC_S = 0.2
 _BATCH = {"cpu": 1, "cuda": 8}
 _SOUND_BATCH = 8
@@ -45,10 +45,10 @@ _VERSION = "1"
 
 
 class Synchformer:
-    """Judges pictures and sound by the published model.
+    """The published model: features of pictures and sound, and the likelihood of offsets between them.
 
     Args:
-        where: a folder of the user's may hold the weights; else they are the manifest's.
+        where: a folder that may hold the weights; by default the manifest's are used.
         sizes: as published by default.
 
     Raises:
@@ -69,7 +69,7 @@ class Synchformer:
         self.identity = f"{NAME}, {self._file.digest()}"
 
     def encode_video(self, clip: ClipInfo, cache: EmbeddingCache | None = None) -> np.ndarray:
-        """What is seen in each segment of 0.64 s, one every 0.32 s.
+        """Visual features of each segment of 0.64 s, one every 0.32 s.
 
         Args:
             clip: whose pictures.
@@ -98,10 +98,10 @@ class Synchformer:
         return found
 
     def encode_audio(self, audio: np.ndarray) -> np.ndarray:
-        """What is heard in each segment of 0.64 s, one every 0.32 s.
+        """Audio features of each segment of 0.64 s, one every 0.32 s.
 
         Args:
-            audio: [2, n] float32 at `outputs.SAMPLE_RATE`; sample 0 sounds with the first picture.
+            audio: [2, n] float32 at `outputs.SAMPLE_RATE`; sample 0 sounds with the first frame.
 
         Returns:
             [S, moments, D] float32; S is 0 for sound shorter than a segment.
@@ -121,7 +121,7 @@ class Synchformer:
         return np.concatenate(rows)
 
     def compare(self, seen: np.ndarray, heard: np.ndarray) -> np.ndarray:
-        """How likely each offset is, window by window; what is longer is cut to what is shorter.
+        """Likelihood of each offset, window by window; the longer input is cut to the shorter.
 
         Args:
             seen: from `encode_video`.

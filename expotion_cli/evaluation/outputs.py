@@ -1,4 +1,4 @@
-"""What is to be measured: clips, the sets of music made for them, and which output belongs to which clip."""
+"""Input of an evaluation: clips, sets of music made for them, and which output belongs to which clip."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Outputs:
     Attributes:
         name: of the set.
         files: by clip name.
-        notes: what was left out, in words.
+        notes: what was left out, as text.
     """
 
     name: str
@@ -56,9 +56,9 @@ class Cue:
     Attributes:
         clip: the clip's name.
         audio: [2, n] float32 at `SAMPLE_RATE`; sample 0 sounds with the first picture.
-        seed: tells takes of one clip apart.
+        seed: distinguishes takes of one clip.
         midi: its notes, if there is a MIDI file.
-        prompt: the words it was made from, if they are known.
+        prompt: that it was made from, if known.
     """
 
     clip: str
@@ -80,12 +80,12 @@ class Cue:
 
 @dataclass(frozen=True)
 class MusicSet:
-    """Pieces made in one way for several clips.
+    """Music made in one way for several clips.
 
     Attributes:
         name: of the set.
         cues: at least one.
-        notes: what is to be said about it.
+        notes: remarks for the user.
     """
 
     name: str
@@ -99,12 +99,12 @@ class MusicSet:
 
 
 def find_clips(inputs: Sequence[str | Path]) -> tuple[dict[str, Source], list[ExpotionError]]:
-    """The clips by name (their path inside the folder given, without suffix), and the arguments that led nowhere.
+    """Clips by name (the path inside the folder given, without suffix), and an error for each input without clips.
 
     Raises:
         UsageError: two clips have the same name.
     """
-    # Nothing is written: the output folder that discovery keeps clear of is one that nobody has.
+    # Discovery skips its output folder; an evaluation writes none, so the name is one that nobody has.
     found = discover(inputs, out=Path(".expotion-writes-nothing"))
     clips: dict[str, Source] = {}
     for source in found.sources:
@@ -126,7 +126,7 @@ def find_outputs(name: str, folder: str | Path, clips: Iterable[str]) -> Outputs
         clips: names.
 
     Raises:
-        UsageError: it is no folder, or two files belong to one clip.
+        UsageError: it is not a folder, or two files belong to one clip.
     """
     folder, names = Path(folder), tuple(clips)
     if not folder.is_dir():
@@ -176,7 +176,7 @@ def read_reference(
     Args:
         folder: sound files or videos, also in subfolders; they need not belong to the clips.
         clips: by name.
-        failures: takes up what can't be read.
+        failures: gets an error for each file that can't be read.
         zero: files that belong to a clip are laid on its clock, see `read_cue`; None reads all from their beginning.
 
     Raises:
@@ -197,7 +197,7 @@ def read_reference(
 
 
 def own_sound(name: str, clips: Mapping[str, ClipInfo]) -> Outputs:
-    """The clips' own sound as a set: scored videos measured by themselves."""
+    """The clips' own sound tracks as a set, to measure scored videos alone."""
     files = {clip: Output(clip, info.path) for clip, info in clips.items() if info.audio is not None}
     silent = [clip for clip in clips if clip not in files]
     notes = (f"{name}: no sound in {_list(silent)}: left out",) if silent and files else ()
@@ -213,12 +213,12 @@ def read_cue(
         output: the file.
         clip: what it belongs to.
         zero: what a sound file's first sample belongs to: the clip file's time 0 (`FILE`, as if both were played from
-            the start; some clips' pictures begin later than that), or the first picture (`PICTURE`). A video's sound
-            stands where its own picture says.
-        prompt: the words it was made from, where its sidecar does not say.
+            the start; some clips' pictures begin later than that), or the first frame (`PICTURE`). A video's sound is
+            aligned by its own time stamps.
+        prompt: that it was made from, where its sidecar does not say.
 
     Returns:
-        The cue, and what there is to say about it.
+        The cue, and remarks for the user.
 
     Raises:
         ClipError: it can't be read.
@@ -237,7 +237,7 @@ def read_cue(
     apart = audio.shape[1] / SAMPLE_RATE - float(clip.duration)
     if abs(apart) > OTHER_LENGTH_S:
         longer = "2 s or more longer" if apart > 1.9 else f"{abs(apart):.1f} s {'longer' if apart > 0 else 'shorter'}"
-        notes.append(f"{output.path.name} is {longer} than its clip: only what both have in common is compared")
+        notes.append(f"{output.path.name} is {longer} than its clip: only the part they have in common is compared")
     audio = audio[:, : round(float(clip.duration) * SAMPLE_RATE)]
     if not audio.shape[1]:
         raise DecodeError("its sound ends before the picture begins.", path=output.path, remedy="See --sound-starts.")

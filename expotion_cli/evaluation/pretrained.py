@@ -40,7 +40,7 @@ class WeightsSource:
 
 
 class Clap:
-    """Embeds sound and words in one space.
+    """Embeds sound and text in one space.
 
     Args:
         where: the weights.
@@ -82,7 +82,7 @@ class Clap:
 
 
 class Ast:
-    """Tells what kinds of sound are heard (AudioSet's classes).
+    """Classifies sound (AudioSet's classes).
 
     Args:
         where: the weights.

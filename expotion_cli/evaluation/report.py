@@ -8,11 +8,17 @@ from typing import Any
 from expotion_cli.evaluation.results import BY_KEY, FORMAT, GROUPS, Evaluation, Figure, Metric, Row, rounded
 
 WIDTH = 132
-LEGEND = "value (95 % interval over clips) [what chance gives]; * better than chance, the interval of the lift says"
+LEGEND = "value (95 % interval over clips) [chance level]; * better than chance by the interval of the difference"
 
 
 def cell(figure: Figure | None, metric: Metric, *, short: bool = False) -> str:
-    """One figure: value (interval) [chance], and a star where it is above chance beyond doubt."""
+    """One figure: value (interval) [chance], and a star where it is better than chance.
+
+    Args:
+        figure: None for a set that lacks it.
+        metric: which measure it is.
+        short: leave the interval out.
+    """
     if figure is None or figure.value is None:
         return "-"
     digits = metric.digits
@@ -25,7 +31,7 @@ def cell(figure: Figure | None, metric: Metric, *, short: bool = False) -> str:
 
 
 def is_beyond_chance(figure: Figure, metric: Metric) -> bool:
-    """Whether the whole interval of what goes beyond chance lies on the better side."""
+    """Whether the whole interval of the difference from chance lies on the better side."""
     if figure.lift_interval is None:
         return False
     low, high = figure.lift_interval

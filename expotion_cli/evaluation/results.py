@@ -1,4 +1,4 @@
-"""Figures of an evaluation: what is measured, each value with its interval and with what chance would give."""
+"""Figures of an evaluation: each value with its interval and its chance level."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from expotion_cli.evaluation.sync import bootstrap_interval, own_against_other
 SYNC, QUALITY, NOTES, TEXT = "sync", "quality", "notes", "text"
 GROUPS = {
     SYNC: "Following the picture",
-    QUALITY: "Sound, against the reference set",
+    QUALITY: "Sound, compared with the reference set",
     NOTES: "Notes",
-    TEXT: "Words, picture and sound together",
+    TEXT: "Prompt, picture and sound",
 }
 FORMAT = 1
 MIN_FOR_INTERVAL = 3
@@ -33,8 +33,8 @@ class Metric:
         title: its name in tables.
         better: "higher", "lower", "near 1" or "near the reference".
         digits: shown behind the point.
-        chance: what the figure in brackets is.
-        about: what it is.
+        chance: what the chance level is.
+        about: its definition.
         source: who defined it.
     """
 
@@ -50,7 +50,7 @@ class Metric:
 
 _SHUFFLED = "the same music with the other clips' pictures"
 _ITSELF = "two random halves of the reference set"
-_LOT = "as many notes drawn by lot"
+_LOT = "as many random notes"
 METRICS: tuple[Metric, ...] = (
     Metric("correlation", SYNC, "motion-onset r", "higher", 2, _SHUFFLED,
            "largest Pearson correlation of motion energy and onset strength, 50 rows a second, lags within 0.2 s",
@@ -129,12 +129,12 @@ BY_KEY = {metric.key: metric for metric in METRICS}
 
 @dataclass(frozen=True)
 class Figure:
-    """What was found.
+    """The value of one measure for one set.
 
     Attributes:
         value: None where it was not measured.
         interval: 95 % bootstrap interval over clips; None for fewer than three clips.
-        chance: what chance gives (`Metric.chance`); None where it can't be told.
+        chance: chance level (`Metric.chance`); None where it can't be computed.
         lift, lift_interval: value above chance, where both come from the same pairs.
         by_clip: the value of each clip, where there is one.
         against: difference from the baseline set, clip by clip: mean, interval, clips.
@@ -187,14 +187,14 @@ class Row:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """All that an evaluation found.
+    """Result of an evaluation.
 
     Attributes:
         rows: the sets.
         clips: duration and number of beats of each clip's motion, by name.
         settings: what another evaluation must share to be compared.
         baseline: the set that others are compared with, or None.
-        notes: in words.
+        notes: remarks for the user.
         failures: what could not be measured.
     """
 
@@ -226,7 +226,7 @@ def figure_of_pairs(matrix: np.ndarray, names: Sequence[str], *, seed: int) -> F
     kept = np.isfinite(matrix).all(axis=(0, 1))
     matrix, names = matrix[:, kept][:, :, kept], [name for name, keep in zip(names, kept, strict=True) if keep]
     if not names:
-        return Figure(missing="no clip has anything to meet (nobody moves?)")
+        return Figure(missing="no clip has motion beats (does anybody move?)")
     own = np.einsum("rii->ri", matrix).mean(axis=0)
     by_clip = dict(zip(names, own.tolist(), strict=True))
     interval = interval_of(own, seed)
@@ -242,7 +242,7 @@ def figure_of_pairs(matrix: np.ndarray, names: Sequence[str], *, seed: int) -> F
 def ranking_of(matrix: np.ndarray, *, seed: int) -> Figure:
     """How often music and clip that belong together score higher; see `own_against_other`."""
     if matrix.shape[-1] < 2:
-        return Figure(missing="a single clip: there is nothing to rank it against")
+        return Figure(missing="a single clip can't be ranked")
     found = own_against_other(matrix, seed=seed)
     enough = matrix.shape[-1] >= MIN_FOR_INTERVAL
     interval = found.probability_interval if enough else None

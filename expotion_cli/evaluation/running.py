@@ -1,4 +1,4 @@
-"""An evaluation from files: clips and outputs are found, read and measured; what can't be read is told and left out."""
+"""An evaluation from files: clips and outputs are found, read and measured; what can't be read is reported."""
 
 from __future__ import annotations
 
@@ -61,10 +61,16 @@ class Sources:
 def evaluate_files(
     sources: Sources, options: MeasureOptions, *, cache: EmbeddingCache | None = None, on_status: OnStatus | None = None
 ) -> Evaluation:
-    """Find, read, measure.
+    """Find and read clips and outputs, then measure them.
+
+    Args:
+        sources: what to evaluate.
+        options: which measures, and how.
+        cache: of embedding streams.
+        on_status: called with a line of text at each step.
 
     Raises:
-        UsageError: a set's folder, name or prompts are wrong, or the baseline or reference is no set.
+        UsageError: a set's folder, name or prompts are wrong, or the baseline or reference is not a set.
         ClipError: nothing of the baseline or the reference could be read.
     """
     on_status = on_status or (lambda text: None)
@@ -152,7 +158,7 @@ def read_set(
 
 
 def check_options(options: MeasureOptions) -> None:
-    """Refuse what can't be measured.
+    """Check measure options before anything is loaded.
 
     Raises:
         UsageError: an unknown group, or a folder of weights that is not there.

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 ALL_SILENT = "all its outputs are silent"
 NO_PROMPTS = "no prompts (a sidecar NAME.score.json, captions.json or --prompts)"
-TOO_SHORT = f"no clip and its sound last {offsets.WINDOW_S:g} s, which Synchformer looks at in one go"
+TOO_SHORT = f"no clip and its sound last {offsets.WINDOW_S:g} s, the length of one Synchformer window"
 NO_REFERENCE = "needs a reference set (--reference NAME or FOLDER)"
 DRAWS = 200
 """Of the bootstrap of a distance between sets, which costs more than a mean."""
@@ -32,15 +32,15 @@ MIN_WINDOWS = 4
 
 
 class SetMeasures:
-    """Keeps what is needed for all sets: the reference's descriptors, and networks once they are loaded.
+    """Measures sets against one reference; keeps the reference's descriptors, and networks once they are loaded.
 
     Args:
         weights: where networks' weights are.
         seed: of bootstraps and splits.
-        reference: what quality is held to, or None.
+        reference: the set that quality is measured against, or None.
         clips: whose pictures the sets belong to, by name.
-        cache: of what was seen in them.
-        on_status: told what takes long.
+        cache: of embedding streams.
+        on_status: called with a line of text before slow steps.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class SetMeasures:
         self.networks: dict[str, str] = {}
 
     def quality(self, one: MusicSet) -> dict[str, Figure]:
-        """How a set sounds beside the reference."""
+        """How a set sounds compared with the reference: FAD, KL, IS and the distances that need no network."""
         cues = [cue for cue in one.cues if not cue.is_silent]
         keys = ("fad", "kl", "inception", "spectrum", "chroma", "rhythm")
         if not cues:
@@ -74,12 +74,12 @@ class SetMeasures:
         return figures
 
     def release(self) -> None:
-        """Let go of all cues but the reference's."""
+        """Free what is kept of all cues but the reference's."""
         kept = {id(cue) for cue in self._reference.cues} if self._reference else set()
         self._known = {key: value for key, value in self._known.items() if key[1] in kept}
 
     def text(self, music: Sequence[SoundFeatures]) -> dict[str, Figure]:
-        """Whether a set keeps to its prompts, and with them to the picture."""
+        """Whether a set meets its prompts, and whether it is in sync with the picture."""
         with_words = [h for h in music if h.cue.prompt]
         figures = dict.fromkeys(("clap", "tempo", "key"), Figure(missing=NO_PROMPTS)) | self._synchrony(music)
         if with_words:
@@ -145,7 +145,7 @@ class SetMeasures:
 
     def _inception(self, labels: np.ndarray) -> Figure:
         if len(labels) < 2:
-            return Figure(missing="a single output: there is no variety to tell")
+            return Figure(missing="a single output: variety can't be measured")
         interval = None
         if len(labels) >= MIN_FOR_INTERVAL:
             rng = np.random.default_rng(self._seed)
@@ -170,7 +170,7 @@ class SetMeasures:
         return figure_of_values(own, seed=self._seed, chance=float(np.mean(other)) if other else None)
 
     def _synchrony(self, music: Sequence[SoundFeatures]) -> dict[str, Figure]:
-        """Whether sound and picture are in time, and whether the sound keeps to both, picture and words."""
+        """Whether sound and picture are in sync, and whether the sound fits both picture and prompt."""
         keys = ("in_sync", "sync_offset", "consistency")
         try:
             network: Synchformer = self._network(Synchformer)
@@ -210,7 +210,7 @@ class SetMeasures:
             return Figure(missing=str(error))
 
     def _fits(self, music: Sequence[SoundFeatures]) -> Callable[[SoundFeatures, SoundFeatures], float]:
-        """(music, whose words) → CLAP's cosine.
+        """(music, whose prompt) → CLAP's cosine.
 
         Raises:
             WeightsError: the weights are not here.
@@ -224,7 +224,7 @@ class SetMeasures:
     def _against_other_prompts(
         self, music: Sequence[SoundFeatures], score: Callable[[Any, Any], float], otherwise: str
     ) -> Figure:
-        """Music against its own words and the others'; equal prompts make no shuffled pairs."""
+        """Music against its own prompt and the others'; equal prompts give no shuffled pairs."""
         if not music:
             return Figure(missing=otherwise)
         if len({h.cue.prompt for h in music}) > 1:
@@ -234,7 +234,7 @@ class SetMeasures:
         return figure_of_values(dict(zip(names, own.tolist(), strict=True)), seed=self._seed)
 
     def _against_others(self, music: Sequence[SoundFeatures], score: Callable[[Any, Any], float]) -> Figure:
-        """Music against what belongs to its own clip, and to the others."""
+        """Music against its own clip and the others."""
         matrix, names = _table(music, score)
         return figure_of_pairs(matrix, names, seed=self._seed)
 
@@ -286,7 +286,7 @@ class SetMeasures:
 
 
 def _table(music: Sequence[SoundFeatures], score: Callable[[Any, Any], float]) -> tuple[np.ndarray, list[str]]:
-    """[takes, N, N] scores, row music, column what it is held to, and the N clips."""
+    """[takes, N, N] scores, row music, column the clip it is compared with, and the N clips."""
     names = list(dict.fromkeys(h.cue.clip for h in music))
     takes = takes_of(music, names)
     return np.array([[[score(a, b) for b in take] for a in take] for take in takes]), names

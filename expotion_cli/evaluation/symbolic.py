@@ -1,4 +1,4 @@
-"""Statistics of notes in a MIDI file, by MusPy's definitions, and of the same notes at random.
+"""Statistics of the notes in a MIDI file by MusPy's definitions, and of as many random notes.
 
 Drums count where MusPy counts them: in the groove and in whether a beat is empty, not in what has to do with pitch.
 """
@@ -39,7 +39,7 @@ def read_notes(midi: bytes) -> NoteList:
     """The notes of a standard MIDI file, all tracks together.
 
     Raises:
-        ClipError: it is no MIDI file.
+        ClipError: it is not a MIDI file.
     """
     import symusic
 
@@ -82,7 +82,7 @@ def note_statistics(notes: NoteList) -> dict[str, float]:
 
 
 def at_random(notes: NoteList, seed: int) -> NoteList:
-    """As many notes, as long as before, with pitches and sixteenths drawn by lot: what no order at all would give."""
+    """As many notes of the same lengths, with random pitches on random sixteenths (the chance level)."""
     if not len(notes.start):
         return notes
     rng = np.random.default_rng(seed)

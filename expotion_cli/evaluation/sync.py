@@ -1,7 +1,7 @@
 """How closely music follows motion: onset strength, motion energy, their correlation, accents met, all against chance.
 
-Curves are [T] arrays on one clock, row i at i / rate_hz seconds. Every measure comes with what unrelated music would
-reach, because a maximum over lags and a dense texture both look well by themselves.
+Curves are [T] arrays on one clock, row i at i / rate_hz seconds. Every measure comes with what unrelated music
+scores, because a maximum over lags and a dense texture both look well by themselves.
 """
 
 from __future__ import annotations

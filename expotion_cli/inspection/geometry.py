@@ -1,4 +1,4 @@
-"""Where in the picture the encoders saw somebody: the face's box, the joints of the upper body."""
+"""Where in the picture the encoders found somebody: the face's box, the joints of the upper body."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def face_boxes(stream: EmbeddingStream, aspect: float) -> np.ndarray | None:
 
 
 def joints(stream: EmbeddingStream, row: int, aspect: float) -> dict[str, tuple[float, float]]:
-    """Places of the surely seen joints at a row of the `pose` stream: (x, y) in shares of the picture.
+    """Positions of the clearly visible joints at a row of the `pose` stream: (x, y) in shares of the picture.
 
     Empty where no body was seen, or if the stream doesn't tell.
     """

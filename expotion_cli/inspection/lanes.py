@@ -1,4 +1,4 @@
-"""What is shown of an observation, lane by lane: curves, bands, ticks and stretches over time, not yet drawn."""
+"""An observation as lanes over time: curves, bands, ticks and stretches, not yet drawn."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Curve:
 
 @dataclass(frozen=True)
 class Band:
-    """The room between two curves."""
+    """The area between two curves."""
 
     low: Columns
     high: Columns
@@ -75,10 +75,10 @@ class Lane:
         low, high: values at the bottom and the top.
         marks: what is drawn.
         keys: (name, colour) of the curves, where there are several.
-        facts: said beside it.
+        facts: short texts beside it.
         levels: (value, label) of the lines across.
         unseen: [n] bool columns of equal length where nothing was seen, or None.
-        said: words across the lane.
+        said: text across the lane.
         has_beats: the beats of the tempo stand behind it.
     """
 

@@ -1,4 +1,4 @@
-"""Looks at a clip as scoring does, and keeps all of it: streams, accents, stillness, the tempo a cue would take."""
+"""Encodes a clip as scoring does and keeps everything: streams, accents, stillness, the tempo of a cue."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Observation:
-    """What was seen in one clip.
+    """Everything that was found in one clip.
 
     Attributes:
         name: what to call the clip: its path inside the input, in characters that any file can hold.
         clip: what probing found.
         content: sha256 of the clip's bytes.
-        streams: all encoded streams, those that saw nobody among them.
+        streams: all encoded streams, including those that found nobody.
         accents: of all streams, by time.
         stillness: when nobody moves.
         tempo: of the clip's cue.
@@ -52,7 +52,7 @@ class Observation:
 
 
 class Observer:
-    """Looks at clips, one after the other.
+    """Encodes clips, one after the other.
 
     Args:
         sources: streams that can be had here (`watching.streams_for`).
@@ -68,7 +68,12 @@ class Observer:
         self.left_out: dict[str, str] = {}
 
     def observe(self, clip: ClipInfo, name: str, *, on_progress: Callable[[float], None] | None = None) -> Observation:
-        """Look at a clip.
+        """Encode a clip and find accents, stillness and tempo.
+
+        Args:
+            clip: what probing found.
+            name: what to call it.
+            on_progress: called with the share that is done, 0..1.
 
         Raises:
             DecodeError: the picture can't be read.
@@ -79,7 +84,7 @@ class Observer:
 
         content = self._cache.content_hash(clip.path) if self._cache is not None else storage.digest_file(clip.path)
         streams = self._encode(clip, on_progress)
-        blind = [name for name, stream in streams.items() if not stream.mask.any()]
+        empty = [name for name, stream in streams.items() if not stream.mask.any()]
         skipped = max((stream.skipped for stream in streams.values()), default=0)
         notes = [f"nobody found by {' and '.join(blind)}"] if blind else []
         if len(blind) == len(streams) and FALLBACK_STREAM not in streams:

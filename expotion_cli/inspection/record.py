@@ -1,12 +1,12 @@
-"""What was seen, as plain values: `NAME.inspect.json`.
+"""The record of an inspection as plain values: `NAME.inspect.json`.
 
 format        1; raised when a key comes to mean something else
 clip          file, sha256, duration_s, fps, width, height, rotation (degrees clockwise), container, video_codec,
               num_frames, has_sound
 streams       one record each:
     name, encoder, version, digest, rate_hz, rows, num_dims
-    coverage      share of rows where something was seen, 0..1
-    skipped       pictures that could not be decoded
+    coverage      share of rows where something was found, 0..1
+    skipped       frames that could not be decoded
     seen_s        [start, end] of each stretch where something was seen
     change        mean and p95 of how far a row is from the one before, a second (Euclidean, in all dimensions)
     dims          by name: unit, mean, p95; of rows where something was seen. Empty where dimensions are numbers

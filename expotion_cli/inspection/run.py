@@ -1,4 +1,4 @@
-"""Many clips: find them, look at each, write its picture and its record."""
+"""Many clips: finds them, inspects each, writes its chart and its record."""
 
 from __future__ import annotations
 
@@ -53,10 +53,10 @@ class Job:
 
 @dataclass(frozen=True)
 class Result:
-    """What became of one clip.
+    """Result of one clip.
 
     Attributes:
-        name: path inside the input, or the argument that led nowhere.
+        name: path inside the input, or the argument that matched nothing.
         files: what was written, pictures first; empty if it failed.
         record: what the JSON holds.
         error: why it failed.
@@ -111,14 +111,14 @@ def plan(inputs: Sequence[str | Path], out: Path, *, recursive: bool = True) -> 
     return jobs, problems
 
 
-class Listener:
-    """Hears how it goes; the methods do nothing unless overridden."""
+class InspectionProgress:
+    """Is called as clips are inspected; the methods do nothing unless overridden."""
 
     def share(self, job: Job, share: float) -> None:
-        """A clip is looked at so far, 0..1."""
+        """The share of a clip that is encoded, 0..1."""
 
     def result(self, result: Result) -> None:
-        """A clip is through."""
+        """A clip is finished."""
 
 
 def run(
@@ -126,16 +126,16 @@ def run(
     sources: Iterable[str | StreamSource],
     recipe: Recipe,
     formats: Sequence[str],
-    listener: Listener,
+    progress: InspectionProgress,
 ) -> Iterator[Result]:
     """Inspect clips, one after the other; what goes wrong with one is its own failure.
 
     Args:
         jobs: from `plan`.
-        sources: streams that can be had here (`watching.streams_for`).
-        recipe: gives the range of the tempo.
+        sources: streams that can be encoded here (`scoring.streams.streams_for`).
+        recipe: sets the range of the tempo.
         formats: of the pictures.
-        listener: hears how it goes.
+        progress: is called as clips are inspected.
 
     Raises:
         EnvironmentProblem: no stream can be encoded on this machine.
@@ -145,17 +145,17 @@ def run(
 
     observer = Observer(sources, recipe, EmbeddingCache())
     for job in jobs:
-        result = _inspect(job, observer, formats, listener)
-        listener.result(result)
+        result = _inspect(job, observer, formats, progress)
+        progress.result(result)
         yield result
 
 
-def _inspect(job: Job, observer: Observer, formats: Sequence[str], listener: Listener) -> Result:
+def _inspect(job: Job, observer: Observer, formats: Sequence[str], progress: InspectionProgress) -> Result:
     from expotion_cli.inspection.fonts import printable
 
     try:
-        listener.share(job, 0.0)
-        seen = observer.observe(job.clip, printable(job.name), on_progress=lambda share: listener.share(job, share))
+        progress.share(job, 0.0)
+        seen = observer.observe(job.clip, printable(job.name), on_progress=lambda share: progress.share(job, share))
         return Result(job.name, *write(job, seen, formats))
     except EnvironmentProblem:
         raise  # the next clip would lack the same

@@ -1,4 +1,4 @@
-"""Renders a reference's clips again and says what changed, by name where it can and by ear always."""
+"""Renders a reference's clips again and reports what changed: settings and tokens by name, and the sound."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ EXACT, PERCEPTUAL, AUTO = "exact", "perceptual", "auto"
 
 @dataclass(frozen=True)
 class Difference:
-    """One thing that is not what it was.
+    """One thing that differs from the reference.
 
     Attributes:
         what: its name: "prompt", "seed", "recipe loudness.lufs", "weights", "tokens" ...
-        was, now: in words.
+        was, now: as text.
         counts: whether it makes a drift by itself. Settings always do; what follows from them (weights' digest,
             conditioning, tokens) only where exact equality can be expected.
     """
@@ -55,7 +55,7 @@ class Difference:
 
 @dataclass(frozen=True)
 class ClipCheck:
-    """What became of one clip.
+    """Result of one clip.
 
     Attributes:
         name: as recorded.
@@ -64,7 +64,7 @@ class ClipCheck:
         distances: `measures.compare`; empty for errors.
         beyond: measures past their tolerance.
         error: why it could not be checked.
-        notes: what is worth saying.
+        notes: remarks for the user.
         duration_s: how long it took.
         reference, new: both sounds, where there was something to compare.
     """
@@ -83,7 +83,7 @@ class ClipCheck:
 
 @dataclass(frozen=True)
 class CheckResult:
-    """How a check went.
+    """Result of a check.
 
     Attributes:
         folder: the reference folder.
@@ -91,9 +91,9 @@ class CheckResult:
         clips: in the reference's order.
         machine: what differs from the machine it was recorded on: name → (was, now).
         tolerances: that were applied, by measure.
-        notes: what is worth saying once.
+        notes: remarks on the whole check.
         duration_s: how long it took.
-        updated: the new renders have become the reference.
+        updated: the new renders have replaced the reference.
     """
 
     folder: Path
@@ -139,9 +139,9 @@ def check(
             facts of the recording one, perceptual elsewhere. The sound is compared in every mode.
         tolerances: limits by measure, over the manifest's and the built-in ones.
         options: `device` and `dtype` instead of the recorded ones.
-        limit_s: clips not through after so many seconds are errors.
+        limit_s: clips that are not finished after so many seconds are errors.
         update: make the new renders the reference, if every clip could be rendered.
-        on_stage: told (clip name, stage) as each begins.
+        on_stage: called with (clip name, stage) as each begins.
 
     Raises:
         UsageError: a setting, the recipe or a tolerance is wrong; a recorded model is not known any more.
@@ -200,7 +200,7 @@ def _machine_differences(was: Mapping[str, str], now: Mapping[str, str]) -> dict
 
 
 class _Comparison:
-    """Holds renders to the reference."""
+    """Compares renders with the reference."""
 
     def __init__(
         self,

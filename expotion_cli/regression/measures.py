@@ -23,9 +23,9 @@ from expotion_cli.recipe import nearest_hint
 
 MEL_RATE_HZ = 50
 FLOOR_DB = 60.0
-"""What lies farther than this below the loudest cell of a spectrogram is not heard beside it, and not compared."""
+"""Cells of a spectrogram farther than this below its loudest one are inaudible next to it and not compared."""
 CELL_LIMIT_DB = 24.0
-"""A single cell counts as no more apart than this: sound against silence is no worse than sound against other sound."""
+"""Largest difference that a single cell counts for: sound against silence is no worse than against other sound."""
 LAG_RATE_HZ = 200.0
 MAX_LAG_S = 0.25
 MIN_CORRELATION = 0.5
@@ -38,13 +38,13 @@ _CHROMA_WINDOW_S = 0.19
 
 @dataclass(frozen=True)
 class Tolerance:
-    """How much of a difference is let pass.
+    """How much of a difference passes.
 
     Attributes:
         name: of the measure.
         unit: of its values.
         limit: the largest value that passes.
-        title: in words.
+        title: what it measures, as text.
     """
 
     name: str
@@ -70,7 +70,7 @@ def tolerances(*overrides: Mapping[str, float]) -> dict[str, Tolerance]:
     """The table above by name, with some limits replaced; later ones win.
 
     Raises:
-        UsageError: an unknown measure, or a limit that is no number of at least 0.
+        UsageError: an unknown measure, or a limit that is not a number of at least 0.
     """
     found = {tolerance.name: tolerance for tolerance in TOLERANCES}
     for values in overrides:
@@ -82,14 +82,14 @@ def tolerances(*overrides: Mapping[str, float]) -> dict[str, Tolerance]:
                 )
             is_number = isinstance(limit, (int, float)) and not isinstance(limit, bool)
             if not is_number or not 0 <= limit < math.inf:
-                raise UsageError(f"{limit!r} is no tolerance for {name}.", remedy="Give a number of at least 0.")
+                raise UsageError(f"{limit!r} is not a tolerance for {name}.", remedy="Give a number of at least 0.")
             old = found[name]
             found[name] = Tolerance(old.name, old.unit, float(limit), old.title)
     return found
 
 
 class Sound:
-    """A rendering and what is measured of it, each measured once.
+    """A rendering and its measures, each computed once when first asked for.
 
     Args:
         samples: [2, n] int16.
@@ -145,7 +145,7 @@ class Sound:
 
     @cached_property
     def embedding(self) -> np.ndarray:
-        """[E] float: what it is like on the whole, in units in which unrelated takes lie about 1 apart (`distance`).
+        """[E] float: a summary of the sound, scaled so that unrelated takes lie about 1 apart.
 
         Mean and deviation over time of 19 mel cepstra (timbre; the level is left out), mean chroma in 12 pitch classes
         (harmony), mean and deviation of the onset strength and the number of onsets a second (rhythm).
@@ -181,7 +181,7 @@ def compare(reference: Sound, new: Sound) -> dict[str, float | None]:
     """All measures of one rendering against another; both begin at the same moment.
 
     Returns:
-        Name → distance, as in `TOLERANCES`; None where it can't be told (the lag of sounds that don't resemble).
+        Name → distance, as in `TOLERANCES`; None where it is undefined (the lag of unlike sounds).
     """
     if reference.sample_rate == new.sample_rate and np.array_equal(reference.samples, new.samples):
         return {tolerance.name: 0.0 for tolerance in TOLERANCES}  # as the measures would find, at some cost

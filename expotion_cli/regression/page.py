@@ -1,4 +1,4 @@
-"""A check as a page: both sounds to listen to, what lies between them to look at. A folder that needs no network."""
+"""A check as a page with both sounds, spectrograms and loudness; a folder that needs no network."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def _players(folder: Path, number: int, reference: Sound, new: Sound) -> str:
         file = f"clip-{number}-{kind}.flac"
         write_flac(folder / file, sound.samples, sound.sample_rate)
         cells.append(f'<div><label>{kind}</label><audio controls preload="metadata" src="{file}"></audio></div>')
-    button = '<button type="button" title="Go on with the other one, at the same place">⇄ switch</button>'
+    button = '<button type="button" title="Continue with the other one at the same time">⇄ switch</button>'
     return f'<div class="players">{"".join(cells)}{button}</div>'
 
 

@@ -1,4 +1,4 @@
-"""Pictures of two sounds and of what lies between them: spectrograms as PNG, loudness as SVG."""
+"""Plots of two sounds and their difference: spectrograms as PNG, loudness as SVG."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Records a reference folder: what renders of some clips are now, to hold later ones against."""
+"""Records a reference folder: renders of some clips as they are now, for later checks to compare with."""
 
 from __future__ import annotations
 
@@ -45,11 +45,11 @@ MODEL_OPTIONS = ("name", "adapter", "soundfont", "device", "dtype")
 
 @dataclass(frozen=True)
 class RecordingOptions:
-    """What is to be recorded; written into the manifest so that a check can do the same.
+    """How to render what is recorded; written into the manifest so that a check can do the same.
 
     Attributes:
         recipe: a shipped recipe's name or a path, as `recipe.load_recipe` takes it.
-        flags: dotted recipe keys laid over it.
+        flags: dotted recipe keys that override it.
         model: the arguments of `music.loading.load_model`, by name.
         features: folders of rows computed elsewhere, in place of the encoders of these names.
     """
@@ -68,7 +68,7 @@ def find_clips(inputs: Sequence[str | Path], folder: str | Path) -> tuple[list[C
         folder: the reference folder, which is never searched.
 
     Returns:
-        Clips sorted by name, and what led nowhere or can't be read.
+        Clips sorted by name, and an error for each input that matched nothing or can't be read.
 
     Raises:
         UsageError: the reference folder is itself an input.
@@ -101,9 +101,9 @@ def record(
         clips: from `find_clips`.
         folder: the reference folder.
         options: recipe, flags and model.
-        load: gives the model that `options` names; called once.
-        on_stage: told (clip name, stage) as each begins.
-        on_note: told what is worth saying once.
+        load: returns the model that `options` names; called once.
+        on_stage: called with (clip name, stage) as each begins.
+        on_note: called with each remark on the whole recording.
 
     Raises:
         ClipError: a clip can't be rendered.
@@ -144,7 +144,7 @@ def write(
         options: how that came about.
         model: that composed them.
         made: all clips of the reference.
-        old: what is replaced: its tolerances stay, files of clips that are gone are removed.
+        old: the reference that is replaced: its tolerances stay, files of clips that are gone are removed.
 
     Raises:
         OutputError: it can't be written.

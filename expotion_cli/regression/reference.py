@@ -1,7 +1,7 @@
 """The reference folder: one manifest, and each clip's tokens and sound beside it.
 
-It is made to be committed: paths are relative to the folder, nothing in it depends on when or where it was recorded
-more than the music itself does, and recording the same again writes the same bytes.
+It is meant to be committed: paths are relative to the folder, nothing in it depends on time or place beyond what the
+music itself depends on, and recording the same again writes the same bytes.
 """
 
 from __future__ import annotations
@@ -50,10 +50,10 @@ class RecordedClip:
         duration_s: of its picture.
         prompt, seed: of its cue.
         tempo: `scoring.tempo_record`, or None.
-        streams: what was seen: name, digest and share found of each embedding stream.
+        streams: name, digest and coverage of each embedding stream.
         conditioning: digest of what the decoder received.
         tokens, sound: their files.
-        measured: loudness, true peak and the number of onsets, for people.
+        measured: loudness, true peak and the number of onsets, for information.
     """
 
     name: str
@@ -77,7 +77,7 @@ class Reference:
     Attributes:
         folder: where it lies.
         recipe: its name or path, the flags laid over it, and all its settings as they were.
-        model: what composed: name or path, adapter, soundfont, device and dtype as asked for, and digests.
+        model: name or path, adapter, soundfont, device and dtype as asked for, and digests.
         machine: what exact equality of tokens depends on (`rendering.machine_facts`).
         tolerances: limits other than the built-in ones, by measure.
         clips: sorted by name.

@@ -48,7 +48,7 @@ def table(result: CheckResult) -> str:
 
 
 def explain(clip: ClipCheck, tolerances: Mapping[str, Tolerance]) -> list[str]:
-    """What changed in a clip and what is beyond its tolerance, a line each; nothing for one that is quite the same."""
+    """What changed in a clip and what is beyond its tolerance, a line each; nothing if it is the same."""
     lines = [str(difference) for difference in clip.differences]
     for name in clip.beyond:
         tolerance = tolerances[name]
@@ -58,7 +58,7 @@ def explain(clip: ClipCheck, tolerances: Mapping[str, Tolerance]) -> list[str]:
 
 
 def causes(clip: ClipCheck) -> list[str]:
-    """What changed in a clip, without the measures, and what there is to say about it."""
+    """What changed in a clip, without the measures, and remarks on it."""
     return [*(str(difference) for difference in clip.differences), *_aside(clip)]
 
 

@@ -152,7 +152,7 @@ def test_pairs_and_ranking_of_a_known_matrix():
     assert figure.value == pytest.approx(0.8) and figure.chance == pytest.approx(1 / 6)
     assert ranking_of(matrix, seed=0).value == 1.0
     nothing = figure_of_pairs(np.full((1, 3, 3), np.nan), ["a", "b", "c"], seed=0)
-    assert nothing.value is None and "nobody moves" in nothing.missing
+    assert nothing.value is None and "no clip has motion beats" in nothing.missing
     assert Figure(missing="why").record() == {"not_measured": "why"}
 
 

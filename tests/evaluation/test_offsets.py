@@ -309,7 +309,7 @@ def evaluate(folder, *more):
 def test_expotion_evaluate_says_how_far_sound_and_picture_are_in_time(folder, weights, small):
     done = evaluate(folder, "--weights", weights.folder)
     assert done.exit_code == 0, done.stderr
-    assert "Words, picture and sound together" in done.stdout
+    assert "Prompt, picture and sound" in done.stdout
     assert "in sync" in done.stdout and "sync offset, s" in done.stdout
     assert "text-video-audio: needs laion/clap-htsat-unfused" in done.stdout
     said = json.loads(evaluate(folder, "--weights", weights.folder, "--json").stdout)
