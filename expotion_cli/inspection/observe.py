@@ -31,8 +31,8 @@ class Observation:
         accents: of all streams, by time.
         stillness: when nobody moves.
         tempo: of the clip's cue.
-        recipe: gave the tempo range and the prompt.
-        notes: in words, what is out of the ordinary.
+        recipe: sets the tempo range and the prompt.
+        notes: remarks for the user.
     """
 
     name: str
@@ -55,8 +55,8 @@ class Observer:
     """Encodes clips, one after the other.
 
     Args:
-        sources: streams that can be had here (`watching.streams_for`).
-        recipe: gives the tempo range and the prompt.
+        sources: streams that can be encoded here (`scoring.streams.streams_for`).
+        recipe: sets the tempo range and the prompt.
         cache: keeps embedding streams.
 
     Attributes:
@@ -86,12 +86,12 @@ class Observer:
         streams = self._encode(clip, on_progress)
         empty = [name for name, stream in streams.items() if not stream.mask.any()]
         skipped = max((stream.skipped for stream in streams.values()), default=0)
-        notes = [f"nobody found by {' and '.join(blind)}"] if blind else []
-        if len(blind) == len(streams) and FALLBACK_STREAM not in streams:
+        notes = [f"nobody found by {' and '.join(empty)}"] if empty else []
+        if len(empty) == len(streams) and FALLBACK_STREAM not in streams:
             # as `ladder.see` does, so that the tempo is the cue's
             streams |= encode_clip(clip, (FALLBACK_STREAM,), cache=self._cache, on_progress=on_progress)
             notes[-1] += f", followed {FALLBACK_STREAM} instead"
-        notes += [f"{skipped} broken picture{'s' if skipped > 1 else ''} skipped"] if skipped else []
+        notes += [f"{skipped} broken frame{'s' if skipped > 1 else ''} skipped"] if skipped else []
         notes += [f"{stream} left out: {reason}" for stream, reason in self.left_out.items()]
         return Observation(
             name=name,

@@ -18,7 +18,7 @@ accents       by time: time_s; strength, 0..1.5 in shares of the clip's own 95th
 stillness     source (the stream that was asked, or null), threshold of its energy, still_s: [start, end] of each
 tempo         what a cue takes by this recipe and its prompt: bpm, start_s (a bar begins there, at or before 0),
               beats_per_bar, confidence (0: no pulse was found), recipe, range_bpm (lowest and highest tempo allowed)
-notes         in words, what is out of the ordinary
+notes         remarks, as text
 versions      of this program and of the libraries that a result may depend on
 """
 

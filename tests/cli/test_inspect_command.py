@@ -242,7 +242,7 @@ def test_a_real_clip_where_no_face_is_found_says_so(expotion, real_clips, tmp_pa
     assert (face["seen_s"] == []) == ("nobody found" in (tmp_path / "tennis.inspect.svg").read_text(encoding="utf-8"))
 
 
-def test_a_broken_picture_is_counted_as_one(inspect, tmp_path, ffmpeg):
+def test_a_broken_frame_is_counted_as_one(inspect, tmp_path, ffmpeg):
     import av
 
     clip = tmp_path / "broken.avi"
@@ -253,4 +253,4 @@ def test_a_broken_picture_is_counted_as_one(inspect, tmp_path, ffmpeg):
     content[packet.pos + 16 : packet.pos + packet.size - 16] = b"\xff" * (packet.size - 32)
     clip.write_bytes(content)
     done = inspect(clip, "--out", tmp_path / "out", "--streams", "flow")
-    assert done.exit_code == 0 and "1 broken picture skipped" in done.stdout
+    assert done.exit_code == 0 and "1 broken frame skipped" in done.stdout
