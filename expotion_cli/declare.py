@@ -52,7 +52,7 @@ def choice(default: str, options: tuple[str, ...], doc: str) -> Any:
     def check(value: Any) -> str:
         if value not in options:
             raise ValueError(f"must be one of {', '.join(options)}{nearest_hint(value, options)}")
-        return value
+        return str(value)
 
     return dataclasses.field(default=default, metadata={"check": check, "doc": doc})
 

@@ -262,7 +262,8 @@ def check(key: str, value: Any) -> Any:
 def bounds(key: str) -> tuple[float, float]:
     """The lowest and the highest value that a numeric key may have, e.g. of `tempo.min`."""
     table, _, name = key.partition(".")
-    return declare.declared(_TABLES[table], name)["bounds"]
+    found: tuple[float, float] = declare.declared(_TABLES[table], name)["bounds"]
+    return found
 
 
 def renamed(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -337,8 +338,9 @@ def _apply_streams(current: Streams, values: Any, where: str, path: Path | None)
             raise RecipeError(f"{where}: streams.{key} = {value!r} must be a plain value, and no table.", path=path)
     listed = {"use": values["use"]} if isinstance(values, Mapping) and "use" in values else {}
     table = listed if isinstance(values, Mapping) else values
+    changed: Streams = declare.with_table(current, "streams", table, where=where, path=path)
     return dataclasses.replace(
-        declare.with_table(current, "streams", table, where=where, path=path),
+        changed,
         settings={**current.settings, **settings},
         is_chosen=current.is_chosen or bool(listed),
     )

@@ -263,7 +263,7 @@ def _numbers(flag: str, text: str | None) -> tuple[float, ...]:
 
 
 def _one_of(flag: str, value: str, known: tuple[str, ...]) -> None:
-    from expotion_cli.recipe import nearest_hint
+    from expotion_cli.declare import nearest_hint
 
     if value not in known:
         raise UsageError(

@@ -74,7 +74,8 @@ def inspect(
         raise UsageError("no encoders were chosen.", remedy="Name encoders, for example --streams face,pose,flow.")
     jobs, problems = run.plan(clips, out, recursive=recursive)
     for problem in problems:
-        say_error(problem.error, "failed")
+        if problem.error is not None:
+            say_error(problem.error, "failed")
     for note in choice.notes if jobs and not quiet else ():
         say_aside(note)
     results: list[Result] = list(problems)
@@ -95,6 +96,7 @@ def _row(result: Result) -> dict[str, Any]:
     if result.error is not None:
         return {"clip": printable(result.name), "status": "failed", "error": error_record(result.error)}
     record = result.record
+    assert record is not None
     found = {stream["name"]: stream["coverage"] for stream in record["streams"]}
     return {
         "clip": record["clip"]["file"],

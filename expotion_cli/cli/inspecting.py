@@ -98,6 +98,7 @@ class Bar(ProgressLine):
 def result_line(result: Result) -> str:
     """One line about a clip: streams found, accents, tempo, notes."""
     record = result.record
+    assert record is not None
     found = ", ".join(f"{stream['name']} {stream['coverage']:.0%}" for stream in record["streams"])
     facts = [found, f"{len(record['accents'])} accents"]
     if tempo := record["tempo"]:

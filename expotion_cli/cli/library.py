@@ -30,7 +30,7 @@ def models(
     found = read_manifests()
     if name is not None:
         if name not in found:
-            from expotion_cli.recipe import nearest_hint
+            from expotion_cli.declare import nearest_hint
 
             raise UnknownNameError(
                 f"no model is called {name!r}{nearest_hint(name, found)}.", remedy=f"Models: {', '.join(found)}."

@@ -247,9 +247,9 @@ def note_figures(one: MusicSet, seed: int) -> tuple[dict[str, Figure], list[str]
     values: dict[str, dict[str, list[float]]] = {key: {} for key in MEASURES}
     lots: dict[str, list[float]] = {key: [] for key in MEASURES}
     troubles = []
-    for number, cue in enumerate(cue for cue in one.cues if cue.midi is not None):
+    for number, (cue, midi) in enumerate((cue, cue.midi) for cue in one.cues if cue.midi is not None):
         try:
-            notes = symbolic.read_notes(cue.midi)
+            notes = symbolic.read_notes(midi)
         except ClipError as error:
             troubles.append(f"{one.name}, {cue.clip}: {error}")
             continue

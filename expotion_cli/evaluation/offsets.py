@@ -25,7 +25,7 @@ from expotion_cli.media.decode import iter_views
 from expotion_cli.media.sound import resample, to_mono
 from expotion_cli.vision import networks
 from expotion_cli.vision.encoder import EmbeddingStream
-from expotion_cli.vision.synchformer import OWN_RATE_HZ, SEGMENT, STRIDE, SynchformerEncoder, middle
+from expotion_cli.vision.synchformer import OWN_RATE_HZ, PICTURES_HZ, SEGMENT, STRIDE, SynchformerEncoder, middle
 from expotion_cli.weights.manifest import find_manifest, size_text
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 NAME = "synchformer"
 NUM_SEGMENTS = 14
-WINDOW_S = float(Fraction(SEGMENT + (NUM_SEGMENTS - 1) * STRIDE) / SynchformerEncoder.view.rate_hz)
+WINDOW_S = float(Fraction(SEGMENT + (NUM_SEGMENTS - 1) * STRIDE) / FRAMES_HZ)
 """4.8 s, the length of one window."""
 IN_SYNC_S = 0.2
 _BATCH = {"cpu": 1, "cuda": 8}

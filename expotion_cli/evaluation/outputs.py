@@ -139,17 +139,17 @@ def find_outputs(name: str, folder: str | Path, clips: Iterable[str]) -> Outputs
     for path in _media_files(folder):
         own = _name(path.relative_to(folder))
         stems = by_stem.get(PurePath(own).name, [])
-        clip = own if own in names else stems[0] if len(stems) == 1 else None
-        if clip is None:
+        match = own if own in names else stems[0] if len(stems) == 1 else None
+        if match is None:
             unmatched.append(path.name)
-        elif clip in files:
+        elif match in files:
             raise UsageError(
-                f"{files[clip].path.name} and {path.name} are both outputs of {clip}.",
+                f"{files[match].path.name} and {path.name} are both outputs of {match}.",
                 path=folder,
                 remedy="Keep one of them in the folder.",
             )
         else:
-            files[clip] = Output(clip, path)
+            files[match] = Output(match, path)
     notes = []
     if unmatched:
         notes.append(f"{name}: no clip for {_list(unmatched)}: left out")

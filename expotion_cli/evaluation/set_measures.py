@@ -83,16 +83,16 @@ class SetMeasures:
         with_words = [h for h in music if h.cue.prompt]
         figures = dict.fromkeys(("clap", "tempo", "key"), Figure(missing=NO_PROMPTS)) | self._synchrony(music)
         if with_words:
-            tempos = {id(h): stated_tempo(h.cue.prompt) for h in with_words}
-            keys = {id(h): stated_key(h.cue.prompt) for h in with_words}
+            tempos = {id(h): found for h in with_words if (found := stated_tempo(h.cue.prompt or "")) is not None}
+            keys = {id(h): found for h in with_words if (found := stated_key(h.cue.prompt or "")) is not None}
             figures["clap"] = self._clap_score(with_words)
             figures["tempo"] = self._against_other_prompts(
-                [h for h in with_words if tempos[id(h)] is not None],
+                [h for h in with_words if id(h) in tempos],
                 lambda h, other: beats.meets_tempo(h.beats_and_tempo[1], tempos[id(other)]),
                 "no prompt states a tempo",
             )
             figures["key"] = self._against_other_prompts(
-                [h for h in with_words if keys[id(h)] is not None],
+                [h for h in with_words if id(h) in keys],
                 lambda h, other: float(self._key(h.cue) == keys[id(other)]),
                 "no prompt states a key",
             )

@@ -12,6 +12,7 @@ padding. Patches of 16 by 16, a new one every 10 bands and every 10 rows, make 1
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import torch
@@ -107,7 +108,7 @@ class _SpectrogramTransformer(nn.Module):
 
     def forward(self, spectra: Tensor) -> Tensor:
         tokens = self.embeddings(spectra)
-        for layer in self.encoder["layer"]:
+        for layer in cast("nn.ModuleList", self.encoder["layer"]):
             tokens = layer(tokens)
         return self.layernorm(tokens)
 
@@ -145,9 +146,9 @@ class _Layer(nn.Module):
         self._heads = sizes.heads
 
     def forward(self, tokens: Tensor) -> Tensor:
-        seen, parts = self.layernorm_before(tokens), self.attention["attention"]
+        seen, parts = self.layernorm_before(tokens), cast("nn.ModuleDict", self.attention["attention"])
         seen = attend(parts["query"](seen), parts["key"](seen), parts["value"](seen), self._heads)
-        tokens = tokens + self.attention["output"]["dense"](seen)
+        tokens = tokens + cast("nn.ModuleDict", self.attention["output"])["dense"](seen)
         return tokens + self.output["dense"](F.gelu(self.intermediate["dense"](self.layernorm_after(tokens))))
 
 

@@ -217,10 +217,10 @@ class _LaneDrawing:
                 case Ticks():
                     self._draw_ticks(mark)
                 case Stretches():
-                    for start, end in mark.spans_s:
-                        x = time_to_x(start, self._duration_s)
-                        width = max(1.0, time_to_x(end, self._duration_s) - x)
-                        scene.add(Box(x, top, width, lane.height, mark.colour, 0.75))
+                    for begin, end in mark.spans_s:
+                        x = time_to_x(begin, self._duration_s)
+                        length = max(1.0, time_to_x(end, self._duration_s) - x)
+                        scene.add(Box(x, top, length, lane.height, mark.colour, 0.75))
         self._write()
 
     def _write(self) -> None:

@@ -51,7 +51,7 @@ def _fine(point: tuple[float, float]) -> tuple[float, float]:
     return point[0] * _FINE, point[1] * _FINE
 
 
-def _corners(box: kinds.Box | kinds.Hatch) -> tuple[float, float, float, float]:
+def _corners(box: kinds.Box | kinds.Hatch) -> tuple[int, int, int, int]:
     # Pillow counts the last pixel in
     left, top = round(box.x * _FINE), round(box.y * _FINE)
     right, bottom = round((box.x + box.width) * _FINE) - 1, round((box.y + box.height) * _FINE) - 1

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from expotion_cli.declare import nearest_hint
 from expotion_cli.errors import (
     EnvironmentProblem,
     ExpotionError,
@@ -18,7 +19,7 @@ from expotion_cli.errors import (
     reading,
     reason_of,
 )
-from expotion_cli.recipe import Recipe, nearest_hint
+from expotion_cli.recipe import Recipe
 from expotion_cli.scoring.discover import destination, discover, refuse_collisions
 from expotion_cli.storage import write_bytes, write_json
 

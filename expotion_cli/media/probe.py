@@ -313,7 +313,8 @@ def _is_cover(stream: av.video.stream.VideoStream) -> bool:
 
 
 def _display_matrix(frame: av.VideoFrame) -> np.ndarray | None:
-    data = frame.side_data.get(SideDataType.DISPLAYMATRIX)  # type: ignore[call-overload]  # the stubs lack most kinds
+    found: Any = frame.side_data  # PyAV's stubs know motion vectors alone
+    data = found.get(SideDataType.DISPLAYMATRIX)
     return None if data is None else np.frombuffer(bytes(data), dtype=np.int32).reshape(3, 3).astype(float)
 
 

@@ -16,10 +16,10 @@ import numpy as np
 from expotion_cli.audio.onsets import RATE_HZ, mel_bands, onset_strength, onset_times
 from expotion_cli.audio.spectrum import power_spectrogram
 from expotion_cli.audio.tonality import chroma
+from expotion_cli.declare import nearest_hint
 from expotion_cli.errors import UsageError
 from expotion_cli.media.flac import FULL_SCALE
 from expotion_cli.media.loudness import ABSOLUTE_GATE_LUFS, Loudness, measure_over_time
-from expotion_cli.recipe import nearest_hint
 
 MEL_RATE_HZ = 50
 FLOOR_DB = 60.0

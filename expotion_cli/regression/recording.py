@@ -116,8 +116,9 @@ def record(
     refuse_equal_names(clips)
     old = read_reference(folder) if (folder / MANIFEST).is_file() else None
     model = load()
-    for note in run_notes(model, recipe, options.features) if on_note is not None else ():
-        on_note(note)
+    if on_note is not None:
+        for note in run_notes(model, recipe, options.features):
+            on_note(note)
     check_writable(folder)
     made: list[Rendered] = []
     rendering = render(clips, recipe, model, features=options.features, limit=TimeLimit(None), on_stage=on_stage)

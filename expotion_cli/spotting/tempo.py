@@ -113,9 +113,8 @@ def _steady(stream: np.ndarray, rate_hz: float) -> np.ndarray | None:
         return None
     # A single large gesture should not drown the pulse of all the others.
     local = np.sqrt(_blur(change**2, min(2 * _TREND_S * rate_hz, len(stream) / 4)))
-    even = change / (local + 0.3 * size)
-    even -= even.mean()
-    return even
+    even = np.divide(change, local + 0.3 * size)
+    return np.asarray(even - even.mean())
 
 
 def _autocorrelation(streams: list[np.ndarray]) -> np.ndarray:

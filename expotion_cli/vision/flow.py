@@ -77,6 +77,7 @@ class FlowEncoder(Encoder):
 
     def feed(self, frame: Frame) -> None:
         """See `encoder.Encoder`."""
+        assert self._function is not None and self._fields is not None
         if self._last is not None:
             start, end = self._last.time_s, frame.time_s
             motion = None
@@ -89,6 +90,7 @@ class FlowEncoder(Encoder):
 
     def finish(self, duration: Fraction) -> tuple[np.ndarray, np.ndarray]:
         """See `encoder.Encoder`."""
+        assert self._fields is not None
         rows = num_rows(duration, exact(self.rate_hz))
         values = flow_features(self._pairs, self._fields.read, rows)
         self.close()

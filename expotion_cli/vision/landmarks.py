@@ -105,6 +105,8 @@ class LandmarkWorker:
             stderr=self._errors,
             env=environment,
         )
+        assert self._process.stdin is not None and self._process.stdout is not None
+        self._to_worker, self._from_worker = self._process.stdin, self._process.stdout
         self._ready = False
         self._queue: queue.Queue[bytes | tuple[bytes, np.ndarray] | None] = queue.Queue(_QUEUE_FRAMES)
         self._broken = False
@@ -125,7 +127,7 @@ class LandmarkWorker:
         """
         if self._ready:
             return
-        answer = self._process.stdout.read(1)
+        answer = self._from_worker.read(1)
         if answer != b"Y":
             reason = missing_reason() or self._told_reason(answer)
             self.close()
@@ -155,7 +157,7 @@ class LandmarkWorker:
         """
         self.wait_ready()
         self._queue.put(b"E")
-        source = self._process.stdout
+        source = self._from_worker
         head = source.read(protocol.SHAPE.size)
         if len(head) == protocol.SHAPE.size:
             left, columns = protocol.SHAPE.unpack(head)
@@ -186,11 +188,11 @@ class LandmarkWorker:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
-        self._process.stdout.close()
+        self._from_worker.close()
         self._errors.close()
 
     def _write(self) -> None:
-        sink = self._process.stdin
+        sink = self._to_worker
         try:
             while (item := self._queue.get()) is not None:
                 if self._broken:
@@ -208,9 +210,9 @@ class LandmarkWorker:
     def _told_reason(self, answer: bytes) -> str:
         """What the worker said of its end, else the last line of its error stream."""
         if answer == b"N":
-            head = self._process.stdout.read(protocol.LENGTH.size)
+            head = self._from_worker.read(protocol.LENGTH.size)
             if len(head) == protocol.LENGTH.size:
-                return self._process.stdout.read(protocol.LENGTH.unpack(head)[0]).decode(errors="replace")
+                return self._from_worker.read(protocol.LENGTH.unpack(head)[0]).decode(errors="replace")
         self._errors.seek(0)
         lines = self._errors.read().decode(errors="replace").strip().splitlines()
         return lines[-1] if lines else f"exit status {self._process.poll()}"

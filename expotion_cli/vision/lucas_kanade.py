@@ -26,7 +26,7 @@ def lucas_kanade(before: np.ndarray, after: np.ndarray, levels: int = 3, rounds:
             missing = [(0, first.shape[0] - flow.shape[0]), (0, first.shape[1] - flow.shape[1]), (0, 0)]
             flow = np.pad(flow, missing, mode="edge")
         slope_y, slope_x = np.gradient(first)
-        xx, yy, xy = (box(part) for part in (slope_x * slope_x, slope_y * slope_y, slope_x * slope_y))
+        xx, yy, xy = (box(np.asarray(part)) for part in (slope_x * slope_x, slope_y * slope_y, slope_x * slope_y))
         damping = 9.0  # grey levels squared: keeps plain walls still
         determinant = (xx + damping) * (yy + damping) - xy * xy
         for _ in range(rounds):

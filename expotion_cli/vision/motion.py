@@ -6,6 +6,7 @@ import functools
 import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -206,7 +207,8 @@ def make_flow_function() -> FlowFunction:
                 remedy="Reinstall opencv-contrib-python, or uninstall it to do without.",
             ) from error
 
-        flow = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
+        # Any, because OpenCV's stubs want an array to write to.
+        flow: Any = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
 
         def dis(before: np.ndarray, after: np.ndarray) -> np.ndarray:
             if min(before.shape) < _SMALLEST:

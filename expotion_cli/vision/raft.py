@@ -227,6 +227,7 @@ class RaftFlowEncoder(_RaftEncoder):
         before_fit, after_fit = fit(before), fit(after)
         if before is after or np.array_equal(before, after):
             return summarise_flow(np.zeros((*before_fit.shape[:2], 2), dtype=np.float32), seconds)
+        assert self._network is not None
         flow = self._network.flow(before, after, self._updates)
         return None if is_cut(before_fit, after_fit, flow) else summarise_flow(flow, seconds)
 

@@ -132,8 +132,8 @@ class SynchformerEncoder(Encoder):
         own = np.stack([part / count for part, count in zip(self._sums, self._counts, strict=True)])
         self.close()
         own = own[: -(-seen // TUBE)]
-        mask = np.arange(rows) * PICTURES_HZ < seen * rate
-        return at_rate(own, float(rate / OWN_RATE_HZ), rows), mask.astype(bool)
+        mask = np.array([row * PICTURES_HZ < seen * rate for row in range(rows)])
+        return at_rate(own, float(rate / OWN_RATE_HZ), rows), mask
 
     def close(self) -> None:
         """See `encoder.Encoder`. The network itself is kept for the next clip."""
@@ -164,6 +164,7 @@ class SynchformerEncoder(Encoder):
 
         if not self._waiting:
             return
+        assert self._network is not None
         starts, segments = zip(*self._waiting, strict=True)
         self._waiting = []
         with torch.inference_mode(), networks.arithmetic(self._device, self._dtype):

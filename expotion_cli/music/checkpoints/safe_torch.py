@@ -60,7 +60,9 @@ def read_torch_file(path: Path) -> dict[str, Any]:
                 remedy="Weights hold tensors, not code: get the file from its authors, or export it with "
                 "audiocraft.utils.export.",
             )
-    stand_ins = [(_plain_dict if name == _PLAIN_DICT else type(name, (_StandIn,), {}), name) for name in named]
+    stand_ins: list[Any] = [
+        (_plain_dict if name == _PLAIN_DICT else type(name, (_StandIn,), {}), name) for name in named
+    ]
     try:
         with torch.serialization.safe_globals(stand_ins):
             found = _plain(torch.load(path, map_location="cpu", weights_only=True, mmap=True))

@@ -42,9 +42,7 @@ class Codec(Protocol):
         vocab_size: tokens V of a codebook.
         sample_rate: of the audio it makes.
         bar_steps: windows of a long cue begin at multiples of this many steps.
-        digest: hash of all that decides the sound of given tokens (weights or soundfont, and the code's version).
         follows_tempo: its step grid follows beats, so a cue needs a tempo.
-        judge: ranks the takes of a cue (`generate/rerank.py`); None if tokens can't be judged before they are rendered.
     """
 
     name: str
@@ -52,9 +50,17 @@ class Codec(Protocol):
     vocab_size: int
     sample_rate: int
     bar_steps: int
-    digest: str
     follows_tempo: bool
-    judge: NoteJudge | None
+
+    @property
+    def digest(self) -> str:
+        """Hash of all that decides the sound of given tokens: weights or soundfont, and the code's version."""
+        ...
+
+    @property
+    def judge(self) -> NoteJudge | None:
+        """Ranks takes by their tokens; None where tokens can't be judged before they are decoded."""
+        ...
 
     def timeline(self, duration: Fraction, tempo: Tempo | None) -> Timeline:
         """The step grid of a cue of this length."""

@@ -11,6 +11,7 @@ free.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -104,7 +105,7 @@ class CudaGraphBatch:
         self.kind, self.rows, self.sampling = take.row_kind, take.rows, take.sampling
         slots, rows = self.num_slots, self.num_slots * self.rows.count
         head = (config.num_heads, config.dim // config.num_heads)
-        options = {"device": device, "dtype": self.decoder.dtype}
+        options: dict[str, Any] = {"device": device, "dtype": self.decoder.dtype}
         self.cache = torch.zeros(config.num_layers, 2, rows, self.num_positions, *head, **options)
         empty = torch.zeros(slots, head[0], self.text_length, head[1], **options)
         self.text = TextKeyValues(
@@ -201,8 +202,8 @@ class CudaGraphBatch:
 
 def _buffers(side: SideStream, slots: int) -> SideStream:
     """Empty buffers for the side streams of all slots."""
-    columns = (
-        [layer.new_zeros(slots, *layer.shape[1:]) for layer in column]
-        for column in (side.queries, side.keys, side.values)
-    )
-    return SideStream(*columns, side.gates, side.first_layer)
+
+    def empty(column: list[Tensor]) -> list[Tensor]:
+        return [layer.new_zeros(slots, *layer.shape[1:]) for layer in column]
+
+    return SideStream(empty(side.queries), empty(side.keys), empty(side.values), side.gates, side.first_layer)

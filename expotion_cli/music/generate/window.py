@@ -173,8 +173,13 @@ def _stack_sides(parts: Sequence[SideStream | None]) -> SideStream | None:
     if not present:
         return None
     assert len(present) == len(parts)
-    columns = (_stack_layers([getattr(p, name) for p in present]) for name in ("queries", "keys", "values"))
-    return SideStream(*columns, present[0].gates, present[0].first_layer)
+    return SideStream(
+        _stack_layers([part.queries for part in present]),
+        _stack_layers([part.keys for part in present]),
+        _stack_layers([part.values for part in present]),
+        present[0].gates,
+        present[0].first_layer,
+    )
 
 
 def encode_conditions(

@@ -185,8 +185,13 @@ class SideStream:
 
     def first(self, count: int) -> SideStream:
         """That of the first `count` cues."""
-        columns = ([layer[:count] for layer in column] for column in (self.queries, self.keys, self.values))
-        return SideStream(*columns, self.gates, self.first_layer)
+        return SideStream(
+            [layer[:count] for layer in self.queries],
+            [layer[:count] for layer in self.keys],
+            [layer[:count] for layer in self.values],
+            self.gates,
+            self.first_layer,
+        )
 
 
 def side_queries(side: SideStream, layer: int, start: int, length: int) -> Tensor:

@@ -14,6 +14,9 @@ Shapes: R rows, T positions, d width, H heads, K codebooks, V tokens of a codebo
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 
@@ -80,7 +83,9 @@ class MusicDecoder(nn.Module):
         self.embed_tokens = nn.ModuleList(
             nn.Embedding(config.vocab_size + 1, config.dim) for _ in range(config.num_codebooks)
         )
-        self.layers = nn.ModuleList(DecoderLayer(config, index) for index in range(config.num_layers))
+        # A ModuleList, which torch types as a list of any modules.
+        layers = nn.ModuleList(DecoderLayer(config, index) for index in range(config.num_layers))
+        self.layers = cast("Sequence[DecoderLayer]", layers)
         self.layer_norm = nn.LayerNorm(config.dim)
         self.lm_heads = OutputHeads(
             nn.Linear(config.dim, config.vocab_size, bias=False) for _ in range(config.num_codebooks)
@@ -123,7 +128,8 @@ class MusicDecoder(nn.Module):
             mask: [R, M] bool.
         """
         states = self.enc_to_dec_proj(states.to(self.dtype)) * mask[..., None].to(self.dtype)
-        keys, values = [], []
+        keys: list[Tensor] = []
+        values: list[Tensor] = []
         for layer in self.layers:
             for column, projected in zip((keys, values), layer.encoder_attn.keys_values(states), strict=True):
                 column.append(projected.to(self.cache_dtype).contiguous())

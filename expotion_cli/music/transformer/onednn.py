@@ -17,6 +17,7 @@ for a row's result not to depend on the others.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -50,7 +51,8 @@ class PackedLinear(nn.Module):
         self.bias = layers[0].bias
         self.in_features, self.out_features = weight.shape[1], weight.shape[0]
         self.product = torch.ops.mkldnn._linear_pointwise.default
-        self.after = ("gelu", [], "none") if gelu else ("none", [], "")  # oneDNN's name, scalars and algorithm
+        # oneDNN's name of what follows the product, its scalars and its algorithm
+        self.after: tuple[str, list[float], str] = ("gelu", [], "none") if gelu else ("none", [], "")
 
     def forward(self, x: Tensor) -> Tensor:
         """[..., D] → [..., sum of the layers' outputs]."""
@@ -127,7 +129,7 @@ def pack(decoder: MusicDecoder) -> None:
             _swap(layer, "fc1", PackedLinear([layer.fc1], gelu=True))
             _swap(layer, "activation_fn", nn.Identity())
             _swap(layer, "fc2", PackedLinear([layer.fc2]))
-    _swap(decoder, "lm_heads", FusedHeads(list(decoder.lm_heads), join))
+    _swap(decoder, "lm_heads", FusedHeads(cast("list[nn.Linear]", list(decoder.lm_heads)), join))
 
 
 def _swap(parent: nn.Module, name: str, module: nn.Module) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -112,7 +112,8 @@ class _Stack(nn.Module):
     def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
         states = self.embed_tokens(ids)
         # Only the first block holds a position bias; all use it (section 2.1).
-        bias = self.block[0].layer[0].SelfAttention.position_bias(ids.shape[1])
+        first = cast("_AttentionLayer", cast("_Block", self.block[0]).layer[0])
+        bias = first.SelfAttention.position_bias(ids.shape[1])
         allowed = mask[:, None, None, :]
         bias = torch.where(allowed, bias, torch.finfo(states.dtype).min).contiguous()  # [R, heads, M, M]
         for block in self.block:

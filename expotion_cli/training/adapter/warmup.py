@@ -54,8 +54,8 @@ def warm_up_adapter(
         The last loss: cross-entropy in nats between the targets and the heads' attention.
     """
     nn.init.normal_(adapter.ld_proj.weight, std=adapter.config.input_dim**-0.5)
-    for merge in adapter.merge_linear:
-        nn.init.normal_(merge.weight, std=CONDITION_SCALE * adapter.config.rank**-0.5)
+    for merge in adapter.merge_linear.parameters():  # weights without biases
+        nn.init.normal_(merge, std=CONDITION_SCALE * adapter.config.rank**-0.5)
     adapter.pos_emb.data *= SINUSOID_SCALE
     target = _target(adapter.config.window_steps + 1, decoder.config.num_heads, decoder.device)
     optimizer = torch.optim.Adam([adapter.pos_emb], lr=learning_rate)

@@ -76,13 +76,13 @@ def _harmony_pattern(r: Random, manner: str, eighth: int, short: int) -> list[tu
     if manner == "stabs":
         if r.random() < 0.5:
             return [(12 * b + eighth, short, 0.2 + 0.08 * (b % 2)) for b in range(4)]
-        spots = r.choice(((0, 18, 30), (0, 9, 18), (12, 36), (0, 18), (6, 18, 36), (0, 9, 24, 33)))
-        return [(s, short, 0.15 + 0.5 * metrical_weight(s)) for s in spots]
-    spots = {  # "comp": a few syncopated chords, some held
+        stabs: tuple[int, ...] = r.choice(((0, 18, 30), (0, 9, 18), (12, 36), (0, 18), (6, 18, 36), (0, 9, 24, 33)))
+        return [(s, short, 0.15 + 0.5 * metrical_weight(s)) for s in stabs]
+    comps: tuple[tuple[int, ...], ...] = {  # "comp": a few syncopated chords, some held
         6: ((0, 18), (0, 30), (0, 18, 36), (6, 30), (0, 42), (10, 34), (0, 22)),
         8: ((0, 20), (8, 32), (20, 36), (0, 20, 44), (12, 36), (8, 36), (0, 32)),
     }[8 if eighth == 8 else 6]
-    chosen = r.choice(spots)
+    chosen = r.choice(comps)
     return [(s, r.choice((short, 10, 18)), 0.08 + 0.45 * metrical_weight(s)) for s in chosen]
 
 
@@ -183,7 +183,9 @@ def _bass_pattern(r: Random, manner: str, eighth: int, gate: float) -> list[tupl
     if manner == "heartbeat":
         return [(0, 4, 0.05, 0), (r.choice((6, 9)), 5, 0.2, 0), (24, 4, 0.3, 0), (30, 5, 0.42, 0)]
     if manner == "ostinato":
-        spots = r.choice(((0, 9, 18, 24, 33, 42), (0, 6, 12, 18, 24, 36), (0, 12, 18, 24, 36, 42), (0, 18, 24, 42)))
+        spots: tuple[int, ...] = r.choice(
+            ((0, 9, 18, 24, 33, 42), (0, 6, 12, 18, 24, 36), (0, 12, 18, 24, 36, 42), (0, 18, 24, 42))
+        )
         return [(s, 5, metrical_weight(s) * 0.9, r.choice((0, 0, 0, 1, 2)) if s else 0) for s in spots]
     spots = r.choice(((0, 18, 30), (0, 9, 24, 42), (0, 18, 24), (0, 30, 36), (0, 10, 30), (0, 18, 36, 42)))  # synco
     return [
