@@ -1,7 +1,7 @@
-"""Three short clips of a person whose motion is known, to try the tool with and to test it against.
+"""Three short clips of a person with known motion, for trying the tool and testing it.
 
 A public-domain portrait (see `data/README.md`) is cut out and bent in front of a steady background: leaning sideways,
-nodding, bobbing, breathing. What moves is the body, never the camera, and every accent is where we put it.
+nodding, bobbing, breathing. The body moves, never the camera, and the times of all accents are known.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ _HEAD_Y, _CHIN_Y, _COLLAR_Y, _SHOULDER_Y = 60, 215, 275, 300
 
 @dataclass(frozen=True)
 class Bend:
-    """How the person is bent at one moment, in pixels of a 480-line picture.
+    """The person's pose at one moment, in pixels of a 480-line frame.
 
     Attributes:
-        lean: the top of the head, to the picture's right; the body follows less and less downwards.
-        nod: the head alone, down.
-        bob: the whole upper body, down.
+        lean: how far the top of the head moves to the right; further down the body moves less.
+        nod: how far the head moves down.
+        bob: how far the whole upper body moves down.
     """
 
     lean: float = 0.0
@@ -47,12 +47,12 @@ class Bend:
 
 @dataclass(frozen=True)
 class DemoClip:
-    """A demo clip and the truth about its motion.
+    """A demo clip and its known motion.
 
     Attributes:
         name: what it is called; the file is `name`.mp4.
         about: one sentence.
-        fps: pictures a second.
+        fps: frames per second.
         duration_s: its length.
         tempo_bpm: beats a minute of its motion; None if it has no beat.
         accent_times_s: when the motion stops or turns sharply.
@@ -81,7 +81,7 @@ class DemoClip:
         return np.hypot(*np.moveaxis(after - before, 1, 0)).mean(axis=-1) * ENERGY_RATE_HZ / HEIGHT
 
     def truth(self) -> dict:
-        """All that is known, JSON-like."""
+        """Its known motion as JSON values."""
         return {
             "name": self.name,
             "file": f"{self.name}.mp4",
@@ -183,13 +183,13 @@ DEMO_CLIPS: tuple[DemoClip, ...] = (
 
 
 def write_demo_clips(folder: str | Path, clips: Sequence[DemoClip] = DEMO_CLIPS) -> list[DemoClip]:
-    """Write the demo clips and `demo.json`, the truth about them.
+    """Write the demo clips and `demo.json`, which describes their motion.
 
-    Files are the same bytes each time with the same version of ffmpeg.
+    With the same version of ffmpeg the files are the same bytes each time.
 
     Args:
-        folder: where to; made if need be. Files of the same names are replaced.
-        clips: which ones; `dataclasses.replace` makes shorter or other ones.
+        folder: created if missing. Files of the same names are replaced.
+        clips: which ones; `dataclasses.replace` makes variants.
 
     Returns:
         The clips, each with its `path`.
@@ -209,7 +209,7 @@ def write_demo_clips(folder: str | Path, clips: Sequence[DemoClip] = DEMO_CLIPS)
 
 
 def render_frames(clip: DemoClip) -> Iterator[np.ndarray]:
-    """The clip's pictures, uint8 [480, 640, 3] each."""
+    """The clip's frames, uint8 [480, 640, 3] each."""
     layers = _layers()
     for i in range(round(clip.duration_s * clip.fps)):
         yield _render(clip.bend(i / clip.fps), layers)
@@ -240,7 +240,7 @@ def _write(clip: DemoClip, folder: Path, layers: _Layers) -> DemoClip:
             for i in range(round(clip.duration_s * clip.fps)):
                 process.stdin.write(_render(clip.bend(i / clip.fps), layers).tobytes())
         except BrokenPipeError:
-            pass  # ffmpeg's own words say why
+            pass  # ffmpeg's own message says why
         process.stdin.close()
         complaint = process.stderr.read().decode(errors="replace").strip()
         process.stderr.close()
@@ -251,7 +251,7 @@ def _write(clip: DemoClip, folder: Path, layers: _Layers) -> DemoClip:
 
 @dataclass(frozen=True)
 class _Layers:
-    """The cut-out person and what is behind."""
+    """The cut-out person and the background."""
 
     person: np.ndarray  # uint32 [_LAYER_HEIGHT * _FINE, WIDTH * _FINE], packed RGBA, colours times alpha
     background: np.ndarray  # uint8 [HEIGHT, WIDTH, 3]

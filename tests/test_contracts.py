@@ -271,6 +271,30 @@ def test_every_page_is_linked_from_the_readme_and_links_lead_somewhere():
             assert (page.parent / target).exists(), f"{page.name} links to {target}"
 
 
+def test_the_architecture_page_names_what_exists():
+    page = (REPOSITORY / "docs" / "architecture.md").read_text(encoding="utf-8")
+
+    def place(path: str) -> Path | None:
+        return next((root / path for root in (PACKAGE, REPOSITORY) if (root / path).exists()), None)
+
+    named = re.findall(r"`((?:[\w-]+/)*[\w-]+\.(?:py|toml|md|jsonl?))(?::(\w+))?`", page)
+    assert len(named) > 80
+    for path, name in named:
+        if path in ("NAME.toml", "NAME.md", "ledger.jsonl"):
+            continue
+        assert place(path), f"docs/architecture.md names {path}, which does not exist"
+        defined = rf"^\s*(?:def|class) {name}\b|^\s*{name}\s*(?::[^=\n]+)?="
+        assert not name or re.search(defined, place(path).read_text(), re.MULTILINE), f"{path} defines no {name}"
+    for dotted in re.findall(r"`(expotion_cli(?:\.\w+)+)`", page):
+        assert dotted in MODULES or place(dotted.partition(".")[2].replace(".", "/")), f"there is no {dotted}"
+    rows = re.findall(r"^\| `([\w/]+)/` \| ([\w, ]+) \|", page, re.MULTILINE)
+    assert len(rows) > 15
+    for folder, names in rows:
+        for name in names.split(", ") if names != "data" else ():
+            root = PACKAGE if folder == "expotion_cli" else PACKAGE / folder
+            assert (root / f"{name}.py").is_file(), f"docs/architecture.md lists {folder}/{name}"
+
+
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory) -> zipfile.ZipFile:
     """The package as it would be published, built from a copy so that the checkout stays clean."""

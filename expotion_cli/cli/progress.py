@@ -1,4 +1,4 @@
-"""How a batch is told: a live table on a terminal, one line a clip elsewhere."""
+"""Progress of a batch: a live table on a terminal, else one line for each clip."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from expotion_cli.scoring.ladder import STAGES
 from expotion_cli.scoring.plan import Job, Plan, Result
 
 STAGE_WEIGHTS = {"see": 0.55, "compose": 0.25, "render": 0.05, "finish": 0.15}
-"""Rough shares of a clip's time; they only steer the bar and the ETA."""
+"""Rough shares of a clip's time, for the bar and the ETA only."""
 ETA_AFTER_S = 2.0
 
 
 def choose_listener(plan: Plan, *, quiet: bool, as_json: bool) -> Reporter:
-    """A live table where someone watches, lines where not; lines go to standard error beside `--json`."""
+    """A live table on a terminal, else lines; on standard error where standard output is taken by `--json`."""
     if quiet:
         return Reporter(plan)
     stream = sys.stderr if as_json else sys.stdout
@@ -48,15 +48,15 @@ class Reporter(Listener):
             say_error(result.error, "failed")
 
     def facts(self, result: Result) -> list[str]:
-        """What is worth a glance, less what was said for all clips."""
+        """Facts about a result, without notes that were printed for all clips."""
         return [fact for fact in result_facts(result) if fact not in self.said]
 
     def close_with(self, summary: Summary) -> None:
-        """Say how it all went."""
+        """Print the summary."""
 
 
 class Lines(Reporter):
-    """One line a clip, as they finish."""
+    """One line for each clip, as it finishes."""
 
     def __init__(self, plan: Plan, stream: Any):
         super().__init__(plan)
@@ -75,7 +75,7 @@ class Lines(Reporter):
 
 
 class LiveTable(Reporter):
-    """A table that redraws itself: one row a clip, one bar for all."""
+    """A table that redraws itself: one row for each clip, and one bar for all."""
 
     def __init__(self, plan: Plan, stream: Any):
         from rich.console import Console
@@ -115,7 +115,7 @@ class LiveTable(Reporter):
         self.console.print(summary_line(summary, self.plan))
 
     def draw(self) -> Any:
-        """The table as it stands."""
+        """The current table."""
         from rich.console import Group
         from rich.table import Table
         from rich.text import Text
@@ -141,7 +141,7 @@ class LiveTable(Reporter):
         return Group(*parts)
 
     def overall(self) -> tuple[float, float | None]:
-        """(share of all work that is done, seconds still to go or None while nobody can tell)."""
+        """(share of all work that is done, remaining seconds or None while it is too early to tell)."""
         total = sum(float(job.clip.duration) for job in self.plan.jobs) or 1.0
         done = 0.0
         for job in self.plan.jobs:
@@ -152,7 +152,7 @@ class LiveTable(Reporter):
         return done, elapsed * (1 - done) / done if done > 0.02 and elapsed > ETA_AFTER_S else None
 
     def _rows(self) -> list[list[Any]]:
-        """Rows that fit the screen: clips in work first, then those just finished, then those waiting."""
+        """Rows that fit the screen: clips in progress first, then those just finished, then those waiting."""
         room = max(3, self.console.height - 6)
         jobs = list(self.plan.jobs)
         if len(jobs) > room:
@@ -197,7 +197,7 @@ class LiveTable(Reporter):
 
 
 def result_facts(result: Result) -> list[str]:
-    """What is worth a glance: tempo, loudness, true peak, notes."""
+    """Facts about a result: tempo, loudness, true peak, notes."""
     sidecar = result.sidecar or {}
     facts = []
     if tempo := sidecar.get("tempo"):
@@ -213,7 +213,7 @@ def result_facts(result: Result) -> list[str]:
 
 
 def summary_line(summary: Summary, plan: Plan) -> str:
-    """The last line: how many, how long, where."""
+    """The last line: how many clips, how long it took, where the results are."""
     counts = [(summary.count("scored"), "scored"), (summary.count("already"), "already there")]
     counts.append((summary.count("failed"), "failed"))
     said = ", ".join(f"{number} {word}" for number, word in counts if number) or "nothing to score"
@@ -221,7 +221,7 @@ def summary_line(summary: Summary, plan: Plan) -> str:
 
 
 def show_plan(plan: Plan) -> None:
-    """What `--dry-run` prints: one line a clip."""
+    """What `--dry-run` prints: one line for each clip."""
     print(f"recipe {plan.recipe.name}, streams {', '.join(plan.streams.names) or 'none'}, output {plan.settings.out}/")
     for job in plan.jobs:
         clip = job.clip

@@ -1,4 +1,4 @@
-"""`expotion-score`: the main job."""
+"""`expotion-score`: score clips."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def score(
     ] = None,
     input_list: Annotated[
         Path | None,
-        typer.Option(help="Text file with one input a line; - reads standard input.", rich_help_panel=INPUT),
+        typer.Option(help="Text file with one input per line; - reads standard input.", rich_help_panel=INPUT),
     ] = None,
     recursive: Annotated[
         bool, typer.Option("--recursive/--no-recursive", help="Look into subfolders.", rich_help_panel=INPUT)
@@ -46,11 +46,11 @@ def score(
         str, typer.Option(help="A shipped recipe's name, or the path of a .toml file.", rich_help_panel=MUSIC)
     ] = DEFAULT_RECIPE,
     prompt: Annotated[
-        str | None, typer.Option(help="What the music should be, instead of the recipe's words.", rich_help_panel=MUSIC)
+        str | None, typer.Option(help="Describes the music; replaces the recipe's prompt.", rich_help_panel=MUSIC)
     ] = None,
     prompts: Annotated[
         Path | None,
-        typer.Option(help="JSON file: clip name → prompt, for clips of their own mood.", rich_help_panel=MUSIC),
+        typer.Option(help="JSON file with prompts for single clips: clip name → prompt.", rich_help_panel=MUSIC),
     ] = None,
     seed: Annotated[
         str | None,
@@ -60,7 +60,7 @@ def score(
         ),
     ] = None,
     tempo: Annotated[
-        str | None, typer.Option(help="Beats a minute: 96, or a range like 80-120.", rich_help_panel=MUSIC)
+        str | None, typer.Option(help="Beats per minute: 96, or a range like 80-120.", rich_help_panel=MUSIC)
     ] = None,
     streams: Annotated[
         str | None,
@@ -76,59 +76,63 @@ def score(
         float | None, typer.Option(help="Weight of the picture; 1 is neutral.", rich_help_panel=MUSIC)
     ] = None,
     temperature: Annotated[
-        float | None, typer.Option(help="0 is strict, higher is more adventurous.", rich_help_panel=MUSIC)
+        float | None,
+        typer.Option(help="Sampling temperature; 0 always takes the likeliest token.", rich_help_panel=MUSIC),
     ] = None,
     top_k: Annotated[
-        int | None, typer.Option(help="Draw among this many likeliest tokens; 0 for all.", rich_help_panel=MUSIC)
+        int | None, typer.Option(help="Sample from this many likeliest tokens; 0 for all.", rich_help_panel=MUSIC)
     ] = None,
     takes: Annotated[
         int | None,
-        typer.Option(help="Compose so many and keep the best (models that write notes).", rich_help_panel=MUSIC),
+        typer.Option(
+            help="Compose this many takes and keep the best (models that write notes).", rich_help_panel=MUSIC
+        ),
     ] = None,
     model: Annotated[
-        str, typer.Option(help="What composes: a name from `expotion models`, or a folder.", rich_help_panel=MUSIC)
+        str, typer.Option(help="Music model: a name from `expotion models`, or a folder.", rich_help_panel=MUSIC)
     ] = OWN_MODEL,
     adapter: Annotated[
         list[str] | None,
-        typer.Option(help="What it sees with: a folder, a .pth file or none; and LoRA folders.", rich_help_panel=MUSIC),
+        typer.Option(
+            help="Adapter: a folder, a .pth file or none. Repeat it to add LoRA folders.", rich_help_panel=MUSIC
+        ),
     ] = None,
     backbone: Annotated[
         str,
         typer.Option(
-            help="What runs MusicGen: expotion, or audiocraft (words alone, --model FOLDER).", rich_help_panel=MUSIC
+            help="Code that runs MusicGen: expotion, or audiocraft (prompt alone, --model FOLDER).",
+            rich_help_panel=MUSIC,
         ),
     ] = OWN_BACKBONE,
     lufs: Annotated[
-        float | None, typer.Option(help="Integrated loudness of the result.", rich_help_panel=SOUND)
+        float | None, typer.Option(help="Integrated loudness of the result, in LUFS.", rich_help_panel=SOUND)
     ] = None,
-    peak: Annotated[float | None, typer.Option(help="Highest true peak, in dBTP.", rich_help_panel=SOUND)] = None,
+    peak: Annotated[
+        float | None, typer.Option(help="Maximum true peak of the result, in dBTP.", rich_help_panel=SOUND)
+    ] = None,
     mix: Annotated[
         str | None,
         typer.Option(help="'replace' the clip's sound, or lay the music 'under' it.", rich_help_panel=SOUND),
     ] = None,
-    fade_in: Annotated[float | None, typer.Option(help="Seconds.", rich_help_panel=SOUND)] = None,
-    fade_out: Annotated[float | None, typer.Option(help="Seconds.", rich_help_panel=SOUND)] = None,
+    fade_in: Annotated[float | None, typer.Option(help="Length in seconds.", rich_help_panel=SOUND)] = None,
+    fade_out: Annotated[float | None, typer.Option(help="Length in seconds.", rich_help_panel=SOUND)] = None,
     audio_codec: Annotated[
-        str | None, typer.Option(help="auto, aac, flac or opus; what the container takes.", rich_help_panel=SOUND)
+        str | None, typer.Option(help="auto, aac, flac or opus, where the container allows it.", rich_help_panel=SOUND)
     ] = None,
     soundfont: Annotated[
-        Path | None, typer.Option(help="A General-MIDI .sf2 file, for finer instruments.", rich_help_panel=SOUND)
+        Path | None, typer.Option(help="A General-MIDI .sf2 file with other instruments.", rich_help_panel=SOUND)
     ] = None,
     out: Annotated[
         Path, typer.Option("--out", "-o", help="Folder for the results; mirrors the input.", rich_help_panel=OUTPUT)
     ] = Path("scored"),
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Make again what is already there.", rich_help_panel=OUTPUT)
+        bool, typer.Option("--overwrite", help="Score again what is already there.", rich_help_panel=OUTPUT)
     ] = False,
     midi: Annotated[
         bool, typer.Option("--midi", help="Also write each cue as a MIDI file.", rich_help_panel=OUTPUT)
     ] = False,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="A summary for programs on standard output.", rich_help_panel=OUTPUT)
-    ] = False,
-    quiet: Annotated[
-        bool, typer.Option("--quiet", "-q", help="Say nothing but what went wrong.", rich_help_panel=OUTPUT)
-    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a summary as JSON.", rich_help_panel=OUTPUT)] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only errors.", rich_help_panel=OUTPUT)] = False,
     verify: Annotated[
         bool,
         typer.Option(
@@ -136,16 +140,16 @@ def score(
         ),
     ] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Probe and plan, make nothing.", rich_help_panel=OUTPUT)
+        bool, typer.Option("--dry-run", help="Print the plan and stop.", rich_help_panel=OUTPUT)
     ] = False,
     batch_size: Annotated[
-        str, typer.Option(help="Cues composed at a time: auto or a number.", rich_help_panel=MACHINE)
+        str, typer.Option(help="Number of cues composed at a time, or auto.", rich_help_panel=MACHINE)
     ] = "auto",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.", rich_help_panel=MACHINE)] = "auto",
     dtype: Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16.", rich_help_panel=MACHINE)] = "auto",
 ) -> int:
-    """Score clips: compose music for each from its picture and a recipe, and put it under the untouched picture."""
-    # A polite kill (a closing terminal, a scheduler) ends the batch like Ctrl-C: resumable, with a word on how.
+    """Score clips: compose music for each from its picture and a recipe, and remux it with the unchanged picture."""
+    # SIGTERM (from a closing terminal or a scheduler) ends the batch like Ctrl-C: resumable, with a message.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     set_waiting()
@@ -192,7 +196,7 @@ def score(
         _check_backbone(backbone, model, {"--adapter": adapter, "--soundfont": soundfont, "--streams": streams})
         chosen = chosen.override({"streams.use": ()}, source="--backbone")
         if not quiet:
-            say_aside("audiocraft composes from the words alone; it does not look at the picture")
+            say_aside("audiocraft composes from the prompt alone; the picture is ignored")
         composer = {"name": model, "device": device, "dtype": dtype, "backbone": backbone}
     return _carry_out(inputs, chosen, settings, composer, as_json=as_json, quiet=quiet, dry_run=dry_run)
 
@@ -267,12 +271,12 @@ def _load(name: str, *, backbone: str = OWN_BACKBONE, **options: Any) -> Model:
 
 
 def _check_backbone(backbone: str, model: str, flags: dict[str, Any]) -> None:
-    """Refuse what audiocraft has no use for."""
+    """Refuse flags that do not work with audiocraft."""
     if backbone != AUDIOCRAFT:
         raise UsageError(f"--backbone {backbone!r} is unknown.", remedy=f"Use {OWN_BACKBONE} or {AUDIOCRAFT}.")
     for flag, value in flags.items():
         if value not in (None, "none", ["none"]):
-            raise UsageError(f"audiocraft has no use for {flag}.", remedy=f"Leave {flag} or --backbone out.")
+            raise UsageError(f"{flag} does not work with audiocraft.", remedy=f"Leave {flag} or --backbone out.")
     if model == OWN_MODEL:
         raise UsageError(
             f"audiocraft does not run {model}.", remedy="Give --model FOLDER, a folder with audiocraft's files."

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 NAME = "synchformer"
 NUM_SEGMENTS = 14
-WINDOW_S = float(Fraction(SEGMENT + (NUM_SEGMENTS - 1) * STRIDE) / FRAMES_HZ)
+WINDOW_S = float(Fraction(SEGMENT + (NUM_SEGMENTS - 1) * STRIDE) / PICTURES_HZ)
 """4.8 s, the length of one window."""
 IN_SYNC_S = 0.2
 _BATCH = {"cpu": 1, "cuda": 8}

@@ -58,9 +58,9 @@ def test_model_flags_reach_the_model(score, composer, clip_folder, tmp_path):
     [
         ("--backbone audiocarft --model folder", "Use expotion or audiocraft"),
         ("--backbone audiocraft", "--model FOLDER"),
-        ("--backbone audiocraft --model folder --adapter other", "no use for --adapter"),
-        ("--backbone audiocraft --model folder --soundfont font.sf2", "no use for --soundfont"),
-        ("--backbone audiocraft --model folder --streams face", "no use for --streams"),
+        ("--backbone audiocraft --model folder --adapter other", "--adapter does not work"),
+        ("--backbone audiocraft --model folder --soundfont font.sf2", "--soundfont does not work"),
+        ("--backbone audiocraft --model folder --streams face", "--streams does not work"),
     ],
 )
 def test_flags_that_the_other_backbone_has_no_use_for_exit_with_2(expotion, clip_folder, tmp_path, flags, wanted):
