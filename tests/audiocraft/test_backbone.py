@@ -194,7 +194,7 @@ def test_a_clip_is_scored_and_the_sidecar_tells_the_truth(mono, make_video, tmp_
     command += ["--prompt", "slow sad piano", "--seed", "7", "--lufs", "-24", "--out", str(tmp_path / "out")]
     done = CliRunner().invoke(app, command)
     assert done.exit_code == 0, done.stderr
-    assert done.stderr.count("from the words alone") == 1
+    assert done.stderr.count("from the prompt alone") == 1
     for clip in clips:
         video = tmp_path / "out" / clip.name
         said = json.loads(video.with_suffix(".score.json").read_text())

@@ -77,7 +77,7 @@ def test_the_other_backbone_missing_exits_with_4_before_anything_is_written(
     flags = ("--backbone", "audiocraft", "--model", tmp_path, "--adapter", "none", "--streams", "none")
     done = expotion("score", clip_folder, "--out", tmp_path / "out", *flags)
     assert done.exit_code == 4 and "uv run --group audiocraft" in done.stderr and not (tmp_path / "out").exists()
-    assert done.stderr.count("from the words alone") == 1
+    assert done.stderr.count("from the prompt alone") == 1
 
 
 def test_a_recipe_of_ones_own_is_given_by_path(score, clip_folder, tmp_path):
