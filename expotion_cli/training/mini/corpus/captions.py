@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -65,7 +65,7 @@ _USES = {
 _FEEL_WORDS = {"swing8": ("swing", "swung"), "triplet": ("triplet feel",), "swing16": ("swung",), "straight": ()}
 
 
-def caption(attributes: dict[str, Any], rng: np.random.Generator) -> str:
+def caption(attributes: Mapping[str, Any], rng: np.random.Generator) -> str:
     """Describe a piece in English, as tags, a sentence or a paragraph.
 
     Attributes are left out at random, as people do; nothing false is stated.
@@ -84,7 +84,7 @@ def caption(attributes: dict[str, Any], rng: np.random.Generator) -> str:
 
 
 class _CaptionWriter:
-    def __init__(self, attributes: dict[str, Any], rng: np.random.Generator):
+    def __init__(self, attributes: Mapping[str, Any], rng: np.random.Generator):
         self.a = attributes
         self.rng = rng
         self.style = self.pick(STYLE_NAMES[attributes["style"]])

@@ -52,7 +52,7 @@ _MINOR_DEGREES = {
 _DEGREES = {"major": _MAJOR_DEGREES, "minor": _MINOR_DEGREES, "dorian": _MINOR_DEGREES}
 
 # Weights of the chords that follow a chord.
-_MOVES = {
+_MOVES: dict[str, dict[str, dict[str, float]]] = {
     "major": {
         "I": {"IV": 3, "V": 3, "vi": 3, "ii": 2, "iii": 1},
         "ii": {"V": 5, "IV": 1, "vi": 0.5, "I": 0.5},
@@ -103,7 +103,7 @@ _COLOURS = {
     "minor": {"V": "bII", "i": "viio"},
     "dorian": {},
 }
-_CADENCES = {
+_CADENCES: dict[str, dict[str, tuple[tuple[str, ...], ...]]] = {
     "major": {
         "full": (("V", "I"), ("V", "I"), ("ii", "V", "I"), ("IV", "V", "I"), ("Vsus", "V", "I")),
         "soft": (("IV", "I"), ("iv", "I"), ("bVII", "I"), ("ii", "I"), ("vi", "IV", "I")),
