@@ -268,6 +268,7 @@ class LandmarkEncoder(Encoder):
 
     def feed(self, frame: Frame) -> None:
         """See `encoder.Encoder`."""
+        assert self._worker is not None
         height, width = frame.pixels.shape[:2]
         self._aspect = width / height
         self._worker.feed(frame)
@@ -281,6 +282,7 @@ class LandmarkEncoder(Encoder):
 
     def _collect(self, frames: int) -> np.ndarray:
         """[frames, c] the condensed rows of the clip; gives the worker back."""
+        assert self._worker is not None
         state, done = np.zeros((0, 0)), 0
         for raw in self._worker.finish():
             part = self.condense(raw)

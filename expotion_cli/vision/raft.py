@@ -140,6 +140,7 @@ class RaftEncoder(_RaftEncoder):
 
     def feed(self, frame: Frame) -> None:
         """See `encoder.Encoder`."""
+        assert self._network is not None
         stays = self._last is frame.pixels
         self._rows.append(self._rows[-1] if stays else self._network.summary(frame.pixels))
         self._last = frame.pixels

@@ -90,12 +90,11 @@ class Track:
             self._velocity = known * self._velocity + (1 - known) * velocity
         if appearance is not None and (sure or self.appearance is None):
             self.appearance = appearance if self.appearance is None else _unit(0.8 * self.appearance + 0.2 * appearance)
-        for kept, new in zip(
-            (self.frames, self.indices, self.times_s, self.boxes, self.scores),
-            (frame, index, time_s, box, score),
-            strict=True,
-        ):
-            kept.append(new)
+        self.frames.append(frame)
+        self.indices.append(index)
+        self.times_s.append(time_s)
+        self.boxes.append(box)
+        self.scores.append(score)
 
 
 class Tracker:

@@ -234,6 +234,7 @@ def serve(kind: str, model: str, source: BinaryIO, sink: BinaryIO) -> None:
                 last_ms = max(time_ms, last_ms + 1)
                 if len(rows) % RELEASE_EVERY_FRAMES == RELEASE_EVERY_FRAMES - 1:
                     memory.release_free()
+                assert others is not None, "a frame came before the beginning of a clip"
                 rgb = others.mask_others(rgb, last_ms / 1000)
                 part = framing.part(rgb, last_ms / 1000) if framing else rgb
                 result = landmarker.detect(part, last_ms)
