@@ -72,7 +72,7 @@ PUBLISHED_BLOCK = {
 }
 
 TINY = ModelSizes(
-    visual=Sizes(width=12, depth=1, heads=3, spread=2, side=8, patch=4, pictures=4, tube=2),
+    visual=Sizes(width=12, depth=1, heads=3, spread=2, side=8, patch=4, frames=4, tube=2),
     audio=AudioSizes(width=18, depth=2, heads=3, spread=2, bands=20, rows=26, patch=6, step=5),
     width=16,
     depth=2,
