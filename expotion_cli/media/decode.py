@@ -69,7 +69,7 @@ def iter_views(
     Args:
         clip: a file, or what `probe` found out about it.
         views: what is wanted.
-        damage: gets to know of frames that could not be decoded.
+        damage: counts frames that could not be decoded.
 
     Yields:
         Number of a view and its next frame; the times of each view rise.

@@ -27,7 +27,7 @@ class Frame:
 class View:
     """Which frames of a clip somebody wants, and how large.
 
-    Frames are only ever made smaller, except by `short_side`, and keep their aspect.
+    Frames are only ever made smaller, except by `short_side`, and keep their aspect ratio.
 
     Attributes:
         rate_hz: the frame on the screen at i / rate_hz for each i before the clip's end. None: each frame once, at
@@ -35,7 +35,7 @@ class View:
         max_rate_hz: without `rate_hz`: leave frames out that follow the one before sooner than this.
         max_side: the longer side has at most this many pixels.
         max_height: the upright frame is at most this high.
-        min_side: no side is made smaller than this.
+        min_side: no side gets smaller than this.
         short_side: the shorter side has exactly this many pixels.
         grey: [h, w] brightness instead of [h, w, 3] RGB.
     """
@@ -49,7 +49,7 @@ class View:
     grey: bool = False
 
     def size_of(self, width: int, height: int) -> tuple[int, int]:
-        """(width, height) for an upright picture of this size."""
+        """(width, height) of the view, for upright frames of this size."""
         if self.short_side is not None:
             scale = self.short_side / min(width, height)
         else:

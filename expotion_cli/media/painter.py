@@ -1,4 +1,4 @@
-"""From decoded frames to upright frames: scaled, deinterlaced, and brought from HDR to ordinary brightness."""
+"""Turns decoded frames into upright pixels: scaled, deinterlaced, and tone-mapped from HDR to standard range."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from expotion_cli.media.probe import Orientation, stored_size
 PQ, HLG = 16, 18
 """Transfer characteristics (ITU-T H.273) of HDR video: SMPTE ST 2084 and ARIB STD-B67."""
 BT2020 = 9
-REFERENCE_WHITE_NITS = 203.0  # ITU-R BT.2408: what is white, but no light, in HDR frames
+REFERENCE_WHITE_NITS = 203.0  # ITU-R BT.2408: HDR reference white
 _KNEE = 0.7
 _LEVELS = 4096
 
 
 class Painter:
-    """Turns decoded frames of one stream into upright frames of one view.
+    """Paints decoded frames of one stream as one view wants them.
 
     Args:
         stream: where the frames come from.

@@ -49,7 +49,7 @@ class Orientation:
 
     @property
     def rotation(self) -> int:
-        """Degrees clockwise; of a mirrored picture, the turn of its upper edge."""
+        """Degrees clockwise; of a mirrored frame, the turn of its upper edge."""
         if self.transposed:
             return 270 if self.flip_y else 90
         return 180 if self.flip_x else 0
@@ -87,7 +87,7 @@ def open_container(path: str | Path) -> Iterator[av.container.InputContainer]:
     """Open a file with libavformat under the rules of `media.ffmpeg`.
 
     Raises:
-        ProbeError: there is no such file, it is empty, or it is no video container.
+        ProbeError: there is no such file, it is empty, or it is not a video container.
     """
     path = Path(path)
     head = _read_head(path)
@@ -102,7 +102,7 @@ def open_container(path: str | Path) -> Iterator[av.container.InputContainer]:
 
 
 def video_stream(container: av.container.InputContainer, path: str | Path) -> av.video.stream.VideoStream:
-    """The stream that moves: the first video stream that is no cover image.
+    """The first video stream that is not a cover image.
 
     Raises:
         ProbeError: there is none.
@@ -126,7 +126,7 @@ def probe(path: str | Path) -> ClipInfo:
         path: any file.
 
     Raises:
-        ProbeError: it is no video, has no picture, no length, can't be decoded or is cut off.
+        ProbeError: it is not a video, has no picture or no duration, can't be decoded or is cut off.
     """
     path = Path(path)
     with open_container(path) as container:
@@ -340,5 +340,5 @@ def _why_it_did_not_open(path: Path, head: bytes, error: Exception) -> ProbeErro
         return ProbeError(reason, path=path, remedy=CUT_OFF)
     if head.startswith((b"\x1aE\xdf\xa3", b"RIFF")):
         return ProbeError("it begins like a video but can't be read further.", path=path, remedy=CUT_OFF)
-    reason = "it is no video of a kind that can be read, whatever its name says."
+    reason = "it is not a video of a kind that can be read, whatever its name says."
     return ProbeError(reason, path=path, remedy=NOT_A_VIDEO)

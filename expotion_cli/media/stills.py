@@ -1,4 +1,4 @@
-"""Single frames out of a clip, by jumping to them: a few glimpses of an hour cost seconds."""
+"""Single frames of a clip, by seeking: a few frames of an hour of video cost seconds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From picture to embeddings: encoders, their streams and the cache that keeps them.
+"""From video to embeddings: encoders, their streams and the cache that stores them.
 
-`streams.encode_clip` is the door; `encoder` holds the words, one file each holds an encoder.
+Start reading at `streams.encode_clip`; `encoder` defines the protocol, and each encoder has a file of its own.
 """

@@ -1,4 +1,4 @@
-"""The embedding cache: what was seen once is never computed again.
+"""The embedding cache: no stream is computed twice.
 
 An entry's name is the digest of all that decided it (clip content, encoder, version, weights, settings), so an entry
 can only be right or damaged, never out of date. Entries are written whole or not at all and carry a checksum. Entries
@@ -42,7 +42,7 @@ class CacheCleaning:
     """What `verify` or `prune` found and removed.
 
     Attributes:
-        checked: entries looked at.
+        checked: entries that were read.
         removed: entries that are gone now.
         freed_bytes: their size.
         mistaken: clips whose content was not what had been remembered of them; it is forgotten.
@@ -140,7 +140,7 @@ class EmbeddingCache:
     def prune(self, max_bytes: int) -> CacheCleaning:
         """Remove what was unused for longest until at most `max_bytes` are left; entries of other formats go first.
 
-        Remembered hashes count and go like entries, but only entries are told. Other processes may read and write
+        Remembered hashes count and go like entries, but only entries are reported. Other processes may read and write
         meanwhile: an entry that somebody used since it was listed stays.
         """
         dated = []

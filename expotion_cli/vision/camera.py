@@ -1,4 +1,4 @@
-"""What the camera did between two frames: moved, turned and zoomed, told from the flow along the picture's border.
+"""What the camera did between two frames: moved, turned or zoomed, estimated from the flow along the frame's border.
 
 A person stands in the middle and comes in from below; the picture's upper, left and right border mostly show what
 stands still. So the border's flow is asked first whether it stands still: then so does the camera, however much of the

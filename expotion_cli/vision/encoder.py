@@ -19,15 +19,15 @@ RATE_HZ = 25.0
 """Rows a second of the embedded encoders' streams."""
 
 MAX_RATE_HZ = Fraction(31)
-"""Of clips with more than 30 frames a second only so many are looked at."""
+"""At most this many frames a second are encoded; above the usual 30, frames are skipped."""
 
 COLOUR = View(max_side=640, max_rate_hz=MAX_RATE_HZ)
-"""Each new frame in colour, for encoders that find people."""
+"""Every new frame in colour, for encoders that detect people."""
 
 THUMBNAIL = View(max_side=320, max_height=120, min_side=16, max_rate_hz=MAX_RATE_HZ, grey=True)
-"""Each new frame small and grey."""
+"""Every new frame, small and in grey."""
 
-# Name -> "module:class". A further encoder is one file and one line here.
+# Name -> "module:class". A new encoder takes one file and one line here.
 REGISTRY: dict[str, str] = {
     "face": "expotion_cli.vision.face:FaceEncoder",
     "pose": "expotion_cli.vision.pose:PoseEncoder",
@@ -41,7 +41,7 @@ REGISTRY: dict[str, str] = {
 
 @dataclass(frozen=True)
 class Dim:
-    """One dimension of a stream: its name, its unit and range, and what it says."""
+    """One dimension of a stream: its name, its unit and range, and what it means."""
 
     name: str
     unit: str
@@ -50,12 +50,12 @@ class Dim:
 
 @dataclass(frozen=True)
 class EmbeddingStream:
-    """A clip seen by one encoder.
+    """What one encoder made of a clip.
 
     Attributes:
         name: the stream's name in recipes (`face`, `pose`, `flow`).
         values: float32 [T_e, D], row i stands at i / rate_hz seconds.
-        mask: bool [T_e], False where nothing was seen (values there are filled by the encoder's stated rule).
+        mask: bool [T_e], False where nothing was seen (values there are filled as the encoder's docstring says).
         rate_hz: rows a second.
         dims: D names.
         encoder: the encoder's name.
@@ -134,7 +134,7 @@ class Encoder(ABC):
 
     @abstractmethod
     def feed(self, frame: Frame) -> None:
-        """Take the next picture of the view; times rise."""
+        """Take the next frame of the view; times increase."""
 
     @abstractmethod
     def finish(self, duration: Fraction) -> tuple[np.ndarray, np.ndarray]:

@@ -1,4 +1,4 @@
-"""The `facenet` encoder: whose face it is and how it looks, as FaceNet sees it (InceptionResnetV1, `vggface2`).
+"""The `facenet` encoder: the main person's face as FaceNet embeds it (Schroff et al. 2015, arXiv:1503.03832).
 
 Frames are taken at 5 a second, their longer side at most 1,280 pixels. MTCNN finds the faces (`mtcnn`), `tracking`
 follows the main person through crossings and gaps, and each of their faces is cut out as facenet-pytorch does with its

@@ -1,10 +1,10 @@
-"""The `flow` encoder: what moves in the picture, whoever or whatever it is, from dense optical flow.
+"""The `flow` encoder: motion of whoever or whatever is in the picture, from dense optical flow.
 
-Frames are made about 160 by 120 and grey. Flow is OpenCV's DIS; where OpenCV can't be loaded (its wheel needs
-system libraries) a coarser Lucas-Kanade flow in numpy takes its place, under another identity. From each pair of
-frames three things are taken away that are no gesture: changes of brightness, the camera's own motion (`camera`),
-and flow that explains the new frame hardly better than no motion would, which is noise. Where the new frame is
-another scene the pair is left out, and motion is measured anew from there.
+Frames are scaled to about 160 by 120 and grey. Flow is OpenCV's DIS; where OpenCV can't be loaded (its wheel needs
+system libraries) a coarser Lucas-Kanade flow in numpy takes its place, under another identity. From each pair of frames
+three things are removed that are not motion in the scene: changes of brightness, the camera's own motion (`camera`),
+and flow that explains the new frame hardly better than no motion would, which is noise. Pairs across a cut are left
+out, and motion is measured anew from there.
 `left` and `right` are the picture's. Something is always seen: the mask is all True.
 """
 

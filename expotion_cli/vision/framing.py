@@ -1,26 +1,25 @@
-"""Which part of an oblong picture the face landmarker gets to see.
+"""Chooses the part of a wide or tall frame that the face landmarker gets.
 
-Its detector brings the whole frame into a small square, so in a wide (or tall) one faces get small and are missed
-from a seventh of the picture's height down. Where the whole frame shows no face, squares of it are searched; if one
-shows somebody, the landmarker gets the square around them, until they are lost.
+MediaPipe's face detector scales the whole frame to a small square, so in a wide frame it misses faces below about a
+seventh of the frame's height. Where no face is found in the whole frame, overlapping squares of it are searched; if one
+holds a face, the landmarker gets the square around that face until it is lost.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 import numpy as np
 
-FindPeople = Callable[[np.ndarray], np.ndarray]
+from expotion_cli.vision.tracking import FindPeople
 
 LOST_S = 0.4
-"""Who was not seen for longer in their square may be anywhere."""
+"""A face not found in its square for longer is searched for in the whole frame again."""
 
 _OBLONG = 1.15  # squares of rounder frames would show no more than the whole ...
 _THIN = 4.0  # ... and thinner ones would have too many
 _OVERLAP = 0.5  # of neighbouring squares, at least
-_EDGE = 0.2  # a face that comes this near to an end of the square (as a share of it) brings it along
+_EDGE = 0.2  # a face nearer to the square's edge (as a share of its side) moves the square
 _HALF_FIELD = math.tan(math.radians(63 / 2))  # of MediaPipe's virtual camera: half the height at a distance of 1
 
 
@@ -56,20 +55,20 @@ class Framing:
         return np.array(found)
 
     def part(self, rgb: np.ndarray, time_s: float) -> np.ndarray:
-        """What the landmarker gets of the next frame: all, or a square of it."""
+        """The part of the next frame that the landmarker gets: all of it, or a square."""
         if self._corner is not None and time_s - self._seen_s > LOST_S:
             self._corner = None
         if self._corner is None and self._box is not None and time_s - self._seen_s > LOST_S:
             self._corner = _around((self._box[:2] + self._box[2:]) / 2, rgb.shape)
             self._seen_s = time_s
-        self._box = None  # people move: it is of use for this picture alone
+        self._box = None  # people move, so it holds for this frame only
         if self._corner is None:
             return rgb
         (left, top), side = self._corner, min(rgb.shape[:2])
         return np.ascontiguousarray(rgb[top : top + side, left : left + side])
 
     def report(self, time_s: float, centre: tuple[float, float] | None, shape: tuple[int, ...]) -> None:
-        """Tell where in that part the face was, as shares of it, or that there was none."""
+        """Report where in that part the face was found (as shares of its sides), or None."""
         if centre is None:
             return
         self._seen_s = time_s
@@ -78,7 +77,7 @@ class Framing:
             self._corner = _around(place, shape)
 
     def in_whole(self, matrix: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-        """The head's matrix [4, 4] as seen in the whole picture of this shape, from that in the part last asked for.
+        """The head's matrix [4, 4] as seen in a whole frame of this shape, from that in the part last asked for.
 
         Its place is converted exactly; its angles stay, which is right within about 3 degrees.
         """

@@ -1,4 +1,4 @@
-"""MediaPipe's landmarkers as this package uses them: the shipped task files, and worker processes that run them."""
+"""MediaPipe's landmarkers: their task files, and the worker processes that run them."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ class LandmarkWorker:
         return not self._broken and not self._in_clip and self._process.poll() is None
 
     def wait_ready(self) -> None:
-        """Wait until the landmarker stands.
+        """Wait until the landmarker is loaded.
 
         Raises:
             MissingLibraryError: it can't start here.

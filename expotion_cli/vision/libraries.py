@@ -1,4 +1,4 @@
-"""System libraries that the wheels of MediaPipe and OpenCV load but do not bring along."""
+"""System libraries that the wheels of MediaPipe and OpenCV load but do not contain."""
 
 from __future__ import annotations
 

@@ -6,12 +6,12 @@ import numpy as np
 
 
 def lucas_kanade(before: np.ndarray, after: np.ndarray, levels: int = 3, rounds: int = 3) -> np.ndarray:
-    """Dense coarse-to-fine Lucas-Kanade flow (least squares on 9 x 9 windows).
+    """Dense coarse-to-fine flow by least squares on 9 x 9 windows (Lucas and Kanade 1981; pyramids as in Bouguet 2001).
 
     Args:
         before, after: uint8 [h, w].
-        levels: sizes of the frames, each half the one before.
-        rounds: steps on each.
+        levels: how many sizes of the frames, each half the one before.
+        rounds: iterations on each size.
 
     Returns:
         float32 [h, w, 2], pixels right and down.

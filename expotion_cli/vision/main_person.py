@@ -1,50 +1,45 @@
-"""Who else is in the picture: painted out, so that a landmarker for one person keeps to the main one.
+"""Keeps a landmarker for one person on the main person, by covering everybody else with grey.
 
-MediaPipe smooths landmarks over time only where it follows a single person, and it then follows whoever it found last.
-So a second look, at all people and only now and then, tells who is who (`tracking`), and in between the others are
-covered with grey where they are expected. Somebody who passes before the main person covers them for a moment, which
-is a gap; they can't take the landmarker along.
+MediaPipe smooths landmarks over time only when it follows a single person, and then follows whoever it detected last.
+Therefore all people are detected now and then and told apart (`tracking`); in between, the others are covered where
+they are expected. Somebody who passes in front of the main person covers them for a moment, which leaves a gap, but
+the landmarker does not switch to them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 
-from expotion_cli.vision.tracking import Track, Tracker, overlap, prominence
+from expotion_cli.vision.tracking import FindPeople, Track, Tracker, overlap, prominence
 
 GREY = 127
-_MARGIN = 0.15  # of a box's sides, painted out around it
-_MIN_SIGHTINGS = 2  # who was seen only once may have been seen by chance
+_MARGIN = 0.15  # of a box's sides, covered around it
+_MIN_SIGHTINGS = 2  # a single detection may be a false one
 _SAME = 0.5
-
-FindPeople = Callable[[np.ndarray], np.ndarray]
-"""uint8 [H, W, 3] → [n, 4] boxes of all people, x0, y0, x1, y1 in pixels."""
 
 
 class MainPerson:
-    """Paints out all but the main person of a clip.
+    """Covers everybody but the main person of a clip.
 
     The main person is who is largest, nearest the centre and longest in sight so far; whoever they are, nobody takes
     their place until they have been gone for `tracking.MAX_LOST_S`.
 
     Args:
-        find_people: looks at one frame.
-        period_s: time between two looks.
+        find_people: detects the people in one frame.
+        period_s: seconds between two detections.
     """
 
     def __init__(self, find_people: FindPeople, period_s: float):
         self._find_people, self._period_s = find_people, period_s
         self._tracker = Tracker()
         self._main: Track | None = None
-        self._looked_s = -np.inf
+        self._detected_s = -np.inf
 
     def mask_others(self, rgb: np.ndarray, time_s: float) -> np.ndarray:
-        """The next frame without the others; the very array if there are none."""
+        """The next frame with the others covered; the same array if there are none."""
         height, width = rgb.shape[:2]
-        if time_s - self._looked_s >= self._period_s:
-            self._looked_s = time_s
+        if time_s - self._detected_s >= self._period_s:
+            self._detected_s = time_s
             self._tracker.add(time_s, self._find_people(rgb))
             self._choose((width, height))
         others = [t for t in self._tracker.live if t is not self._main and len(t.frames) >= _MIN_SIGHTINGS]

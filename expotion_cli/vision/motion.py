@@ -1,4 +1,7 @@
-"""What moved between two small grey frames, apart from the camera, the light and the noise."""
+"""Motion between two small grey frames, without that of the camera and without changes of light or noise.
+
+Dense flow is OpenCV's DIS (Kroeger et al. 2016, "Fast Optical Flow using Dense Inverse Search", arXiv:1603.03590).
+"""
 
 from __future__ import annotations
 
@@ -81,7 +84,7 @@ def find_motion(before: np.ndarray, after: np.ndarray, function: FlowFunction) -
 
 
 def match_brightness(before: np.ndarray, after: np.ndarray, block: int) -> np.ndarray:
-    """`after` as bright as `before`: a lamp, a fade or the camera's exposure is no motion.
+    """`after` as bright as `before`: a lamp, a fade or a change of exposure is not motion.
 
     One gain and one offset for the whole frame, such as fit most of it: a dark coat coming in changes nothing.
     """

@@ -1,9 +1,9 @@
-"""Faces by MTCNN (facenet-pytorch's), found anew now and then and followed with little work in between.
+"""Face detection by MTCNN (Zhang et al. 2016, arXiv:1604.02878; facenet-pytorch's networks), made cheap by tracking.
 
 The usual way runs MTCNN's whole pyramid over each frame at full size. Here, once a second or while nobody is in
 sight, it runs over a frame reduced to about 320 pixels; in between only over the surroundings of where `tracking`
 expects each face, at the scales near its size and at full resolution, so that boxes come out as the usual way gives
-them. A face found in the reduced frame is looked at in full resolution in the same way. Where the reduced frame
+them. A face found in the reduced frame is refined in full resolution in the same way. Where the reduced frame
 shows nobody, the larger one is searched once a second, for faces of a 32nd of its longer side and more.
 """
 
@@ -44,7 +44,7 @@ _REDUCED_SIDE = 320
 _SMALLEST_SHARE = 32  # of the longer side, where the picture is larger than MTCNN's smallest face allows for
 _SURROUNDINGS = 1.0  # box sizes to each side of the centre that are searched ...
 _SMALLEST_NEAR = 0.6  # ... for faces of at least this much of the size
-_SAME = 0.5  # boxes that overlap more are of one face
+_SAME = 0.5  # boxes that overlap more belong to one face
 _NOBODY = np.zeros((0, 5))
 _STAGES = ("pnet", "rnet", "onet")
 

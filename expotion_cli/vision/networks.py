@@ -163,7 +163,7 @@ def read_tensors(path: Path, remedy: str) -> Mapping[str, Any]:
             from safetensors.torch import load_file
 
             return load_file(path)
-        # files from before torch 1.6 are no zip archives and can't be mapped
+        # files from before torch 1.6 are not zip archives and can't be mapped
         found = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except pickle.UnpicklingError as error:
         reason = "Reading this file would run code that it names, so it is not read."
@@ -198,7 +198,7 @@ def fill(
     if foreign := [repr(written(name)) for name in tensors if name not in expected]:
         raise WeightsError(f"Tensors of another network: {_listed(foreign)}.", path=path, remedy=remedy)
     wrong = [
-        f"{written(name)!r} is {_told(tensors[name])}, expected {_told(own)}"
+        f"{written(name)!r} is {_description(tensors[name])}, expected {_description(own)}"
         for name, own in expected.items()
         if not _fits(tensors[name], own)
     ]
@@ -219,7 +219,7 @@ def _fits(found: Any, own: torch.Tensor) -> bool:
     return shape == own.shape and found.is_floating_point() == own.is_floating_point()
 
 
-def _told(value: Any) -> str:
+def _description(value: Any) -> str:
     return str(list(value.shape)) if hasattr(value, "shape") else f"a {type(value).__name__}"
 
 

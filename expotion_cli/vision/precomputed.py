@@ -38,7 +38,7 @@ _NAMES = ("values", "features")
 
 
 def check_folder(source: StreamSource) -> None:
-    """Look whether a source's folder can be one of features at all.
+    """Check that a source's folder can hold features.
 
     Raises:
         UsageError: there is no such folder, or nothing in it.
@@ -123,7 +123,7 @@ def _tensors(path: Path, content: bytes) -> tuple[dict[str, Any], dict[str, Any]
         if path.suffix == ".pt":
             remedy = "Make it again, with nothing but the tensor in it: torch.save(tensor, file)."
         raise _wrong(
-            path, f"it is no {path.suffix} file of tensors alone, or damaged ({said[:200]})", remedy
+            path, f"it is damaged, or not a {path.suffix} file of tensors only ({said[:200]})", remedy
         ) from error
 
 
@@ -176,7 +176,7 @@ def _pick(path: Path, tensors: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np
     with np.errstate(over="ignore"):  # what does not fit is not finite afterwards
         values = np.ascontiguousarray(values, dtype=np.float32)
     if not (finite := np.isfinite(values).all(axis=1)).all():
-        raise _wrong(path, f"row {int(np.argmin(finite))} of {len(values)} holds something that is no finite number")
+        raise _wrong(path, f"row {int(np.argmin(finite))} of {len(values)} holds a value that is not finite")
     if mask is None:
         return values, np.ones(len(values), dtype=bool)
     if mask.shape != (len(values),) or mask.dtype.kind not in "biu":
@@ -190,7 +190,7 @@ def _rate(path: Path, stated: Any) -> float:
     except (TypeError, ValueError):
         rate_hz = 0.0
     if not 0 < rate_hz < 1000:
-        raise _wrong(path, f"{stated!r} is no number of rows a second")
+        raise _wrong(path, f"{stated!r} is not a number of rows a second")
     return rate_hz
 
 

@@ -285,10 +285,10 @@ def flow_rows(times_s: np.ndarray, fields: list[np.ndarray], rows: int, rate_hz:
     if fields:
         at = np.arange(rows) / rate_hz
         table = np.stack([np.interp(at, times_s, column) for column in np.stack(fields).T], axis=1)
-        told = GRID_ROWS * GRID_COLUMNS + _TOTALS
-        vectors = table[:, told:].reshape(rows, -1, 2)
-        values[:, :told] = table[:, :told]
-        values[:, told] = signals.accents(vectors, [(0, rows)]).mean(axis=1)
+        first = GRID_ROWS * GRID_COLUMNS + _TOTALS
+        vectors = table[:, first:].reshape(rows, -1, 2)
+        values[:, :first] = table[:, :first]
+        values[:, first] = signals.accents(vectors, [(0, rows)]).mean(axis=1)
     return values
 
 
@@ -307,7 +307,7 @@ def is_cut(before: np.ndarray, after: np.ndarray, flow: np.ndarray, step: int = 
     column = np.clip(np.rint(x + moved[..., 0]), 0, width - 1).astype(int)
     first, second = before[::step, ::step].mean(axis=2), after[row, column].mean(axis=2)
     difference = first - second
-    # a lamp that is switched on is no other scene
+    # a lamp being switched on is not a cut
     unexplained = np.square(difference - difference.mean()).mean()
     contrast = (first.var() + after[::step, ::step].mean(axis=2).var()) / 2
     return bool(unexplained > _CUT * contrast + _CUT_FLOOR)

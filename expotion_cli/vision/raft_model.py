@@ -1,4 +1,4 @@
-"""RAFT as torchvision builds it, looking at one frame after another.
+"""RAFT (Teed and Deng 2020, arXiv:2003.12039) as torchvision builds it, run on one frame after another.
 
 Z. Teed and J. Deng, "RAFT: Recurrent All-Pairs Field Transforms for Optical Flow", arXiv 2003.12039. The modules are
 those of torchvision's `raft_large`; only the order in which they are called is ours, so that the features of a frame
@@ -21,7 +21,7 @@ WIDTH = 256
 CELL = 8
 """Points of a picture's side in one of the feature map's."""
 MAX_SIDE = 640
-"""Of longer frames the ends are cut off: memory grows with the square of their points."""
+"""Longer frames are cut at both ends, because memory grows with the square of the number of pixels."""
 
 
 class RaftNetwork:

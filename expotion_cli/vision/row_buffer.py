@@ -1,4 +1,4 @@
-"""Rows of numbers that are kept until a clip ends: in memory while they are few, in a temporary file beyond that."""
+"""Buffers rows of numbers until a clip ends: in memory while they are few, then in a temporary file."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from collections.abc import Iterator
 import numpy as np
 
 IN_MEMORY = 4 << 20
-"""Bytes that stay in memory."""
+"""Bytes kept in memory."""
 BLOCK_ROWS = 4096
-"""So many rows are read at once where all are wanted."""
+"""Rows read at a time when all are read."""
 
 
 class RowBuffer:

@@ -1,6 +1,6 @@
-"""Who is who from frame to frame, and which of them the clip is about.
+"""Tracks people from frame to frame and decides whom the clip is about.
 
-`Tracker` takes each picture's boxes (faces, or whole bodies) and joins them to tracks, one a person; `main_person`
+`Tracker` takes each frame's boxes (faces, or whole bodies) and joins them to tracks, one a person; `main_person`
 says afterwards which box of each frame is the main person's. `follow` does both at once:
 
     chosen = follow(times_s, boxes, scores, size=(640, 480))     # index into boxes[i], or -1
@@ -12,22 +12,25 @@ root of the area), so frames of every size and rate are treated alike. Nothing h
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
+FindPeople = Callable[[np.ndarray], np.ndarray]
+"""uint8 [H, W, 3] → [n, 4] boxes of all people, x0, y0, x1, y1 in pixels."""
+
 MAX_LOST_S = 2.5
-"""Who was not seen for longer is not waited for any more; if they come back, it is as somebody new."""
+"""A track ends when its person was not detected for longer; if they come back, they get a new one."""
 
 MIN_SIGHTINGS = 3
-"""Tracks of fewer sightings are taken for chance."""
+"""Tracks of fewer sightings are taken for false detections."""
 
 MAX_BOXES = 8
-"""Of a crowd only the largest so many are looked at."""
+"""In a crowd, only the largest boxes are tracked."""
 
 SUCCESSOR_SHARE = 0.5
-"""Once the main person is gone, only somebody at least this prominent is followed in their place."""
+"""Once the main person is gone, only somebody at least this prominent (as a share) replaces them."""
 
 _REACH = 0.6  # box sizes that somebody may be away from where they are expected, at once ...
 _REACH_PER_S = 2.0  # ... and more for each second since they were seen ...
@@ -101,7 +104,7 @@ class Tracker:
     """Joins the boxes of frames to tracks, frame by frame.
 
     Between two frames each track moves on as it did before; boxes go to tracks so that, all together, they lie
-    nearest to where people are expected, are of their size and (where that is known) appearance like them. A person who
+    nearest to where people are expected, have their size and (where that is known) look like them. A person who
     passes before another therefore takes neither the other's place nor their name.
 
     Attributes:
@@ -121,7 +124,7 @@ class Tracker:
     def add(
         self, time_s: float, boxes: np.ndarray, scores: np.ndarray | None = None, appearances: np.ndarray | None = None
     ) -> None:
-        """Take the next picture's boxes.
+        """Take the next frame's boxes.
 
         Args:
             time_s: later than the frame before.
@@ -143,7 +146,7 @@ class Tracker:
                 appearance = None if units is None else units[index]
                 fitness[row, column] = _fitness(track, expected[row], time_s, boxes[index], appearance)
         owner = {column: row for row, column in enumerate(_assign(fitness)) if column >= 0}
-        # a find by chance doesn't make anybody else unsure
+        # a false detection makes nobody else's track uncertain
         settled = [(t, where) for t, where in zip(self._live, expected, strict=True) if len(t.frames) >= MIN_SIGHTINGS]
         for column, index in enumerate(largest):
             track = self._live[owner[column]] if column in owner else Track()
@@ -160,7 +163,7 @@ class Tracker:
     def main_person(self, size: tuple[float, float]) -> np.ndarray:
         """Which box is the main person's, of each frame added so far.
 
-        The main person is who has most of largeness (root of the box's share of the picture) x nearness to the
+        The main person has the largest sum of largeness (root of the box's share of the picture) x nearness to the
         picture's centre (1 there, a half in the corners) x detector's score, summed up over the time they are seen.
         Where they are hidden for at most `MAX_LOST_S` nobody takes their place. Before they come and after they are
         gone the next by the same measure is followed, if at least `SUCCESSOR_SHARE` as prominent in that time as the

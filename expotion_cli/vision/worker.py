@@ -1,9 +1,9 @@
-"""The program that runs one MediaPipe landmarker, in a process of its own (`landmarks.py` starts it).
+"""The program that runs one MediaPipe landmarker in a process of its own (`landmarks.py` starts it).
 
-A process of its own, because MediaPipe writes to the standard error stream as it likes, sends usage figures over the
-network when it can, and would share the interpreter lock with decoding; here it can do none of that.
+In the main process MediaPipe would write to standard error, send usage figures over the network and compete with the
+decoder for the interpreter lock.
 
-Spoken on the pipes, little endian. In: `B` begin a clip; `F` int64 milliseconds, int32 height, int32 width, the RGB
+Protocol on the pipes, little endian. In: `B` begin a clip; `F` int64 milliseconds, int32 height, int32 width, the RGB
 bytes; `E` end the clip; end of file: leave. Out: once `Y` (ready) or `N` + int32 length + the reason; after each `E`
 int32 rows, int32 columns, float32 rows.
 """
@@ -36,15 +36,15 @@ POSE_COLUMNS = 1 + NUM_LANDMARKS * 6
 """found, then for each landmark x, y (shares of the picture), visibility, and x, y, z in metres."""
 MAX_PEOPLE = 3
 NOSE = 1
-"""Of the 478 landmarks of a face the one in its middle."""
+"""Index of the tip of the nose among the 478 landmarks of a face."""
 SEARCH_PERIOD_S = {"face": 0.4, "pose": 1.0}
-"""Time between two looks at who else is there; a look at bodies costs three times one at faces."""
+"""Seconds between two detections of all people; detecting bodies costs three times as much as faces."""
 SETTLING_DETECTIONS, SETTLING_MS = 10, 100
-"""Somebody found anew is looked at so many times more, this far apart on MediaPipe's clock, before they count."""
+"""A newly found person is detected so many more times, so far apart on MediaPipe's clock, until its filter settles."""
 RELEASE_EVERY_FRAMES = 250
-"""After so many frames freed memory is given back."""
+"""Frames between two calls of `memory.release_free`."""
 NEW_AFTER_MS = 1000
-"""Who was not seen for longer is found anew."""
+"""A person who was not seen for longer counts as newly found."""
 
 
 def face_row(result: Any, place: Callable[[np.ndarray], np.ndarray] = np.asarray) -> np.ndarray:
@@ -115,11 +115,11 @@ def _make_landmarker(kind: str, model: str) -> Any:
 
 
 class SteadyLandmarker:
-    """A landmarker that follows one person from frame to frame, and of whom a still image asks no motion.
+    """A landmarker that follows one person from frame to frame and reports no motion for a still image.
 
-    MediaPipe smooths over time, from a first guess that is some way off: in its first half second even a photograph
-    moves. So whoever is found anew is looked at until that is over, and a frame that is the same as the one before
-    gives the same again.
+    MediaPipe's temporal filter starts from a rough first guess, so for half a second even a photograph seems to move.
+    Therefore a newly found person is detected repeatedly on the same frame until the filter has settled, and a frame
+    equal to the one before returns the same result.
 
     Args:
         make: makes one of MediaPipe's landmarkers for video.
@@ -146,7 +146,7 @@ class SteadyLandmarker:
         self._begin()
 
     def detect(self, pixels: np.ndarray, time_ms: int) -> Any:
-        """What is seen on the next frame.
+        """Landmarks of the next frame.
 
         Args:
             pixels: uint8 [H, W, 3] RGB, not changed later.
@@ -215,7 +215,7 @@ def serve(kind: str, model: str, source: BinaryIO, sink: BinaryIO) -> None:
     rows = RowBuffer(columns)
     last_ms = -1
     try:
-        # The first landmarker is made before anybody asks, so that what is missing is told at once.
+        # The landmarker is made before the first clip, so that a missing library is reported at once.
         landmarker = SteadyLandmarker(functools.partial(_make_landmarker, kind, model))
         finder, find_people = _people_finder(kind, model)
         sink.write(b"Y")
