@@ -131,7 +131,7 @@ NOT_A_NUMBER[7, 3] = np.nan
         (ROWS[0], "shape 8, expected"),
         (np.zeros((4, 500), dtype=np.int64), "int64"),
         (NOT_A_NUMBER, "row 7 of 50"),
-        ((ROWS * 1e30).astype(np.float64) * 1e30, "no finite number"),
+        ((ROWS * 1e30).astype(np.float64) * 1e30, "not finite"),
         ({"a": torch.zeros(50, 8), "b": torch.zeros(50, 8)}, "a, b"),
         ({"values": torch.zeros(50, 8), "mask": torch.ones(49, dtype=torch.bool)}, "mask"),
         ({"values": torch.zeros(50, 8), "mask": torch.ones(50)}, "mask"),
