@@ -83,7 +83,7 @@ def make_cues(
     watch: Stopwatch | None = None,
 ) -> list[Cue]:
     """Generate all cues in one go, then render them; `watch` learns how long it took."""
-    from expotion_cli.music.codecs.notes.instruments import Voicing
+    from expotion_cli.music.codecs.notes.instruments import SoundSettings
 
     wanted = []
     for seed, (number, clip) in itertools.product(range(seeds), enumerate(clips)):
@@ -108,9 +108,9 @@ def make_cues(
     watch.lap("generate")
     cues = []
     for index, (number, seed, condition, request) in enumerate(wanted):
-        voicing = Voicing.from_table({"sound": recipe.sound, "voices": recipe.voices}, seed)
+        sound_settings = SoundSettings.from_table({"sound": recipe.sound, "voices": recipe.voices}, seed)
         stems = {"keep_stems": True} if condition == "picture" else {}
-        made = model.codec.decode(tokens[index], request.timeline, voicing, seed=seed, **stems)
+        made = model.codec.decode(tokens[index], request.timeline, sound_settings, seed=seed, **stems)
         watch.lap("render")
         strength = onset_strength(made.audio, made.sample_rate)
         cues.append(

@@ -93,15 +93,17 @@ def compose(model: Any, recipe: Recipe, wanted: Sequence[tuple[int, int, Clip, l
     tokens = dict(model.generate([request for request, _ in requests]))
     takes = []
     for index, ((number, seed, *_), (request, tempo)) in enumerate(zip(wanted, requests, strict=True)):
-        made = model.codec.decode(tokens[index], request.timeline, voicing(recipe, seed), seed=seed, keep_stems=True)
+        made = model.codec.decode(
+            tokens[index], request.timeline, sound_settings(recipe, seed), seed=seed, keep_stems=True
+        )
         takes.append(Take(number, seed, request, tempo, tokens[index], made.audio, made.sample_rate, dict(made.stems)))
     return takes
 
 
-def voicing(recipe: Recipe, seed: int) -> Any:
-    from expotion_cli.music.codecs.notes.instruments import Voicing
+def sound_settings(recipe: Recipe, seed: int) -> Any:
+    from expotion_cli.music.codecs.notes.instruments import SoundSettings
 
-    return Voicing.from_table({"sound": recipe.sound, "voices": recipe.voices}, seed)
+    return SoundSettings.from_table({"sound": recipe.sound, "voices": recipe.voices}, seed)
 
 
 def ranking(clips: Sequence[Clip], sounds: Sequence[tuple[int, int, np.ndarray]]) -> dict[str, Any]:
@@ -136,7 +138,7 @@ def bare_rule(model: Any, clips: Sequence[Clip], recipe: Recipe) -> dict[str, An
             if e > low
         ]
         tokens = notes.events_to_tokens({"drums": events}, request.num_steps)
-        sound = replace(voicing(recipe, 0), landing=False)
+        sound = replace(sound_settings(recipe, 0), landing=False)
         sound = replace(sound, voices=tuple((n, replace(v, mute=n != "drums", gain_db=0.0)) for n, v in sound.voices))
         made = model.codec.decode(tokens, request.timeline, sound, seed=0)
         sounds.append((number, 0, onset_strength(made.audio, made.sample_rate)))
@@ -193,7 +195,7 @@ def shared_by_seeds(takes: Sequence[Take], recipe: Recipe) -> float:
 
 def played(take: Take, recipe: Recipe) -> set[tuple[str, float, int]]:
     """All notes as (voice, step, key)."""
-    made = arrange(notes.tokens_to_events(take.tokens), take.request.timeline, voicing(recipe, take.seed))
+    made = arrange(notes.tokens_to_events(take.tokens), take.request.timeline, sound_settings(recipe, take.seed))
     return {(name, note.start, note.pitch) for name, found in made.notes.items() for note in found}
 
 

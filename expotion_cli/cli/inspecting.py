@@ -30,6 +30,7 @@ class ProgressLine(InspectionProgress):
         pass
 
     def result(self, result: Result) -> None:
+        """See `Listener`."""
         if result.error is not None:
             say_error(result.error, "failed")
 
@@ -44,11 +45,13 @@ class Lines(ProgressLine):
         self.stream = stream
 
     def result(self, result: Result) -> None:
+        """See `Listener`."""
         super().result(result)
         if result.error is None:
             print(result_line(result), file=self.stream, flush=True)
 
     def close_with(self, results: Sequence[Result], out: Path) -> None:
+        """Print the summary."""
         print(summary_line(results, out), file=self.stream, flush=True)
 
 
@@ -76,11 +79,13 @@ class Bar(ProgressLine):
         self._bar.__exit__(*problem)
 
     def share(self, job: Job, share: float) -> None:
+        """See `Listener`."""
         self._now = self._lengths[job.record]
         about = f"{self._number + 1}/{len(self._lengths)} {printable(job.name)}"
         self._bar.update(self._task, completed=self._done_s + share * self._now, description=about)
 
     def result(self, result: Result) -> None:
+        """See `Listener`."""
         from rich.text import Text
 
         self._done_s, self._number = self._done_s + self._now, self._number + 1
@@ -91,6 +96,7 @@ class Bar(ProgressLine):
             self.console.print(Text(result_line(result)))
 
     def close_with(self, results: Sequence[Result], out: Path) -> None:
+        """Print the summary."""
         self._bar.stop()
         self.console.print(summary_line(results, out), markup=False)
 

@@ -40,10 +40,12 @@ class Reporter(Listener):
         pass
 
     def note(self, text: str) -> None:
+        """See `Listener`."""
         self.said.add(text)
         say_aside(text)
 
     def result(self, result: Result) -> None:
+        """See `Listener`."""
         if result.error is not None:
             say_error(result.error, "failed")
 
@@ -64,6 +66,7 @@ class Lines(Reporter):
         self._lock = threading.Lock()
 
     def result(self, result: Result) -> None:
+        """See `Listener`."""
         super().result(result)
         if result.output is not None:
             with self._lock:
@@ -71,6 +74,7 @@ class Lines(Reporter):
                 print(f"{result.status:<8} {facts}", file=self.stream, flush=True)
 
     def close_with(self, summary: Summary) -> None:
+        """Print the summary."""
         print(summary_line(summary, self.plan), file=self.stream, flush=True)
 
 
@@ -97,6 +101,7 @@ class LiveTable(Reporter):
         self._live.__exit__(*problem)
 
     def stage(self, job: Job, stage: str, share: float) -> None:
+        """See `Listener`."""
         with self._lock:
             shares = self._shares[job.name]
             for earlier in STAGES[: STAGES.index(stage)]:
@@ -104,6 +109,7 @@ class LiveTable(Reporter):
             shares[stage] = share
 
     def result(self, result: Result) -> None:
+        """See `Listener`."""
         with self._lock:
             self._results[result.name] = result
         if result.error is not None:
@@ -112,6 +118,7 @@ class LiveTable(Reporter):
             self.console.print(Text.assemble(("failed", "bold red"), f": {result.error}"))
 
     def close_with(self, summary: Summary) -> None:
+        """Print the summary."""
         self.console.print(summary_line(summary, self.plan))
 
     def draw(self) -> Any:

@@ -162,7 +162,8 @@ def evaluate(
         options: which measures, and how.
         reference: the set that quality is measured against; its cues need not belong to the clips.
         cache: of embedding streams.
-        notes, failures: from earlier steps, to be part of the result.
+        notes: of earlier steps, to be part of the result.
+        failures: of earlier steps, likewise.
         on_status: called with a line of text at each step.
     """
     on_status = on_status or (lambda text: None)

@@ -64,7 +64,7 @@ class AudiocraftCodec:
         return Timeline(duration, self.rate_hz)
 
     @torch.no_grad()
-    def decode(self, tokens: np.ndarray, timeline: Timeline, voicing: Any = None, *, seed: int = 0) -> Rendering:
+    def decode(self, tokens: np.ndarray, timeline: Timeline, settings: Any = None, *, seed: int = 0) -> Rendering:
         """Render tokens [K, S] as audio [2, n]; mono goes to both channels."""
         codes = torch.from_numpy(np.ascontiguousarray(tokens))[None].to(self.device)
         audio = self.model.decode(codes, None)[0].float().cpu().numpy()

@@ -32,7 +32,7 @@ from expotion_cli.timing import Tempo, Timeline, num_samples
 if TYPE_CHECKING:
     from expotion_cli.media.clip import ClipInfo
     from expotion_cli.media.remux import RemuxReport
-    from expotion_cli.music.codecs.notes.instruments import Voicing
+    from expotion_cli.music.codecs.notes.instruments import SoundSettings
     from expotion_cli.music.model import Model
     from expotion_cli.music.request import CueRequest
     from expotion_cli.vision.cache import EmbeddingCache
@@ -225,7 +225,7 @@ def check_sound(recipe: Recipe) -> None:
     Raises:
         RecipeError: an unknown key or a value out of range.
     """
-    _voicing(recipe, 0)
+    _sound_settings(recipe, 0)
 
 
 def render(model: Model, tokens: np.ndarray, timeline: Timeline, recipe: Recipe, *, seed: int) -> Score:
@@ -238,7 +238,7 @@ def render(model: Model, tokens: np.ndarray, timeline: Timeline, recipe: Recipe,
         recipe: names the instruments.
         seed: of the cue.
     """
-    rendering = model.codec.decode(tokens, timeline, _voicing(recipe, seed), seed=seed)
+    rendering = model.codec.decode(tokens, timeline, _sound_settings(recipe, seed), seed=seed)
     audio = np.atleast_2d(np.asarray(rendering.audio, dtype=np.float32))
     if len(audio) == 1:
         audio = np.repeat(audio, 2, axis=0)
@@ -305,10 +305,10 @@ def cue_timeline(model: Model, duration: Fraction, record: Mapping[str, Any] | N
     return model.codec.timeline(duration, Tempo(bpm=bpm, start=start, confidence=record["confidence"]))
 
 
-def _voicing(recipe: Recipe, seed: int) -> Voicing:
-    from expotion_cli.music.codecs.notes.instruments import Voicing
+def _sound_settings(recipe: Recipe, seed: int) -> SoundSettings:
+    from expotion_cli.music.codecs.notes.instruments import SoundSettings
 
     try:
-        return Voicing.from_table({"sound": recipe.sound, "voices": recipe.voices}, seed)
+        return SoundSettings.from_table({"sound": recipe.sound, "voices": recipe.voices}, seed)
     except UsageError as error:
         raise RecipeError(error.reason, path=recipe.path, remedy=error.remedy) from None

@@ -79,7 +79,8 @@ def resume_checkpoint(
 
     Args:
         folder: of the run.
-        modules, optimizers: as given to `save_checkpoint`; changed in place.
+        modules: as given to `save_checkpoint`; changed in place.
+        optimizers: as given to `save_checkpoint`; changed in place.
     """
     path = folder / CHECKPOINT
     if not path.is_file():

@@ -58,7 +58,8 @@ def find_camera(flow: np.ndarray, texture: np.ndarray, x: np.ndarray, y: np.ndar
         flow: [h, w, 2] pixels right and down, on blocks of the picture.
         texture: [h, w, 3], each block's structure tensor (xx, yy, xy) with a trace of 0..1: how far its flow can be
             trusted, and along which direction.
-        x, y: [h, w] where the blocks lie, in pixels right of and below the picture's middle.
+        x: [h, w] the blocks' places, in pixels right of the frame's centre.
+        y: [h, w] the blocks' places, in pixels below the frame's centre.
     """
     sides = border_sides(x, y)
     is_border = sides.any(axis=0)
@@ -85,7 +86,8 @@ def is_confirmed(standing: np.ndarray, moved: np.ndarray, x: np.ndarray, y: np.n
     Args:
         standing: [h, w] squared difference between the two frames on blocks.
         moved: [h, w] the same after the camera's motion is undone.
-        x, y: as in `find_camera`.
+        x: as in `find_camera`.
+        y: as in `find_camera`.
     """
     border = border_sides(x, y).any(axis=0)
     change = np.minimum(standing[border], _CAP) - np.minimum(moved[border], _CAP)

@@ -296,7 +296,8 @@ def is_cut(before: np.ndarray, after: np.ndarray, flow: np.ndarray, step: int = 
     """Whether even the flow leaves most of the second frame unexplained, because it shows another scene.
 
     Args:
-        before, after: [h, w, 3] uint8.
+        before: [h, w, 3] uint8.
+        after: [h, w, 3] uint8.
         flow: [h, w, 2] pixels right and down.
         step: every so many points are compared along each side.
     """

@@ -48,7 +48,8 @@ class RaftNetwork:
         """By how many pixels each point moved from one frame to the next.
 
         Args:
-            before, after: [H, W, 3] uint8, of one size.
+            before: [H, W, 3] uint8, of one size.
+            after: [H, W, 3] uint8, of one size.
             updates: how often the flow is improved.
 
         Returns:

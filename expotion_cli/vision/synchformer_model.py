@@ -217,7 +217,8 @@ def attend(query: Tensor, key: Tensor, value: Tensor, heads: int) -> Tensor:
 
     Args:
         query: [B, N, D].
-        key, value: [B, M, D].
+        key: [B, M, D].
+        value: [B, M, D].
         heads: they divide D.
 
     Returns:

@@ -66,13 +66,13 @@ class Codec(Protocol):
         """The step grid of a cue of this length."""
         ...
 
-    def decode(self, tokens: np.ndarray, timeline: Timeline, voicing: Any = None, *, seed: int = 0) -> Rendering:
+    def decode(self, tokens: np.ndarray, timeline: Timeline, settings: Any = None, *, seed: int = 0) -> Rendering:
         """Render a cue.
 
         Args:
             tokens: [K, S], S = `timeline.num_steps`.
             timeline: the cue's grid.
-            voicing: how notes are played, for codecs that have them.
+            settings: how notes are played, for codecs that have them.
             seed: the cue's seed.
         """
         ...

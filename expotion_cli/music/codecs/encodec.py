@@ -66,13 +66,13 @@ class EncodecCodec:
         return Timeline(duration, self.rate_hz)
 
     @torch.inference_mode()
-    def decode(self, tokens: np.ndarray, timeline: Timeline, voicing: Any = None, *, seed: int = 0) -> Rendering:
+    def decode(self, tokens: np.ndarray, timeline: Timeline, settings: Any = None, *, seed: int = 0) -> Rendering:
         """Render a cue; mono goes to both channels.
 
         Args:
             tokens: [K, S]; in stereo the codebooks of left and right alternate.
             timeline: the cue's grid.
-            voicing: not used.
+            settings: not used.
             seed: not used.
 
         Returns:

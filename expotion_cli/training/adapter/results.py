@@ -60,7 +60,8 @@ def write_results(
     Args:
         out: the run's folder.
         base_model: name of the adapted model, for PEFT's configuration.
-        adapter, lora_model: hold the weights to write; None for what was not trained.
+        adapter: hold the weights to write; None for what was not trained.
+        lora_model: hold the weights to write; None for what was not trained.
         facts: about the run, as plain JSON values.
 
     Raises:

@@ -50,8 +50,11 @@ def export_mini(
         folder: the model folder, e.g. `models/expotion-mini`; its files are replaced.
         work: the work folder, with logs and tokenizer.
         text_settings: the text encoder's T5 configuration.
-        corpus, following: the corpora of the two stages, for the facts about the training music.
-        decoder, text, adapter: trained.
+        corpus: of the first stage, for the facts about the training music.
+        following: corpus of the second stage, likewise.
+        decoder: trained.
+        text: trained text encoder.
+        adapter: trained.
 
     Raises:
         OSError: a file can't be written.
@@ -105,7 +108,8 @@ def training_facts(work: Path, corpus: Corpus, following: Corpus) -> dict:
 
     Args:
         work: the work folder.
-        corpus, following: the corpora of the two stages.
+        corpus: of the first stage.
+        following: corpus of the second stage.
     """
     sources = json.loads((work / "corpus" / SOURCES_FILE).read_text())
     return {

@@ -173,7 +173,8 @@ class MiniTrainer:
 
         Args:
             corpus: pieces written on motion curves, and others.
-            decoder, text: from `pretrain`; trained further in place.
+            decoder: from `pretrain`; trained further in place.
+            text: from `pretrain`; trained further in place.
 
         Returns:
             The adapter.

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from expotion_cli.music.codecs.notes.instruments import Voicing
+from expotion_cli.music.codecs.notes.instruments import SoundSettings
 from expotion_cli.music.codecs.notes.tokens import (
     CHORD_VELOCITIES,
     DYNAMIC_LEVELS,
@@ -80,18 +80,18 @@ class Arrangement:
     minor: bool
 
 
-def arrange(events: dict[str, list[Event]], timeline: Timeline, voicing: Voicing) -> Arrangement:
+def arrange(events: dict[str, list[Event]], timeline: Timeline, settings: SoundSettings) -> Arrangement:
     """Make the notes of a cue.
 
     Args:
         events: per voice name, pitches relative to a tonic of C, on the timeline's steps.
         timeline: the cue's beat grid over the picture.
-        voicing: key, octaves, mutes, landing, humanising.
+        settings: key, octaves, mutes, landing, humanising.
     """
     minor = _is_minor(events)
-    if voicing.ring:
+    if settings.ring:
         events = ring_on(events, timeline.num_steps)
-    landing = _landing_step(events, timeline) if voicing.landing else None
+    landing = _landing_step(events, timeline) if settings.landing else None
     if landing is not None:
         events = _close_on_tonic(events, landing, timeline.num_steps, minor)
     levels = dynamics_curve(events.get("dynamics", []), timeline.num_steps)
@@ -106,18 +106,18 @@ def arrange(events: dict[str, list[Event]], timeline: Timeline, voicing: Voicing
     softness = _SOFTEST_VELOCITY + (1 - _SOFTEST_VELOCITY) * levels / (DYNAMIC_LEVELS - 1)
     struck = _SOFTEST_HIT + (1 - _SOFTEST_HIT) * (levels / (DYNAMIC_LEVELS - 1)) ** _HIT_BEND
     notes: dict[str, tuple[ScoreNote, ...]] = {}
-    for name, sound in voicing.sounds.items():
+    for name, sound in settings.sounds.items():
         if sound.mute:
             continue
         found: list[ScoreNote] = []
         audible = [(event, span) for event in events.get(name, ()) if (span := _audible_span(event, name, timeline))]
         for (event, (start, end)), pitches in zip(
-            audible, _pitches(name, [e for e, _ in audible], voicing), strict=True
+            audible, _pitches(name, [e for e, _ in audible], settings), strict=True
         ):
             soft = struck if VOICES[VOICE_INDEX[name]].kind == "drums" else softness
             classes = CHORD_VELOCITIES if VOICES[VOICE_INDEX[name]].kind == "chord" else VELOCITIES
             for order, pitch in enumerate(pitches):
-                shift_s, accent = _humanise(voicing, name, event.start, order)
+                shift_s, accent = _humanise(settings, name, event.start, order)
                 velocity = round(classes[event.velocity] * soft[event.start] * accent)
                 found.append(ScoreNote(start, end, pitch, int(np.clip(velocity, 1, 127)), shift_s))
         if found:
@@ -278,17 +278,17 @@ def _voice_leading_cost(pitches: tuple[int, ...], before: tuple[int, ...] | None
     return float(cost)
 
 
-def _pitches(name: str, events: list[Event], voicing: Voicing) -> list[tuple[int, ...]]:
+def _pitches(name: str, events: list[Event], settings: SoundSettings) -> list[tuple[int, ...]]:
     """Sounding MIDI keys of each event."""
-    voice, lift = VOICES[VOICE_INDEX[name]], 12 * voicing.sounds[name].octave
+    voice, lift = VOICES[VOICE_INDEX[name]], 12 * settings.sounds[name].octave
     if voice.kind == "drums":
         return [tuple(key for lane, key in enumerate(voice.lanes) if event.value >> lane & 1) for event in events]
     if voice.kind == "chord":
         chords = [chord_pitches(event.value) for event in events]
-        laid = voice_chords([((root + voicing.tonic) % 12, intervals) for root, intervals in chords])
+        laid = voice_chords([((root + settings.tonic) % 12, intervals) for root, intervals in chords])
         return [tuple(_into_range(pitch + lift) for pitch in pitches) for pitches in laid]
     low = _LOWEST_BASS if name == "bass" else _LOWEST_PITCH
-    return [(_into_range(event.value + voicing.tonic + lift, low),) for event in events]
+    return [(_into_range(event.value + settings.tonic + lift, low),) for event in events]
 
 
 def _into_range(pitch: int, low: int = _LOWEST_PITCH) -> int:
@@ -316,19 +316,21 @@ def _audible_span(event: Event, name: str, timeline: Timeline) -> tuple[float, f
     return (zero, float(event.end)) if left >= 0.35 or left * rate >= (event.end - event.start) / 2 else None
 
 
-def _humanise(voicing: Voicing, name: str, step: int, order: int) -> tuple[float, float]:
+def _humanise(settings: SoundSettings, name: str, step: int, order: int) -> tuple[float, float]:
     """(delay in seconds, factor on the velocity) of one note.
 
     Made of the voice's place in the ensemble, the note's place in a strummed chord, and a little chance that depends on
     the seed, the voice and the step alone.
     """
-    place_s = voicing.spread * (_ONSET_OFFSETS_S[name] + _STRUM_S * order * (VOICES[VOICE_INDEX[name]].kind == "chord"))
-    if not voicing.humanise:
+    place_s = settings.spread * (
+        _ONSET_OFFSETS_S[name] + _STRUM_S * order * (VOICES[VOICE_INDEX[name]].kind == "chord")
+    )
+    if not settings.humanise:
         return place_s, 1.0
-    drawn = hashlib.sha256(f"{voicing.seed} {name} {step} {order}".encode()).digest()
+    drawn = hashlib.sha256(f"{settings.seed} {name} {step} {order}".encode()).digest()
     time, force = (int.from_bytes(drawn[k : k + 4], "big") / 2**31 - 1 for k in (0, 4))
     reach_s = 0.004 if VOICES[VOICE_INDEX[name]].kind == "drums" else 0.009
-    return place_s + voicing.humanise * reach_s * time, 1 + 0.1 * voicing.humanise * force
+    return place_s + settings.humanise * reach_s * time, 1 + 0.1 * settings.humanise * force
 
 
 def _is_minor(events: dict[str, list[Event]]) -> bool:

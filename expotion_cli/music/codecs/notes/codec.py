@@ -13,7 +13,7 @@ import numpy as np
 
 from expotion_cli.music.codecs.codec import Rendering
 from expotion_cli.music.codecs.notes.arrange import BAR_STEPS, arrange
-from expotion_cli.music.codecs.notes.instruments import Voicing
+from expotion_cli.music.codecs.notes.instruments import SoundSettings
 from expotion_cli.music.codecs.notes.judge import NoteJudge
 from expotion_cli.music.codecs.notes.midi import to_midi
 from expotion_cli.music.codecs.notes.render import SAMPLE_RATE, Renderer
@@ -75,7 +75,7 @@ class NoteCodec:
         self,
         tokens: np.ndarray,
         timeline: Timeline,
-        voicing: Voicing | None = None,
+        settings: SoundSettings | None = None,
         *,
         seed: int | None = None,
         keep_stems: bool = False,
@@ -85,17 +85,17 @@ class NoteCodec:
         Args:
             tokens: [8, S] integers; steps past the timeline's end are ignored.
             timeline: the cue's grid.
-            voicing: how it sounds; None for the defaults.
-            seed: the cue's seed, for the key "auto" and for humanising; None: the voicing's.
+            settings: how it sounds; None for the defaults.
+            seed: the cue's seed, for the key "auto" and for humanising; None: the settings's.
             keep_stems: also return each voice by itself, without reverb.
 
         Returns:
             [2, timeline.samples(44100)] float32 and the MIDI file.
         """
-        voicing = voicing or Voicing()
+        settings = settings or SoundSettings()
         if seed is not None:
-            voicing = replace(voicing, seed=seed)
+            settings = replace(settings, seed=seed)
         events = tokens_to_events(np.asarray(tokens)[:, : timeline.num_steps])
-        arrangement = arrange(events, timeline, voicing)
-        rendering = self._renderer.render(arrangement, timeline, voicing, keep_stems)
-        return replace(rendering, midi=to_midi(arrangement, timeline, voicing))
+        arrangement = arrange(events, timeline, settings)
+        rendering = self._renderer.render(arrangement, timeline, settings, keep_stems)
+        return replace(rendering, midi=to_midi(arrangement, timeline, settings))

@@ -51,7 +51,7 @@ _DEFAULT_SOUNDS = {
 
 
 @dataclass(frozen=True)
-class Voicing:
+class SoundSettings:
     """Sound settings of a cue.
 
     Attributes:
@@ -93,7 +93,7 @@ class Voicing:
         return AUTO_KEYS[int.from_bytes(drawn[:4], "big") % len(AUTO_KEYS)]
 
     @classmethod
-    def from_table(cls, table: Mapping[str, Any], seed: int = 0) -> Voicing:
+    def from_table(cls, table: Mapping[str, Any], seed: int = 0) -> SoundSettings:
         """Settings from a recipe's `[sound]` and `[voices.<name>]` tables; whatever they leave out keeps its default.
 
         Args:

@@ -6,7 +6,7 @@ import numpy as np
 import symusic
 
 from expotion_cli.music.codecs.notes.arrange import Arrangement
-from expotion_cli.music.codecs.notes.instruments import Voicing
+from expotion_cli.music.codecs.notes.instruments import SoundSettings
 from expotion_cli.music.codecs.notes.tokens import VOICE_INDEX, VOICES
 from expotion_cli.timing import BEATS_PER_BAR, STEPS_PER_BEAT, Timeline
 
@@ -16,7 +16,7 @@ _MAJOR_SHARPS = (0, -5, 2, -3, 4, -1, 6, 1, -4, 3, -2, 5)  # by pitch class of t
 _SWELL_STEPS = 3
 
 
-def to_midi(arrangement: Arrangement, timeline: Timeline, voicing: Voicing) -> bytes:
+def to_midi(arrangement: Arrangement, timeline: Timeline, settings: SoundSettings) -> bytes:
     """A standard MIDI file of the cue.
 
     Tick 0 is step 0, the beginning of a bar, so bar lines and beats are aligned. Markers "picture starts" and "picture
@@ -26,7 +26,7 @@ def to_midi(arrangement: Arrangement, timeline: Timeline, voicing: Voicing) -> b
     Args:
         arrangement: the notes; each voice becomes a track.
         timeline: gives tempo and start.
-        voicing: gives programs, panning and levels.
+        settings: gives programs, panning and levels.
 
     Returns:
         The file's bytes.
@@ -35,13 +35,13 @@ def to_midi(arrangement: Arrangement, timeline: Timeline, voicing: Voicing) -> b
     rate_hz = float(timeline.rate_hz)
     score.tempos.append(symusic.Tempo(0, qpm=rate_hz * 60 / STEPS_PER_BEAT))
     score.time_signatures.append(symusic.TimeSignature(0, BEATS_PER_BAR, 4))
-    relative_major = (voicing.tonic + 3 * arrangement.minor) % 12
+    relative_major = (settings.tonic + 3 * arrangement.minor) % 12
     score.key_signatures.append(symusic.KeySignature(0, _MAJOR_SHARPS[relative_major], int(arrangement.minor)))
     first, last = (round(float(time - timeline.start) * rate_hz * TICKS_PER_STEP) for time in (0, timeline.duration))
     score.markers.append(symusic.TextMeta(first, "picture starts"))
     score.markers.append(symusic.TextMeta(last, "picture ends"))
     for name, notes in arrangement.notes.items():
-        sound = voicing.sounds[name]
+        sound = settings.sounds[name]
         drums = VOICES[VOICE_INDEX[name]].kind == "drums"
         track = symusic.Track(name, program=sound.program, is_drum=drums)
         for note in notes:

@@ -11,7 +11,7 @@ from expotion_cli.audio.loudness import integrated_lufs
 from expotion_cli.music.codecs.codec import Rendering
 from expotion_cli.music.codecs.notes.arrange import Arrangement
 from expotion_cli.music.codecs.notes.balance import Balance, peak_gain
-from expotion_cli.music.codecs.notes.instruments import Voicing
+from expotion_cli.music.codecs.notes.instruments import SoundSettings
 from expotion_cli.music.codecs.notes.reverb import reverberate, tail_samples
 from expotion_cli.music.codecs.notes.sampler import PlayedNote, Synth
 from expotion_cli.music.codecs.notes.soundfont import SoundFont
@@ -44,14 +44,14 @@ class Renderer:
         self._balance = Balance(self._synth)
 
     def render(
-        self, arrangement: Arrangement, timeline: Timeline, voicing: Voicing, keep_stems: bool = False
+        self, arrangement: Arrangement, timeline: Timeline, settings: SoundSettings, keep_stems: bool = False
     ) -> Rendering:
         """Make the sound of a cue.
 
         Args:
             arrangement: the notes.
             timeline: places the notes' steps on the picture's clock.
-            voicing: instruments, gains, panning, reverb.
+            settings: instruments, gains, panning, reverb.
             keep_stems: also return each voice by itself.
 
         Returns:
@@ -66,16 +66,16 @@ class Renderer:
         def add(name: str, stem: np.ndarray) -> None:
             nonlocal mix, send
             mix += stem
-            if voicing.sounds[name].reverb:
-                send += stem * np.float32(voicing.sounds[name].reverb)
+            if settings.sounds[name].reverb:
+                send += stem * np.float32(settings.sounds[name].reverb)
             if keep_stems:
                 stems[name] = self._equalise(stem)
 
         drums_by_name: dict[str, np.ndarray] = {}
         for name in arrangement.notes:
-            stem = self._voice(name, arrangement, timeline, voicing)
+            stem = self._voice(name, arrangement, timeline, settings)
             stem *= swell
-            stem = pan_stereo(stem, voicing.sounds[name].pan)
+            stem = pan_stereo(stem, settings.sounds[name].pan)
             if VOICES[VOICE_INDEX[name]].kind == "drums":
                 drums_by_name[name] = stem
             else:
@@ -83,7 +83,7 @@ class Renderer:
         self._limit_drums(drums_by_name, mix)
         for name, stem in drums_by_name.items():
             add(name, stem)
-        self._add_reverb(mix, send, voicing.reverb_s)
+        self._add_reverb(mix, send, settings.reverb_s)
         mix = self._equalise(mix)
         peak = float(np.abs(mix).max(initial=0.0))
         if peak > PEAK:
@@ -92,11 +92,11 @@ class Renderer:
             stems = {name: stem * turned_down for name, stem in stems.items()}
         return Rendering(mix, self.sample_rate, stems=stems)
 
-    def _voice(self, name: str, arrangement: Arrangement, timeline: Timeline, voicing: Voicing) -> np.ndarray:
+    def _voice(self, name: str, arrangement: Arrangement, timeline: Timeline, settings: SoundSettings) -> np.ndarray:
         drums = VOICES[VOICE_INDEX[name]].kind == "drums"
-        sound = voicing.sounds[name]
+        sound = settings.sounds[name]
         program, level = sound.program, 10 ** (sound.gain_db / 20)
-        assert program is not None  # `Voicing.sounds` fills in the kit
+        assert program is not None  # `SoundSettings.sounds` fills in the kit
         start, rate, duration = float(timeline.start), float(timeline.rate_hz), float(timeline.duration)
         played = []
         for note in arrangement.notes[name]:

@@ -87,7 +87,8 @@ class Arrangement:
 
         Args:
             voice: name of the voice.
-            start, end: steps.
+            start: step of the onset.
+            end: step where it stops.
             value: MIDI pitch, or a chord's value.
             velocity: class, from 0.
         """

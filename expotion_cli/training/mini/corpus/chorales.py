@@ -163,7 +163,8 @@ def from_parts(
         tonic: pitch class of the key.
         mode: "major" or "minor".
         lead: steps of silence before the first note, so that bars start on multiples of 48.
-        source, licence: of the piece.
+        source: where the piece comes from.
+        licence: of the piece.
     """
     parts = sorted(parts, key=lambda p: -float(np.mean([n[2] for n in p])))
     shift = -tonic if tonic <= 6 else 12 - tonic

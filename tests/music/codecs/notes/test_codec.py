@@ -14,12 +14,12 @@ from expotion_cli.errors import UsageError, WeightsError
 from expotion_cli.music.codecs.codec import Codec
 from expotion_cli.music.codecs.notes.arrange import arrange, dynamics_curve, ring_on, voice_chords
 from expotion_cli.music.codecs.notes.codec import NoteCodec
-from expotion_cli.music.codecs.notes.instruments import SOUNDING_VOICES, Voicing
+from expotion_cli.music.codecs.notes.instruments import SOUNDING_VOICES, SoundSettings
 from expotion_cli.music.codecs.notes.soundfont import default_soundfont, load_soundfont
 from expotion_cli.music.codecs.notes.tokens import QUALITIES, VOICES, Event, chord_value, events_to_tokens
 from expotion_cli.timing import Tempo, Timeline, beat_rate_hz
 
-PLAIN = Voicing(key=0, humanise=0.0, spread=0.0, ring=False, landing=False)
+PLAIN = SoundSettings(key=0, humanise=0.0, spread=0.0, ring=False, landing=False)
 
 
 def line(duration: float | str, bpm: int = 120, start: float | str = 0) -> Timeline:
@@ -74,14 +74,15 @@ def test_the_last_chord_falls_on_the_hardest_strike_that_leaves_it_time_to_ring(
     beats = {"melody": [Event(step, step + 6, 72, 1) for step in range(0, 240, 12)]}
     hardest = {**beats, "drums": [Event(step, step + 1, 1, 3 * (step == 222)) for step in (214, 222, 228)]}
     for events, landing in ((hardest, 222), (beats, 216)):
-        arrangement = arrange(events, line(10), Voicing(key=0, humanise=0.0, spread=0.0))
+        arrangement = arrange(events, line(10), SoundSettings(key=0, humanise=0.0, spread=0.0))
         assert max(note.start for note in arrangement.notes["melody"]) == landing
 
 
 def test_the_voices_of_an_ensemble_lie_apart_in_sound_but_not_on_paper() -> None:
     events = {"melody": [Event(0, 12, 72, 2)], "figure": [Event(0, 12, 60, 2)], "harmony": [Event(0, 48, 0, 1)]}
     tight, loose = (
-        arrange(events, line(4), Voicing(humanise=0.0, landing=False, spread=spread)).notes for spread in (0.0, 1.0)
+        arrange(events, line(4), SoundSettings(humanise=0.0, landing=False, spread=spread)).notes
+        for spread in (0.0, 1.0)
     )
     assert all(note.shift_s == 0 for notes in tight.values() for note in notes)
     assert loose["melody"][0].shift_s < 0 < loose["figure"][0].shift_s
@@ -95,7 +96,7 @@ def test_key_and_octave_transpose_pitched_voices_but_not_drums(piece) -> None:
     timeline = line(4)
     home = arrange(piece(2), timeline, PLAIN)
     table = {"sound": {"key": "D", "humanise": 0.0, "landing": False}, "voices": {"melody": {"octave": -1}}}
-    moved = arrange(piece(2), timeline, Voicing.from_table(table))
+    moved = arrange(piece(2), timeline, SoundSettings.from_table(table))
     for name, shift in (("figure", 2), ("melody", -10), ("drums", 0)):
         assert [n.pitch + shift for n in home.notes[name]] == [n.pitch for n in moved.notes[name]], name
     assert {(n.pitch + 2) % 12 for n in home.notes["harmony"]} == {n.pitch % 12 for n in moved.notes["harmony"]}
@@ -121,7 +122,7 @@ def test_the_ending_lands_on_the_tonic_shortly_before_the_end(piece, minor: bool
     events = piece(4)
     if minor:
         events["harmony"] = [Event(e.start, e.end, chord_value(0, "min"), 1) for e in events["harmony"]]
-    arrangement = arrange(events, timeline, Voicing(key=2, humanise=0.0))
+    arrangement = arrange(events, timeline, SoundSettings(key=2, humanise=0.0))
     assert arrangement.minor == minor
     last = max(note.start for note in arrangement.notes["bass"])
     assert last % 6 == 0 and 0.45 <= 9.3 - last / float(timeline.rate_hz) <= 1.4
@@ -139,17 +140,19 @@ def test_the_ending_lands_on_the_tonic_shortly_before_the_end(piece, minor: bool
 def test_a_silent_voice_does_not_join_the_landing_and_short_clips_have_none(piece) -> None:
     events = piece(4)
     events["melody"] = events["melody"][:3]
-    arrangement = arrange(events, line(8), Voicing(key=0))
+    arrangement = arrange(events, line(8), SoundSettings(key=0))
     assert len(arrangement.notes["melody"]) == 3
     short, plain = (
-        arrange(piece(1), line("0.9"), v) for v in (Voicing(key=0, humanise=0.0, spread=0.0, ring=False), PLAIN)
+        arrange(piece(1), line("0.9"), v) for v in (SoundSettings(key=0, humanise=0.0, spread=0.0, ring=False), PLAIN)
     )
     assert short.notes == plain.notes and np.array_equal(short.control, plain.control)
 
 
 def test_midi_reads_back_with_the_same_notes_tempo_names_and_programs(piece, piece_tokens) -> None:
     timeline = line(8, bpm=100, start="-1/2")
-    voicing = Voicing.from_table({"sound": {"key": "Bb", "landing": True}, "voices": {"melody": {"program": 73}}}, 5)
+    voicing = SoundSettings.from_table(
+        {"sound": {"key": "Bb", "landing": True}, "voices": {"melody": {"program": 73}}}, 5
+    )
     rendering = NoteCodec().decode(piece_tokens(timeline.num_steps), timeline, voicing)
     score = symusic.Score.from_midi(rendering.midi)
     assert score.tempos[0].qpm == pytest.approx(100, abs=1e-3)
@@ -179,7 +182,7 @@ def test_midi_writes_the_swell_as_controller_11(piece_tokens) -> None:
 def test_unused_voices_and_foreign_tokens_do_no_harm() -> None:
     timeline = line(1)
     tokens = np.random.default_rng(0).integers(0, 194, (8, timeline.num_steps + 7))
-    rendering = NoteCodec().decode(tokens, timeline, Voicing(), seed=1)
+    rendering = NoteCodec().decode(tokens, timeline, SoundSettings(), seed=1)
     assert np.isfinite(rendering.audio).all() and rendering.audio.shape == (2, 44100)
     silent = NoteCodec().decode(events_to_tokens({}, timeline.num_steps), timeline)
     assert not silent.audio.any() and symusic.Score.from_midi(silent.midi).note_num() == 0
@@ -196,7 +199,7 @@ def test_unused_voices_and_foreign_tokens_do_no_harm() -> None:
 )
 def test_an_unknown_key_is_an_error_that_names_the_nearest(table: dict, near: str) -> None:
     with pytest.raises(UsageError, match=f"Did you mean '{near}'"):
-        Voicing.from_table(table)
+        SoundSettings.from_table(table)
 
 
 @pytest.mark.parametrize(
@@ -213,21 +216,21 @@ def test_an_unknown_key_is_an_error_that_names_the_nearest(table: dict, near: st
 def test_a_wrong_value_is_an_error_that_names_its_key(table: dict) -> None:
     where = next(iter(table.values()))
     with pytest.raises(UsageError, match=next(iter(where))):
-        Voicing.from_table(table)
+        SoundSettings.from_table(table)
 
 
 def test_keys_fold_around_c_and_auto_depends_on_the_seed_alone() -> None:
     names = {"C": 0, "F#": 6, "G": -5, "A": -3, "Bb": -2, "Eb": 3, "F": 5, "d": 2}
     for name, semitones in names.items():
-        assert Voicing.from_table({"sound": {"key": name}}).tonic == semitones
-    drawn = {seed: Voicing(seed=seed).tonic for seed in range(40)}
-    assert drawn == {seed: Voicing(seed=seed).tonic for seed in range(40)}
+        assert SoundSettings.from_table({"sound": {"key": name}}).tonic == semitones
+    drawn = {seed: SoundSettings(seed=seed).tonic for seed in range(40)}
+    assert drawn == {seed: SoundSettings(seed=seed).tonic for seed in range(40)}
     assert len(set(drawn.values())) >= 5 and all(-5 <= tonic <= 6 for tonic in drawn.values())
 
 
 def test_every_sounding_voice_has_a_default_sound() -> None:
-    assert set(Voicing().sounds) == set(SOUNDING_VOICES) == {v.name for v in VOICES} - {"dynamics"}
-    kit = Voicing.from_table({"sound": {"kit": 25}, "voices": {"percussion": {"program": 8}}}).sounds
+    assert set(SoundSettings().sounds) == set(SOUNDING_VOICES) == {v.name for v in VOICES} - {"dynamics"}
+    kit = SoundSettings.from_table({"sound": {"kit": 25}, "voices": {"percussion": {"program": 8}}}).sounds
     assert kit["drums"].program == 25 and kit["percussion"].program == 8
 
 

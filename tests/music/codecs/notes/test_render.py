@@ -14,7 +14,7 @@ from expotion_cli.audio.loudness import integrated_lufs, momentary_lufs
 from expotion_cli.media.loudness import measure
 from expotion_cli.music.codecs.notes.balance import Balance, peak_gain
 from expotion_cli.music.codecs.notes.codec import NoteCodec
-from expotion_cli.music.codecs.notes.instruments import SOUNDING_VOICES, Voicing
+from expotion_cli.music.codecs.notes.instruments import SOUNDING_VOICES, SoundSettings
 from expotion_cli.music.codecs.notes.render import pan_stereo
 from expotion_cli.music.codecs.notes.reverb import impulse_response, reverberate
 from expotion_cli.music.codecs.notes.sampler import PlayedNote, Synth
@@ -29,10 +29,10 @@ def line(duration: Fraction | int | str, bpm: int = 120, start: str = "0") -> Ti
     return Timeline(Fraction(duration), beat_rate_hz(bpm), Fraction(start))
 
 
-def settings(**voices: dict) -> Voicing:
+def settings(**voices: dict) -> SoundSettings:
     """Exactly on the grid, in C, without room or landing."""
     sound = {"key": "C", "humanise": 0.0, "spread": 0.0, "landing": False, "reverb_s": 0.0}
-    return Voicing.from_table({"sound": sound, "voices": voices})
+    return SoundSettings.from_table({"sound": sound, "voices": voices})
 
 
 def level_db(audio: np.ndarray) -> float:
@@ -163,7 +163,7 @@ def test_panning_keeps_the_power_of_a_centred_sound() -> None:
 
 def test_the_landing_neither_breaks_off_nor_falls_silent(piece_tokens) -> None:
     timeline = line(10, bpm=104)
-    audio = NoteCodec().decode(piece_tokens(timeline.num_steps), timeline, Voicing(key=0)).audio
+    audio = NoteCodec().decode(piece_tokens(timeline.num_steps), timeline, SoundSettings(key=0)).audio
     body = level_db(audio[:, 4 * RATE : 8 * RATE])
     tail = [level_db(audio[:, int(t * RATE) : int((t + 0.1) * RATE)]) for t in np.arange(9.4, 9.95, 0.1)]
     assert body - 25 < min(tail) and max(tail[-2:]) < body
@@ -248,9 +248,9 @@ def test_the_room_decays_as_long_as_asked_darkens_and_is_wide(reverb_s: float) -
 def test_long_cues_reverberate_across_block_borders(piece_tokens, monkeypatch: pytest.MonkeyPatch) -> None:
     timeline = line(5)
     tokens = piece_tokens(timeline.num_steps)
-    whole = NoteCodec().decode(tokens, timeline, Voicing(key=0)).audio
+    whole = NoteCodec().decode(tokens, timeline, SoundSettings(key=0)).audio
     monkeypatch.setattr("expotion_cli.music.codecs.notes.render._BLOCK_S", 1)
-    assert np.allclose(NoteCodec().decode(tokens, timeline, Voicing(key=0)).audio, whole, atol=1e-5)
+    assert np.allclose(NoteCodec().decode(tokens, timeline, SoundSettings(key=0)).audio, whole, atol=1e-5)
 
 
 def test_a_cue_of_ten_seconds_with_all_voices_renders_quickly(piece_tokens) -> None:
