@@ -9,7 +9,8 @@ def lucas_kanade(before: np.ndarray, after: np.ndarray, levels: int = 3, rounds:
     """Dense coarse-to-fine flow by least squares on 9 x 9 windows (Lucas and Kanade 1981; pyramids as in Bouguet 2001).
 
     Args:
-        before, after: uint8 [h, w].
+        before: uint8 [h, w].
+        after: uint8 [h, w].
         levels: how many sizes of the frames, each half the one before.
         rounds: iterations on each size.
 
