@@ -14,7 +14,14 @@ Check = Callable[[Any], Any]
 
 
 def number(default: float, low: float, high: float, doc: str) -> Any:
-    """Declare a number from `low` to `high`."""
+    """Declare a number.
+
+    Args:
+        default: its value where nobody sets it.
+        low: lowest value allowed.
+        high: highest value allowed.
+        doc: its meaning, in one phrase.
+    """
 
     def check(value: Any) -> float:
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
@@ -25,7 +32,14 @@ def number(default: float, low: float, high: float, doc: str) -> Any:
 
 
 def whole(default: int, low: int, high: int, doc: str) -> Any:
-    """Declare a whole number from `low` to `high`."""
+    """Declare a whole number.
+
+    Args:
+        default: its value where nobody sets it.
+        low: lowest value allowed.
+        high: highest value allowed.
+        doc: its meaning, in one phrase.
+    """
 
     def check(value: Any) -> int:
         if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
@@ -47,7 +61,13 @@ def text(default: str, doc: str) -> Any:
 
 
 def choice(default: str, options: tuple[str, ...], doc: str) -> Any:
-    """Declare one of several words."""
+    """Declare a choice among several words.
+
+    Args:
+        default: its value where nobody sets it.
+        options: the words allowed.
+        doc: its meaning, in one phrase.
+    """
 
     def check(value: Any) -> str:
         if value not in options:

@@ -20,7 +20,7 @@ from expotion_cli.errors import RecipeError, UnknownNameError
 from expotion_cli.storage import digest_of, read_toml
 
 DIGEST_FORMAT = 1
-"""Raised when the same recipe text comes to mean something else."""
+"""To be raised when the same recipe text comes to mean something else."""
 
 DEFAULT_RECIPE = "cinematic"
 """The shipped recipe that commands use where none is named."""
@@ -66,19 +66,19 @@ class Generate:
     """How tokens are drawn."""
 
     guidance: float = declare.number(3.0, 0.0, 20.0, "weight of the prompt; 1 switches this guidance off")
-    visual_guidance: float = declare.number(1.5, 0.0, 20.0, "weight of the picture; 1 switches this guidance off")
+    visual_guidance: float = declare.number(
+        1.5, 0.0, 20.0, "weight of the visual conditioning; 1 switches this guidance off"
+    )
     temperature: float = declare.number(1.0, 0.0, 4.0, "0 takes the likeliest token, higher is more adventurous")
     top_k: int = declare.whole(50, 0, 4096, "draw among this many likeliest tokens; 0 means all")
     top_p: float = declare.number(1.0, 0.01, 1.0, "draw among the likeliest tokens that hold this share; 1 means all")
-    takes: int = declare.whole(
-        4, 1, 64, "compose so many and keep the best (models that write notes; others compose one)"
-    )
+    takes: int = declare.whole(4, 1, 64, "compose this many and keep the best (models of notes; others compose one)")
     seed: int | str = _seed(PER_CLIP, "one number for every clip, or per-clip[:NUMBER]: drawn from the clip's content")
 
 
 @dataclass(frozen=True)
 class TempoRange:
-    """Where the motion's pulse is folded to. Equal ends fix the tempo."""
+    """The tempos a cue may take; the pulse of the motion is folded into them. Equal ends fix the tempo."""
 
     min: float = declare.number(70.0, 20.0, 300.0, "slowest tempo in beats a minute")
     max: float = declare.number(140.0, 20.0, 300.0, "fastest tempo in beats a minute")
@@ -86,13 +86,13 @@ class TempoRange:
 
 @dataclass(frozen=True)
 class Streams:
-    """What the music looks at.
+    """What the music follows.
 
     Attributes:
-        use: as below.
-        settings: all other keys of the table: `pose_model` is the setting `model` of the encoder `pose`. Encoders
+        use: names of the embedding streams.
+        settings: all other keys of the table: `pose_model` is the setting `model` of the encoder `pose`. The encoders
             check them.
-        is_chosen: somebody listed `use`; where nobody did, it gives way to what the adapter reads.
+        is_chosen: whether a recipe or a flag lists `use`; if not, what the adapter reads takes its place.
     """
 
     use: tuple[str, ...] = declare.names(
@@ -104,10 +104,10 @@ class Streams:
 
 @dataclass(frozen=True)
 class Mix:
-    """How music and the clip's own sound meet."""
+    """How the music is mixed with the clip's own sound."""
 
     mode: str = declare.choice(REPLACE, MIX_MODES, "replace the clip's sound, or lay the music under it")
-    under_lu: float = declare.number(12.0, 0.0, 40.0, "how far the music stays below the clip's sound, in LU")
+    under_lu: float = declare.number(12.0, 0.0, 40.0, "how far the music lies below the clip's sound, in LU")
     fade_in_s: float = declare.number(0.05, 0.0, 30.0, "fade at the beginning, in seconds")
     fade_out_s: float = declare.number(1.0, 0.0, 30.0, "fade at the end, in seconds")
     audio_codec: str = declare.choice(AUTO_CODEC, AUDIO_CODECS, "auto: Opus in WebM, else AAC; MKV also takes flac")
@@ -115,22 +115,22 @@ class Mix:
 
 @dataclass(frozen=True)
 class LoudnessTarget:
-    """How loud the result is, measured after encoding."""
+    """Loudness of the finished video, measured after encoding (ITU-R BS.1770)."""
 
-    lufs: float = declare.number(-14.0, -50.0, -5.0, "integrated loudness")
-    peak_dbtp: float = declare.number(-1.0, -20.0, 0.0, "true peak, never passed")
+    lufs: float = declare.number(-14.0, -50.0, -5.0, "integrated loudness in LUFS")
+    peak_dbtp: float = declare.number(-1.0, -20.0, 0.0, "highest true peak in dBTP")
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """What to make of a clip.
+    """All settings of a run that shape its results.
 
     Attributes:
-        name, title, description: for people; they don't shape the result.
-        prompt: what the music should be, in words.
-        generate, tempo, streams, mix, loudness: see their classes.
-        sound, voices: tables for the model's codec, e.g. instruments and balance. Codecs check them.
-        path: the file it came from.
+        name, title, description: for people; they have no influence on the result.
+        prompt: a description of the music.
+        generate, tempo, streams, mix, loudness: the tables of these names; see their classes.
+        sound, voices: tables for the model's codec, e.g. instruments and balance. The codec checks them.
+        path: the file it was read from; None for one made in code.
     """
 
     name: str = "default"

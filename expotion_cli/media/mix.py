@@ -1,4 +1,4 @@
-"""Music cut to the picture's length, with fades, alone or under the clip's own sound."""
+"""The sound track of the finished video: music cut to length, with fades, alone or under the clip's own sound."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ with warnings.catch_warnings():
     from pydub import AudioSegment
 
 FULL_SCALE = float(2**31 - 1)
-LONGEST_FADE = 1 / 3  # of the music: short clips keep a middle
+LONGEST_FADE = 1 / 3  # of the music, so that short clips keep a part without fades
 SHORTEST_FADE_S = 0.01  # shorter fades click
 
-# `under`: where the clip's own sound counts as sounding, and how the music moves aside
+# "under": where the clip's own sound counts as sounding, and how the music is ducked there
 HOP_S = 0.01
 WINDOW_S = 0.1
 SOUNDING_DB = 18.0  # below the level of its loud parts, the clip's own sound is a pause
 SILENT_DBFS = -60.0
 LEAD_S, HOLD_S, SMOOTH_S = 0.2, 0.6, 0.4
-PAUSE_LIFT_LU = 5.0  # in the pauses the music rises by this
+PAUSE_LIFT_LU = 5.0  # in pauses of the clip's own sound the music rises by this
 SWELL_WINDOW_S = 0.4
-SWELL_DB = 3.0  # under speech, the music's own swells above its mean are held to this
+SWELL_DB = 3.0  # while the clip's own sound sounds, swells of the music above its mean are limited to this
 
 
 def mix(
@@ -102,7 +102,7 @@ def _faded(samples: np.ndarray, sample_rate: int, fade_in: bool) -> np.ndarray:
     peak = float(np.abs(samples).max())
     if peak == 0:
         return samples
-    scale = FULL_SCALE / peak / 2  # integers have no room above full scale, so it is made
+    scale = FULL_SCALE / peak / 2  # integers clip at full scale, so headroom is made
     ramp = np.round(samples.T.astype(np.float64) * scale).astype("<i4")
     segment = AudioSegment(data=ramp.tobytes(), sample_width=4, frame_rate=sample_rate, channels=2)
     duration_ms = 1000 * samples.shape[1] // sample_rate
@@ -113,11 +113,11 @@ def _faded(samples: np.ndarray, sample_rate: int, fade_in: bool) -> np.ndarray:
 
 
 def _beneath(music: np.ndarray, own: np.ndarray, sample_rate: int, under_lu: float) -> np.ndarray:
-    """The music at its level beneath the clip's own sound, moving aside where that sounds."""
+    """Bring the music to its level under the clip's own sound, ducked where that sounds. Both are [2, n]."""
     own_lufs = measure(own, sample_rate).integrated_lufs
     music_lufs = measure(music, sample_rate).integrated_lufs
     if not (math.isfinite(own_lufs) and math.isfinite(music_lufs)):
-        return music  # one of them is silent or too short to have a loudness: nothing to make room for
+        return music  # one of them is silent or too short to have a loudness: nothing to duck for
     hop = max(1, round(HOP_S * sample_rate))
     own_db, music_db = (_level_db(sound, hop, window) for sound, window in ((own, WINDOW_S), (music, SWELL_WINDOW_S)))
     loud_db = np.percentile(own_db[own_db > SILENT_DBFS], 90) if np.any(own_db > SILENT_DBFS) else SILENT_DBFS

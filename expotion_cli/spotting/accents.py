@@ -1,4 +1,4 @@
-"""Where motion stops or turns sharply, and when nobody moves."""
+"""Accents of the motion (where it stops or turns sharply) and stillness (when nobody moves)."""
 
 from __future__ import annotations
 
@@ -17,12 +17,13 @@ if TYPE_CHECKING:
 
 ACCENT_DIMS = {"pose": "accent", "face": "head_accent", "flow": "accent"}
 ENERGY_DIMS = {"pose": "energy", "flow": "energy", "face": "head_speed"}
-"""Who tells how much moves, the surest first."""
+"""The dimension of each stream that measures how much moves, the most reliable stream first."""
 CLEAR_ACCENT = 0.3
-"""Weaker accents, in shares of the clip's own 95th percentile plus a floor, are mostly trembling."""
+"""Weaker accents are mostly jitter. In shares of the clip's own 95th percentile plus a floor (`activity.normalise`)."""
 STILL_SHARE, STILL_S, STILL_BLUR_S = 0.5, 0.5, 0.2
-"""Still: less than this share of a small but deliberate movement, for at least so long, averaged over so long."""
+"""Still is less energy than this share of the activity floor, for at least STILL_S, averaged over STILL_BLUR_S."""
 MIN_COVERAGE = 0.5
+"""A stream counts if it saw somebody in at least this share of its rows."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class Accent:
 
     Attributes:
         time_s: on the picture's clock.
-        strength: 0..1.5, in shares of the clip's own 95th percentile plus a floor (`conditioning.normalise`).
+        strength: 0..1.5, in shares of the clip's own 95th percentile plus a floor (`activity.normalise`).
         source: the stream that saw it.
     """
 
@@ -45,8 +46,8 @@ class Stillness:
     """When nobody moves.
 
     Attributes:
-        source: the stream that was asked; None where none saw enough to tell.
-        threshold: of its energy, in that stream's unit.
+        source: the stream it was found in; None where no stream saw enough.
+        threshold: energy below which it counts as still, in that stream's unit.
         spans_s: (start, end) of each stretch.
     """
 
@@ -56,7 +57,7 @@ class Stillness:
 
 
 def find_accents(streams: dict[str, EmbeddingStream]) -> tuple[Accent, ...]:
-    """Clear accents of all streams that tell them, by time."""
+    """Find the clear accents of all streams that have an accent dimension, sorted by time."""
     found = []
     for name, dim in ACCENT_DIMS.items():
         stream = streams.get(name)
@@ -71,7 +72,7 @@ def find_accents(streams: dict[str, EmbeddingStream]) -> tuple[Accent, ...]:
 
 
 def find_stillness(streams: dict[str, EmbeddingStream]) -> Stillness:
-    """When the surest witness that saw somebody half of the time sees hardly any motion."""
+    """Find when nobody moves, in the most reliable stream that saw somebody at least half of the time."""
     for name, dim in ENERGY_DIMS.items():
         stream = streams.get(name)
         if stream is None or dim not in stream.dims or stream.coverage < MIN_COVERAGE:

@@ -83,16 +83,19 @@ def normalise(stream: str, dim: str, values: np.ndarray, seen: np.ndarray) -> np
 
 
 def motion_signal(streams: Mapping[str, SeenStream], duration_s: float) -> tuple[np.ndarray, np.ndarray, float]:
-    """One curve of motion energy and one of accents: the mean of all witnesses, whose errors are not each other's.
+    """Make one curve of motion energy and one of accents: the mean over pose, face and flow, whose errors differ.
 
-    Witnesses are pose, face and flow; one counts if it saw somebody at least half of the time. With none, both curves
-    are flat.
+    A stream counts if it saw somebody at least half of the time. Without any, both curves are 0.
+
+    Args:
+        streams: embedding streams by name; others are ignored.
+        duration_s: length of the curves in seconds.
 
     Returns:
         ([T] energy, [T] accents, rows a second), normalised.
     """
     times = np.arange(max(1, int(duration_s * MOTION_RATE_HZ))) / MOTION_RATE_HZ
-    heard = []
+    found = []
     for name, dims in _MOTION_DIMS.items():
         stream = streams.get(name)
         if stream is None or not len(stream.mask) or stream.mask.mean() < 0.5:
@@ -100,8 +103,8 @@ def motion_signal(streams: Mapping[str, SeenStream], duration_s: float) -> tuple
         if all(dim in stream.dims for dim in dims):
             columns = [normalise(name, dim, stream.values[:, stream.dims.index(dim)], stream.mask) for dim in dims]
             seen = np.stack(columns, axis=1) * stream.mask[:, None]
-            heard.append(resample_rows(seen, stream.rate_hz, times))
-    energy, accents = np.mean(heard, axis=0).T if heard else np.zeros((2, len(times)))
+            found.append(resample_rows(seen, stream.rate_hz, times))
+    energy, accents = np.mean(found, axis=0).T if found else np.zeros((2, len(times)))
     return energy, accents, MOTION_RATE_HZ
 
 

@@ -1,4 +1,4 @@
-"""The pulse of the motion: which tempo a cue takes, and where its beats and bars fall on the picture."""
+"""The tempo of a cue from the pulse of the motion, and the place of its beats and bars on the picture's clock."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from expotion_cli.timing import BEATS_PER_BAR, Tempo, exact
 
 _RELATIONS = {Fraction(1): 1.0, Fraction(2): 0.96, Fraction(1, 2): 0.93, Fraction(4): 0.85, Fraction(1, 4): 0.75,
               Fraction(3): 0.65, Fraction(3, 2): 0.6, Fraction(2, 3): 0.6}  # fmt: skip
-"""Pulses of the motion per beat of the music, and how welcome they are: octaves come before thirds, clearly."""
+"""Pulses of the motion per beat of the music, with their weights: octaves are clearly preferred to triplets."""
 _PULSE_BPM = (35.0, 300.0)
 _NUM_LAGS = 4
 _PREFERENCE_OCTAVES = 1.2
@@ -91,20 +91,20 @@ def _tempo(bpm: float, start_s: float, confidence: float) -> Tempo:
 
 
 def _clean(stream: np.ndarray, rows: int) -> np.ndarray | None:
-    """The stream's first rows without gaps; None where there is nothing."""
+    """The first rows, with gaps set to 0; None for fewer than 8 rows."""
     stream = np.nan_to_num(np.asarray(stream, dtype=np.float64)[:rows], posinf=0.0, neginf=0.0)
     return stream if len(stream) >= 8 else None
 
 
 def _blur(stream: np.ndarray, sigma_rows: float) -> np.ndarray:
-    """Gaussian smoothing; beyond its ends the stream keeps its end values."""
+    """Gaussian smoothing; the end values are held beyond the ends."""
     reach = max(1, math.ceil(3 * sigma_rows))
     kernel = np.exp(-0.5 * (np.arange(-reach, reach + 1) / max(sigma_rows, 0.1)) ** 2)
     return np.convolve(np.pad(stream, reach, mode="edge"), kernel / kernel.sum(), mode="valid")
 
 
 def _steady(stream: np.ndarray, rate_hz: float) -> np.ndarray | None:
-    """The stream without its slow trend and with its swells evened out; None for one that hardly moves."""
+    """Remove the slow trend and even out the local size; None for a curve that hardly changes."""
     smooth = _blur(stream, _SMOOTH_S * rate_hz)
     trend = _blur(smooth, min(_TREND_S * rate_hz, len(stream) / 6))
     change: np.ndarray = smooth - trend
@@ -129,7 +129,7 @@ def _autocorrelation(streams: list[np.ndarray]) -> np.ndarray:
 
 
 def _carried(bpm: np.ndarray, returns: np.ndarray, rate_hz: float) -> tuple[np.ndarray, np.ndarray]:
-    """For each tempo the strength of the strongest pulse it carries, and that pulse's beats per beat of the music."""
+    """For each tempo the strength of the strongest pulse that fits it, and that pulse's rate per beat of the music."""
     strengths = []
     for relation, welcome in _RELATIONS.items():
         pulse = bpm * float(relation)
@@ -174,7 +174,7 @@ def _sharpen(pulse_bpm: float, streams: list[np.ndarray], rate_hz: float) -> flo
 
 
 def _targets(energy: np.ndarray, accents: np.ndarray, rows: int, rate_hz: float) -> np.ndarray:
-    """[T] >= 0: how much each moment deserves a beat; accents first, then peaks of energy."""
+    """[T] >= 0: how well a beat would fit at each row: at accents, and less so at peaks of energy."""
     total = np.zeros(rows)
     for given, weight in ((accents, 1.0), (energy, 0.25)):
         stream = _clean(given, rows)
@@ -189,7 +189,11 @@ def _targets(energy: np.ndarray, accents: np.ndarray, rows: int, rate_hz: float)
 
 
 def _place_beats(targets: np.ndarray, rate_hz: float, duration_s: float, tempos: np.ndarray) -> tuple[float, float]:
-    """(bpm, time of a bar's beginning) whose beats, then bars, meet most of the targets."""
+    """The tempo and the phase whose beats, and then whose bars, meet the targets best.
+
+    Returns:
+        (tempo in beats a minute, time in seconds at which a bar begins).
+    """
     rows = np.arange(len(targets))
 
     def read(times_s: np.ndarray) -> np.ndarray:
