@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from expotion_cli.music.load import load_model
     from expotion_cli.music.model import Model
     from expotion_cli.recipe import Recipe, load_recipe, recipe_names
+    from expotion_cli.scoring.account import Listener, Summary
     from expotion_cli.scoring.api import ScoredClip, score_clip, score_folder
-    from expotion_cli.scoring.batch import Listener, Summary
     from expotion_cli.scoring.ladder import Score, Seen, finish, render, see, spot
     from expotion_cli.spotting.plan import CuePlan
     from expotion_cli.vision.cache import EmbeddingCache
@@ -41,8 +41,8 @@ _EXPORTS = {
     "ScoredClip": "scoring.api",
     "score_clip": "scoring.api",
     "score_folder": "scoring.api",
-    "Listener": "scoring.batch",
-    "Summary": "scoring.batch",
+    "Listener": "scoring.account",
+    "Summary": "scoring.account",
     "Score": "scoring.ladder",
     "Seen": "scoring.ladder",
     "see": "scoring.ladder",

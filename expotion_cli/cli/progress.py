@@ -8,7 +8,7 @@ import time
 from typing import Any
 
 from expotion_cli.cli.say import say_aside, say_error
-from expotion_cli.scoring.batch import Listener, Summary
+from expotion_cli.scoring.account import Listener, Summary
 from expotion_cli.scoring.ladder import STAGES
 from expotion_cli.scoring.plan import Job, Plan, Result
 

@@ -21,7 +21,7 @@ from expotion_cli.recipe import DEFAULT_RECIPE
 if TYPE_CHECKING:
     from expotion_cli.music.model import Model
     from expotion_cli.recipe import Recipe
-    from expotion_cli.scoring.batch import Summary
+    from expotion_cli.scoring.account import Summary
     from expotion_cli.scoring.plan import Plan, Settings
 
 INPUT, MUSIC, SOUND, OUTPUT, MACHINE = "Input", "Music", "Sound", "Output", "Machine"

@@ -12,7 +12,8 @@ from expotion_cli.errors import ExpotionError
 from expotion_cli.music.identity import ModelIdentity
 from expotion_cli.recipe import Recipe
 from expotion_cli.scoring import ladder
-from expotion_cli.scoring.batch import Listener, Summary, run
+from expotion_cli.scoring.account import Listener, Summary
+from expotion_cli.scoring.batch import run
 from expotion_cli.scoring.group import Order, compose
 from expotion_cli.scoring.ladder import Score, Seen
 from expotion_cli.scoring.plan import Settings, plan

@@ -13,65 +13,24 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
-from threading import Event
 from typing import TYPE_CHECKING, Any
 
-from expotion_cli.errors import ExpotionError, Interrupted, OutputError
-from expotion_cli.hints import FileHints
+from expotion_cli.errors import Interrupted
 from expotion_cli.music.identity import ModelIdentity
 from expotion_cli.recipe import Recipe
 from expotion_cli.scoring import group, ladder, sidecar
+from expotion_cli.scoring.account import Account, Listener, Summary
 from expotion_cli.scoring.cue_store import CueStore, StoredCue
 from expotion_cli.scoring.executors import Executor, ThreadExecutor
 from expotion_cli.scoring.group import Order
 from expotion_cli.scoring.guard import guard
-from expotion_cli.scoring.ledger import Ledger
-from expotion_cli.scoring.plan import Job, Plan, Result, check_writable
-from expotion_cli.scoring.streams import missing_in_clip, missing_streams
+from expotion_cli.scoring.plan import Job, Plan, Result
+from expotion_cli.scoring.streams import missing_in_clip
 from expotion_cli.storage import cache_root, write_bytes
 
 if TYPE_CHECKING:
     from expotion_cli.music.model import Model
     from expotion_cli.vision.cache import EmbeddingCache
-
-
-@dataclass(frozen=True)
-class Summary:
-    """How a run went.
-
-    Attributes:
-        results: of all clips, problems of planning first, then in the plan's order.
-        duration_s: how long it took.
-        unscorable: planning found no clip that can be scored.
-    """
-
-    results: tuple[Result, ...]
-    duration_s: float = 0.0
-    unscorable: bool = False
-
-    def count(self, status: str) -> int:
-        """How many clips ended so."""
-        return sum(result.status == status for result in self.results)
-
-    @property
-    def exit_code(self) -> int:
-        """0: all scored or already there; 1: some failed; 3: there was nothing that could be scored."""
-        if not self.results or self.unscorable:
-            return 3
-        return 1 if self.count("failed") else 0
-
-
-class Listener:
-    """Is told how a batch goes; the methods do nothing unless overridden. They may be called from several threads."""
-
-    def note(self, text: str) -> None:
-        """Something worth saying once."""
-
-    def stage(self, job: Job, stage: str, share: float) -> None:
-        """A stage (one of `ladder.STAGES`) of a job stands at this share, 0..1."""
-
-    def result(self, result: Result) -> None:
-        """A clip is through."""
 
 
 def run(
@@ -101,7 +60,7 @@ def run(
         return Summary(plan.problems, unscorable=True)
     started = time.monotonic()
     listener, executor = listener or Listener(), executor or ThreadExecutor()
-    account = _Account(plan, listener)
+    account = Account(plan, listener)
     try:
         with _interruptible(account):
             if identity is not None and account.settle_done(identity):
@@ -120,106 +79,8 @@ def run(
         account.hints.settle()
 
 
-def artefact_digests(job: Job, plan: Plan, identity: ModelIdentity) -> tuple[str, str]:
-    """(digest of the cue's tokens, digest of the finished result): all that decides each, names and places aside."""
-    recipe = plan.recipe.hashed_fields()
-    cue = {
-        "clip": job.content,
-        "seen": job.streams,  # "streams" are the recipe's names
-        "watched": list(plan.streams.names),
-        "model": identity.digest,
-        "adapter": identity.adapter_name,
-        "prompt": job.prompt,
-        "seed": job.seed,
-        **{key: recipe.pop(key) for key in plan.recipe.cue_fields()},
-    }
-    tokens = sidecar.artefact_digest({"cue": cue})
-    return tokens, sidecar.artefact_digest({"tokens": tokens, "codec": identity.codec_digest, "recipe": recipe})
-
-
-class _Account:
-    """What is done and what is not: results so far, the ledger, and each result's digests."""
-
-    def __init__(self, plan: Plan, listener: Listener):
-        self.plan, self.listener = plan, listener
-        self.hints = FileHints(trusted=not plan.settings.verify)
-        self.results: dict[str, Result] = {}
-        self.digests: dict[str, tuple[str, str]] = {}
-        self.notes: tuple[str, ...] = ()
-        self.ledger: Ledger | None = None
-        self.stop = Event()
-
-    def open(self) -> Ledger:
-        """The ledger; opening it is the first moment at which the output folder is touched."""
-        if self.ledger is None:
-            check_writable(self.plan.settings.out)
-            self.ledger = Ledger(self.plan.settings.out / "ledger.jsonl")
-            for problem in self.plan.problems:
-                self.ledger.write("failed", clip=problem.name, reason=str(problem.error))
-        return self.ledger
-
-    def settle_done(self, identity: ModelIdentity) -> bool:
-        """Settle all jobs whose results are there already, made by this model; returns whether none is left."""
-        self.digests = {job.name: artefact_digests(job, self.plan, identity) for job in self.plan.jobs}
-        ledger = self.open()
-        missing = missing_streams(identity, self.plan.streams, self.plan.recipe)
-        for note in missing:
-            if note not in self.notes:
-                self.listener.note(note)
-        self.notes = (*self.plan.streams.remarks, *missing)
-        for job in self.plan.jobs:
-            if job.name not in self.results:
-                self._settle_if_done(job, ledger)
-        return len(self.results) == len(self.plan.jobs)
-
-    def _settle_if_done(self, job: Job, ledger: Ledger) -> None:
-        if self.plan.settings.overwrite:
-            return
-        digest = self.digests[job.name][1]
-        known = sidecar.read_sidecar(job.destination)
-        if sidecar.is_done(job.destination, known, digest, midi=self.plan.settings.midi, hints=self.hints):
-            if not ledger.knows(digest):
-                ledger.write("already", clip=job.name, artefact=digest)
-            self.settle(Result(job.name, "already", job.destination, sidecar=known))
-        elif known is None and job.destination.exists() and not ledger.began(self.relative(job)):
-            reason, remedy = "this file was not made by expotion.", "Move it, or pass --overwrite."
-            self.fail(job, OutputError(reason, path=job.destination, remedy=remedy))
-
-    def relative(self, job: Job) -> str:
-        """A result's path inside the output folder, as the ledger calls it."""
-        return str(job.destination.relative_to(self.plan.settings.out))
-
-    def surely_missing(self) -> list[Job]:
-        """Jobs that will have to be done whatever the model turns out to be."""
-        left = [job for job in self.plan.jobs if job.name not in self.results]
-        if self.digests:
-            return left
-        return [job for job in left if self.plan.settings.overwrite or not job.destination.exists()]
-
-    def pending(self) -> list[Job]:
-        """Jobs not settled yet."""
-        return [job for job in self.plan.jobs if job.name not in self.results]
-
-    def fail(self, job: Job, error: ExpotionError) -> None:
-        """A job failed."""
-        details = {"details": error.details} if error.details else {}
-        with contextlib.suppress(OSError):  # a full disk must not hide the reason
-            self.open().write("failed", clip=job.name, reason=str(error), **details)
-        self.settle(Result(job.name, "failed", error=error))
-
-    def settle(self, result: Result) -> None:
-        """A job is through."""
-        self.results[result.name] = result
-        self.listener.result(result)
-
-    def summary(self, started: float) -> Summary:
-        """How it went since then (`time.monotonic`)."""
-        results = (*self.plan.problems, *(self.results[job.name] for job in self.plan.jobs))
-        return Summary(results, round(time.monotonic() - started, 3))
-
-
 @contextlib.contextmanager
-def _interruptible(account: _Account) -> Iterator[None]:
+def _interruptible(account: Account) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
@@ -236,7 +97,7 @@ def _interruptible(account: _Account) -> Iterator[None]:
 class _Seeing:
     """Clips being seen, each once."""
 
-    def __init__(self, plan: Plan, executor: Executor, account: _Account, cache: EmbeddingCache | None):
+    def __init__(self, plan: Plan, executor: Executor, account: Account, cache: EmbeddingCache | None):
         if cache is None and plan.streams.names:
             from expotion_cli.vision.cache import EmbeddingCache
 
@@ -287,7 +148,7 @@ class _Run:
     plan: Plan
     model: Model
     identity: ModelIdentity
-    account: _Account
+    account: Account
     seeing: _Seeing
     executor: Executor
 

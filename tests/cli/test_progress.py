@@ -12,7 +12,7 @@ import pytest
 from expotion_cli.cli import progress
 from expotion_cli.cli.progress import STAGE_WEIGHTS, Lines, LiveTable, Reporter, choose_listener
 from expotion_cli.errors import ProbeError
-from expotion_cli.scoring.batch import Summary
+from expotion_cli.scoring.account import Summary
 from expotion_cli.scoring.ladder import STAGES
 from expotion_cli.scoring.plan import Result, Settings
 

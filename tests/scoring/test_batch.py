@@ -16,7 +16,7 @@ from expotion_cli import storage
 from expotion_cli.errors import DecodeError, Interrupted, UsageError
 from expotion_cli.media.loudness import measure
 from expotion_cli.recipe import load_recipe
-from expotion_cli.scoring import batch, ladder
+from expotion_cli.scoring import account, batch, ladder
 from expotion_cli.scoring.ledger import read_ledger
 from expotion_cli.scoring.plan import Settings, plan
 from expotion_cli.scoring.sidecar import midi_path, sidecar_path
@@ -103,7 +103,7 @@ def test_a_damaged_result_is_made_again_and_comes_out_the_same(clips, tmp_path, 
     assert contents(tmp_path) == whole
 
 
-class Heard(batch.Listener):
+class Heard(account.Listener):
     """Keeps the notes."""
 
     def __init__(self):
