@@ -38,6 +38,9 @@ STRIDE_SHARE = 0.6
 _HALF = Fraction(1, 2)
 _T5_FILES = ("config.json", "model.safetensors", "spiece.model", "tokenizer.json")
 
+VERSION = 2
+"""Raised whenever the same cue would give other tokens (2: top_k counts where top_p is 1)."""
+
 
 class AudiocraftCodec:
     """A `Codec` over audiocraft's compression model.
@@ -171,7 +174,7 @@ def load_audiocraft(folder: str | Path, *, device: str = "auto", dtype: str = "a
         torch.cuda.set_device(place)  # audiocraft compares devices by name, without their index
     lm, text_digest = _language_model(folder, place.type, kind)
     generator, codec_source = _generator(folder, lm, place, kind)
-    digest = storage.digest_of([version, storage.digest_file(folder / LM_FILE), text_digest, str(kind)])
+    digest = storage.digest_of([VERSION, version, storage.digest_file(folder / LM_FILE), text_digest, str(kind)])
     codec = AudiocraftCodec(generator.compression_model, lm.n_q, storage.digest_of([version, codec_source]))
     return AudiocraftModel(str(folder), generator, kind, digest, codec)
 

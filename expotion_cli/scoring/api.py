@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from expotion_cli.errors import ExpotionError
+from expotion_cli.hints import content_hash
 from expotion_cli.music.identity import ModelIdentity
 from expotion_cli.recipe import Recipe
 from expotion_cli.scoring import ladder
@@ -53,7 +54,7 @@ def score_clip(
     model: Model,
     recipe: Recipe,
     prompt: str | None = None,
-    seed: int = 0,
+    seed: int | None = None,
     features: Iterable[StreamSource] = (),
     cache: EmbeddingCache | None = None,
 ) -> ScoredClip:
@@ -71,7 +72,7 @@ def score_clip(
         model: from `load_model`.
         recipe: from `load_recipe`.
         prompt: instead of the recipe's.
-        seed: of the cue; another seed, another cue.
+        seed: of the cue; another seed, another cue. By default the recipe decides, as for `expotion-score`.
         features: folders of rows computed elsewhere, in place of the encoders of these names.
         cache: keeps embedding streams between runs.
 
@@ -87,6 +88,8 @@ def score_clip(
     identity = ModelIdentity.of(model)
     missing = (*missing_streams(identity, choice, recipe), *missing_in_clip(identity, choice, seen.streams))
     seen = dataclasses.replace(seen, notes=(*seen.notes, *choice.notes, *choice.remarks, *missing))
+    if seed is None:
+        seed = recipe.seed_for(content_hash(path))
     order = Order(clip, recipe, recipe.prompt if prompt is None else prompt, seed, see=lambda: seen)
 
     def failed(order: Order, error: ExpotionError) -> NoReturn:
