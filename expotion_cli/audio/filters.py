@@ -30,7 +30,7 @@ def high_shelf(middle_hz: float, gain_db: float, sample_rate: int) -> Section:
 
 
 def quick_length(length: int) -> int:
-    """The least 2^a or 3 * 2^a that is no smaller: lengths that transform quickly."""
+    """The least 2^a or 3 * 2^a that is not smaller: lengths that transform quickly."""
     power = 1 << max(0, length - 1).bit_length()
     return power * 3 // 4 if power * 3 // 4 >= length else power
 

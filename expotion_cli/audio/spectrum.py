@@ -45,6 +45,6 @@ def spectral_centroid(audio: np.ndarray, sample_rate: int) -> float:
     power = np.zeros(_CENTROID_WINDOW // 2 + 1)
     for first in range(0, len(mono), 256):
         power += (np.abs(np.fft.rfft(mono[first : first + 256] * shape)) ** 2).sum(axis=0)
-    power[0] = 0.0  # an offset is no tone
+    power[0] = 0.0  # a DC offset is not a tone
     total = power.sum()
     return float(np.fft.rfftfreq(_CENTROID_WINDOW, 1 / sample_rate) @ power / total) if total > 0 else math.nan

@@ -14,9 +14,9 @@ def score_main() -> None:
     """Entry point of `expotion-score`, which is `expotion score` without loading the other commands."""
     import typer
 
-    from expotion_cli.cli.say import LOOKS
+    from expotion_cli.cli.say import TYPER_OPTIONS
     from expotion_cli.cli.score import score
 
-    app = typer.Typer(**LOOKS)
+    app = typer.Typer(**TYPER_OPTIONS)
     app.command()(score)
     app(prog_name="expotion-score")

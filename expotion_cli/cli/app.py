@@ -13,12 +13,12 @@ from expotion_cli.cli.fetch import fetch
 from expotion_cli.cli.inspect import inspect
 from expotion_cli.cli.library import models, recipes
 from expotion_cli.cli.regress import regress_app
-from expotion_cli.cli.say import LOOKS
+from expotion_cli.cli.say import TYPER_OPTIONS
 from expotion_cli.cli.score import score
 from expotion_cli.cli.train import train_app
 from expotion_cli.version import __version__
 
-app = typer.Typer(no_args_is_help=True, **LOOKS)
+app = typer.Typer(no_args_is_help=True, **TYPER_OPTIONS)
 app.command()(score)
 app.command()(demo)
 app.command()(inspect)

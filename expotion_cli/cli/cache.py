@@ -7,14 +7,14 @@ from typing import Annotated
 
 import typer
 
-from expotion_cli.cli.say import honest, say_json
+from expotion_cli.cli.say import handle_errors, say_json
 
 cache_app = typer.Typer(no_args_is_help=True, help="Inspect and clean the cache: embedding streams and composed cues.")
 _JSON = typer.Option("--json", help="Print JSON.")
 
 
 @cache_app.command("info")
-@honest
+@handle_errors
 def info(as_json: Annotated[bool, _JSON] = False) -> None:
     """Show where the cache is and what it holds."""
     from expotion_cli.scoring.cue_store import CueStore
@@ -43,7 +43,7 @@ def info(as_json: Annotated[bool, _JSON] = False) -> None:
 
 
 @cache_app.command("verify")
-@honest
+@handle_errors
 def verify(as_json: Annotated[bool, _JSON] = False) -> None:
     """Read and check every entry, and rehash clips known by size and times alone; remove what is damaged or wrong.
 
@@ -59,7 +59,7 @@ def verify(as_json: Annotated[bool, _JSON] = False) -> None:
 
 
 @cache_app.command("prune")
-@honest
+@handle_errors
 def prune(
     max_size: Annotated[
         str,

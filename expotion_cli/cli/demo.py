@@ -7,10 +7,10 @@ from typing import Annotated
 
 import typer
 
-from expotion_cli.cli.say import honest
+from expotion_cli.cli.say import handle_errors
 
 
-@honest
+@handle_errors
 def demo(
     folder: Annotated[Path, typer.Argument(help="Folder for the clips; created if missing.", show_default=False)],
 ) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from expotion_cli.cli.say import LOOKS, error_record, honest, say_aside, say_error, say_json
+from expotion_cli.cli.say import TYPER_OPTIONS, error_record, handle_errors, say_aside, say_error, say_json
 from expotion_cli.cli.threads import set_waiting
 from expotion_cli.errors import UsageError
 from expotion_cli.recipe import DEFAULT_RECIPE
@@ -52,7 +52,7 @@ class EvaluateCommand(TyperCommand):
         return super().invoke(ctx) if isinstance(ctx.command, EvaluateCommand) else ctx.command.invoke(ctx)
 
 
-@honest
+@handle_errors
 def evaluate(
     clips: Annotated[list[str], _CLIPS],
     outputs: Annotated[
@@ -119,7 +119,7 @@ def evaluate(
     return _say(result, html, as_json, quiet, "Evaluation")
 
 
-@honest
+@handle_errors
 def ablate(
     clips: Annotated[list[str], _CLIPS],
     recipe: Annotated[str, typer.Option(help="A shipped recipe's name, or the path of a .toml file.")] = DEFAULT_RECIPE,
@@ -189,7 +189,7 @@ def ablate(
 
 
 def _ablate_command() -> Any:
-    app = typer.Typer(**LOOKS)
+    app = typer.Typer(**TYPER_OPTIONS)
     app.command("ablate")(ablate)
     return typer.main.get_command(app)
 

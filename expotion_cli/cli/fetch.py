@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from expotion_cli.cli.say import honest, say_aside
+from expotion_cli.cli.say import handle_errors, say_aside
 
 if TYPE_CHECKING:
     from expotion_cli.weights.fetch import Progress
 
 
-@honest
+@handle_errors
 def fetch(
     name: Annotated[str, typer.Argument(help="A name from `expotion models`, or its hub id.", show_default=False)],
 ) -> None:

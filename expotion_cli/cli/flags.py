@@ -114,4 +114,4 @@ def tempo(text: str | None) -> dict[str, Any]:
         return {"tempo.min": slowest, "tempo.max": float(high) if dash else slowest}
     except ValueError:
         remedy = "Give a number like 96, or a range like 80-120."
-        raise UsageError(f"--tempo {text!r} is no tempo.", remedy=remedy) from None
+        raise UsageError(f"--tempo {text!r} is not a tempo.", remedy=remedy) from None

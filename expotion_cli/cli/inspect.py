@@ -11,7 +11,7 @@ import typer
 
 from expotion_cli.cli.flags import given, streams_and_features
 from expotion_cli.cli.flags import tempo as read_tempo
-from expotion_cli.cli.say import error_record, honest, say_aside, say_error, say_json
+from expotion_cli.cli.say import error_record, handle_errors, say_aside, say_error, say_json
 from expotion_cli.cli.threads import set_waiting
 from expotion_cli.errors import UsageError
 from expotion_cli.recipe import DEFAULT_RECIPE
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from expotion_cli.inspection.run import Result
 
 
-@honest
+@handle_errors
 def inspect(
     clips: Annotated[
         list[str], typer.Argument(help="Video files, folders or glob patterns.", metavar="CLIPS", show_default=False)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from expotion_cli.assets import shipped_folder
-from expotion_cli.cli.say import honest, say_json
+from expotion_cli.cli.say import handle_errors, say_json
 from expotion_cli.errors import UnknownNameError
 from expotion_cli.weights.manifest import size_text
 
@@ -18,7 +18,7 @@ BUILT_IN = "built in"
 """State of encoders that need no files."""
 
 
-@honest
+@handle_errors
 def models(
     name: Annotated[str | None, typer.Argument(help="Show this one: files and model card.", show_default=False)] = None,
     verify: Annotated[bool, typer.Option("--verify", help="Check every file's sha256.")] = False,
@@ -63,7 +63,7 @@ def models(
     return 4 if bad and (verify or name) else 0
 
 
-@honest
+@handle_errors
 def recipes(
     name: Annotated[
         str | None, typer.Argument(help="Show this one, with all its settings.", show_default=False)

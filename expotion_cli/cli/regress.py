@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from expotion_cli.cli import flags
-from expotion_cli.cli.say import error_record, honest, say_aside, say_error, say_json
+from expotion_cli.cli.say import error_record, handle_errors, say_aside, say_error, say_json
 from expotion_cli.cli.threads import set_waiting
 from expotion_cli.errors import UsageError, writing
 from expotion_cli.recipe import DEFAULT_RECIPE
@@ -25,7 +25,7 @@ _DTYPE = typer.Option(help="auto, fp32, bf16 or fp16.")
 
 
 @regress_app.command("record")
-@honest
+@handle_errors
 def record(
     clips: Annotated[
         list[str], typer.Argument(help="Video files, folders or glob patterns.", metavar="CLIPS", show_default=False)
@@ -90,7 +90,7 @@ def record(
 
 
 @regress_app.command("check")
-@honest
+@handle_errors
 def check(
     folder: Annotated[Path, typer.Argument(help="The reference folder.", metavar="DIR", show_default=False)],
     clips: Annotated[

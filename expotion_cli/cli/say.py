@@ -13,7 +13,7 @@ import typer
 
 from expotion_cli.errors import ExpotionError, Interrupted
 
-LOOKS: dict[str, Any] = {
+TYPER_OPTIONS: dict[str, Any] = {
     "add_completion": False,
     "pretty_exceptions_enable": False,
     "context_settings": {"help_option_names": ["-h", "--help"]},
@@ -45,7 +45,7 @@ def say_json(value: Any) -> None:
     print(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False), flush=True)
 
 
-def honest(command: Callable[..., int | None]) -> Callable[..., None]:
+def handle_errors(command: Callable[..., int | None]) -> Callable[..., None]:
     """Turn a command's return value and the errors it meets into an exit code and one clear line."""
 
     @functools.wraps(command)

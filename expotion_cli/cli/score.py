@@ -12,7 +12,7 @@ import typer
 from expotion_cli.cli.flags import given, streams_and_features
 from expotion_cli.cli.flags import seed as read_seed
 from expotion_cli.cli.flags import tempo as read_tempo
-from expotion_cli.cli.say import error_record, honest, say_aside, say_error, say_json
+from expotion_cli.cli.say import error_record, handle_errors, say_aside, say_error, say_json
 from expotion_cli.cli.threads import set_waiting
 from expotion_cli.errors import UsageError
 from expotion_cli.prompts import read_prompts
@@ -29,7 +29,7 @@ OWN_BACKBONE, AUDIOCRAFT = "expotion", "audiocraft"
 OWN_MODEL = "expotion-mini"
 
 
-@honest
+@handle_errors
 def score(
     clips: Annotated[
         list[str] | None,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from expotion_cli.cli.say import error_record, honest, say_aside, say_error, say_json
+from expotion_cli.cli.say import error_record, handle_errors, say_aside, say_error, say_json
 from expotion_cli.errors import UsageError
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ def train() -> None:
 
 
 @train_app.command()
-@honest
+@handle_errors
 def prepare(
     source: Annotated[
         Path, typer.Argument(help="A folder of videos and music, or a list file.", metavar="SOURCE", show_default=False)
@@ -93,7 +93,7 @@ def prepare(
 
 
 @train_app.command()
-@honest
+@handle_errors
 def adapter(
     data: Annotated[Path, typer.Option(help="PrepareResult data, from `expotion train prepare`.")],
     model: Annotated[str, typer.Option(help="The model to adapt: a name from `expotion models`, or a folder.")],
@@ -147,7 +147,7 @@ def adapter(
 
 
 @train_app.command()
-@honest
+@handle_errors
 def mini(
     out: Annotated[Path, typer.Option(help="Folder for the finished model.")] = Path("expotion-mini"),
     work: Annotated[Path, typer.Option(help="Folder for the corpus, checkpoints and logs.")] = Path(

@@ -284,7 +284,7 @@ def compare_with_baseline(rows: Sequence[Row], baseline: str, *, seed: int) -> t
 
 
 def rounded(value: Any) -> Any:
-    """A number, or each of several, with four digits behind the point; None for what is no number."""
+    """A number, or each of several, with four decimal places; None for what is not a number."""
     if isinstance(value, (tuple, list)):
         return [rounded(each) for each in value]
     if isinstance(value, float):

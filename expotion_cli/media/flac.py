@@ -58,5 +58,5 @@ def read_flac(path: str | Path) -> tuple[np.ndarray, int]:
             sample_rate, channels = stream.codec_context.sample_rate, stream.codec_context.channels
             pieces += (frame.to_ndarray().reshape(-1, channels).T for frame in container.decode(stream))
     if not pieces or channels != 2 or pieces[0].dtype != np.int16:
-        raise DecodeError("this is no 16-bit stereo FLAC.", path=path)
+        raise DecodeError("this is not 16-bit stereo FLAC.", path=path)
     return np.ascontiguousarray(np.concatenate(pieces, axis=1)), sample_rate

@@ -339,6 +339,8 @@ def _why_it_did_not_open(path: Path, head: bytes, error: Exception) -> ProbeErro
         reason = "its index (moov) is missing: it is cut off or was never finished."
         return ProbeError(reason, path=path, remedy=CUT_OFF)
     if head.startswith((b"\x1aE\xdf\xa3", b"RIFF")):
-        return ProbeError("it begins like a video but can't be read further.", path=path, remedy=CUT_OFF)
-    reason = "it is not a video of a kind that can be read, whatever its name says."
+        return ProbeError(
+            "its first bytes are those of a video, but the rest can't be read.", path=path, remedy=CUT_OFF
+        )
+    reason = "its content is not a video that can be read."
     return ProbeError(reason, path=path, remedy=NOT_A_VIDEO)

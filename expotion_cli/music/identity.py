@@ -23,7 +23,7 @@ from expotion_cli.hints import state_of
 from expotion_cli.version import __version__
 
 MOST_FILES = 2000
-"""A folder with more files than this is no model folder, and is not remembered."""
+"""A folder with more files than this is not a model folder, and is not remembered."""
 _LIBRARIES = ("torch", "transformers", "peft", "safetensors", "numpy", "pretty_midi", "audiocraft")
 
 

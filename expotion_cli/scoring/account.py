@@ -43,7 +43,7 @@ class Summary:
 
 
 class Listener:
-    """Is told how a batch goes; the methods do nothing unless overridden. They may be called from several threads."""
+    """Receives the progress of a batch. The methods do nothing unless overridden; several threads may call them."""
 
     def note(self, text: str) -> None:
         """Something worth saying once."""
@@ -52,7 +52,7 @@ class Listener:
         """A stage (one of `ladder.STAGES`) of a job stands at this share, 0..1."""
 
     def result(self, result: Result) -> None:
-        """A clip is through."""
+        """A clip is scored, was scored already, or failed."""
 
 
 def artefact_digests(job: Job, plan: Plan, identity: ModelIdentity) -> tuple[str, str]:

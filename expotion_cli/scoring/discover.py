@@ -40,11 +40,11 @@ class Source:
 
 @dataclass(frozen=True)
 class Found:
-    """What discovery came home with.
+    """What discovery found.
 
     Attributes:
         sources: the clips, each once, in the order given; inside a folder sorted by path.
-        problems: arguments that led nowhere.
+        problems: arguments without a clip.
     """
 
     sources: tuple[Source, ...]

@@ -34,7 +34,7 @@ GROUP, GPU_GROUP = 16, 64
 
 @dataclass(frozen=True, eq=False)
 class Order:
-    """A cue that is wanted.
+    """A cue to be composed.
 
     Attributes:
         clip: whose music it will be.
@@ -60,7 +60,7 @@ class ComposedCue:
     """A composed cue.
 
     Attributes:
-        order: what was wanted.
+        order: what was asked for.
         seen: what the encoders saw.
         tempo: of the music; None for codecs without a beat grid.
         request: what the model was asked for.

@@ -55,7 +55,7 @@ class Seen:
     Attributes:
         streams: those that saw something, by name.
         reports: a plain record for each stream: name, encoder, version, digest, found (share of rows), and the file
-            it was read from where that is no encoder's work.
+            it was read from, for features computed elsewhere.
         notes: in words, what is out of the ordinary.
         took_s: how long it took, in seconds.
     """
@@ -104,7 +104,7 @@ def see(
         on_progress: told the share that is done.
 
     Raises:
-        ProbeError: the file is no video.
+        ProbeError: the file is not a video.
         DecodeError: the picture can't be read.
         ClipError: there are no features for this clip, or wrong ones.
     """

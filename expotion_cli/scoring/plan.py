@@ -94,7 +94,7 @@ class Result:
     """What became of one clip.
 
     Attributes:
-        name: path inside the input, or the argument that led nowhere.
+        name: path inside the input, or the argument that has no clip.
         status: "scored", "already" (a rerun found it done) or "failed".
         output: the video, unless it failed.
         error: why it failed.

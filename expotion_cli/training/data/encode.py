@@ -139,7 +139,7 @@ class ClipEncoder:
         if not specs:
             known = ", ".join(f"{w} ({' + '.join(s.name for s in specs)})" for w, specs in KNOWN_WIDTHS.items())
             raise ClipError(
-                f"its features are {width} wide, which is no stream's known width; known widths are {known}.",
+                f"its features are {width} wide, which is not the width of a known stream; known widths are {known}.",
                 path=clip.features,
                 remedy=f"Name them: --features NAME={width}.",
             )
