@@ -49,7 +49,7 @@ def test_hard_clips_are_scored_or_named_and_the_batch_goes_on(expotion, composer
         assert str(hard_clips / name) in done.stderr and rows[name]["error"]["remedy"]
     assert summary["counts"]["scored"] == 7
     notes = {name: " ".join(row["notes"]) for name, row in rows.items() if name not in failed}
-    assert "1 picture could not be decoded and was skipped" in notes["broken.avi"]
+    assert "1 frame could not be decoded and was skipped" in notes["broken.avi"]
     assert not any("skipped" in text for name, text in notes.items() if name != "broken.avi")
     assert all("nobody found by face and pose" in text for text in notes.values())
 

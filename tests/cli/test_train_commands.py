@@ -193,7 +193,7 @@ def test_the_authors_lists_need_no_model_and_features_of_another_width_are_named
     ("flags", "wanted"),
     [
         (["--streams", "flo"], "No embedding stream is called 'flo'"),
-        (["--streams", "flow=somewhere"], "features computed elsewhere"),
+        (["--streams", "flow=somewhere"], "names a folder of features"),
         (["--caption", "{name}"], "unknown field {name}"),
         (["--features", "raft"], "NAME=WIDTH"),
         (["--model", "expotion-mini"], "composes notes"),
