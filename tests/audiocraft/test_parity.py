@@ -65,7 +65,10 @@ def test_guided_logits_equal_audiocrafts_whole_and_over_prefill_and_cached_steps
             assert (found - theirs).abs().max() <= 1e-4, (first, last)
             assert (found - expected[:, :, first:last]).abs().max() <= 1e-4, (first, last)
             guided = theirs[1] + (theirs[0] - theirs[1]) * 3.0
-            assert (guide(found.flip(0), make_sampling(guidance=3.0)) - guided).abs().max() <= 1e-4, (first, last)
+            ours_guided = guide(found.flip(0), make_sampling(guidance=3.0))
+            assert (ours_guided - (found[1] + (found[0] - found[1]) * 3.0)).abs().max() <= 1e-5, (first, last)
+            # A guidance of 3 weighs the two rows by 3 and -2: what the logits may differ by counts five times.
+            assert (ours_guided - guided).abs().max() <= 5 * 1e-4, (first, last)
 
 
 @torch.no_grad()
