@@ -128,7 +128,7 @@ def concatenation_list(folder, clip):
 @pytest.mark.parametrize(
     ("make", "reason"),
     [
-        (text_file, "no video"),
+        (text_file, "not a video"),
         (empty_file, "empty"),
         (cut_before_its_index, "moov"),
         (cut_after_its_index, "cut off"),
@@ -137,9 +137,9 @@ def concatenation_list(folder, clip):
         (cut("old.avi"), "cut off"),
         (lambda folder, clip: clip("sound-only.mp4"), "sound but no picture"),
         (without_frames, "no picture|no length|can't be"),
-        (still_picture, "no video"),
-        (playlist, "no video"),
-        (concatenation_list, "no video"),
+        (still_picture, "not a video"),
+        (playlist, "not a video"),
+        (concatenation_list, "not a video"),
         (lambda folder, clip: folder / "absent.mp4", "no such file"),
         (lambda folder, clip: folder, "folder"),
     ],

@@ -144,7 +144,7 @@ def test_what_goes_wrong_while_faces_are_sought_is_told_at_the_end(weights, port
     def break_down(*_):
         raise RuntimeError("out of memory")
 
-    monkeypatch.setattr(mtcnn.FaceFinder, "see", break_down)
+    monkeypatch.setattr(mtcnn.FaceFinder, "find", break_down)
     with pytest.raises(RuntimeError, match="out of memory"):
         look(weights, [portrait] * 20)
 

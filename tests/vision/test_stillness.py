@@ -69,33 +69,33 @@ def test_whoever_is_found_anew_is_looked_at_until_the_landmarks_rest():
     asked: list[int] = []
     steady = SteadyLandmarker(lambda: Landmarker(asked))
     steady.begin()
-    steady.look(picture(0), 0)
+    steady.detect(picture(0), 0)
     assert asked == [0], "there is nobody to look at"
-    first = steady.look(picture(1), 40)
+    first = steady.detect(picture(1), 40)
     assert len(asked) == 2 + SETTLING_DETECTIONS and first.face_landmarks == [len(asked)], "the last look counts"
-    steady.look(picture(2), 80)
+    steady.detect(picture(2), 80)
     assert len(asked) == 3 + SETTLING_DETECTIONS
     assert asked[-1] == 80 + SETTLING_DETECTIONS * SETTLING_MS and (np.diff(asked) > 0).all()
-    steady.look(picture(0), 120)
-    steady.look(picture(3), 80 + NEW_AFTER_MS)
+    steady.detect(picture(0), 120)
+    steady.detect(picture(3), 80 + NEW_AFTER_MS)
     assert len(asked) == 5 + SETTLING_DETECTIONS, "gone for a moment only"
-    steady.look(picture(0), 120 + NEW_AFTER_MS)
-    steady.look(picture(4), 120 + 2 * NEW_AFTER_MS)
+    steady.detect(picture(0), 120 + NEW_AFTER_MS)
+    steady.detect(picture(4), 120 + 2 * NEW_AFTER_MS)
     assert len(asked) == 7 + 2 * SETTLING_DETECTIONS and (np.diff(asked) > 0).all()
 
 
 def test_a_picture_like_the_one_before_gives_the_same_and_costs_no_look():
     asked: list[int] = []
     steady = SteadyLandmarker(lambda: Landmarker(asked))
-    first = steady.look(picture(1), 0)
+    first = steady.detect(picture(1), 0)
     count = len(asked)
-    assert steady.look(picture(1), 200) is first and len(asked) == count
-    assert steady.look(picture(2), 240) is not first and len(asked) == count + 1
-    steady.look(picture(2), 5000)
-    steady.look(picture(3), 5040)
+    assert steady.detect(picture(1), 200) is first and len(asked) == count
+    assert steady.detect(picture(2), 240) is not first and len(asked) == count + 1
+    steady.detect(picture(2), 5000)
+    steady.detect(picture(3), 5040)
     assert len(asked) == count + 2, "who was there all the time is not new"
     steady.begin()
-    steady.look(picture(3), 0)
+    steady.detect(picture(3), 0)
     assert len(asked) == count + 3 + SETTLING_DETECTIONS, "nothing is remembered of the clip before"
 
 

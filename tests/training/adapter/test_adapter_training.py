@@ -158,7 +158,7 @@ def test_an_adapter_can_be_taken_up_and_trained_on(taught, moving_data, tiny_mod
         (('adapter.streams=["mov"]',), "did you mean 'move'"),
         (('adapter.streams=["pose:7"]',), "by the names of its dimensions"),
         (("adapter.layers=3",), "the model has 2 layers"),
-        (("data.synthetic=1",), "can't be made up"),
+        (("data.synthetic=1",), "can't be synthesised"),
     ],
 )
 def test_streams_and_sizes_that_do_not_fit_are_refused(moving_data, tiny_model, tmp_path, settings, wanted):
