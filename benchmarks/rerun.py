@@ -71,10 +71,11 @@ def run(arguments: list[str], cache: Path, checkout: Path | None = None, code: s
         code: what the process does.
     """
     environment = {**os.environ, "EXPOTION_CACHE": str(cache)}
-    if checkout is not None:
-        environment["PYTHONPATH"] = str(checkout)
+    environment["PYTHONPATH"] = str(checkout or Path(__file__).resolve().parents[1])
     started = time.monotonic()
-    done = subprocess.run([sys.executable, "-c", code, *arguments], env=environment, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", code, *arguments], env=environment, capture_output=True, text=True
+    )
     if done.returncode != 0:
         raise SystemExit(f"expotion-score failed ({done.returncode}):\n{done.stdout}{done.stderr}")
     return time.monotonic() - started, done.stdout + done.stderr

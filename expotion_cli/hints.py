@@ -78,11 +78,23 @@ class FileHints:
     def facts(self, path: str | Path, name: str) -> Any:
         """What was remembered of a file under this name, or None.
 
+        Args:
+            path: the file.
+            name: as `remember` was told it.
+
         Raises:
             OSError: the file can't be read.
         """
-        known = self._read(state_of(path)) or {}
-        return known.get(name) if self.trusted or self._is_right(known, path) else None
+        return (self.known(path) or {}).get(name)
+
+    def known(self, path: str | Path) -> Mapping[str, Any] | None:
+        """All that is remembered of a file, its `sha256` among it, or None.
+
+        Raises:
+            OSError: the file can't be read.
+        """
+        known = self._read(state_of(path))
+        return known if known is None or self.trusted or self._is_right(known, path) else None
 
     def remember(self, path: str | Path, **facts: Any) -> None:
         """Keep facts (JSON values) about the file as it is now; a file changed just now is not remembered.

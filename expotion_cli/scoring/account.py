@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from threading import Event
 
@@ -55,21 +56,35 @@ class Listener:
         """A clip is scored, was scored already, or failed."""
 
 
-def artefact_digests(job: Job, plan: Plan, identity: ModelIdentity) -> tuple[str, str]:
-    """(digest of the cue's tokens, digest of the finished result): all that decides each, names and places aside."""
-    recipe = plan.recipe.hashed_fields()
-    cue = {
-        "clip": job.content,
-        "seen": job.streams,  # "streams" are the recipe's names
-        "watched": list(plan.streams.names),
-        "model": identity.digest,
-        "adapter": identity.adapter_name,
-        "prompt": job.prompt,
-        "seed": job.seed,
-        **{key: recipe.pop(key) for key in plan.recipe.cue_fields()},
-    }
-    tokens = sidecar.artefact_digest({"cue": cue})
-    return tokens, sidecar.artefact_digest({"tokens": tokens, "codec": identity.codec_digest, "recipe": recipe})
+def artefact_digests(jobs: Iterable[Job], plan: Plan, identity: ModelIdentity) -> dict[str, tuple[str, str]]:
+    """All that decides a cue and a finished result, names and places aside.
+
+    Args:
+        jobs: of the plan.
+        plan: gives the recipe and the streams.
+        identity: of the model.
+
+    Returns:
+        Job name → (digest of the cue's tokens, digest of the finished result).
+    """
+    finishing = plan.recipe.hashed_fields()
+    composing = {key: finishing.pop(key) for key in plan.recipe.cue_fields()}
+    digests = {}
+    for job in jobs:
+        cue = {
+            "clip": job.content,
+            "seen": job.streams,  # "streams" are the recipe's names
+            "watched": list(plan.streams.names),
+            "model": identity.digest,
+            "adapter": identity.adapter_name,
+            "prompt": job.prompt,
+            "seed": job.seed,
+            **composing,
+        }
+        tokens = sidecar.artefact_digest({"cue": cue})
+        result = {"tokens": tokens, "codec": identity.codec_digest, "recipe": finishing}
+        digests[job.name] = (tokens, sidecar.artefact_digest(result))
+    return digests
 
 
 class Account:
@@ -95,7 +110,7 @@ class Account:
 
     def settle_done(self, identity: ModelIdentity) -> bool:
         """Settle all jobs whose results are there already, made by this model; returns whether none is left."""
-        self.digests = {job.name: artefact_digests(job, self.plan, identity) for job in self.plan.jobs}
+        self.digests = artefact_digests(self.plan.jobs, self.plan, identity)
         ledger = self.open()
         missing = missing_streams(identity, self.plan.streams, self.plan.recipe)
         for note in missing:

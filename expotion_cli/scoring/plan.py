@@ -168,14 +168,13 @@ def check_writable(out: Path) -> None:
 def _inspect(
     source: Source, encoded: tuple[str | StreamSource, ...], hints: FileHints
 ) -> tuple[ClipInfo, str, dict[str, str]] | ExpotionError:
-    from expotion_cli.vision.cache import EmbeddingCache
     from expotion_cli.vision.streams import stream_digests
 
     failures: list[ExpotionError] = []
     with guard(source.path, failures.append):
         with reading(source.path, error=ProbeError, remedy="Check its permissions."):
             clip, content = probe_with(hints, source.path)
-        return clip, content, stream_digests(clip, encoded, cache=EmbeddingCache())
+        return clip, content, stream_digests(clip, encoded, content=content)
     return failures[0]
 
 
@@ -190,9 +189,9 @@ def probe_with(hints: FileHints, path: Path) -> tuple[ClipInfo, str]:
         ProbeError: it can't be scored.
         OSError: it can't be read.
     """
-    record = hints.facts(path, "clip")
-    if record is not None and (known := clip_from(record, path)) is not None:
-        return known, hints.sha256(path)
+    remembered = hints.known(path) or {}
+    if "clip" in remembered and (known := clip_from(remembered["clip"], path)) is not None:
+        return known, remembered["sha256"]
     from expotion_cli.media.probe import probe
 
     clip = probe(path)

@@ -44,17 +44,24 @@ def stream_digests(
     sources: Iterable[str | StreamSource] = DEFAULT_STREAMS,
     *,
     cache: EmbeddingCache | None = None,
+    content: str | None = None,
 ) -> dict[str, str]:
     """The digests `encode_clip` will give the streams of this clip, without decoding it.
 
     Streams that were computed elsewhere are read and checked for it.
+
+    Args:
+        clip: the file, or what is known of it.
+        sources: names of encoders; or names with settings or a folder of rows computed elsewhere.
+        cache: knows the content of unchanged clips.
+        content: sha256 of the clip's bytes, where the caller knows it.
 
     Raises:
         UnknownNameError: no encoder of that name.
         ClipError: there are no features for this clip, or wrong ones.
         ProbeError: the clip can't be read.
     """
-    source_clip = _Clip(clip, cache)
+    source_clip = _Clip(clip, cache, content)
     return {
         source.name: _digest(source_clip.content, make_encoder(source))
         if source.folder is None
@@ -122,11 +129,11 @@ def encode_clip(
 class _Clip:
     """A clip whose properties and content hash are found out when first needed, because both read the whole file."""
 
-    def __init__(self, clip: str | Path | ClipInfo, cache: EmbeddingCache | None):
+    def __init__(self, clip: str | Path | ClipInfo, cache: EmbeddingCache | None, content: str | None = None):
         self._info = clip if isinstance(clip, ClipInfo) else None
         self.path = clip.path if isinstance(clip, ClipInfo) else Path(clip)
         self._cache = cache
-        self._content: str | None = None
+        self._content = content
         self._state: tuple[int, int] | None = None
 
     @property
