@@ -141,7 +141,7 @@ class Account:
 
     def surely_missing(self) -> list[Job]:
         """Jobs that will have to be done whatever the model turns out to be."""
-        left = [job for job in self.plan.jobs if job.name not in self.results]
+        left = self.pending()
         if self.digests:
             return left
         return [job for job in left if self.plan.settings.overwrite or not job.destination.exists()]

@@ -181,7 +181,8 @@ class _Run:
         if not jobs:
             return
         orders = [
-            Order(job.clip, self.plan.recipe, job.prompt, job.seed, see=self._waiting_for(job), key=job) for job in jobs
+            Order(job.clip, self.plan.recipe, job.prompt, job.seed, see=partial(self.seeing.result, job), key=job)
+            for job in jobs
         ]
         cues = group.compose(
             self.model,
@@ -208,9 +209,6 @@ class _Run:
     def _composing(self, orders: Sequence[Order], share: float) -> None:
         for order in orders:
             self.account.listener.stage(order.key, "compose", share)
-
-    def _waiting_for(self, job: Job) -> Callable[[], ladder.Seen]:
-        return lambda: self.seeing.result(job)
 
     def _finish(self, job: Job, cue: StoredCue) -> None:
         """Tokens → music → scored video → sidecar."""
