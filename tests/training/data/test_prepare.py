@@ -235,7 +235,7 @@ def test_features_of_another_width_or_length_are_named_and_skipped(tmp_path, cac
 
 def test_features_of_no_known_width_have_to_be_named(tmp_path, cache):
     path = tokens_folder(tmp_path, count=2, width=7)
-    with pytest.raises(UsageError, match="no stream's known width"):
+    with pytest.raises(UsageError, match="not the width of a known stream"):
         prepare(path, tmp_path / "out", tokenizer=None, cache=cache)
     named = PrepareOptions(features=(StreamSpec.numbered("a", 3), StreamSpec.numbered("b", 4)))
     made = prepare(path, tmp_path / "out", tokenizer=None, options=named, cache=cache)
