@@ -77,12 +77,21 @@ def choice(default: str, options: tuple[str, ...], doc: str) -> Any:
     return dataclasses.field(default=default, metadata={"check": check, "doc": doc})
 
 
-def names(default: tuple[str, ...], doc: str) -> Any:
-    """Declare a list of names without repetitions."""
+def names(default: tuple[str, ...], doc: str, known: tuple[str, ...] = ()) -> Any:
+    """Declare a list of names without repetitions.
+
+    Args:
+        default: its value where nobody sets it.
+        doc: its meaning, in one phrase.
+        known: the names allowed; empty to allow any.
+    """
 
     def check(value: Any) -> tuple[str, ...]:
         if not isinstance(value, (list, tuple)) or not all(isinstance(name, str) and name for name in value):
             raise ValueError("must be a list of names")
+        for name in value if known else ():
+            if name not in known:
+                raise ValueError(f"has an unknown name{nearest_hint(name, known)}; known: {', '.join(known)}")
         return tuple(dict.fromkeys(value))
 
     return dataclasses.field(default=default, metadata={"check": check, "doc": doc})

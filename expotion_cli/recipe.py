@@ -18,6 +18,7 @@ from expotion_cli.assets import shipped_folder
 from expotion_cli.declare import nearest_hint
 from expotion_cli.errors import RecipeError, UnknownNameError
 from expotion_cli.storage import digest_of, read_toml
+from expotion_cli.tags import TAGS
 
 DIGEST_FORMAT = 1
 """To be raised when the same recipe text comes to mean something else."""
@@ -137,6 +138,9 @@ class Recipe:
     title: str = declare.text("", "a short title")
     description: str = declare.text("", "one sentence on what it is for")
     prompt: str = declare.text("", "what the music should be, in words")
+    tags: tuple[str, ...] = declare.names(
+        (), "tags that tell its style, for `expotion evaluate`; change no music", TAGS
+    )
     generate: Generate = Generate()
     tempo: TempoRange = TempoRange()
     streams: Streams = Streams()
@@ -155,7 +159,7 @@ class Recipe:
         return {"generate": drawn, "tempo": tempo, "streams": list(self.streams.use), **settings}
 
     def fields(self) -> dict[str, Any]:
-        """All that shapes a result, as plain JSON values; titles, names and paths stay out."""
+        """All that shapes a result, as plain JSON values; titles, tags, names and paths stay out."""
         return {
             **self.cue_fields(),
             "mix": dataclasses.asdict(self.mix),
@@ -216,7 +220,7 @@ _TABLES: dict[str, type] = {
     "mix": Mix,
     "loudness": LoudnessTarget,
 }
-_TEXTS = ("title", "description", "prompt")
+_TOP_KEYS = ("title", "description", "prompt", "tags")
 _CODEC_TABLES = ("sound", "voices")
 
 
@@ -306,7 +310,7 @@ def _apply(recipe: Recipe, tables: Mapping[str, Any], *, where: str, path: Path 
     _refuse_earlier_names(tables, where, path)
     changes: dict[str, Any] = {}
     for key, value in tables.items():
-        if key in _TEXTS:
+        if key in _TOP_KEYS:
             changes[key] = declare.checked(Recipe, key, value, shown=key, where=where, path=path)
         elif key == "streams":
             changes[key] = _apply_streams(recipe.streams, value, where, path)
@@ -315,7 +319,7 @@ def _apply(recipe: Recipe, tables: Mapping[str, Any], *, where: str, path: Path 
         elif key in _CODEC_TABLES:
             changes[key] = {**getattr(recipe, key), **_codec_table(key, value, where, path)}
         else:
-            raise declare.unknown_key(key, (*_TEXTS, *_TABLES, *_CODEC_TABLES), where=where, path=path)
+            raise declare.unknown_key(key, (*_TOP_KEYS, *_TABLES, *_CODEC_TABLES), where=where, path=path)
     recipe = dataclasses.replace(recipe, **changes)
     if recipe.tempo.min > recipe.tempo.max:
         raise RecipeError(

@@ -26,7 +26,7 @@ PACKAGE = REPOSITORY / "expotion_cli"
 
 FLOORS = (
     {"errors", "version"},
-    {"assets", "storage", "timing", "declare"},
+    {"assets", "storage", "timing", "declare", "tags"},
     {"recipe", "audio", "hints"},
     {"media", "weights", "prompts"},
     {"vision", "demo"},
@@ -146,6 +146,7 @@ def test_errors_form_one_tree_that_the_module_draws():
         ("expotion_cli.media.remux", "remux"),
         ("expotion_cli.media.mix", "mix"),
         ("expotion_cli.media.loudness", "measure Loudness"),
+        ("expotion_cli.evaluation.tagger", "Tagger Heard style style_ratio"),
     ],
 )
 def test_exported_names_are_there_and_documented(module, names):
@@ -161,8 +162,8 @@ def test_every_manifest_loads_with_a_licence_and_the_files_that_ship_are_whole()
     sizes = {
         f"musicgen-{size}" for size in ("small", "medium", "large", "stereo-small", "stereo-medium", "stereo-large")
     }
-    assert manifests.keys() == {"expotion-mini", "raft", "synchformer"} | encoders | sizes
-    assert {manifest.kind for manifest in manifests.values()} == {"music", "encoder"}
+    assert manifests.keys() == {"expotion-mini", "musicnn", "raft", "synchformer"} | encoders | sizes
+    assert {manifest.kind for manifest in manifests.values()} == {"music", "encoder", "tagger"}
     for manifest in manifests.values():
         assert manifest.licence and manifest.title and (manifest.files or manifest.name == "flow")
         assert bool(manifest.streams) == (manifest.kind == "encoder")

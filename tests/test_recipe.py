@@ -22,6 +22,7 @@ def test_every_shipped_recipe_loads_and_describes_itself(name):
     assert recipe.name == name
     assert recipe.title and recipe.description and len(recipe.prompt.split()) >= 5
     assert recipe.mix.mode == "replace"
+    assert recipe.tags, "evaluation could not tell whether music keeps its style"
 
 
 def test_cinematic_and_four_more_are_shipped_and_differ():
@@ -51,6 +52,7 @@ def test_a_flag_given_as_zero_or_empty_is_not_unset(tmp_path):
         ("[generate]\ntemprature = 1\n", "generate.temprature", "generate.temperature"),
         ("promt = 'x'\n", "promt", "prompt"),
         ("[mix]\nmode = 'replase'\n", "replase", "replace"),
+        ("tags = ['strings', 'clasical']\n", "clasical", "classical"),
     ],
 )
 def test_an_unknown_key_names_the_file_and_the_nearest_key(tmp_path, text, wrong, nearest):
@@ -135,6 +137,13 @@ def test_a_key_under_its_earlier_name_is_refused_with_the_new_one(tmp_path):
     assert caught.value.path == path
     with pytest.raises(RecipeError, match="--set: generate.drafts is called generate.takes now"):
         Recipe().override({"generate.drafts": 2}, source="--set")
+
+
+def test_tags_are_for_measures_and_change_no_digest(tmp_path):
+    one, two = (write(tmp_path, f"tags = {tags}\n", f"{n}.toml") for n, tags in enumerate(('["harp"]', '["techno"]')))
+    assert load_recipe(one).tags == ("harp",) != load_recipe(two).tags
+    assert load_recipe(one).digest == load_recipe(two).digest == Recipe().digest
+    assert "tags" not in load_recipe(one).fields()
 
 
 def test_renaming_a_key_changes_no_digest():

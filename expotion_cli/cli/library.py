@@ -24,7 +24,7 @@ def models(
     verify: Annotated[bool, typer.Option("--verify", help="Check every file's sha256.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> int:
-    """List music models and encoders: size, licence, whether their files are here."""
+    """List music models, encoders and the tagger: size, licence, whether their files are here."""
     from expotion_cli.weights.manifest import read_manifests
 
     found = read_manifests()

@@ -22,6 +22,8 @@ from expotion_cli.assets import shipped_folder
 from expotion_cli.errors import UnknownNameError, WeightsError
 
 LOCK_FILE = "expotion.lock.json"
+KINDS = ("music", "encoder", "tagger")
+"""What composes, what sees, what evaluation listens with."""
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _NAME = re.compile(r"[\w-][\w.-]*")
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
@@ -95,11 +97,11 @@ class WeightFile:
 
 @dataclass(frozen=True)
 class Manifest:
-    """A model or encoder as `models/NAME.toml` describes it, completed from its lock.
+    """A model, encoder or tagger as `models/NAME.toml` describes it, completed from its lock.
 
     Attributes:
         name: the file's stem.
-        kind: "music" or "encoder".
+        kind: of `KINDS`.
         title: what it is, in one line.
         licence: its name, and what it forbids in brackets.
         source: where it was published.
@@ -244,7 +246,7 @@ def read_manifests() -> dict[str, Manifest]:
         WeightsError: one can't be read.
     """
     found = [_read(path) for path in sorted(shipped_folder("models").glob("*.toml"))]
-    found.sort(key=lambda m: (m.kind == "encoder", not m.ships, 0 if m.ships else m.about_bytes, m.name))
+    found.sort(key=lambda m: (KINDS.index(m.kind), not m.ships, 0 if m.ships else m.about_bytes, m.name))
     return {manifest.name: manifest for manifest in found}
 
 
