@@ -23,12 +23,13 @@ import numpy as np
 from bench import RESULTS, machine, print_table, put_into, use_cores, write_results
 from copies import training_melodies
 
+from expotion_cli.audio.beats import tempo_of
 from expotion_cli.audio.dynamics import voice_levels
 from expotion_cli.audio.loudness import integrated_lufs, loudness_curve
 from expotion_cli.audio.onsets import RATE_HZ, onset_strength
 from expotion_cli.audio.spectrum import spectral_centroid
 from expotion_cli.evaluation import sync
-from expotion_cli.evaluation.beats import meets_tempo, tempo_of
+from expotion_cli.evaluation.beats import meets_tempo
 from expotion_cli.evaluation.sound_report import measure_sound
 from expotion_cli.media.clip import ClipInfo
 from expotion_cli.media.probe import probe

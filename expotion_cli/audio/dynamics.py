@@ -1,4 +1,4 @@
-"""Silence and balance: which stretches are silent, and how loud single voices are beside the others."""
+"""Silence, dynamics and balance: what is silent, how far the loudness moves, how loud voices are beside the others."""
 
 from __future__ import annotations
 
@@ -9,8 +9,14 @@ from functools import reduce
 
 import numpy as np
 
+from expotion_cli.audio.loudness import ABSOLUTE_GATE_LUFS, integrated_lufs, momentary_lufs
+from expotion_cli.audio.loudness import BLOCK_S as MOMENTARY_S
+
 BLOCK_S = 0.05
 SILENT_DBFS = -60.0
+SPREAD_PERCENTILES = (10, 95)
+HOLE_DB = 15.0
+DYNAMICS_LEAD_S, DYNAMICS_TAIL_S = 0.2, 1.5
 
 
 @dataclass(frozen=True)
@@ -77,3 +83,38 @@ def voice_levels(stems: Mapping[str, np.ndarray]) -> dict[str, float | None]:
         is_heard = sounding.any() and whole > 0
         levels[name] = round(10 * math.log10(power[sounding].mean() / whole), 1) if is_heard else None
     return levels
+
+
+@dataclass(frozen=True)
+class Dynamics:
+    """How far a sound's loudness moves, and whether it falls into holes.
+
+    Attributes:
+        spread_db: 95th less 10th percentile of the momentary loudness. Human-composed music: 1.5 to 7.5 dB.
+        hole_share: share of the momentary blocks more than `HOLE_DB` under the integrated loudness, 0..1.
+    """
+
+    spread_db: float
+    hole_share: float
+
+
+def measure_dynamics(audio: np.ndarray, sample_rate: int) -> Dynamics:
+    """Measure spread and holes on the momentary loudness (BS.1770-4: 0.4 s every 0.1 s).
+
+    The first 0.2 s and the last 1.5 s don't count: there, music may fade in and die away.
+
+    Args:
+        audio: [channels, n] float32.
+        sample_rate: in Hz.
+
+    Returns:
+        (NaN, NaN) for sound too short to have a middle, and for silence.
+    """
+    first, last = round(DYNAMICS_LEAD_S * sample_rate), round(DYNAMICS_TAIL_S * sample_rate)
+    middle = audio[:, first : audio.shape[1] - last]
+    integrated = integrated_lufs(audio, sample_rate)
+    if middle.shape[1] < MOMENTARY_S * sample_rate or not math.isfinite(integrated):
+        return Dynamics(math.nan, math.nan)
+    blocks = np.maximum(momentary_lufs(middle, sample_rate), ABSOLUTE_GATE_LUFS)
+    low, high = np.percentile(blocks, SPREAD_PERCENTILES)
+    return Dynamics(float(high - low), float((blocks < integrated - HOLE_DB).mean()))

@@ -7,9 +7,9 @@ from functools import cached_property
 
 import numpy as np
 
+from expotion_cli.audio.beats import track_beats
 from expotion_cli.audio.loudness import loudness_curve
 from expotion_cli.audio.onsets import onset_strength, onset_times
-from expotion_cli.evaluation import beats
 from expotion_cli.evaluation.outputs import SAMPLE_RATE, Cue
 
 
@@ -36,7 +36,7 @@ class SoundFeatures:
     @cached_property
     def beats_and_tempo(self) -> tuple[np.ndarray, float]:
         """Beats in seconds, and the tempo."""
-        return beats.track_beats(self.cue.audio, SAMPLE_RATE)
+        return track_beats(self.cue.audio, SAMPLE_RATE)
 
     @cached_property
     def loudness(self) -> np.ndarray:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from expotion_cli.audio.beats import LIKELY_BPM, TIGHTNESS, TRACK_RATE_HZ
 from expotion_cli.audio.onsets import RATE_HZ
 from expotion_cli.errors import ClipError
 from expotion_cli.evaluation import baselines, beats, offsets, symbolic, sync
@@ -305,8 +306,8 @@ def describe_settings(
         "onsets": "spectral flux of 48 mel bands, 40 Hz to 16 kHz; clear onsets above 1.5 times the mean",
         "bin_s": beats.BIN_S,
         "motion_beats": f"minima of the speed smoothed with sigma {beats.KINEMATIC_SIGMA_S:.4f} s",
-        "music_beats": f"dynamic programming at {beats.TRACK_RATE_HZ:g} Hz, tightness {beats.TIGHTNESS:g}, "
-        f"tempos near {beats.LIKELY_BPM:g} bpm",
+        "music_beats": f"dynamic programming at {TRACK_RATE_HZ:g} Hz, tightness {TIGHTNESS:g}, "
+        f"tempos near {LIKELY_BPM:g} bpm",
         "alignment_sigma_s": beats.ALIGNMENT_SIGMA_S,
         "swell_span_s": 2.0,
         "in_sync_s": offsets.IN_SYNC_S,

@@ -108,6 +108,41 @@ def motion_signal(streams: Mapping[str, SeenStream], duration_s: float) -> tuple
     return energy, accents, MOTION_RATE_HZ
 
 
+ACTIVITY_WEIGHTS = {"flow": 0.75, "pose": 0.2, "face": 0.05}
+
+
+def activity_curve(
+    streams: Mapping[str, SeenStream], duration_s: float, rate_hz: float
+) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
+    """How much moves by all encoders together, and where motion stops or turns sharply.
+
+    The weighted mean of flow, pose and face at each moment, over those that saw somebody there: flow knows what a
+    viewer sees move, pose and face know the person.
+
+    Args:
+        streams: embedding streams by name; others are ignored.
+        duration_s: length of the curves in seconds.
+        rate_hz: rows a second.
+
+    Returns:
+        ([T] energy, [T] stops, names of the streams), in shares of the clip's own activity (`normalise`).
+    """
+    times = np.arange(max(1, math.ceil(duration_s * rate_hz))) / rate_hz
+    total, weights, names = np.zeros((len(times), 2)), np.zeros(len(times)), []
+    for name, weight in ACTIVITY_WEIGHTS.items():
+        stream, dims = streams.get(name), _MOTION_DIMS[name]
+        if stream is None or not np.any(stream.mask) or not all(dim in stream.dims for dim in dims):
+            continue
+        names.append(name)
+        columns = [normalise(name, dim, stream.values[:, stream.dims.index(dim)], stream.mask) for dim in dims]
+        seen = np.asarray(stream.mask, np.float32)[:, None]
+        rows = resample_rows(np.concatenate([np.stack(columns, axis=1) * seen, seen], axis=1), stream.rate_hz, times)
+        total += weight * rows[:, :2]
+        weights += weight * rows[:, 2]
+    mean = total / np.maximum(weights, 1e-6)[:, None]
+    return mean[:, 0], mean[:, 1], tuple(names)
+
+
 def motion_energy(
     source: str | Path | EmbeddingStream, rate_hz: float = RATE_HZ, *, cache: EmbeddingCache | None = None
 ) -> np.ndarray:

@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 
+from expotion_cli.audio.beats import tempo_of, track_beats
 from expotion_cli.audio.onsets import onset_strength
 from expotion_cli.evaluation import baselines, beats
 
@@ -16,16 +17,16 @@ SAMPLE_RATE, DURATION_S = 48_000, 10.0
 @pytest.mark.parametrize("bpm", [84.0, 120.0, 151.0])
 def test_beats_of_clicks_are_found_with_their_tempo(bpm):
     true = np.arange(0.3, DURATION_S, 60 / bpm)
-    found, tempo = beats.track_beats(baselines.strike(true, DURATION_S, SAMPLE_RATE), SAMPLE_RATE)
+    found, tempo = track_beats(baselines.strike(true, DURATION_S, SAMPLE_RATE), SAMPLE_RATE)
     assert tempo == pytest.approx(bpm, rel=0.02)
     nearest = np.abs(found[:, None] - true).min(axis=1)
     assert len(found) >= len(true) - 2 and np.median(nearest) < 0.03
 
 
 def test_sound_without_onsets_has_neither_beats_nor_tempo():
-    found, tempo = beats.track_beats(np.zeros((2, 5 * SAMPLE_RATE), np.float32), SAMPLE_RATE)
+    found, tempo = track_beats(np.zeros((2, 5 * SAMPLE_RATE), np.float32), SAMPLE_RATE)
     assert not len(found) and math.isnan(tempo)
-    assert not len(beats.track_beats(np.zeros((2, 100), np.float32), SAMPLE_RATE)[0])
+    assert not len(track_beats(np.zeros((2, 100), np.float32), SAMPLE_RATE)[0])
 
 
 def test_motion_beats_are_where_a_swing_turns():
@@ -71,4 +72,4 @@ def test_the_bare_rule_strikes_where_there_is_motion_and_the_metronome_everywher
     assert rule.min() >= 3.9 and rule.max() <= 6.0 and np.allclose(rule / 0.125, np.rint(rule / 0.125))
     assert not len(baselines.rule_times(np.zeros(500), DURATION_S))
     metronome = baselines.strike(baselines.metronome_times(DURATION_S), DURATION_S, SAMPLE_RATE)
-    assert beats.tempo_of(onset_strength(metronome, SAMPLE_RATE, 100.0), 100.0) == pytest.approx(120, rel=0.01)
+    assert tempo_of(onset_strength(metronome, SAMPLE_RATE, 100.0), 100.0) == pytest.approx(120, rel=0.01)
