@@ -76,7 +76,15 @@ def recipes(
     if name is not None:
         recipe = load_recipe(name)
         if as_json:
-            say_json({"name": recipe.name, "digest": recipe.digest, "prompt": recipe.prompt, **recipe.fields()})
+            say_json(
+                {
+                    "name": recipe.name,
+                    "digest": recipe.digest,
+                    "prompt": recipe.prompt,
+                    "tags": recipe.tags,
+                    **recipe.fields(),
+                }
+            )
         elif recipe.path is not None:
             print(recipe.path.read_text(encoding="utf-8"), end="")
         return

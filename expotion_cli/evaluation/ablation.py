@@ -256,7 +256,7 @@ class VariantComposer:
             _keep(self._plan.keep, variant.name, name, take, score)
         audio = resample(score.audio, score.sample_rate, SAMPLE_RATE)
         midi = score.midi if score.midi and score.midi.startswith(b"MThd") else None
-        return Cue(name, audio, take, midi, request.prompt)
+        return Cue(name, audio, take, midi, request.prompt, variant.recipe.tags)
 
     def _orders(self, variant: Variant) -> Iterator[Order]:
         names = list(self._clips)

@@ -76,6 +76,24 @@ def _entropy(share: np.ndarray) -> float:
     return float(-(kept * np.log2(kept)).sum())
 
 
+@dataclass(frozen=True)
+class GaussianFit:
+    """A Gaussian fitted to rows.
+
+    Attributes:
+        mean: [D].
+        spread: [at most D, D], a matrix A with AᵀA the covariance.
+    """
+
+    mean: np.ndarray
+    spread: np.ndarray
+
+
+def fit_gaussian(rows: np.ndarray) -> GaussianFit:
+    """Fit a Gaussian to [n, D], n >= 2."""
+    return GaussianFit(rows.mean(axis=0, dtype=np.float64), _spread(rows.astype(np.float64)))
+
+
 def frechet(one: np.ndarray, two: np.ndarray) -> float:
     """Fréchet distance of Gaussians fitted to two sets of embeddings (Kilgour et al. 2019, FAD, section 3).
 
@@ -83,16 +101,20 @@ def frechet(one: np.ndarray, two: np.ndarray) -> float:
         one: [n, D], n >= 2.
         two: [m, D], m >= 2.
     """
-    means = one.mean(axis=0) - two.mean(axis=0)
-    first, second = (_spread(rows.astype(np.float64)) for rows in (one, two))
+    return frechet_of_fits(fit_gaussian(one), fit_gaussian(two))
+
+
+def frechet_of_fits(one: GaussianFit, two: GaussianFit) -> float:
+    """Fréchet distance of two Gaussians."""
+    means = one.mean - two.mean
     # The trace of the root of the covariances' product, exact also where there are fewer rows than dimensions.
-    shared = np.linalg.svd(first @ second.T, compute_uv=False).sum()
-    return max(0.0, float(means @ means + (first**2).sum() + (second**2).sum() - 2 * shared))
+    shared = np.linalg.svd(one.spread @ two.spread.T, compute_uv=False).sum()
+    return max(0.0, float(means @ means + (one.spread**2).sum() + (two.spread**2).sum() - 2 * shared))
 
 
 def _spread(rows: np.ndarray) -> np.ndarray:
-    """A matrix A with AᵀA the covariance, and not more rows than needed."""
-    centred = (rows - rows.mean(axis=0)) / math.sqrt(len(rows) - 1)
+    """The spread of `GaussianFit`, with not more rows than needed."""
+    centred = (rows - rows.mean(axis=0)) / math.sqrt(max(1, len(rows) - 1))
     if len(rows) <= rows.shape[1]:
         return centred
     return np.asarray(np.linalg.qr(centred, mode="r"))
@@ -117,19 +139,24 @@ def inception_score(labels: np.ndarray) -> float:
     return float(math.exp(np.mean([kl_divergence(row, middle) for row in labels])))
 
 
-def to_itself(items: Sequence[object], distance: Callable[[Sequence, Sequence], float], seed: int) -> float | None:
-    """Mean distance of random halves of a set: the floor for distances to it. None for fewer than 4 items.
+def to_itself(
+    items: Sequence[object], distance: Callable[[Sequence, Sequence], float], seed: int, *, count: int | None = None
+) -> float | None:
+    """Mean distance of two parts of a set: the floor for distances to it. None for fewer than 4 items.
 
     Args:
         items: the set.
         distance: between two lists of items.
         seed: of the splits.
+        count: how many items are compared with all others, at most half of them; None for half.
     """
     if len(items) < 4:
         return None
+    half = len(items) // 2
+    size = half if count is None else max(1, min(count, half))
     rng, found = np.random.default_rng(seed), []
     for _ in range(NUM_SPLITS):
-        order, half = rng.permutation(len(items)), len(items) // 2
-        found.append(distance([items[i] for i in order[:half]], [items[i] for i in order[half:]]))
+        order = rng.permutation(len(items))
+        found.append(distance([items[i] for i in order[:size]], [items[i] for i in order[size:]]))
     found = [value for value in found if math.isfinite(value)]
     return float(np.mean(found)) if found else None

@@ -32,6 +32,7 @@ from expotion_cli.evaluation.results import (
     ranking_of,
 )
 from expotion_cli.evaluation.set_measures import SetMeasures
+from expotion_cli.evaluation.tagger import LEVEL_LUFS
 from expotion_cli.music.codecs.notes.muspy import MEASURES
 from expotion_cli.spotting.activity import motion_energy
 from expotion_cli.timing import BEATS_PER_BAR
@@ -316,10 +317,18 @@ def describe_settings(
         "notes": f"{symbolic.RESOLUTION} steps a beat, {BEATS_PER_BAR} beats a bar",
         "reference": reference.name if reference else None,
         "reference_pieces": len(reference.cues) if reference else 0,
+        **_tagged(set_measures),
         "networks": dict(set_measures.networks) if set_measures else {},
         "bootstrap": {"draws": 2000, "level": 0.95, "over": "clips", "seed": options.seed},
         "versions": {"expotion": __version__, "numpy": np.__version__},
     }
+
+
+def _tagged(set_measures: SetMeasures | None) -> dict[str, Any]:
+    """What was tagged with, and against what; nothing where nothing was tagged."""
+    if set_measures is None or (identity := set_measures.tags.identity) is None:
+        return {}
+    return {"tagger": identity, "tagger_reference": set_measures.tags.reference_name, "tagged_at_lufs": LEVEL_LUFS}
 
 
 def input_folders(inputs: Sequence[str | Path]) -> list[Path]:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
+from typing import Any
 
 import numpy as np
 
@@ -14,7 +14,10 @@ from expotion_cli.media.clip import ClipInfo
 from expotion_cli.media.probe import probe
 from expotion_cli.media.sound import SOUND_SUFFIXES, read_clip_sound, read_sound
 from expotion_cli.prompts import read_prompts
+from expotion_cli.recipe import load_recipe, recipe_names
 from expotion_cli.scoring.discover import VIDEO_SUFFIXES, Source, discover
+from expotion_cli.scoring.sidecar import read_sidecar
+from expotion_cli.tags import TAGS, tags_in
 
 SAMPLE_RATE = 48_000
 FILE, PICTURE = "file", "picture"
@@ -59,6 +62,7 @@ class Cue:
         seed: distinguishes takes of one clip.
         midi: its notes, if there is a MIDI file.
         prompt: that it was made from, if known.
+        tags: of the style it should have, of `tags.TAGS`.
     """
 
     clip: str
@@ -66,6 +70,7 @@ class Cue:
     seed: int = 0
     midi: bytes | None = None
     prompt: str | None = None
+    tags: tuple[str, ...] = ()
 
     @property
     def duration_s(self) -> float:
@@ -241,12 +246,14 @@ def read_cue(
     audio = audio[:, : round(float(clip.duration) * SAMPLE_RATE)]
     if not audio.shape[1]:
         raise DecodeError("its sound ends before the picture begins.", path=output.path, remedy="See --sound-starts.")
-    midi = output.path.with_suffix(".mid")
+    midi, sidecar = output.path.with_suffix(".mid"), read_sidecar(output.path) or {}
+    prompt = _sidecar_prompt(sidecar) or prompt
     cue = Cue(
         output.clip,
         audio,
         midi=midi.read_bytes() if midi.is_file() else None,
-        prompt=_sidecar_prompt(output.path) or prompt,
+        prompt=prompt,
+        tags=_recipe_tags(sidecar) or tags_in(prompt or ""),
     )
     if cue.is_silent:
         notes.append(f"{output.path.name} is silent: it counts as music that follows nothing")
@@ -272,13 +279,20 @@ def known_prompts(given: str | Path | None, folders: Iterable[Path]) -> dict[str
     return {}
 
 
-def _sidecar_prompt(path: Path) -> str | None:
-    try:
-        said = json.loads(path.with_name(f"{path.stem}.score.json").read_text(encoding="utf-8"))
-        prompt = said.get("prompt")
-    except (OSError, ValueError, AttributeError):
-        return None
+def _sidecar_prompt(sidecar: Mapping[str, Any]) -> str | None:
+    prompt = sidecar.get("prompt")
     return prompt if isinstance(prompt, str) and prompt.strip() else None
+
+
+def _recipe_tags(sidecar: Mapping[str, Any]) -> tuple[str, ...]:
+    """The tags of the recipe that a sidecar tells of: those it states, or those of the shipped recipe it names."""
+    recipe = sidecar.get("recipe")
+    if not isinstance(recipe, Mapping):
+        return ()
+    stated, name = recipe.get("tags"), recipe.get("name")
+    if stated is None and name in recipe_names():
+        return load_recipe(name).tags
+    return tuple(tag for tag in stated if tag in TAGS) if isinstance(stated, list) else ()
 
 
 def _media_files(folder: Path) -> Iterator[Path]:

@@ -60,7 +60,7 @@ def page(result: Evaluation, title: str) -> str:
         parts.append("<ul>" + "".join(f"<li>{escape(line)}</li>" for line in said) + "</ul>")
     parts += [_group(result, group) for group in GROUPS]
     if compared := report.comparisons(result, width=None):
-        parts.append(f"<h2>Beside {escape(str(result.baseline))}, clip by clip</h2>")
+        parts.append(f"<h2>Beside {escape(str(result.baseline))}</h2><p class=dim>{escape(report.beside(result))}.</p>")
         parts += [_plain(titles, rows) for titles, rows in compared]
     parts += [_definitions(result), _by_clip(result)]
     settings = json.dumps(result.settings, indent=2, ensure_ascii=False)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from expotion_cli.evaluation.results import BY_KEY, FORMAT, GROUPS, Evaluation, Figure, Metric, Row, rounded
@@ -72,7 +72,7 @@ def text(result: Evaluation) -> str:
     if compared := comparisons(result):
         lines += [
             "",
-            f"Beside {result.baseline}, clip by clip: mean difference (95 % interval); * the interval leaves 0 out",
+            beside(result),
         ]
         for titles, rows in compared:
             lines += [*_lay(titles, rows), ""]
@@ -97,6 +97,17 @@ def not_measured(result: Evaluation) -> list[str]:
     return [f"not measured: {', '.join(dict.fromkeys(titles))}: {reason}" for reason, titles in found.items()]
 
 
+def beside(result: Evaluation) -> str:
+    """The heading of `comparisons`."""
+    rows = [figure.against for row in result.rows for figure in row.figures.values() if figure.against]
+    ratio = ", × ratio of the means" if any("ratio" in against for against in rows) else ""
+    zero = "0 (of a ratio 1)" if ratio else "0"
+    return (
+        f"Beside {result.baseline}, clip by clip: mean difference{ratio} (95 % interval); "
+        f"* the interval leaves {zero} out"
+    )
+
+
 def comparisons(result: Evaluation, width: int | None = WIDTH) -> list[tuple[list[str], list[list[str]]]]:
     """(titles, rows) of tables of what lies between the sets and the baseline, measure by measure."""
     keys = [k for group in GROUPS for k in result.keys(group) if any(_difference(row, k) for row in result.rows)]
@@ -109,11 +120,20 @@ def _difference(row: Row, key: str) -> str:
     figure = row.figures.get(key)
     if figure is None or figure.against is None:
         return ""
+    if "ratio" in figure.against:
+        return _ratio(figure.against)
     digits, text = BY_KEY[key].digits, f"{figure.against['mean']:+.{BY_KEY[key].digits}f}"
     if figure.against["interval"] is None:
         return text
     low, high = figure.against["interval"]
     return f"{text}{'*' if low > 0 or high < 0 else ''} ({low:+.{digits}f} to {high:+.{digits}f})"
+
+
+def _ratio(against: Mapping[str, Any]) -> str:
+    if against["interval"] is None:
+        return f"×{against['ratio']:.2f}"
+    low, high = against["interval"]
+    return f"×{against['ratio']:.2f}{'*' if low > 1 or high < 1 else ''} (×{low:.2f} to ×{high:.2f})"
 
 
 def _chunks(

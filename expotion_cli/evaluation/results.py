@@ -21,6 +21,7 @@ GROUPS = {
 }
 FORMAT = 1
 MIN_FOR_INTERVAL = 3
+_RATIO_DRAWS = 2000
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,7 @@ class Metric:
         chance: what the chance level is.
         about: its definition.
         source: who defined it.
+        by_ratio: compared with the baseline set by the ratio of the means, not by their difference.
     """
 
     key: str
@@ -46,10 +48,12 @@ class Metric:
     chance: str
     about: str
     source: str
+    by_ratio: bool = False
 
 
 _SHUFFLED = "the same music with the other clips' pictures"
 _ITSELF = "two random halves of the reference set"
+_AS_MANY = "as many random pieces of the reference, at most half of them, against its others"
 _LOT = "as many random notes"
 METRICS: tuple[Metric, ...] = (
     Metric("correlation", SYNC, "motion-onset r", "higher", 2, _SHUFFLED,
@@ -85,6 +89,12 @@ METRICS: tuple[Metric, ...] = (
     Metric("inception", QUALITY, "IS (AST)", "higher", 2, "1: all alike",
            "exp of the mean KL of each clip's label distribution from the set's",
            "Salimans et al. 2016"),
+    Metric("fad_musicnn", QUALITY, "FAD (musicnn)", "lower", 1, _AS_MANY,
+           "Fréchet distance of musicnn's embeddings of windows of 3 s, every 1.5 s; biased upwards by few clips",
+           "Kilgour et al. 2019; musicnn of Pons and Serra 2019"),
+    Metric("kl_musicnn", QUALITY, "KL (musicnn)", "lower", 3, _AS_MANY,
+           "KL(reference ‖ set) in nats of the sets' mean probabilities of musicnn's 50 tags, brought to a sum of 1",
+           "this project; musicnn of Pons and Serra 2019"),
     Metric("spectrum", QUALITY, "spectrum, dB", "lower", 1, _ITSELF,
            "root mean square difference of the sets' mean mel spectra, level aside",
            "this project"),
@@ -105,6 +115,9 @@ METRICS: tuple[Metric, ...] = (
            "mean number of pitches sounding where any does", "MusPy"),
     Metric("empty_beat_rate", NOTES, "empty beats", "near the reference", 2, _LOT,
            "share of beats during which nothing sounds", "MusPy (Dong et al. 2018)"),
+    Metric("style", TEXT, "style", "higher", 3, "the same tags in the reference that ships",
+           "mean probability that musicnn gives to the tags of the cue's recipe, else to those its prompt names",
+           "this project; musicnn of Pons and Serra 2019", by_ratio=True),
     Metric("clap", TEXT, "CLAP score", "higher", 3, "the other clips' prompts",
            "cosine of CLAP's embeddings of prompt and sound, mean over windows of 5 s",
            "Wu et al. 2023 (LAION-CLAP)"),
@@ -137,7 +150,8 @@ class Figure:
         chance: chance level (`Metric.chance`); None where it can't be computed.
         lift, lift_interval: value above chance, where both come from the same pairs.
         by_clip: the value of each clip, where there is one.
-        against: difference from the baseline set, clip by clip: mean, interval, clips.
+        against: what lies between it and the baseline set, over the clips of both: mean difference (or ratio of the
+            means, `Metric.by_ratio`), interval, clips.
         missing: why it was not measured.
     """
 
@@ -266,7 +280,7 @@ def interval_of(values: np.ndarray, seed: int) -> tuple[float, float] | None:
 
 
 def compare_with_baseline(rows: Sequence[Row], baseline: str, *, seed: int) -> tuple[Row, ...]:
-    """The rows with each figure's difference from the baseline set, over the clips that both have."""
+    """The rows with each figure's difference from the baseline set, or ratio to it, over the clips that both have."""
     base = next(row for row in rows if row.name == baseline)
     result = []
     for row in rows:
@@ -275,12 +289,27 @@ def compare_with_baseline(rows: Sequence[Row], baseline: str, *, seed: int) -> t
             other = base.figures.get(key, Figure())
             common = [name for name in figure.by_clip if name in other.by_clip]
             if row.name != baseline and common:
-                apart = np.array([figure.by_clip[name] - other.by_clip[name] for name in common])
-                found = {"mean": float(apart.mean()), "interval": interval_of(apart, seed), "clips": len(common)}
-                figure = replace(figure, against=found)
+                pairs = np.array([(figure.by_clip[name], other.by_clip[name]) for name in common])
+                if not BY_KEY[key].by_ratio:
+                    apart = pairs[:, 0] - pairs[:, 1]
+                    found = {"mean": float(apart.mean()), "interval": interval_of(apart, seed), "clips": len(common)}
+                    figure = replace(figure, against=found)
+                elif pairs[:, 1].any():
+                    figure = replace(figure, against={**_ratio(pairs, seed), "clips": len(common)})
             figures[key] = figure
         result.append(replace(row, figures=figures))
     return tuple(result)
+
+
+def _ratio(pairs: np.ndarray, seed: int) -> dict[str, Any]:
+    """Ratio of the columns' means [N, 2] and its 95 % bootstrap interval over rows, where there are enough."""
+    interval = None
+    if len(pairs) >= MIN_FOR_INTERVAL:
+        draws = np.random.default_rng(seed).integers(0, len(pairs), (_RATIO_DRAWS, len(pairs)))
+        above, below = pairs[draws].mean(axis=1).T
+        low, high = np.percentile(above[below > 0] / below[below > 0], (2.5, 97.5))
+        interval = (float(low), float(high))
+    return {"ratio": float(pairs[:, 0].mean() / pairs[:, 1].mean()), "interval": interval}
 
 
 def rounded(value: Any) -> Any:

@@ -16,6 +16,7 @@ from expotion_cli.evaluation.offsets import Synchformer
 from expotion_cli.evaluation.outputs import SAMPLE_RATE, Cue, MusicSet
 from expotion_cli.evaluation.pretrained import Ast, Clap, WeightsSource
 from expotion_cli.evaluation.results import MIN_FOR_INTERVAL, Figure, figure_of_pairs, figure_of_values
+from expotion_cli.evaluation.tag_measures import TagMeasures
 from expotion_cli.prompts import stated_key, stated_tempo
 
 if TYPE_CHECKING:
@@ -58,15 +59,19 @@ class SetMeasures:
         self._seen: dict[str, np.ndarray] = {}
         self._loaded: dict[type, Any] = {}
         self._known: dict[tuple[str, int], tuple[Cue, Any]] = {}
+        self.tags = TagMeasures(seed, reference, self._cached)
         self.networks: dict[str, str] = {}
 
     def quality(self, one: MusicSet) -> dict[str, Figure]:
-        """How a set sounds compared with the reference: FAD, KL, IS and the distances that need no network."""
+        """How a set sounds compared with the reference: FAD, KL, IS and the distances that need no network.
+
+        The tagger's distances are from the reference that ships where none is given.
+        """
         cues = [cue for cue in one.cues if not cue.is_silent]
-        keys = ("fad", "kl", "inception", "spectrum", "chroma", "rhythm")
+        keys = ("fad", "kl", "inception", "fad_musicnn", "kl_musicnn", "spectrum", "chroma", "rhythm")
         if not cues:
             return dict.fromkeys(keys, Figure(missing=ALL_SILENT))
-        figures = self._by_networks(cues) | self._by_descriptors(cues)
+        figures = self._by_networks(cues) | self.tags.distances(cues) | self._by_descriptors(cues)
         if self._reference is not None and one.name == self._reference.name:
             itself = Figure(missing="it is the reference itself")
             found = (k for k in keys if k != "inception" and figures[k].value is not None)
@@ -79,9 +84,10 @@ class SetMeasures:
         self._known = {key: value for key, value in self._known.items() if key[1] in kept}
 
     def text(self, music: Sequence[SoundFeatures]) -> dict[str, Figure]:
-        """Whether a set meets its prompts, and whether it is in sync with the picture."""
+        """Whether a set keeps its recipe's style, meets its prompts, and is in sync with the picture."""
         with_words = [h for h in music if h.cue.prompt]
-        figures = dict.fromkeys(("clap", "tempo", "key"), Figure(missing=NO_PROMPTS)) | self._synchrony(music)
+        figures = {"style": self.tags.style([h.cue for h in music])}
+        figures |= dict.fromkeys(("clap", "tempo", "key"), Figure(missing=NO_PROMPTS)) | self._synchrony(music)
         if with_words:
             tempos = {id(h): found for h in with_words if (found := stated_tempo(h.cue.prompt or "")) is not None}
             keys = {id(h): found for h in with_words if (found := stated_key(h.cue.prompt or "")) is not None}

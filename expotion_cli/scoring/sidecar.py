@@ -186,7 +186,7 @@ def describe(
             "has_sound": clip.audio is not None,
         },
         "output": {"audio_codec": report.audio_codec, "sample_rate": report.sample_rate},
-        "recipe": {"name": recipe.name, "digest": recipe.digest, **recipe.fields()},
+        "recipe": {"name": recipe.name, "tags": list(recipe.tags), "digest": recipe.digest, **recipe.fields()},
         "prompt": prompt,
         "seed": seed,
         "model": {
