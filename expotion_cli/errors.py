@@ -9,7 +9,6 @@
     │   ├── DecodeError                      frames or samples can't be read
     │   └── EmptyStreamError                 an embedding stream has no rows
     ├── OutputError                 per clip a result can't be written
-    │   └── LoudnessError                    the loudness target can't be met
     ├── EnvironmentProblem          exit 4   something this machine lacks
     │   ├── WeightsError                     weights missing, truncated or of another shape
     │   └── MissingLibraryError              a system library is missing
@@ -84,10 +83,6 @@ class EmptyStreamError(ClipError):
 
 class OutputError(ExpotionError):
     """A result can't be written where it should go."""
-
-
-class LoudnessError(OutputError):
-    """The loudness or true-peak target can't be met."""
 
 
 class EnvironmentProblem(ExpotionError):

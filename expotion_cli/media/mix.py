@@ -27,6 +27,8 @@ SOUNDING_DB = 18.0  # below the level of its loud parts, the clip's own sound is
 SILENT_DBFS = -60.0
 LEAD_S, HOLD_S, SMOOTH_S = 0.2, 0.6, 0.4
 PAUSE_LIFT_LU = 5.0  # in pauses of the clip's own sound the music rises by this
+BANG_DB = 15.0  # above its loud parts, the clip's own sound is a clap or a fault, which no level is taken from
+OVERSHOOT = 2.0  # times full scale: decoders pass it by a few decibels, no sound does by more
 SWELL_WINDOW_S = 0.4
 SWELL_DB = 3.0  # while the clip's own sound sounds, swells of the music above its mean are limited to this
 
@@ -73,8 +75,23 @@ def mix(
     music = fit_length(music, num_samples)
     if mode == recipe.REPLACE:
         return music
-    own = fit_length(np.asarray(original, dtype=np.float32), num_samples)
+    own = _own_sound(original, num_samples)
     return own + _beneath(music, own, sample_rate, under_lu)
+
+
+def own_is_highest(mixed: np.ndarray, original: np.ndarray) -> bool:
+    """Whether the highest peak of what `mix` laid under the clip's own sound is that sound's, not the music's.
+
+    Args:
+        mixed: [2, n], from `mix`.
+        original: [2, m], the clip's own sound.
+    """
+    own = _own_sound(original, mixed.shape[1])
+    return float(np.abs(own).max()) > float(np.abs(mixed - own).max())
+
+
+def _own_sound(original: np.ndarray | None, num_samples: int) -> np.ndarray:
+    return fit_length(np.clip(np.asarray(original, dtype=np.float32), -OVERSHOOT, OVERSHOOT), num_samples)
 
 
 def fit_length(sound: np.ndarray, num_samples: int) -> np.ndarray:
@@ -114,13 +131,14 @@ def _faded(samples: np.ndarray, sample_rate: int, fade_in: bool) -> np.ndarray:
 
 def _beneath(music: np.ndarray, own: np.ndarray, sample_rate: int, under_lu: float) -> np.ndarray:
     """Bring the music to its level under the clip's own sound, ducked where that sounds. Both are [2, n]."""
-    own_lufs = measure(own, sample_rate).integrated_lufs
-    music_lufs = measure(music, sample_rate).integrated_lufs
-    if not (math.isfinite(own_lufs) and math.isfinite(music_lufs)):
-        return music  # one of them is silent or too short to have a loudness: nothing to duck for
     hop = max(1, round(HOP_S * sample_rate))
     own_db, music_db = (_level_db(sound, hop, window) for sound, window in ((own, WINDOW_S), (music, SWELL_WINDOW_S)))
     loud_db = np.percentile(own_db[own_db > SILENT_DBFS], 90) if np.any(own_db > SILENT_DBFS) else SILENT_DBFS
+    highest = 10 ** ((loud_db + BANG_DB) / 20)
+    own_lufs = measure(np.clip(own, -highest, highest).astype(np.float32), sample_rate).integrated_lufs
+    music_lufs = measure(music, sample_rate).integrated_lufs
+    if not (math.isfinite(own_lufs) and math.isfinite(music_lufs)):
+        return music  # one of them is silent or too short to have a loudness: nothing to duck for
     sounding = _spread(own_db > max(loud_db - SOUNDING_DB, SILENT_DBFS), round(LEAD_S / HOP_S), round(HOLD_S / HOP_S))
     mean_db = 10 * math.log10(float(np.mean(10 ** (music_db / 10))))
     swell_db = np.maximum(0, music_db - mean_db - SWELL_DB)

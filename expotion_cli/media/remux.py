@@ -1,11 +1,12 @@
-"""The finished video: the picture copied bit for bit, the new sound at its loudness, encoded and measured."""
+"""The finished video: the picture copied bit for bit, the new sound at or near its loudness, encoded and measured."""
 
 from __future__ import annotations
 
+import itertools
 import math
 import tempfile
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import ffmpeg
 import numpy as np
 
 from expotion_cli import recipe
-from expotion_cli.errors import ClipError, LoudnessError, OutputError, UsageError, writing
+from expotion_cli.errors import ClipError, OutputError, UsageError, writing
 from expotion_cli.media import ffmpeg as tool
 from expotion_cli.media.clip import ClipInfo
 from expotion_cli.media.loudness import BLOCK_S, RESOLUTION_DB, Loudness, measure
@@ -26,9 +27,11 @@ from expotion_cli.storage import atomic_path
 from expotion_cli.timing import num_samples
 
 TOLERANCE_LU = 0.5
+MET_LU = TOLERANCE_LU - RESOLUTION_DB / 2  # of the measured loudness: what rounding may hide doesn't count
 AIM_LU, FINE_ATTEMPTS = 0.3, 3
 MAX_ATTEMPTS = 8
-AUDIBLE_LIMITING_DB = 9.0
+LOWEST_LUFS = recipe.bounds("loudness.lufs")[0]
+MOST_LIMITING_DB = 6.0  # more would flatten attacks: from there on the result stays below its loudness
 SYNC_SLACK_S = Fraction(2, 1000)
 OVERSAMPLED_HZ = 192_000  # peaks between samples become samples here, where the limiter sees them
 SHORT_SOUND_S = 3.0  # what is too short to measure is measured repeated to this length
@@ -53,11 +56,12 @@ class RemuxReport:
     Attributes:
         loudness: of the encoded sound in the finished file.
         gain_db: linear gain on the music.
-        limited_db: by how much the true-peak limiter lowers the highest peak; 0 where it wasn't needed.
+        limited_db: by how much the true-peak limiter lowers the highest peak, 0 to 6; 0 where it wasn't needed.
         audio_codec: "aac", "opus" or "flac".
         sample_rate: of the encoded sound, in Hz.
         attempts: how many times it was encoded until it measured right.
-        notes: what a user should know (silence, too short to measure, tracks left out).
+        is_quieter: whether the peaks kept it below the loudness asked for.
+        notes: what a user should know (loudness not met, silence, too short to measure, tracks left out).
     """
 
     loudness: Loudness
@@ -66,16 +70,68 @@ class RemuxReport:
     audio_codec: str
     sample_rate: int
     attempts: int
+    is_quieter: bool
     notes: tuple[str, ...]
 
 
-@dataclass
+@dataclass(frozen=True)
 class _Level:
-    """The gain and limiter setting of one attempt."""
+    """The gain and limiter setting of one attempt.
 
-    gain_db: float
+    Attributes:
+        before_dbtp: highest peak before the gain.
+        wanted_db: gain that the loudness asks for.
+        ceiling_dbtp: of the limiter.
+        limited: whether there is a limiter.
+    """
+
+    before_dbtp: float
+    wanted_db: float
     ceiling_dbtp: float
     limited: bool
+
+    @property
+    def _most_db(self) -> float:
+        return self.ceiling_dbtp + MOST_LIMITING_DB - self.before_dbtp
+
+    @property
+    def gain_db(self) -> float:
+        """The gain wanted, or the highest that needs no more limiting than `MOST_LIMITING_DB`."""
+        return min(self.wanted_db, self._most_db)
+
+    @property
+    def is_held(self) -> bool:
+        """Whether the limiter's bound holds the gain back."""
+        return self.wanted_db > self._most_db
+
+    @property
+    def excess_db(self) -> float:
+        """By how much the highest peak passes the ceiling after the gain; negative below it."""
+        return self.before_dbtp + self.gain_db - self.ceiling_dbtp
+
+    @property
+    def limited_db(self) -> float:
+        """What the limiter takes off the highest peak."""
+        return max(0.0, self.excess_db) if self.limited else 0.0
+
+
+@dataclass(frozen=True)
+class _Attempt:
+    """A level and how it measured once encoded: the error of the loudness in LU, the excess over the peak in dB."""
+
+    level: _Level
+    loudness: Loudness
+    error_lu: float
+    excess_db: float
+
+    @property
+    def distance(self) -> tuple[float, float]:
+        """How far it is from right: the peak counts first."""
+        return max(0.0, self.excess_db), abs(self.error_lu)
+
+    def is_right(self, allowed_lu: float) -> bool:
+        """Whether nothing better is to be had under the peak."""
+        return self.excess_db <= 0 and (abs(self.error_lu) <= allowed_lu or (self.level.is_held and self.error_lu > 0))
 
 
 def remux(
@@ -92,15 +148,16 @@ def remux(
     """Write the clip with this sound in place of its own.
 
     The sound gets a linear gain and, if its peaks then pass the ceiling, a true-peak limiter on the oversampled signal;
-    the *encoded* file is measured, and encoded again with corrected settings until it is right. The file appears whole
-    or not at all.
+    the *encoded* file is measured, and encoded again with corrected settings until it is right. Where the loudness
+    would need more than 6 dB of limiting the result is quieter, and a note names the loudness that works. The file
+    appears whole or not at all.
 
     Args:
         clip: what `probe` found out.
         music: [2, n] float32, cut or padded to the picture's length.
         sample_rate: in Hz.
         destination: the file to write; its suffix chooses the container (see `clip.output_suffix`).
-        target_lufs: integrated loudness, met within 0.5 LU.
+        target_lufs: integrated loudness, met within 0.5 LU where the peak allows.
         peak_dbtp: highest true peak.
         audio_codec: "aac", "opus" or "flac"; "auto": AAC, in WebM Opus.
         metadata: tags to add to the clip's own.
@@ -108,7 +165,6 @@ def remux(
     Raises:
         RecipeError: loudness, peak or codec is out of the recipe's range.
         UsageError: the container or the codec doesn't fit.
-        LoudnessError: the target can't be met under the peak.
         OutputError: the file can't be written.
     """
     settings = {"loudness.lufs": target_lufs, "loudness.peak_dbtp": peak_dbtp, "mix.audio_codec": audio_codec}
@@ -208,19 +264,18 @@ class _Job:
             return measure(temporary)
         return measure(_repeated(read_clip_sound(temporary, self.output_rate), self.output_rate), self.output_rate)
 
-    def notes(self, silent: bool, limited_db: float) -> tuple[str, ...]:
+    def notes(self, silent: bool) -> list[str]:
         left_out = len(self.clip.subtitle_codecs) - len(self.subtitles)
         candidates = (
             (silent, "the sound is silent or too quiet to measure: its level was left alone"),
             (self.too_short and not silent, f"not longer than {BLOCK_S} s: the loudness is that of the sound repeated"),
-            (limited_db > AUDIBLE_LIMITING_DB, f"peaks lowered by {limited_db:.0f} dB: the music is very dynamic"),
             (
                 len(self.clip.cover_indices) > len(self.covers),
                 f"the cover image that {self.muxer} can't take was left out",
             ),
             (left_out, f"{left_out} subtitle track(s) that {self.muxer} can't hold were left out"),
         )
-        return tuple(text for applies, text in candidates if applies)
+        return [text for applies, text in candidates if applies]
 
 
 def _repeated(sound: np.ndarray, sample_rate: int) -> np.ndarray:
@@ -228,43 +283,69 @@ def _repeated(sound: np.ndarray, sample_rate: int) -> np.ndarray:
 
 
 def _settle(job: _Job, temporary: Path, destination: Path, target_lufs: float, peak_dbtp: float) -> RemuxReport:
-    """Write, measure and correct until the loudness and the peak are right."""
+    """Write, measure and correct until the loudness and the peak are right, or as near as can be."""
     before = job.loudness_before()
     silent = not math.isfinite(before.integrated_lufs)
     # the report is rounded, so aim below the peak by what rounding may hide
     highest = peak_dbtp - RESOLUTION_DB / 2
-    gain_db = 0.0 if silent else target_lufs - before.integrated_lufs
-    level = _Level(gain_db, highest - CODEC_OVERSHOOT_DB[job.codec], False)
-    level.limited = before.true_peak_dbtp + level.gain_db > level.ceiling_dbtp
-    slope, last = 1.0, None
-    for attempt in range(1, MAX_ATTEMPTS + 1):
+    wanted_db = 0.0 if silent else target_lufs - before.integrated_lufs
+    level = _Level(before.true_peak_dbtp, wanted_db, highest - CODEC_OVERSHOOT_DB[job.codec], False)
+    level = replace(level, limited=level.excess_db > 0)
+    tried: list[_Attempt] = []
+    while len(tried) < MAX_ATTEMPTS:
         job.write(temporary, destination, level)
         after = job.loudness_after(temporary)
-        error = 0.0 if silent else target_lufs - after.integrated_lufs
-        excess = after.true_peak_dbtp - highest
-        # at first try for better than what is asked; never count on what rounding may hide
-        allowed_lu = AIM_LU if attempt <= FINE_ATTEMPTS else TOLERANCE_LU - RESOLUTION_DB / 2
-        if excess <= 0 and abs(error) <= allowed_lu:
-            _check(job.clip, temporary, destination)
-            limited_db = before.true_peak_dbtp + level.gain_db - level.ceiling_dbtp if level.limited else 0.0
-            notes = job.notes(silent, limited_db)
-            return RemuxReport(after, level.gain_db, limited_db, job.codec, job.output_rate, attempt, notes)
-        if not math.isfinite(error):
-            break  # the encoder left nothing of it
-        if last is not None and abs(level.gain_db - last[0]) > 0.2:
-            # the limiter takes back part of a gain: learn how much is left of it
-            slope = float(np.clip((after.integrated_lufs - last[1]) / (level.gain_db - last[0]), 0.1, 1.0))
-        last = (level.gain_db, after.integrated_lufs)
-        if excess > 0:
-            level.ceiling_dbtp -= excess + RESOLUTION_DB
-        level.gain_db += error / slope
-        level.limited |= before.true_peak_dbtp + level.gain_db > level.ceiling_dbtp or excess > 0
-    raise LoudnessError(
-        f"{target_lufs:g} LUFS can't be met with peaks below {peak_dbtp:g} dBTP: "
-        f"it measures {after.integrated_lufs:.1f} LUFS, {after.true_peak_dbtp:.1f} dBTP.",
-        path=destination,
-        remedy="Choose a lower loudness (--lufs) or less dynamic music.",
+        error_lu = 0.0 if silent else target_lufs - after.integrated_lufs
+        tried.append(_Attempt(level, after, error_lu, after.true_peak_dbtp - highest))
+        # at first try for better than what is asked
+        if tried[-1].is_right(AIM_LU if len(tried) <= FINE_ATTEMPTS else MET_LU) or not math.isfinite(error_lu):
+            break
+        level = _corrected(tried)
+    nearest = tried[-1]
+    if len(tried) == MAX_ATTEMPTS:
+        nearest = min(tried, key=lambda attempt: attempt.distance)
+        if nearest is not tried[-1]:
+            job.write(temporary, destination, nearest.level)
+    _check(job.clip, temporary, destination)
+    notes = [*_unmet(nearest, target_lufs, peak_dbtp), *job.notes(silent)]
+    level = nearest.level
+    return RemuxReport(
+        loudness=nearest.loudness,
+        gain_db=level.gain_db,
+        limited_db=level.limited_db,
+        audio_codec=job.codec,
+        sample_rate=job.output_rate,
+        attempts=len(tried),
+        is_quieter=MET_LU < nearest.error_lu < math.inf,
+        notes=tuple(notes),
     )
+
+
+def _corrected(tried: Sequence[_Attempt]) -> _Level:
+    """The level to try next."""
+    last, slope = tried[-1], 1.0
+    for one, other in itertools.pairwise(tried):
+        change_db = other.level.gain_db - one.level.gain_db
+        if abs(change_db) > 0.2:
+            # the limiter takes back part of a gain: learn how much is left of it
+            slope = float(np.clip((one.error_lu - other.error_lu) / change_db, 0.1, 1.0))
+    lower_db = last.excess_db + RESOLUTION_DB if last.excess_db > 0 else 0.0
+    gain_db = last.level.gain_db + last.error_lu / slope
+    level = replace(last.level, wanted_db=gain_db, ceiling_dbtp=last.level.ceiling_dbtp - lower_db)
+    return replace(level, limited=level.limited or level.excess_db > 0 or lower_db > 0)
+
+
+def _unmet(attempt: _Attempt, target_lufs: float, peak_dbtp: float) -> Iterator[str]:
+    """A note where loudness or peak isn't what was asked for, with the loudness that works."""
+    found = attempt.loudness
+    if not math.isfinite(attempt.error_lu):
+        yield "encoding leaves nothing of the sound that can be measured"
+    elif attempt.excess_db > 0:
+        yield f"peaks reach {found.true_peak_dbtp:.1f} dBTP instead of {peak_dbtp:g}"
+    elif abs(attempt.error_lu) > MET_LU:
+        text = f"{target_lufs:g} LUFS can't be met with peaks below {peak_dbtp:g} dBTP: it is {{:.1f}} LUFS"
+        works = math.floor(found.integrated_lufs + AIM_LU + RESOLUTION_DB / 2)
+        yield text.format(found.integrated_lufs) + (f"; --lufs {works} works" if works >= LOWEST_LUFS else "")
 
 
 def _check(clip: ClipInfo, temporary: Path, destination: Path) -> None:

@@ -81,9 +81,9 @@ def artefact_digests(jobs: Iterable[Job], plan: Plan, identity: ModelIdentity) -
             "seed": job.seed,
             **composing,
         }
-        tokens = sidecar.artefact_digest({"cue": cue})
+        tokens = sidecar.cue_digest(cue)
         result = {"tokens": tokens, "codec": identity.codec_digest, "recipe": finishing}
-        digests[job.name] = (tokens, sidecar.artefact_digest(result))
+        digests[job.name] = (tokens, sidecar.result_digest(result))
     return digests
 
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -258,10 +258,10 @@ def finish(
         tags: metadata to add to the clip's own.
 
     Raises:
-        OutputError: the result can't be written, or the loudness can't be met.
+        OutputError: the result can't be written.
         DecodeError: the clip's own sound can't be read.
     """
-    from expotion_cli.media.mix import mix
+    from expotion_cli.media.mix import mix, own_is_highest
     from expotion_cli.media.remux import remux
     from expotion_cli.media.sound import read_clip_sound
 
@@ -279,7 +279,7 @@ def finish(
         fade_out_s=settings.fade_out_s,
         under_lu=settings.under_lu,
     )
-    return remux(
+    report = remux(
         clip,
         mixed,
         score.sample_rate,
@@ -289,6 +289,9 @@ def finish(
         audio_codec=settings.audio_codec,
         metadata=dict(tags or {}),
     )
+    if report.is_quieter and original is not None and own_is_highest(mixed, original):
+        report = replace(report, notes=(*report.notes, "the highest peaks are those of the clip's own sound"))
+    return report
 
 
 def cue_timeline(model: Model, duration: Fraction, record: Mapping[str, Any] | None) -> Timeline:

@@ -33,15 +33,23 @@ if TYPE_CHECKING:
 FORMAT = 2
 """Raised when a sidecar comes to be written in another form."""
 
-RESULT_VERSION = 1
-"""Raised when the same settings come to give another result."""
+CUE_VERSION = 1
+"""Raised when the digest of a cue comes to be made of other facts."""
+
+RESULT_VERSION = 2
+"""Raised when the same tokens and settings come to give another result."""
 
 SIDECAR_SUFFIX = ".score.json"
 _STAGES_OF_FORMAT_1 = {"look": "see", "encode": "finish"}
 
 
-def artefact_digest(fields: Mapping[str, Any]) -> str:
-    """sha256 (hex) of all that decides an artefact."""
+def cue_digest(fields: Mapping[str, Any]) -> str:
+    """sha256 (hex) of all that decides a cue's tokens."""
+    return digest_of({"format": CUE_VERSION, "cue": fields})
+
+
+def result_digest(fields: Mapping[str, Any]) -> str:
+    """sha256 (hex) of all that decides a finished result, the digest of its tokens included."""
     return digest_of({"format": RESULT_VERSION, **fields})
 
 

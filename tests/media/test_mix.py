@@ -4,6 +4,7 @@ from options import mix
 
 from expotion_cli.errors import UsageError
 from expotion_cli.media.loudness import measure
+from expotion_cli.media.mix import own_is_highest
 from expotion_cli.media.sound import read_clip_sound
 
 RATE = 44_100
@@ -79,6 +80,24 @@ def test_swells_of_the_music_never_cover_the_speech(clip, music):
     part = slice(int(3.1 * RATE), int(3.9 * RATE))
     below = measure(own[:, part], RATE).integrated_lufs - measure((mixed - own)[:, part], RATE).integrated_lufs
     assert below > 8.0
+
+
+@pytest.mark.parametrize(
+    "bang", [np.array([16_000.0]), 0.9 * np.random.default_rng(0).uniform(-1, 1, RATE // 250)], ids=["sample", "clap"]
+)
+def test_a_clap_or_a_single_broken_sample_does_not_change_the_balance(music, bang):
+    tone = 0.01 * np.sin(300 * 2 * np.pi * np.arange(3 * RATE) / RATE)
+    struck = tone.copy()
+    struck[3 * RATE // 10 :][: len(bang)] += bang
+    settings = {"num_samples": 3 * RATE, "mode": "under", "under_lu": 12.0}
+    part = slice(3 * RATE // 2, 5 * RATE // 2)
+    beneath = []
+    for own in (tone, struck):
+        own = np.stack([own, own]).astype(np.float32)
+        mixed = mix(music(3.0), RATE, original=own, **settings)
+        beneath.append(measure((mixed - own)[:, part], RATE).integrated_lufs)
+    assert beneath[0] == pytest.approx(beneath[1], abs=1.0)
+    assert np.abs(mixed).max() < 3 and own_is_highest(mixed, own)
 
 
 def test_under_a_silent_original_music_is_left_alone(music):

@@ -1,4 +1,5 @@
 import math
+import re
 from fractions import Fraction
 from pathlib import Path
 
@@ -7,11 +8,12 @@ import numpy as np
 import pytest
 from options import remux
 
-from expotion_cli.errors import LoudnessError, OutputError, UsageError
+from expotion_cli.errors import OutputError, UsageError
 from expotion_cli.media.clip import output_suffix
 from expotion_cli.media.decode import iter_frames
-from expotion_cli.media.loudness import measure
+from expotion_cli.media.loudness import Loudness, measure
 from expotion_cli.media.probe import probe
+from expotion_cli.media.remux import _Attempt, _Level, _unmet
 from expotion_cli.media.sound import read_clip_sound
 from expotion_cli.storage import digest_file
 
@@ -144,15 +146,42 @@ def test_mkv_takes_flac_exactly_as_long_as_the_picture(clip, music, tmp_path):
     assert report.audio_codec == "flac" and decoded == round(float(info.duration) * RATE)
 
 
-def test_dynamic_music_is_limited_under_the_true_peak(clip, tmp_path):
-    """Noise bursts with a crest of some 20 dB: a gain alone would send their peaks far above the ceiling."""
-    info = probe(clip("speech.mp4"))
+def bursts(decay: float) -> np.ndarray:
+    """[2, n] bursts of noise, two a second for 6 s; the faster they decay the higher their peaks stand out."""
     t = np.arange(6 * RATE) / RATE
-    bursts = np.exp(-25 * (2 * t % 1)) * np.random.default_rng(0).normal(size=len(t)) * 0.8
-    report = remux(info, np.stack([bursts, bursts]).astype(np.float32), RATE, tmp_path / "a.mp4")
-    assert report.limited_db > 3
+    sound = np.exp(-decay * (2 * t % 1)) * np.random.default_rng(0).normal(size=len(t)) * 0.8
+    return np.stack([sound, sound]).astype(np.float32)
+
+
+def test_dynamic_music_is_limited_under_the_true_peak(clip, tmp_path):
+    report = remux(probe(clip("speech.mp4")), bursts(4), RATE, tmp_path / "a.mp4")
+    assert 2 < report.limited_db < 6 and not report.is_quieter and report.notes == ()
     assert report.loudness.integrated_lufs == pytest.approx(-14.0, abs=0.5)
     assert report.loudness.true_peak_dbtp <= -1.0
+
+
+def test_what_the_limiter_took_is_the_peak_before_less_the_peak_after(clip, tmp_path):
+    sound = bursts(5)
+    report = remux(probe(clip("rich.mkv")), sound, RATE, tmp_path / "a.mkv", audio_codec="flac")
+    before = measure(sound[:, : round(probe(clip("rich.mkv")).duration * RATE)], RATE).true_peak_dbtp
+    taken = before + report.gain_db - report.loudness.true_peak_dbtp
+    assert 2 < report.limited_db == pytest.approx(taken, abs=0.3)
+
+
+@pytest.mark.parametrize(("suffix", "codec"), [(".mp4", "aac"), (".mkv", "opus"), (".mkv", "flac")])
+def test_where_6_db_of_limiting_do_not_suffice_the_result_is_quieter_and_names_the_loudness_that_works(
+    clip, tmp_path, suffix, codec
+):
+    info, path = probe(clip("speech.mp4")), tmp_path / f"a{suffix}"
+    report = remux(info, bursts(25), RATE, path, audio_codec=codec)
+    assert report.limited_db == pytest.approx(6.0) and report.is_quieter
+    assert report.loudness == measure(path) and report.loudness.true_peak_dbtp <= -1.0
+    found = re.fullmatch(
+        r"-14 LUFS can't be met with peaks below -1 dBTP: it is (-\d\d\.\d) LUFS; --lufs (-\d\d) works", report.notes[0]
+    )
+    assert float(found[1]) == report.loudness.integrated_lufs < -15
+    again = remux(info, bursts(25), RATE, path, audio_codec=codec, target_lufs=float(found[2]))
+    assert again.loudness.integrated_lufs == pytest.approx(float(found[2]), abs=0.5) and again.notes == ()
 
 
 def test_other_targets_are_met_too(clip, music, tmp_path):
@@ -162,13 +191,33 @@ def test_other_targets_are_met_too(clip, music, tmp_path):
     assert report.loudness.integrated_lufs == pytest.approx(-23.0, abs=0.5) and report.loudness.true_peak_dbtp <= -9.0
 
 
-def test_an_impossible_target_is_an_error_and_leaves_nothing_behind(clip, tmp_path):
-    info = probe(clip("speech.mp4"))
+def test_bare_clicks_are_written_as_loud_as_their_peaks_allow(clip, tmp_path):
     clicks = np.zeros((2, 6 * RATE), np.float32)
     clicks[:, ::RATE] = 0.9
-    with pytest.raises(LoudnessError, match="can't be met"):
-        remux(info, clicks, RATE, tmp_path / "a.mp4")
-    assert list(tmp_path.iterdir()) == []
+    report = remux(probe(clip("speech.mp4")), clicks, RATE, tmp_path / "a.mp4")
+    assert -45 < report.loudness.integrated_lufs < -30 and report.limited_db <= 6 and "can't be met" in report.notes[0]
+    assert -3 < report.loudness.true_peak_dbtp <= -1
+
+
+def test_a_loudness_below_all_that_may_be_asked_for_is_not_recommended():
+    level = _Level(-20.0, 40.0, -1.2, True)
+    attempt = _Attempt(level, Loudness(-55.0, -1.2, 0.0), 41.0, -0.2)
+    assert list(_unmet(attempt, -14.0, -1.0)) == ["-14 LUFS can't be met with peaks below -1 dBTP: it is -55.0 LUFS"]
+
+
+def test_quiet_music_is_raised_and_what_is_too_quiet_to_measure_is_left_alone(clip, tmp_path):
+    info, tone = probe(clip("speech.mp4")), np.sin(440 * 2 * np.pi * np.arange(6 * RATE) / RATE)
+    quiet, faint = (np.stack([level * tone] * 2).astype(np.float32) for level in (1e-3, 1e-4))
+    assert remux(info, quiet, RATE, tmp_path / "a.mp4").loudness.integrated_lufs == pytest.approx(-14.0, abs=0.5)
+    report = remux(info, faint, RATE, tmp_path / "b.mp4")
+    assert report.gain_db == 0 and "too quiet" in report.notes[0] and not report.is_quieter
+
+
+def test_what_the_encoder_drops_altogether_is_said(clip, tmp_path):
+    shrill = 0.5 * np.sin(21_500 * 2 * np.pi * np.arange(6 * RATE) / RATE)  # Opus ends at 20 kHz
+    sound = np.stack([shrill, shrill]).astype(np.float32)
+    report = remux(probe(clip("speech.mp4")), sound, RATE, tmp_path / "a.mkv", audio_codec="opus")
+    assert report.notes == ("encoding leaves nothing of the sound that can be measured",)
 
 
 def test_silence_passes_with_a_note(clip, tmp_path):

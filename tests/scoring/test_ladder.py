@@ -106,6 +106,17 @@ def test_under_keeps_the_clips_own_sound_and_replace_drops_it(make_video, tmp_pa
     assert levels["replace"] < -40 and levels["under"] > 6
 
 
+def test_a_clap_in_the_clips_own_sound_is_named_as_what_keeps_the_result_quiet(make_video, tmp_path, monkeypatch):
+    clip, rate = probe(make_video(tmp_path / "in.mp4", duration_s=2.0)), 44_100
+    tone = np.tile(np.sin(2 * np.pi * 300 * np.arange(2 * rate) / rate), (2, 1)).astype(np.float32)
+    own = 0.01 * tone
+    own[:, rate // 2 : rate // 2 + 150] = 0.9
+    monkeypatch.setattr("expotion_cli.media.sound.read_clip_sound", lambda *_: own)
+    recipe = load_recipe("cinematic", {"mix.mode": "under"})
+    report = ladder.finish(clip, ladder.Score(0.2 * tone, rate, None), recipe, tmp_path / "out.mp4")
+    assert "can't be met" in report.notes[0] and report.notes[1].endswith("those of the clip's own sound")
+
+
 def test_the_audio_codec_can_be_chosen_where_the_container_takes_it(make_video, tmp_path):
     clip = probe(make_video(tmp_path / "in.mp4", duration_s=1.0))
     rate = 44_100

@@ -67,3 +67,9 @@ def test_hints_spare_the_reading_of_an_unchanged_result(tmp_path, monkeypatch):
     assert sidecar.is_done(video, known, "a" * 64, hints=FileHints(tmp_path / "hints")) and read == []
     assert sidecar.is_done(video, known, "a" * 64, hints=FileHints(tmp_path / "hints", trusted=False))
     assert read == [video], "verified"
+
+
+def test_a_new_way_to_finish_keeps_the_cues_already_composed(monkeypatch):
+    cue, result = sidecar.cue_digest({"seed": 1}), sidecar.result_digest({"tokens": "abc"})
+    monkeypatch.setattr(sidecar, "RESULT_VERSION", sidecar.RESULT_VERSION + 1)
+    assert sidecar.cue_digest({"seed": 1}) == cue and sidecar.result_digest({"tokens": "abc"}) != result
