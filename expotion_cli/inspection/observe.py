@@ -10,6 +10,8 @@ from expotion_cli.errors import EnvironmentProblem
 from expotion_cli.scoring import ladder
 from expotion_cli.scoring.streams import FALLBACK_STREAM
 from expotion_cli.spotting.accents import Accent, Stillness, find_accents, find_stillness
+from expotion_cli.spotting.cuts import find_cuts
+from expotion_cli.vision.cuts import CUTS
 
 if TYPE_CHECKING:
     from expotion_cli.media.clip import ClipInfo
@@ -84,6 +86,8 @@ class Observer:
 
         content = self._cache.content_hash(clip.path) if self._cache is not None else storage.digest_file(clip.path)
         streams = self._encode(clip, on_progress)
+        cuts = find_cuts(streams)
+        streams.pop(CUTS, None)
         empty = [name for name, stream in streams.items() if not stream.mask.any()]
         skipped = max((stream.skipped for stream in streams.values()), default=0)
         notes = [f"nobody found by {' and '.join(empty)}"] if empty else []
@@ -100,7 +104,7 @@ class Observer:
             streams=streams,
             accents=find_accents(streams),
             stillness=find_stillness(streams),
-            tempo=ladder.spot(ladder.Seen(streams), clip.duration, self._recipe).tempo,
+            tempo=ladder.spot(ladder.Seen(streams, cuts=cuts), clip.duration, self._recipe).tempo,
             recipe=self._recipe,
             notes=tuple(notes),
         )
@@ -111,14 +115,14 @@ class Observer:
 
         wanted = [source for source in self._sources if _name(source) not in self.left_out]
         try:
-            return encode_clip(clip, wanted, cache=self._cache, on_progress=on_progress)
+            return encode_clip(clip, (*wanted, CUTS), cache=self._cache, on_progress=on_progress)
         except EnvironmentProblem as problem:
             if len(wanted) < 2:
                 raise
             found: dict[str, EmbeddingStream] = {}
             for source in wanted:
                 try:
-                    found |= encode_clip(clip, (source,), cache=self._cache, on_progress=on_progress)
+                    found |= encode_clip(clip, (source, CUTS), cache=self._cache, on_progress=on_progress)
                 except EnvironmentProblem as error:
                     self.left_out[_name(source)] = str(error)
             if not found:

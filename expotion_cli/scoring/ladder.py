@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from expotion_cli.music.codecs.notes.instruments import SoundSettings
     from expotion_cli.music.model import Model
     from expotion_cli.music.request import CueRequest
+    from expotion_cli.spotting.cuts import Cut
     from expotion_cli.vision.cache import EmbeddingCache
     from expotion_cli.vision.encoder import EmbeddingStream, StreamSource
 
@@ -58,12 +59,14 @@ class Seen:
             it was read from, for features computed elsewhere.
         notes: in words, what is out of the ordinary.
         took_s: how long it took, in seconds.
+        cuts: where shots begin.
     """
 
     streams: dict[str, EmbeddingStream] = field(default_factory=dict)
     reports: tuple[dict[str, Any], ...] = ()
     notes: tuple[str, ...] = ()
     took_s: float = 0.0
+    cuts: tuple[Cut, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -111,6 +114,8 @@ def see(
     sources = tuple(streams)
     if not sources:
         return Seen(notes=("no embedding streams were asked for",))
+    from expotion_cli.spotting.cuts import find_cuts
+    from expotion_cli.vision.cuts import CUTS
     from expotion_cli.vision.streams import encode_clip
 
     if isinstance(clip, str | Path):
@@ -118,7 +123,9 @@ def see(
 
         clip = probe(clip)
     started = time.monotonic()
-    encoded = dict(encode_clip(clip, sources, cache=cache, on_progress=on_progress))
+    encoded = dict(encode_clip(clip, (*sources, CUTS), cache=cache, on_progress=on_progress))
+    cuts = find_cuts(encoded)
+    encoded.pop(CUTS, None)
     notes = []
     empty = [name for name, stream in encoded.items() if not stream.mask.any()]
     if empty:
@@ -132,7 +139,7 @@ def see(
     folders = {source.name: source for source in sources if not isinstance(source, str) and source.folder is not None}
     reports = tuple(_report(clip, stream, folders.get(stream.name)) for stream in encoded.values())
     found = {name: stream for name, stream in encoded.items() if name not in empty}
-    return Seen(found, reports, tuple(notes), round(time.monotonic() - started, 3))
+    return Seen(found, reports, tuple(notes), round(time.monotonic() - started, 3), cuts)
 
 
 def _report(clip: ClipInfo, stream: EmbeddingStream, features: StreamSource | None) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from expotion_cli.scoring import ladder
 from expotion_cli.scoring.discover import Source, destination, discover, refuse_collisions
 from expotion_cli.scoring.guard import guard
 from expotion_cli.scoring.streams import FALLBACK_STREAM, Needs, StreamChoice, streams_for
+from expotion_cli.vision.cuts import CUTS
 
 if TYPE_CHECKING:
     from expotion_cli.vision.encoder import StreamSource
@@ -57,7 +58,8 @@ class Job:
         clip: what probing found.
         destination: the result's final path.
         content: sha256 of the clip's bytes.
-        streams: digest of each embedding stream that may be seen in it; `flow`, the stand-in, is always among them.
+        streams: digest of each embedding stream that may be seen in it; `flow`, the stand-in, and `cuts` are always
+            among them.
         prompt, seed: of its cue.
     """
 
@@ -126,8 +128,9 @@ def plan(inputs: Sequence[str | Path], recipe: Recipe, settings: Settings, *, ne
     problems = [Result(str(error.path), "failed", error=error) for error in found.problems]
     jobs = []
     encoded = streams.sources
-    if encoded and FALLBACK_STREAM not in streams.names:
-        encoded = (*encoded, FALLBACK_STREAM)
+    if encoded:
+        more = (FALLBACK_STREAM, CUTS) if FALLBACK_STREAM not in streams.names else (CUTS,)
+        encoded = (*encoded, *more)
     hints = FileHints(trusted=not settings.verify)
     with ThreadPoolExecutor(PROBE_THREADS) as pool:
         inspected = pool.map(lambda source: _inspect(source, encoded, hints), found.sources)

@@ -98,6 +98,8 @@ class EmbeddingStream:
 class Encoder(ABC):
     """Turns a clip's frames into rows: `begin`, `feed` each frame in order, `finish`; then `close`.
 
+    In between `begin_shot` tells of cuts (`cuts`).
+
     `begin` may be called again after `finish`, for another clip; nothing is carried from clip to clip. Making an
     encoder costs nothing and needs no weights; `begin` does.
 
@@ -135,6 +137,12 @@ class Encoder(ABC):
     @abstractmethod
     def feed(self, frame: Frame) -> None:
         """Take the next frame of the view; times increase."""
+
+    def begin_shot(self, time_s: float) -> None:  # noqa: B027 - most look at each frame by itself
+        """Take note that a new shot begins here: nothing of motion goes on across it.
+
+        Of a hard cut this is told before its first frame is fed, of a dissolve (by its middle) when all frames are.
+        """
 
     @abstractmethod
     def finish(self, duration: Fraction) -> tuple[np.ndarray, np.ndarray]:

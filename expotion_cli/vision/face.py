@@ -57,7 +57,7 @@ class FaceEncoder(landmarks.LandmarkEncoder):
     """Encodes a clip's face; see `DIMS`."""
 
     name = "face"
-    version = "4"
+    version = "5"
     dims = tuple(dim.name for dim in DIMS)
 
     def condense(self, raw: np.ndarray) -> np.ndarray:

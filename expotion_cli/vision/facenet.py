@@ -61,7 +61,7 @@ class FacenetEncoder(Encoder):
     """
 
     name = "facenet"
-    version = "1"
+    version = "2"
     dims = tuple(map(str, range(WIDTH)))
 
     def __init__(
@@ -78,6 +78,7 @@ class FacenetEncoder(Encoder):
         self._network: Any = None
         self._device = "cpu"
         self._finder: _Finder | None = None
+        self._cuts: list[float] = []
 
     def unavailable(self) -> str | None:
         """See `encoder.Encoder`."""
@@ -97,12 +98,18 @@ class FacenetEncoder(Encoder):
         self.close()
         self._device = networks.choose_device(self._wanted_device)
         self._network = networks.keep(self.name, (self._file, self._file.digest(), self._device), self._load)
-        self._finder = _Finder()
+        self._finder, self._cuts = _Finder(), []
 
     def feed(self, frame: Frame) -> None:
         """See `encoder.Encoder`."""
         assert self._finder is not None
         self._finder.feed(frame)
+
+    def begin_shot(self, time_s: float) -> None:
+        """See `encoder.Encoder`."""
+        assert self._finder is not None
+        self._cuts.append(time_s)
+        self._finder.begin_shot(time_s)
 
     def finish(self, duration: Fraction) -> tuple[np.ndarray, np.ndarray]:
         """See `encoder.Encoder`."""
@@ -117,15 +124,19 @@ class FacenetEncoder(Encoder):
             if done % _TIDY_FACES < len(vectors):
                 memory.release_free()
         rows = num_rows(duration, exact(self.rate_hz))
-        # the tracker has already dropped what was found by chance
-        grid = signals.rows_from_pictures(times_s, found, raw, rows, self.rate_hz, min_run=1)
+        values, mask = np.empty((rows, WIDTH), dtype=np.float32), np.zeros(rows, dtype=bool)
+        for shot in signals.shots(self._cuts, times_s, rows, self.rate_hz):
+            inside, (first, stop) = slice(*shot.frames), shot.rows
+            own_s = times_s[inside] - first / self.rate_hz
+            # the tracker has already dropped what was found by chance
+            grid = signals.rows_from_pictures(own_s, found[inside], raw[inside], stop - first, self.rate_hz, min_run=1)
+            mask[first:stop] = grid.mask
+            for start in range(0, stop - first, _BLOCK_ROWS):  # of a long clip each further copy takes much memory
+                block = grid.values[start : start + _BLOCK_ROWS]
+                lengths = np.maximum(np.linalg.norm(block, axis=1, keepdims=True), 1e-12)
+                np.divide(block, lengths, out=values[first + start :][: len(block)], casting="same_kind")
         self.close()
-        values = np.empty((rows, WIDTH), dtype=np.float32)
-        for start in range(0, rows, _BLOCK_ROWS):  # of a long clip each further copy would take much memory
-            block = grid.values[start : start + _BLOCK_ROWS]
-            lengths = np.maximum(np.linalg.norm(block, axis=1, keepdims=True), 1e-12)
-            np.divide(block, lengths, out=values[start : start + _BLOCK_ROWS], casting="same_kind")
-        return values, grid.mask
+        return values, mask
 
     def close(self) -> None:
         """See `encoder.Encoder`. The network itself is kept for the next clip."""
@@ -198,7 +209,7 @@ class _Finder:
         import torch
 
         self._face_finder = mtcnn.FaceFinder()
-        self._queue: queue.Queue[Frame | None] = queue.Queue(_QUEUE_FRAMES)
+        self._queue: queue.Queue[Frame | float | None] = queue.Queue(_QUEUE_FRAMES)
         self._times: list[float] = []
         self._size = (1, 1)
         self._kept: list[list[int]] = []  # for each frame the place of each face in the file, or -1
@@ -218,6 +229,10 @@ class _Finder:
     def feed(self, frame: Frame) -> None:
         """Take a frame; waits while the queue is full."""
         self._queue.put(frame)
+
+    def begin_shot(self, time_s: float) -> None:
+        """Take note of a cut, if it lies before frames that are still to come."""
+        self._queue.put(time_s)
 
     def finish(self) -> tuple[np.ndarray, np.ndarray, Iterator[np.ndarray]]:
         """End the clip: [N] times of the frames, bool [N] the main person's face was found, and those faces.
@@ -255,7 +270,11 @@ class _Finder:
             except BaseException as error:
                 self._error = error
 
-    def _look(self, frame: Frame) -> None:
+    def _look(self, frame: Frame | float) -> None:
+        if not isinstance(frame, Frame):
+            if not self._times or frame > self._times[-1]:
+                self._face_finder.begin_shot()
+            return
         boxes, _ = self._face_finder.find(frame.time_s, frame.pixels)
         places = []
         for box in boxes:

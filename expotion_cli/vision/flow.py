@@ -3,14 +3,14 @@
 Frames are scaled to about 160 by 120 and grey. Flow is OpenCV's DIS; where OpenCV can't be loaded (its wheel needs
 system libraries) a coarser Lucas-Kanade flow in numpy takes its place, under another identity. From each pair of frames
 three things are removed that are not motion in the scene: changes of brightness, the camera's own motion (`camera`),
-and flow that explains the new frame hardly better than no motion would, which is noise. Pairs across a cut are left
-out, and motion is measured anew from there.
+and flow that explains the new frame hardly better than no motion would, which is noise. Each shot is
+measured by itself (`cuts`).
 `left` and `right` are the picture's. Something is always seen: the mask is all True.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 
 import numpy as np
@@ -54,7 +54,7 @@ class FlowEncoder(Encoder):
     """Encodes a clip's visible motion; see `DIMS`."""
 
     name = "flow"
-    version = "3"
+    version = "4"
     rate_hz = RATE_HZ
     view = THUMBNAIL
     dims = tuple(dim.name for dim in DIMS)
@@ -63,6 +63,7 @@ class FlowEncoder(Encoder):
         self._function: FlowFunction | None = None
         self._last: Frame | None = None
         self._pairs: list[tuple[float, float]] = []
+        self._cuts: list[float] = []
         self._fields: RowBuffer | None = None
 
     def identity(self) -> dict:
@@ -78,28 +79,33 @@ class FlowEncoder(Encoder):
     def feed(self, frame: Frame) -> None:
         """See `encoder.Encoder`."""
         assert self._function is not None and self._fields is not None
+        if self._last is not None and self._last.pixels.shape != frame.pixels.shape:
+            self.begin_shot(frame.time_s)  # pictures of two sizes can't be compared
         if self._last is not None:
             start, end = self._last.time_s, frame.time_s
-            motion = None
-            if self._last.pixels.shape == frame.pixels.shape:
-                motion = find_motion(self._last.pixels, frame.pixels, self._function)
-            height = len(frame.pixels)
-            self._fields.add(OTHER_SCENE if motion is None else summarise_motion(motion, height, end - start))
+            motion = find_motion(self._last.pixels, frame.pixels, self._function)
+            self._fields.add(summarise_motion(motion, len(frame.pixels), end - start))
             self._pairs.append((start, end))
         self._last = frame
+
+    def begin_shot(self, time_s: float) -> None:
+        """See `encoder.Encoder`."""
+        self._cuts.append(time_s)
+        if self._last is not None and time_s > self._last.time_s:
+            self._last = None
 
     def finish(self, duration: Fraction) -> tuple[np.ndarray, np.ndarray]:
         """See `encoder.Encoder`."""
         assert self._fields is not None
         rows = num_rows(duration, exact(self.rate_hz))
-        values = flow_features(self._pairs, self._fields.read, rows)
+        values = flow_features(self._pairs, self._fields.read, rows, self._cuts)
         self.close()
         return values, np.ones(rows, dtype=bool)
 
     def close(self) -> None:
         """See `encoder.Encoder`."""
         self._function = self._last = None
-        self._pairs = []
+        self._pairs, self._cuts = [], []
         if self._fields is not None:
             self._fields.close()
             self._fields = None
@@ -112,8 +118,6 @@ _TOTALS = (
 _CELLS, _FINE_CELLS = GRID_ROWS * GRID_COLUMNS, GRID_ROWS * _FINE * GRID_COLUMNS * _FINE
 FIELD = _CELLS + len(_TOTALS) + 2 * _FINE_CELLS
 """Numbers of one pair of frames: cells of the grid, totals, vectors of the finer grid."""
-OTHER_SCENE = np.full(FIELD, np.nan, dtype=np.float32)
-"""Stands for a pair whose frames show different scenes."""
 _BLOCK_ROWS = 2048
 
 
@@ -156,27 +160,34 @@ def summarise_motion(motion: Motion, height: int, seconds: float) -> np.ndarray:
     return np.concatenate([cells, totals, vectors]).astype(np.float32)
 
 
-def flow_features(pairs: list[tuple[float, float]], read: Callable[[int, int], np.ndarray], rows: int) -> np.ndarray:
+def flow_features(
+    pairs: list[tuple[float, float]],
+    read: Callable[[int, int], np.ndarray],
+    rows: int,
+    cuts_s: Sequence[float] = (),
+) -> np.ndarray:
     """Features of a clip.
 
     Args:
         pairs: N times of the two frames of each field.
-        read: (start, stop) → [stop - start, FIELD], results of `summarise_motion`, or `OTHER_SCENE`.
+        read: (start, stop) → [stop - start, FIELD], results of `summarise_motion`.
         rows: T.
+        cuts_s: when new shots begin; pairs across them don't count.
 
     Returns:
-        float32 [T, D]; nothing moves from the last picture of a scene to the first of the next.
+        float32 [T, D]; each shot's rows come from its own pairs, as if it were a clip.
     """
     values = np.zeros((rows, len(DIMS)), dtype=np.float32)
     values[:, -1] = 1
-    blocks = ((start, min(start + _BLOCK_ROWS, len(pairs))) for start in range(0, len(pairs), _BLOCK_ROWS))
-    same_scene = np.concatenate([np.zeros(0, dtype=bool), *(~np.isnan(read(*block)[:, 0]) for block in blocks)])
     at = np.arange(rows) / RATE_HZ
-    for start, stop in signals.runs(same_scene):
-        first = 0.0 if start == 0 else pairs[start][0]
-        last = np.inf if stop == len(pairs) else pairs[stop - 1][1]
-        first_row, stop_row = np.searchsorted(at, [first - 1e-9, last + 1e-9]).tolist()
-        middles = np.mean(pairs[start:stop], axis=1)
+    times = np.array(pairs, dtype=np.float64).reshape(-1, 2)
+    for shot in signals.shots(cuts_s, times[:, 0], rows, RATE_HZ):
+        (start, stop), (first_row, stop_row) = shot.frames, shot.rows
+        while stop > start and any(times[stop - 1, 0] < cut - 1e-6 <= times[stop - 1, 1] for cut in cuts_s):
+            stop -= 1  # the pair across a dissolve's middle
+        if start == stop:
+            continue
+        middles = times[start:stop].mean(axis=1)
         for low in range(first_row, stop_row, _BLOCK_ROWS):
             high = min(low + _BLOCK_ROWS, stop_row)
             # smoothing and accents each look at one row to either side

@@ -21,6 +21,7 @@ import numpy as np
 from expotion_cli.errors import DecodeError, MissingLibraryError
 from expotion_cli.media.frames import Frame
 from expotion_cli.timing import exact, num_rows
+from expotion_cli.vision import signals
 from expotion_cli.vision import worker as protocol
 from expotion_cli.vision.encoder import COLOUR, RATE_HZ, Encoder
 from expotion_cli.vision.libraries import missing_libraries
@@ -139,6 +140,10 @@ class LandmarkWorker:
         self._in_clip = True
         self._queue.put(b"B")
 
+    def begin_shot(self) -> None:
+        """Forget whoever was seen: a new shot begins with the next frame."""
+        self._queue.put(b"C")
+
     def feed(self, frame: Frame) -> None:
         """Send a frame; waits while the queue is full."""
         height, width = frame.pixels.shape[:2]
@@ -249,6 +254,7 @@ class LandmarkEncoder(Encoder):
         self._model = model or self.name
         self._worker: LandmarkWorker | None = None
         self._times: list[float] = []
+        self._cuts: list[float] = []
         self._aspect = 1.0
 
     def unavailable(self) -> str | None:
@@ -262,7 +268,7 @@ class LandmarkEncoder(Encoder):
     def begin(self) -> None:
         """See `encoder.Encoder`."""
         self.close()
-        self._times = []
+        self._times, self._cuts = [], []
         self._worker = acquire(self.name, self._model)
         self._worker.begin()
 
@@ -274,11 +280,27 @@ class LandmarkEncoder(Encoder):
         self._worker.feed(frame)
         self._times.append(frame.time_s)
 
-    def finish(self, duration: Fraction) -> tuple[np.ndarray, np.ndarray]:
+    def begin_shot(self, time_s: float) -> None:
         """See `encoder.Encoder`."""
+        assert self._worker is not None
+        self._cuts.append(time_s)
+        if self._times and time_s > self._times[-1]:
+            self._worker.begin_shot()
+
+    def finish(self, duration: Fraction) -> tuple[np.ndarray, np.ndarray]:
+        """See `encoder.Encoder`. The rows of a clip are those of its shots, one after the other."""
         times, self._times = np.array(self._times), []
-        # not bound to a name here, so that `read` can let go of it: of a long clip it is large
-        return self.read(times, self._collect(len(times)), num_rows(duration, exact(self.rate_hz)))
+        rows = num_rows(duration, exact(self.rate_hz))
+        shots = signals.shots(self._cuts, times, rows, self.rate_hz)
+        if len(shots) == 1:
+            # not bound to a name here, so that `read` can let go of it: of a long clip it is large
+            return self.read(times, self._collect(len(times)), rows)
+        state = self._collect(len(times))
+        parts = []
+        for shot in shots:
+            inside, (first, stop) = slice(*shot.frames), shot.rows
+            parts.append(self.read(times[inside] - first / self.rate_hz, state[inside], stop - first))
+        return np.concatenate([values for values, _ in parts]), np.concatenate([mask for _, mask in parts])
 
     def _collect(self, frames: int) -> np.ndarray:
         """[frames, c] the condensed rows of the clip; gives the worker back."""

@@ -29,8 +29,6 @@ _EXPLAINED = (0.2, 0.45)
 """Share of the difference between two frames that motion must explain: up to the first it counts as none, from the
 second on in full."""
 _TRUSTED_SLOPE = 30.0
-_CUT = 0.55
-_CUT_FLOOR = 60.0
 _SMALLEST = 32
 """Pixels of the shorter side: for smaller frames DIS has no pyramid."""
 
@@ -50,8 +48,8 @@ class Motion:
     block: int
 
 
-def find_motion(before: np.ndarray, after: np.ndarray, function: FlowFunction) -> Motion | None:
-    """What moved between two frames [h, w] uint8 of one size; None if they show different scenes."""
+def find_motion(before: np.ndarray, after: np.ndarray, function: FlowFunction) -> Motion:
+    """What moved between two frames [h, w] uint8 of one size and one shot."""
     if np.array_equal(before, after):
         block = _block_of(before.shape)
         return Motion(np.zeros((before.shape[0] // block, before.shape[1] // block, 2)), STILL, block)
@@ -60,8 +58,6 @@ def find_motion(before: np.ndarray, after: np.ndarray, function: FlowFunction) -
     flow = function(before, after)
     first, second = before.astype(np.float32), after.astype(np.float32)
     unexplained = _high_pass(_warp(second, flow) - first)
-    if _is_cut(first, second, unexplained):
-        return None
     flow_blocks = block_means(flow, block)
     height, width = flow_blocks.shape[:2]
     y, x = np.mgrid[:height, :width].astype(np.float32) * block
@@ -135,12 +131,6 @@ def _texture(grey: np.ndarray, block: int) -> np.ndarray:
     parts = np.stack([slope_x * slope_x, slope_y * slope_y, slope_x * slope_y], axis=-1)
     tensor = _soften(block_means(parts, block))
     return tensor / (tensor[..., :1] + tensor[..., 1:2] + _TRUSTED_SLOPE)
-
-
-def _is_cut(before: np.ndarray, after: np.ndarray, unexplained: np.ndarray) -> bool:
-    """Whether even the best flow leaves most of the picture unexplained."""
-    contrast = float((_high_pass(before) ** 2).mean() + (_high_pass(after) ** 2).mean()) / 2
-    return float((unexplained**2).mean()) > _CUT * contrast + _CUT_FLOOR
 
 
 def _high_pass(values: np.ndarray) -> np.ndarray:

@@ -106,6 +106,11 @@ class FaceFinder:
         self.tracker = Tracker()
         self._scanned_s = self._searched_s = -math.inf
 
+    def begin_shot(self) -> None:
+        """Expect nobody any more: the next frame is the first of another shot."""
+        self.tracker.begin_shot()
+        self._scanned_s = self._searched_s = -math.inf
+
     def find(self, time_s: float, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The faces of the next frame; they are given to `tracker`, too.
 

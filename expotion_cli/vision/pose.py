@@ -84,7 +84,7 @@ class PoseEncoder(landmarks.LandmarkEncoder):
     """
 
     name = "pose"
-    version = "3"
+    version = "4"
     dims = tuple(dim.name for dim in DIMS)
 
     def __init__(self, model: str = "lite") -> None:

@@ -11,12 +11,13 @@ otherwise.
 
 `raft-flow` is the flow itself from each frame to the next, summed up: see `DIMS`. Flow between rows i - 1 and i and
 between i and i + 1 are averaged for row i. The camera's motion, the median flow along the upper, left and right border,
-is taken off. A pair whose second frame the flow does not explain shows another scene; it is passed over.
+is taken off. Each shot is measured by itself (`cuts`).
 There is always something to see: both masks are all True.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -41,7 +42,6 @@ GRID_ROWS, GRID_COLUMNS = 3, 4
 NOISE = 0.01
 """Picture heights a second: slower motion counts as none."""
 _FINE = 2  # accents are taken on a grid this many times finer
-_CUT, _CUT_FLOOR = 0.55, 60.0
 
 DIMS: tuple[Dim, ...] = (
     *(Dim(f"cell_{row}_{column}", "picture heights/s",
@@ -172,6 +172,7 @@ class RaftFlowEncoder(_RaftEncoder):
     """
 
     name = "raft-flow"
+    version = "2"
     dims = tuple(dim.name for dim in DIMS)
 
     def __init__(
@@ -198,39 +199,42 @@ class RaftFlowEncoder(_RaftEncoder):
         self._last: Frame | None = None
         self._times: list[float] = []
         self._fields: list[np.ndarray] = []
+        self._cuts: list[float] = []
 
     def feed(self, frame: Frame) -> None:
         """See `encoder.Encoder`."""
         last, self._last = self._last, frame
         if last is None or last.pixels.shape != frame.pixels.shape:
             return
-        field = self._look(last.pixels, frame.pixels, frame.time_s - last.time_s)
-        if field is not None:
-            self._fields.append(field)
-            self._times.append((last.time_s + frame.time_s) / 2)
+        self._fields.append(self._look(last.pixels, frame.pixels, frame.time_s - last.time_s))
+        self._times.append((last.time_s + frame.time_s) / 2)
+
+    def begin_shot(self, time_s: float) -> None:
+        """See `encoder.Encoder`."""
+        self._cuts.append(time_s)
+        if self._last is not None and time_s > self._last.time_s:
+            self._last = None
 
     def finish(self, duration: Fraction) -> tuple[np.ndarray, np.ndarray]:
         """See `encoder.Encoder`."""
         rows = num_rows(duration, exact(self.rate_hz))
-        values = flow_rows(np.array(self._times), self._fields, rows, self.rate_hz)
+        values = flow_rows(np.array(self._times), self._fields, rows, self.rate_hz, self._cuts)
         self.close()
         return values, np.ones(rows, dtype=bool)
 
     def close(self) -> None:
         """See `encoder.Encoder`."""
         super().close()
-        self._last, self._times, self._fields = None, [], []
+        self._last, self._times, self._fields, self._cuts = None, [], [], []
 
-    def _look(self, before: np.ndarray, after: np.ndarray, seconds: float) -> np.ndarray | None:
-        """What `summarise_flow` says of a pair; None if the two show different scenes."""
+    def _look(self, before: np.ndarray, after: np.ndarray, seconds: float) -> np.ndarray:
+        """What `summarise_flow` says of a pair."""
         from expotion_cli.vision.raft_model import fit
 
-        before_fit, after_fit = fit(before), fit(after)
         if before is after or np.array_equal(before, after):
-            return summarise_flow(np.zeros((*before_fit.shape[:2], 2), dtype=np.float32), seconds)
+            return summarise_flow(np.zeros((*fit(before).shape[:2], 2), dtype=np.float32), seconds)
         assert self._network is not None
-        flow = self._network.flow(before, after, self._updates)
-        return None if is_cut(before_fit, after_fit, flow) else summarise_flow(flow, seconds)
+        return summarise_flow(self._network.flow(before, after, self._updates), seconds)
 
 
 _TOTALS = 10
@@ -268,7 +272,9 @@ def summarise_flow(flow: np.ndarray, seconds: float) -> np.ndarray:
     return np.concatenate([cells, totals, vectors]).astype(np.float32)
 
 
-def flow_rows(times_s: np.ndarray, fields: list[np.ndarray], rows: int, rate_hz: float) -> np.ndarray:
+def flow_rows(
+    times_s: np.ndarray, fields: list[np.ndarray], rows: int, rate_hz: float, cuts_s: Sequence[float] = ()
+) -> np.ndarray:
     """Rows of a clip.
 
     Args:
@@ -276,42 +282,25 @@ def flow_rows(times_s: np.ndarray, fields: list[np.ndarray], rows: int, rate_hz:
         fields: N results of `summarise_flow`.
         rows: T.
         rate_hz: rows a second.
+        cuts_s: when new shots begin; each shot's rows come from its own fields.
 
     Returns:
         float32 [T, D].
     """
     values = np.zeros((rows, len(DIMS)), dtype=np.float32)
     values[:, -1] = 1
-    if fields:
-        at = np.arange(rows) / rate_hz
-        table = np.stack([np.interp(at, times_s, column) for column in np.stack(fields).T], axis=1)
-        first = GRID_ROWS * GRID_COLUMNS + _TOTALS
-        vectors = table[:, first:].reshape(rows, -1, 2)
-        values[:, :first] = table[:, :first]
-        values[:, first] = signals.accents(vectors, [(0, rows)]).mean(axis=1)
+    at = np.arange(rows) / rate_hz
+    first = GRID_ROWS * GRID_COLUMNS + _TOTALS
+    for shot in signals.shots(cuts_s, times_s, rows, rate_hz):
+        (start, stop), span = shot.frames, slice(*shot.rows)
+        if start == stop:
+            continue
+        columns = np.stack(fields[start:stop]).T
+        table = np.stack([np.interp(at[span], times_s[start:stop], column) for column in columns], axis=1)
+        vectors = table[:, first:].reshape(len(table), -1, 2)
+        values[span, :first] = table[:, :first]
+        values[span, first] = signals.accents(vectors, [(0, len(table))]).mean(axis=1)
     return values
-
-
-def is_cut(before: np.ndarray, after: np.ndarray, flow: np.ndarray, step: int = 4) -> bool:
-    """Whether even the flow leaves most of the second frame unexplained, because it shows another scene.
-
-    Args:
-        before: [h, w, 3] uint8.
-        after: [h, w, 3] uint8.
-        flow: [h, w, 2] pixels right and down.
-        step: every so many points are compared along each side.
-    """
-    height, width = flow.shape[:2]
-    y, x = np.mgrid[:height:step, :width:step]
-    moved = flow[::step, ::step]
-    row = np.clip(np.rint(y + moved[..., 1]), 0, height - 1).astype(int)
-    column = np.clip(np.rint(x + moved[..., 0]), 0, width - 1).astype(int)
-    first, second = before[::step, ::step].mean(axis=2), after[row, column].mean(axis=2)
-    difference = first - second
-    # a lamp being switched on is not a cut
-    unexplained = np.square(difference - difference.mean()).mean()
-    contrast = (first.var() + after[::step, ::step].mean(axis=2).var()) / 2
-    return bool(unexplained > _CUT * contrast + _CUT_FLOOR)
 
 
 def _cell_means(values: np.ndarray, rows: int, columns: int) -> np.ndarray:

@@ -6,7 +6,7 @@ Everything here is symmetric in time, so nothing lags behind the picture, and re
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,6 +31,35 @@ class Rows:
     values: np.ndarray
     mask: np.ndarray
     spans: tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True)
+class Shot:
+    """What of a stream belongs to one shot.
+
+    Attributes:
+        frames: the first of them and the one after the last.
+        rows: likewise.
+    """
+
+    frames: tuple[int, int]
+    rows: tuple[int, int]
+
+
+def shots(cuts_s: Iterable[float], times_s: np.ndarray, num_rows: int, rate_hz: float) -> list[Shot]:
+    """The shots of a clip that have rows; one where there are no cuts.
+
+    Args:
+        cuts_s: when shots begin, the first aside.
+        times_s: [N] of the frames, rising.
+        num_rows: T.
+        rate_hz: rows a second.
+    """
+    cuts = np.unique(np.array([*cuts_s], dtype=np.float64))
+    frames = [0, *np.searchsorted(times_s, cuts - 1e-6).tolist(), len(times_s)]
+    first_rows = np.clip(np.ceil(cuts * rate_hz - 1e-6).astype(int), 0, num_rows).tolist()
+    parts = zip(itertools.pairwise(frames), itertools.pairwise([0, *first_rows, num_rows]), strict=True)
+    return [Shot(inside, rows) for inside, rows in parts if rows[1] > rows[0]]
 
 
 def runs(flags: np.ndarray) -> list[tuple[int, int]]:

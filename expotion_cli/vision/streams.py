@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import deque
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from expotion_cli.media.clip import ClipInfo
 from expotion_cli.media.frames import Frame
 from expotion_cli.vision import memory, precomputed
 from expotion_cli.vision.cache import EmbeddingCache
+from expotion_cli.vision.cuts import CUTS, CutEncoder
 from expotion_cli.vision.encoder import (
     REGISTRY,
     THUMBNAIL,
@@ -63,7 +65,7 @@ def stream_digests(
     """
     source_clip = _Clip(clip, cache, content)
     return {
-        source.name: _digest(source_clip.content, make_encoder(source))
+        source.name: _digest(source_clip.content, _make(source))
         if source.folder is None
         else source_clip.read(source).digest
         for source in map(_source, sources)
@@ -84,8 +86,8 @@ def encode_clip(
 
     Args:
         clip: the file, or what `media.probe` said of it.
-        sources: which streams: names from `encoder.REGISTRY`, names with settings, or folders of rows computed
-            elsewhere.
+        sources: which streams: names from `encoder.REGISTRY`, names with settings, folders of rows computed
+            elsewhere, or `cuts.CUTS`.
         cache: where to look and keep; None computes all.
         on_progress: called with 0..1 while frames are read.
 
@@ -102,7 +104,7 @@ def encode_clip(
     if not wanted:
         return {}
     source_clip = _Clip(clip, cache)
-    encoders = {name: make_encoder(source) for name, source in wanted.items() if source.folder is None}
+    encoders = {name: _make(source) for name, source in wanted.items() if source.folder is None}
     digests = {name: _digest(source_clip.content, encoder) for name, encoder in encoders.items()}
     found = {name: source_clip.read(source) for name, source in wanted.items() if source.folder is not None}
     if cache is not None:
@@ -110,8 +112,14 @@ def encode_clip(
             if (kept := cache.get(digests[name])) is not None:
                 found[name] = kept
     missing = {name: encoder for name, encoder in encoders.items() if name not in found}
-    made, skipped = _encode(source_clip.info, missing, on_progress) if missing else ({}, 0)
-    if made:
+    made: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+    skipped = 0
+    if missing:
+        # the others begin anew at cuts, so these are always found; keeping them costs nothing
+        missing.setdefault(CUTS, CutEncoder())
+        encoders.setdefault(CUTS, missing[CUTS])
+        digests.setdefault(CUTS, _digest(source_clip.content, missing[CUTS]))
+        made, skipped = _encode(source_clip.info, missing, on_progress)
         source_clip.refuse_change()
     for name, (values, mask) in made.items():
         encoder = encoders[name]
@@ -184,8 +192,12 @@ def _source(source: str | StreamSource) -> StreamSource:
     return StreamSource(source) if isinstance(source, str) else source
 
 
+def _make(source: StreamSource) -> Encoder:
+    return CutEncoder() if source.name == CUTS else make_encoder(source)
+
+
 def _digest(clip_hash: str, encoder: Encoder) -> str:
-    frames = {"version": FRAMES_VERSION, "max_still_s": MAX_STILL_S}
+    frames = {"version": FRAMES_VERSION, "max_still_s": MAX_STILL_S, "cuts": CutEncoder.version}
     return storage.digest_of({"clip": clip_hash, "encoder": encoder.identity(), "pictures": frames})
 
 
@@ -194,17 +206,25 @@ def _encode(
 ) -> tuple[dict[str, tuple[np.ndarray, np.ndarray]], int]:
     """Feed all encoders in one decoding pass.
 
+    Args:
+        info: the clip.
+        encoders: by name, the `CutEncoder` among them: the others get their frames once it has judged them.
+        on_progress: see `encode_clip`.
+
     Returns:
         (values and mask of each encoder, number of frames that could not be decoded).
     """
     from expotion_cli.media.decode import Damage, iter_views
 
-    for name, encoder in encoders.items():
+    others = {name: encoder for name, encoder in encoders.items() if name != CUTS}
+    for name, encoder in others.items():
         if reason := encoder.unavailable():
             raise MissingLibraryError(f"The {name} encoder can't run here.", remedy=reason)
+    cuts = encoders[CUTS]
+    assert isinstance(cuts, CutEncoder)
     # The thumbnail comes first: it tells whether a frame is new.
-    views = list(dict.fromkeys([THUMBNAIL, *(encoder.view for encoder in encoders.values())]))
-    takers = [[encoder for encoder in encoders.values() if encoder.view == view] for view in views]
+    views = list(dict.fromkeys([THUMBNAIL, cuts.view, *(encoder.view for encoder in others.values())]))
+    waiting = _WaitingFrames([[encoder for encoder in others.values() if encoder.view == view] for view in views])
     damage = Damage()
     repeats = _RepeatDetector()
     released_s = 0.0
@@ -214,24 +234,62 @@ def _encode(
         for number, frame in iter_views(info, views, damage=damage):
             if number == 0:
                 repeats.add(frame)
+            if views[number] == cuts.view:
+                cuts.feed(frame)
+                waiting.release(cuts)
+                continue
             if views[number].rate_hz is None and repeats.is_repeat:
                 continue
-            for encoder in takers[number]:
-                encoder.feed(frame)
+            waiting.add(number, frame)
             if frame.time_s - released_s >= memory.RELEASE_EVERY_S:
                 released_s = frame.time_s
                 memory.release_free()
             if on_progress is not None:
                 on_progress(min(1.0, frame.time_s / float(info.duration)))
+        changes = cuts.changes()
+        waiting.release(cuts)
+        for change in changes:
+            for encoder in () if change.is_hard else others.values():
+                encoder.begin_shot(change.time_s)
         made = {}
         # Networks, which stand last in the registry, need most memory while they work: they come before there are rows.
-        for name in sorted(encoders, key=list(REGISTRY).index, reverse=True):
+        for name in sorted(others, key=list(REGISTRY).index, reverse=True):
             memory.release_free()
             made[name] = encoders[name].finish(info.duration)
-        return made, damage.skipped
+        return {**made, CUTS: cuts.finish(info.duration)}, damage.skipped
     finally:
         for encoder in encoders.values():
             encoder.close()
+
+
+class _WaitingFrames:
+    """Frames that wait until it is known whether a shot begins with them.
+
+    Args:
+        takers: for each view the encoders that want its frames.
+    """
+
+    def __init__(self, takers: list[list[Encoder]]):
+        self._takers = takers
+        self._frames: deque[tuple[int, Frame]] = deque()
+        self._cuts: deque[float] = deque()
+
+    def add(self, number: int, frame: Frame) -> None:
+        """Take a frame of that view."""
+        if self._takers[number]:
+            self._frames.append((number, frame))
+
+    def release(self, cuts: CutEncoder) -> None:
+        """Feed all that is judged by now."""
+        self._cuts += [change.time_s for change in cuts.new_hard_cuts()]
+        while self._frames and self._frames[0][1].time_s < cuts.settled_s:
+            number, frame = self._frames.popleft()
+            while self._cuts and self._cuts[0] <= frame.time_s + 1e-9:
+                time_s = self._cuts.popleft()
+                for encoder in (encoder for takers in self._takers for encoder in takers):
+                    encoder.begin_shot(time_s)
+            for encoder in self._takers[number]:
+                encoder.feed(frame)
 
 
 class _RepeatDetector:

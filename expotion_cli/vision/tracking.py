@@ -11,6 +11,7 @@ root of the area), so frames of every size and rate are treated alike. Nothing h
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -115,11 +116,17 @@ class Tracker:
         self.tracks: list[Track] = []
         self._live: list[Track] = []
         self._count = 0
+        self._shots = [0]  # number of the first frame of each
 
     @property
     def live(self) -> list[Track]:
         """Tracks whose people are still waited for."""
         return list(self._live)
+
+    def begin_shot(self) -> None:
+        """End all tracks: the next frame is the first of another shot."""
+        self._live = []
+        self._shots.append(self._count)
 
     def add(
         self, time_s: float, boxes: np.ndarray, scores: np.ndarray | None = None, appearances: np.ndarray | None = None
@@ -167,7 +174,7 @@ class Tracker:
         picture's centre (1 there, a half in the corners) x detector's score, summed up over the time they are seen.
         Where they are hidden for at most `MAX_LOST_S` nobody takes their place. Before they come and after they are
         gone the next by the same measure is followed, if at least `SUCCESSOR_SHARE` as prominent in that time as the
-        main person was.
+        main person was. Each shot has a main person of its own.
 
         Args:
             size: width and height of the frames, in the boxes' unit.
@@ -177,21 +184,23 @@ class Tracker:
         """
         chosen = np.full(self._count, -1)
         covered = np.zeros(self._count, dtype=bool)
-        enough = min(MIN_SIGHTINGS, self._count)
-        rest = [(track, prominence(track, size)) for track in self.tracks if len(track.frames) >= enough]
-        least = 0.0
-        while rest:
-            # only what lies outside the times of those already chosen counts
-            worth = [shares[~covered[track.frames]].sum() for track, shares in rest]
-            track, shares = rest.pop(int(np.argmax(worth)))
-            frames = np.array(track.frames)
-            free = ~covered[frames]
-            if free.sum() < enough or shares[free].mean() < least:
-                continue
-            if not least:
-                least = SUCCESSOR_SHARE * shares[free].mean()
-            chosen[frames[free]] = np.array(track.indices)[free]
-            covered |= _spans(frames[free], covered)
+        for start, stop in itertools.pairwise([*self._shots, self._count]):
+            enough = min(MIN_SIGHTINGS, stop - start)
+            tracks = [t for t in self.tracks if start <= t.frames[0] < stop and len(t.frames) >= enough]
+            rest = [(track, prominence(track, size)) for track in tracks]
+            least = 0.0
+            while rest:
+                # only what lies outside the times of those already chosen counts
+                worth = [shares[~covered[track.frames]].sum() for track, shares in rest]
+                track, shares = rest.pop(int(np.argmax(worth)))
+                frames = np.array(track.frames)
+                free = ~covered[frames]
+                if free.sum() < enough or shares[free].mean() < least:
+                    continue
+                if not least:
+                    least = SUCCESSOR_SHARE * shares[free].mean()
+                chosen[frames[free]] = np.array(track.indices)[free]
+                covered |= _spans(frames[free], covered)
         return chosen
 
 

@@ -3,9 +3,9 @@
 In the main process MediaPipe would write to standard error, send usage figures over the network and compete with the
 decoder for the interpreter lock.
 
-Protocol on the pipes, little endian. In: `B` begin a clip; `F` int64 milliseconds, int32 height, int32 width, the RGB
-bytes; `E` end the clip; end of file: leave. Out: once `Y` (ready) or `N` + int32 length + the reason; after each `E`
-int32 rows, int32 columns, float32 rows.
+Protocol on the pipes, little endian. In: `B` begin a clip; `C` begin a new shot of it; `F` int64 milliseconds, int32
+height, int32 width, the RGB bytes; `E` end the clip; end of file: leave. Out: once `Y` (ready) or `N` + int32 length +
+the reason; after each `E` int32 rows, int32 columns, float32 rows.
 """
 
 from __future__ import annotations
@@ -137,7 +137,7 @@ class SteadyLandmarker:
         self._last: tuple[np.ndarray, Any] | None = None
 
     def begin(self) -> None:
-        """Start a clip; nobody is remembered."""
+        """Start a clip or a shot; nobody is remembered."""
         if self._used:
             self.close()
         if self._landmarker is None:
@@ -221,10 +221,11 @@ def serve(kind: str, model: str, source: BinaryIO, sink: BinaryIO) -> None:
         sink.write(b"Y")
         sink.flush()
         while command := source.read(1):
-            if command == b"B":
+            if command in (b"B", b"C"):
                 landmarker.begin()
-                rows.close()
-                rows, last_ms = RowBuffer(columns), -1
+                if command == b"B":
+                    rows.close()
+                    rows, last_ms = RowBuffer(columns), -1
                 framing = Framing(find_people) if kind == "face" else None
                 others = MainPerson(framing.find if framing else find_people, SEARCH_PERIOD_S[kind])
             elif command == b"F":

@@ -13,7 +13,7 @@ from expotion_cli.media.frames import Frame
 from expotion_cli.timing import num_rows
 from expotion_cli.vision import networks, raft
 from expotion_cli.vision.encoder import StreamSource
-from expotion_cli.vision.raft import RaftEncoder, RaftFlowEncoder, is_cut, summarise_flow
+from expotion_cli.vision.raft import RaftEncoder, RaftFlowEncoder, summarise_flow
 from expotion_cli.vision.raft_model import RaftNetwork, fit, load_raft
 from expotion_cli.vision.streams import available_encoders, encode_clip
 
@@ -106,13 +106,6 @@ def test_a_pan_of_the_camera_is_taken_off():
     dims = [dim.name for dim in raft.DIMS]
     told = dict(zip(dims, summarise_flow(flow, 0.2)[: len(dims) - 2], strict=False))
     assert told["energy"] == 0 and told["camera_x"] == pytest.approx(4 / (96 * 0.2))
-
-
-def test_another_scene_is_told_from_a_lamp_that_is_switched_on():
-    before, other = frames(2)
-    nothing = np.zeros((*before.shape[:2], 2), dtype=np.float32)
-    assert is_cut(before, other, nothing)
-    assert not is_cut(before // 2, before // 2 + 60, nothing)
 
 
 def test_without_weights_it_names_the_command_that_fetches_them(moving_patch):

@@ -31,12 +31,12 @@ def test_flow_in_blocks_is_flow_at_once(monkeypatch, block_rows):
     rng = np.random.default_rng(1)
     times = np.cumsum(rng.uniform(0.02, 0.09, 60))
     fields = rng.normal(size=(59, flow.FIELD)).astype(np.float32)
-    fields[[20, 21, 40, 58]] = flow.OTHER_SCENE
     pairs = list(zip(times[:-1].tolist(), times[1:].tolist(), strict=True))
+    cuts = [float(times[20]), float(times[21]) + 0.001, float(times[40]), float(times[58])]
 
     def values(rows_at_once):
         monkeypatch.setattr(flow, "_BLOCK_ROWS", rows_at_once)
-        return flow.flow_features(pairs, lambda start, stop: fields[start:stop], 90)
+        return flow.flow_features(pairs, lambda start, stop: fields[start:stop], 90, cuts)
 
     whole = values(10_000)
     assert np.abs(whole[:, :-1]).max() > 1 and np.isfinite(whole).all()
