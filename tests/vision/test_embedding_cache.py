@@ -108,7 +108,7 @@ def test_a_new_version_of_an_encoder_does_not_read_the_old_ones_values(cache, mo
     old = streams.encode_clip(clip, ["flow"], cache=cache)["flow"]
     monkeypatch.setattr(FlowEncoder, "version", "2-test")
     assert streams.encode_clip(clip, ["flow"], cache=cache)["flow"].digest != old.digest
-    assert cache.info().entries == 2
+    assert cache.info().by_encoder == {"flow": 2, "cuts": 1}
 
 
 def test_remembered_hashes_are_used_for_settled_files_only(cache, tmp_path, monkeypatch):

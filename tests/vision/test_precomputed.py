@@ -235,6 +235,6 @@ def test_encoded_and_precomputed_streams_come_together_in_the_order_asked_for(fo
         found = streams.encode_clip(info, sources, cache=cache)
         assert list(found) == ["synchformer", "flow"] and found["flow"].encoder == "flow"
         assert {name: stream.digest for name, stream in found.items()} == streams.stream_digests(info, sources)
-    assert cache.info().by_encoder == {"flow": 1}
+    assert cache.info().by_encoder == {"flow": 1, "cuts": 1}
     with pytest.raises(ProbeError, match="No such file"):
         streams.encode_clip(folder / "gone.mp4", sources, cache=cache)
