@@ -93,7 +93,7 @@ def test_videos_bring_what_their_picture_shows(tokenizer, tmp_path, make_video, 
     data = DataFolder.open(tmp_path / "out")
     stream = data.load(clip.digest).streams["flow"]
     assert clip.streams == {"flow": 1.0} and stream.values.shape == (50, len(stream.dims)) and stream.rate_hz == 25
-    assert data.streams["flow"]["clips"] == 1 and cache.info().entries == 1
+    assert data.streams["flow"]["clips"] == 1 and cache.info().by_encoder == {"flow": 1, "cuts": 1}
 
 
 def test_a_broken_file_is_named_and_the_others_go_on(tokenizer, tmp_path, make_video, cache):
