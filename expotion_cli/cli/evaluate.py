@@ -69,7 +69,11 @@ def evaluate(
         str | None, typer.Option(help="Name of the set that the others are compared with, clip by clip.")
     ] = None,
     reference: Annotated[
-        str | None, typer.Option(help="Reference for the quality measures: a set's name or a folder of sound.")
+        str | None,
+        typer.Option(
+            help="Reference for the quality measures: a set's name or a folder of sound; the measures by musicnn "
+            "have one that ships."
+        ),
     ] = None,
     prompts: Annotated[Path | None, _PROMPTS] = None,
     only: Annotated[str, _ONLY] = "sync,quality,notes,text",
