@@ -34,10 +34,11 @@ from expotion_cli.evaluation.sound_report import measure_sound
 from expotion_cli.media.clip import ClipInfo
 from expotion_cli.media.probe import probe
 from expotion_cli.music.codecs.notes import tokens as notes
-from expotion_cli.music.codecs.notes.arrange import arrange, ring_on
+from expotion_cli.music.codecs.notes.arrange import arrange
 from expotion_cli.music.codecs.notes.copies import longest_shared_run
 from expotion_cli.music.codecs.notes.metrics import five_measures, is_stuck
 from expotion_cli.music.codecs.notes.muspy import MEASURES
+from expotion_cli.music.codecs.notes.ringing import ring_on
 from expotion_cli.recipe import Recipe, load_recipe
 from expotion_cli.scoring import ladder
 from expotion_cli.scoring.streams import choose_streams

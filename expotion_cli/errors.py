@@ -7,7 +7,8 @@
     ├── ClipError                   per clip one clip can't be scored; the batch goes on
     │   ├── ProbeError                       not a video, truncated, no picture, zero length
     │   ├── DecodeError                      frames or samples can't be read
-    │   └── EmptyStreamError                 an embedding stream has no rows
+    │   ├── EmptyStreamError                 an embedding stream has no rows
+    │   └── PlanError                        a cue plan can't be read or obeyed
     ├── OutputError                 per clip a result can't be written
     ├── EnvironmentProblem          exit 4   something this machine lacks
     │   ├── WeightsError                     weights missing, truncated or of another shape
@@ -79,6 +80,10 @@ class DecodeError(ClipError):
 
 class EmptyStreamError(ClipError):
     """An embedding stream has no rows."""
+
+
+class PlanError(ClipError):
+    """A clip's cue plan can't be read, or asks for what can't be done."""
 
 
 class OutputError(ExpotionError):

@@ -28,6 +28,10 @@ DEFAULT_RECIPE = "cinematic"
 PER_CLIP = "per-clip"
 MIX_MODES = ("replace", "under")
 REPLACE, UNDER = MIX_MODES
+FOLLOW_MODES = ("layer", "none")
+LAYER, NO_FOLLOW = FOLLOW_MODES
+ACCENTS = ("low-drum", "taiko", "timpani", "clap", "snap", "crash", "swell", "whoosh", "riser", "sub-drop", "bell")
+"""Sounds that can answer hit points (`scoring.follow.accents`)."""
 AUTO_CODEC = "auto"
 AUDIO_CODECS = (AUTO_CODEC, "aac", "flac", "opus")
 MAX_SEED = 2**31 - 1
@@ -104,6 +108,21 @@ class Streams:
 
 
 @dataclass(frozen=True)
+class Follow:
+    """How the finished music follows the picture, whatever composed it."""
+
+    mode: str = declare.choice(LAYER, FOLLOW_MODES, "layer: by level and accents; none: leave the music as it is")
+    dynamics_db: float = declare.number(5.0, 0.0, 8.0, "how far the music is lowered where little moves")
+    hits_per_s: float = declare.number(1.0, 0.0, 4.0, "at most this many hit points a second get an accent")
+    accents: tuple[str, ...] = declare.names(
+        ("low-drum",),
+        "sounds that answer hit points: the first all, each further one only heavier ones",
+        ACCENTS,
+    )
+    gain_db: float = declare.number(1.0, -12.0, 12.0, "level of the accents over the music around them")
+
+
+@dataclass(frozen=True)
 class Mix:
     """How the music is mixed with the clip's own sound."""
 
@@ -144,6 +163,7 @@ class Recipe:
     generate: Generate = Generate()
     tempo: TempoRange = TempoRange()
     streams: Streams = Streams()
+    follow: Follow = Follow()
     mix: Mix = Mix()
     loudness: LoudnessTarget = LoudnessTarget()
     sound: Mapping[str, Any] = field(default_factory=dict)
@@ -162,6 +182,7 @@ class Recipe:
         """All that shapes a result, as plain JSON values; titles, tags, names and paths stay out."""
         return {
             **self.cue_fields(),
+            "follow": dataclasses.asdict(self.follow),
             "mix": dataclasses.asdict(self.mix),
             "loudness": dataclasses.asdict(self.loudness),
             "sound": _plain(self.sound),
@@ -217,6 +238,7 @@ _TABLES: dict[str, type] = {
     "generate": Generate,
     "tempo": TempoRange,
     "streams": Streams,
+    "follow": Follow,
     "mix": Mix,
     "loudness": LoudnessTarget,
 }

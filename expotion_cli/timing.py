@@ -6,13 +6,18 @@ or 12 steps a beat at 97 bpm never drift.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cached_property
 
 import numpy as np
 
 STEPS_PER_BEAT = 12
 BEATS_PER_BAR = 4
+MOST_BEND = 0.03
+"""A tempo map keeps within this share of its tempo."""
+_WARP_RATE_HZ = 200.0
 
 
 def exact(value: float | int | str | Fraction) -> Fraction:
@@ -42,11 +47,14 @@ class Timeline:
         duration: length of the picture in seconds.
         rate_hz: steps a second.
         start: time of step 0 on the picture's clock, at most 0 (a beat grid may begin before the picture does).
+        bends: (seconds, factor on the rate) of a tempo map, in order of time, interpolated linearly between and held
+            beyond; none for an even grid.
     """
 
     duration: Fraction
     rate_hz: Fraction
     start: Fraction = Fraction(0)
+    bends: tuple[tuple[float, float], ...] = ()
 
     def __post_init__(self) -> None:
         assert self.duration > 0 and self.rate_hz > 0 and self.start <= 0, self
@@ -54,11 +62,37 @@ class Timeline:
     @property
     def num_steps(self) -> int:
         """Steps from `start` until the picture ends (the last one may be cut)."""
+        if self.bends:
+            return max(1, math.ceil(self.step_at(float(self.duration)) - 1e-6))
         return max(1, -int(-(self.duration - self.start) * self.rate_hz // 1))
 
     def step_times(self) -> np.ndarray:
         """[num_steps] float64, seconds on the picture's clock."""
-        return float(self.start) + np.arange(self.num_steps) / float(self.rate_hz)
+        return self.time_of(np.arange(self.num_steps))
+
+    def time_of(self, steps: np.ndarray | float) -> np.ndarray:
+        """Seconds on the picture's clock of these steps, fractions of steps included."""
+        even = float(self.start) + np.asarray(steps, dtype=np.float64) / float(self.rate_hz)
+        if not self.bends:
+            return even
+        times, warped = self._warp
+        return _through(even, warped, times)
+
+    def step_at(self, time_s: float) -> float:
+        """The step, and fraction of a step, that sounds at this time on the picture's clock."""
+        if not self.bends:
+            return float((exact(time_s) - self.start) * self.rate_hz)
+        times, warped = self._warp
+        return float((_through(np.asarray(time_s), times, warped) - float(self.start)) * float(self.rate_hz))
+
+    @cached_property
+    def _warp(self) -> tuple[np.ndarray, np.ndarray]:
+        """Seconds on the picture's clock, and on that of the even grid; both begin at 0."""
+        times = np.arange(math.ceil(float(self.duration) * _WARP_RATE_HZ) + 2) / _WARP_RATE_HZ
+        at, factors = np.array(self.bends).T
+        rate = np.interp(times, at, factors)
+        steps = np.concatenate([[0.0], np.cumsum((rate[1:] + rate[:-1]) / 2 / _WARP_RATE_HZ)])
+        return times, steps
 
     def samples(self, sample_rate: int) -> int:
         """Samples of music that fill the picture exactly."""
@@ -73,11 +107,27 @@ class Tempo:
         bpm: beats a minute.
         start: time of step 0, the first beat of a bar, on the picture's clock: in (-one bar, 0].
         confidence: 0 (no pulse was found) .. 1 (as regular as a pendulum).
+        bends: a tempo map: (seconds on the picture's clock, factor on the bpm), see `Timeline.bends`.
     """
 
     bpm: Fraction
     start: Fraction
     confidence: float
+    bends: tuple[tuple[float, float], ...] = ()
+
+    def timeline(self, duration: Fraction) -> Timeline:
+        """The beat grid of a cue of this length."""
+        return Timeline(duration, beat_rate_hz(self.bpm), self.start, self.bends)
+
+
+def _through(values: np.ndarray, here: np.ndarray, there: np.ndarray) -> np.ndarray:
+    """Piecewise linear map from one rising clock to another, continued beyond the ends at their slopes."""
+    mapped = np.interp(values, here, there)
+    for end, inner in ((0, 1), (-1, -2)):
+        slope = (there[end] - there[inner]) / (here[end] - here[inner])
+        outside = values < here[end] if end == 0 else values > here[end]
+        mapped = np.where(outside, there[end] + (values - here[end]) * slope, mapped)
+    return np.asarray(mapped)
 
 
 def beat_rate_hz(tempo_bpm: float | Fraction) -> Fraction:

@@ -73,3 +73,29 @@ def test_rows_are_read_between_and_held_at_the_ends():
 def test_reading_a_stream_at_its_own_times_changes_nothing():
     values = np.random.default_rng(0).normal(size=(250, 3)).astype(np.float32)
     assert np.allclose(resample_rows(values, 25.0, np.arange(250) / 25), values, atol=1e-5)
+
+
+def bent(factors=((0.0, 1.0), (3.0, 1.03), (6.0, 0.97), (9.0, 1.0))) -> Timeline:
+    return Timeline(Fraction(10), Fraction(24), Fraction(-1, 2), factors)
+
+
+def test_a_tempo_map_of_ones_is_the_even_grid():
+    even = Timeline(Fraction(10), Fraction(24), Fraction(-1, 2))
+    mapped = bent(((0.0, 1.0), (10.0, 1.0)))
+    assert mapped.num_steps == even.num_steps and mapped.step_times() == pytest.approx(even.step_times(), abs=1e-9)
+
+
+def test_a_tempo_map_bends_steps_and_steps_lead_back_to_their_times():
+    timeline = bent()
+    steps = np.array([0.0, 5.0, 12.0, 100.5, 200.0, 251.0])
+    times = timeline.time_of(steps)
+    assert np.all(np.diff(times) > 0)
+    assert [timeline.step_at(float(t)) for t in times] == pytest.approx(steps, abs=1e-3)
+    faster = np.diff(timeline.time_of(np.array([80.0, 81.0])))[0]
+    assert 1 / 24 / 1.03 <= faster < 1 / 24
+
+
+def test_a_bent_grid_still_fills_the_picture():
+    for factor in (0.97, 1.03):
+        timeline = bent(((0.0, factor),))
+        assert timeline.step_times()[-1] < 10 <= timeline.time_of(timeline.num_steps) + 1e-6

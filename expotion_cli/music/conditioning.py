@@ -227,5 +227,5 @@ def drive_stream(curve: np.ndarray, seen: np.ndarray) -> StepStream:
 def _ending_step(timeline: Timeline) -> float:
     """End of the last bar that begins at least a second before the picture ends, in steps."""
     bar = STEPS_PER_BEAT * BEATS_PER_BAR
-    last_landing = (float(timeline.duration - timeline.start) - 1.0) * float(timeline.rate_hz)
+    last_landing = timeline.step_at(float(timeline.duration) - 1.0)
     return (max(0, int(last_landing // bar)) + 1) * bar

@@ -174,7 +174,7 @@ def render(
         for cue in cues:
             clip = clips[cue.order.key]
             tell(clip.name, "render")
-            notes = (*common, *cue.seen.notes, *missing_in_clip(identity, choice, cue.seen.streams))
+            notes = (*common, *cue.seen.notes, *missing_in_clip(identity, choice, cue.seen.streams, recipe))
             outcome: list[Rendered | ExpotionError] = []
             with guard(clip.info.path, outcome.append, fatal=(EnvironmentProblem,)):
                 limit.check()
@@ -196,7 +196,8 @@ def _finish(clip: Clip, model: Model, cue: ComposedCue, notes: Iterable[str]) ->
 
     started = time.monotonic()
     recipe, request = cue.order.recipe, cue.request
-    score = ladder.render(model, cue.tokens, request.timeline, recipe, seed=request.seed)
+    score = ladder.render(model, cue.tokens, request.timeline, recipe, seed=request.seed, plan=cue.plan)
+    score = ladder.follow(model, score, request.timeline, cue.plan, recipe, seed=request.seed)
     with tempfile.TemporaryDirectory(prefix="expotion-regress-") as scratch:
         video = destination(scratch, PurePath(PurePath(clip.name).name), output_suffix(clip.info))
         report = ladder.finish(clip.info, score, recipe, video)

@@ -12,9 +12,11 @@ from expotion_cli.errors import ExpotionError, OutputError
 from expotion_cli.hints import FileHints
 from expotion_cli.music.identity import ModelIdentity
 from expotion_cli.scoring import sidecar
+from expotion_cli.scoring.follow import ACCENTS_VERSION, FOLLOW_VERSION
 from expotion_cli.scoring.ledger import Ledger
 from expotion_cli.scoring.plan import Job, Plan, Result, check_writable
 from expotion_cli.scoring.streams import missing_streams
+from expotion_cli.spotting.plan import SPOTTING_VERSION
 
 
 @dataclass(frozen=True)
@@ -78,11 +80,13 @@ def artefact_digests(jobs: Iterable[Job], plan: Plan, identity: ModelIdentity) -
             "model": identity.digest,
             "adapter": identity.adapter_name,
             "prompt": job.prompt,
+            "spotting": SPOTTING_VERSION,
             "seed": job.seed,
             **composing,
         }
         tokens = sidecar.cue_digest(cue)
-        result = {"tokens": tokens, "codec": identity.codec_digest, "recipe": finishing}
+        follow = {"version": FOLLOW_VERSION, "accents": ACCENTS_VERSION}
+        result = {"tokens": tokens, "codec": identity.codec_digest, "recipe": finishing, "follow": follow}
         digests[job.name] = (tokens, sidecar.result_digest(result))
     return digests
 

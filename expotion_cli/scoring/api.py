@@ -86,7 +86,7 @@ def score_clip(
     choice = streams_for(recipe, needs_of(model), features)
     seen = ladder.see(clip, choice.sources, cache=cache)
     identity = ModelIdentity.of(model)
-    missing = (*missing_streams(identity, choice, recipe), *missing_in_clip(identity, choice, seen.streams))
+    missing = (*missing_streams(identity, choice, recipe), *missing_in_clip(identity, choice, seen.streams, recipe))
     seen = dataclasses.replace(seen, notes=(*seen.notes, *choice.notes, *choice.remarks, *missing))
     if seed is None:
         seed = recipe.seed_for(content_hash(path))
@@ -96,7 +96,9 @@ def score_clip(
         raise error
 
     (cue,) = compose(model, [order], failed=failed)
-    score = ladder.render(model, cue.tokens, cue.request.timeline, recipe, seed=seed)
+    timeline = cue.request.timeline
+    score = ladder.render(model, cue.tokens, timeline, recipe, seed=seed, plan=cue.plan)
+    score = ladder.follow(model, score, timeline, cue.plan, recipe, seed=seed)
     report = ladder.finish(clip, score, recipe, Path(destination))
     return ScoredClip(Path(destination), seen, cue.tempo, score, report)
 

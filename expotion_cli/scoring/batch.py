@@ -22,10 +22,11 @@ from expotion_cli.scoring import group, ladder, sidecar
 from expotion_cli.scoring.account import Account, Listener, Summary
 from expotion_cli.scoring.cue_store import CueStore, StoredCue
 from expotion_cli.scoring.executors import Executor, ThreadExecutor
-from expotion_cli.scoring.group import Order
+from expotion_cli.scoring.group import ComposedCue, Order
 from expotion_cli.scoring.guard import guard
 from expotion_cli.scoring.plan import Job, Plan, Result
 from expotion_cli.scoring.streams import missing_in_clip
+from expotion_cli.spotting.plan_file import as_record, from_record
 from expotion_cli.storage import cache_root, write_bytes
 
 if TYPE_CHECKING:
@@ -195,9 +196,10 @@ class _Run:
             job: Job = cue.order.key
             notes = {
                 "tempo": sidecar.tempo_record(cue.tempo),
+                "plan": as_record(cue.plan),
                 "streams": list(cue.seen.reports),
                 "left_out": list(self.plan.streams.notes),
-                "notes": [*cue.seen.notes, *missing_in_clip(self.identity, self.plan.streams, cue.seen.streams)],
+                "notes": [*cue.seen.notes, *self._missing(cue)],
                 "stages_s": {"see": cue.seen.took_s, "compose": cue.took_s},
                 "composed_together": cue.together,
             }
@@ -205,6 +207,9 @@ class _Run:
                 kept = StoredCue(cue.tokens, notes)
                 store.put(self.account.digests[job.name][0], kept)
                 yield job, kept
+
+    def _missing(self, cue: ComposedCue) -> tuple[str, ...]:
+        return missing_in_clip(self.identity, self.plan.streams, cue.seen.streams, self.plan.recipe)
 
     def _composing(self, orders: Sequence[Order], share: float) -> None:
         for order in orders:
@@ -224,9 +229,13 @@ class _Run:
             digest = self.account.digests[job.name][1]
             stages_s: dict[str, float] = {}
             listener.stage(job, "render", 0.0)
+            plan = from_record(cue.notes["plan"], job.clip.duration, is_given=False)
             with _timed(stages_s, "render"):
                 timeline = ladder.cue_timeline(self.model, job.clip.duration, cue.notes["tempo"])
-                score = ladder.render(self.model, cue.tokens, timeline, recipe, seed=job.seed)
+                score = ladder.render(self.model, cue.tokens, timeline, recipe, seed=job.seed, plan=plan)
+            listener.stage(job, "follow", 0.0)
+            with _timed(stages_s, "follow"):
+                score = ladder.follow(self.model, score, timeline, plan, recipe, seed=job.seed)
             listener.stage(job, "finish", 0.0)
             with _timed(stages_s, "finish"):
                 relative = self.account.relative(job)

@@ -19,6 +19,7 @@ from expotion_cli.recipe import Recipe
 from expotion_cli.scoring import ladder
 from expotion_cli.scoring.guard import as_failure, guard
 from expotion_cli.scoring.ladder import Seen
+from expotion_cli.spotting.hits import HitPoint
 from expotion_cli.spotting.plan import CuePlan
 from expotion_cli.timing import Tempo
 
@@ -43,6 +44,7 @@ class Order:
         seed: of the cue.
         see: gives what was seen of the clip, now or as soon as it is there.
         plan: obeyed instead of what `ladder.spot` would find, if given.
+        user_hits: hit points of the user's own, for `ladder.spot`.
         key: whatever the caller knows the order by.
     """
 
@@ -52,6 +54,7 @@ class Order:
     seed: int
     see: Callable[[], Seen] = field(repr=False)
     plan: CuePlan | None = None
+    user_hits: tuple[HitPoint, ...] = ()
     key: Any = None
 
 
@@ -62,6 +65,7 @@ class ComposedCue:
     Attributes:
         order: what was asked for.
         seen: what the encoders saw.
+        plan: what the music should do.
         tempo: of the music; None for codecs without a beat grid.
         request: what the model was asked for.
         tokens: [K, S] int64.
@@ -71,6 +75,7 @@ class ComposedCue:
 
     order: Order
     seen: Seen
+    plan: CuePlan
     tempo: Tempo | None
     request: CueRequest
     tokens: np.ndarray
@@ -106,7 +111,9 @@ def compose(
     for order in orders:
         with guard(order.clip.path, partial(failed, order), fatal=fatal):
             seen = order.see()
-            plan = order.plan or ladder.spot(seen, order.clip.duration, order.recipe, prompt=order.prompt)
+            plan = order.plan or ladder.spot(
+                seen, order.clip.duration, order.recipe, prompt=order.prompt, user_hits=order.user_hits
+            )
             request = ladder.compose_request(
                 model, seen, plan, order.clip.duration, order.recipe, prompt=order.prompt, seed=order.seed
             )
@@ -138,7 +145,8 @@ def compose(
         order, seen, plan, request = waiting[index]
         missing.remove(order)
         tempo = plan.tempo if model.codec.follows_tempo else None
-        yield ComposedCue(order, seen, tempo, request, tokens, round(time.monotonic() - started, 3), len(waiting))
+        took_s = round(time.monotonic() - started, 3)
+        yield ComposedCue(order, seen, plan, tempo, request, tokens, took_s, len(waiting))
 
 
 def groups(items: Sequence[T], device: Any, batch_size: int | str = "auto") -> Iterator[Sequence[T]]:

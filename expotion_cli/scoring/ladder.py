@@ -1,10 +1,10 @@
 """The ladder of one clip: see → spot → compose → render → follow → finish. Every rung is a function of its own.
 
     see      picture → embedding streams                       vision
-    spot     embedding streams → cue plan (tempo and beats)    spotting
+    spot     embedding streams → cue plan                      spotting
     compose  cue plan and prompt → tokens                      music, many cues at a time (`group.compose`)
     render   tokens → music                                    the model's codec
-    follow   music → music that meets the cue plan             has no rung yet
+    follow   music and cue plan → music that follows it        `scoring.follow`
     finish   music and clip → scored video                     media
 
 `api.score_clip` climbs them all for one clip, `batch` for many. Regression renders, ablations and evaluations climb
@@ -14,7 +14,7 @@ the same functions.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
@@ -35,7 +35,9 @@ if TYPE_CHECKING:
     from expotion_cli.music.codecs.notes.instruments import SoundSettings
     from expotion_cli.music.model import Model
     from expotion_cli.music.request import CueRequest
+    from expotion_cli.scoring.follow.layer import Answer
     from expotion_cli.spotting.cuts import Cut
+    from expotion_cli.spotting.hits import HitPoint
     from expotion_cli.vision.cache import EmbeddingCache
     from expotion_cli.vision.encoder import EmbeddingStream, StreamSource
 
@@ -77,11 +79,13 @@ class Score:
         audio: [2, n] float32.
         sample_rate: in Hz.
         midi: a standard MIDI file, where the codec writes notes.
+        answers: the accents that the follow layer laid over the music.
     """
 
     audio: np.ndarray
     sample_rate: int
     midi: bytes | None
+    answers: tuple[Answer, ...] = ()
 
 
 def see(
@@ -157,7 +161,14 @@ def _report(clip: ClipInfo, stream: EmbeddingStream, features: StreamSource | No
     return {**report, "file": str(feature_file(features, clip.path)), "rate_hz": stream.rate_hz}
 
 
-def spot(seen: Seen, duration: Fraction, recipe: Recipe, *, prompt: str | None = None) -> CuePlan:
+def spot(
+    seen: Seen,
+    duration: Fraction,
+    recipe: Recipe,
+    *,
+    prompt: str | None = None,
+    user_hits: Sequence[HitPoint] = (),
+) -> CuePlan:
     """Find what the picture asks of the music.
 
     >>> import expotion_cli as expotion
@@ -172,12 +183,11 @@ def spot(seen: Seen, duration: Fraction, recipe: Recipe, *, prompt: str | None =
         duration: of the picture, in seconds.
         recipe: gives the range of the tempo, and the prompt.
         prompt: instead of the recipe's; it may state a tempo.
+        user_hits: hit points that stand whatever the picture shows.
     """
-    from expotion_cli.spotting.activity import motion_signal
-    from expotion_cli.spotting.tempo import choose_tempo
+    from expotion_cli.spotting.plan import make_plan
 
-    energy, accents, rate_hz = motion_signal(seen.streams, float(duration))
-    return CuePlan(choose_tempo(energy, accents, rate_hz, duration, tempo_range(recipe, prompt)))
+    return make_plan(seen.streams, duration, tempo_range(recipe, prompt), cuts=seen.cuts, user_hits=user_hits)
 
 
 def tempo_range(recipe: Recipe, prompt: str | None = None) -> tuple[float, float]:
@@ -216,10 +226,12 @@ def compose_request(
 
     low, high = tempo_range(recipe, prompt)
     timeline = model.codec.timeline(duration, plan.tempo if model.codec.follows_tempo else None)
+    # Without visual guidance the picture steers no token: the music stays steady, and the follow layer answers.
+    streams = seen.streams if recipe.generate.visual_guidance > 0 else {}
     return CueRequest(
-        prompt=prompt,
+        prompt=", ".join(part for part in (prompt, plan.words) if part),
         timeline=timeline,
-        conditioning=model.condition(seen.streams, timeline, pulse=ASKED_PULSE if low == high else 0.0),
+        conditioning=model.condition(streams, timeline, pulse=ASKED_PULSE if low == high else 0.0),
         seed=seed,
         sampling=Sampling.of(recipe.generate),
         takes=recipe.generate.takes,
@@ -235,7 +247,9 @@ def check_sound(recipe: Recipe) -> None:
     _sound_settings(recipe, 0)
 
 
-def render(model: Model, tokens: np.ndarray, timeline: Timeline, recipe: Recipe, *, seed: int) -> Score:
+def render(
+    model: Model, tokens: np.ndarray, timeline: Timeline, recipe: Recipe, *, seed: int, plan: CuePlan | None = None
+) -> Score:
     """Turn tokens into music exactly as long as the timeline.
 
     Args:
@@ -244,12 +258,39 @@ def render(model: Model, tokens: np.ndarray, timeline: Timeline, recipe: Recipe,
         timeline: the cue's step grid.
         recipe: names the instruments.
         seed: of the cue.
+        plan: its key, if it has one, stands above the recipe's.
     """
-    rendering = model.codec.decode(tokens, timeline, _sound_settings(recipe, seed), seed=seed)
+    rendering = model.codec.decode(tokens, timeline, _sound_settings(recipe, seed, plan), seed=seed)
     audio = np.atleast_2d(np.asarray(rendering.audio, dtype=np.float32))
     if len(audio) == 1:
         audio = np.repeat(audio, 2, axis=0)
     return Score(audio, rendering.sample_rate, rendering.midi)
+
+
+def follow(model: Model, score: Score, timeline: Timeline, plan: CuePlan, recipe: Recipe, *, seed: int) -> Score:
+    """Make the music follow its cue plan: by level, by accents at hit points, and by where it begins and ends.
+
+    Args:
+        model: that composed it.
+        score: from `render`.
+        timeline: the cue's step grid.
+        plan: from `spot`, or given.
+        recipe: its table `[follow]` says how.
+        seed: of the cue.
+    """
+    from expotion_cli.scoring.follow import layer
+
+    on_grid = model.codec.follows_tempo
+    followed = layer.follow(
+        score.audio,
+        score.sample_rate,
+        plan,
+        recipe.follow,
+        grid=timeline if on_grid else None,
+        tonic=_sound_settings(recipe, seed, plan).tonic if on_grid else None,
+        seed=seed,
+    )
+    return replace(score, audio=followed.audio, answers=followed.answers)
 
 
 def finish(
@@ -312,13 +353,15 @@ def cue_timeline(model: Model, duration: Fraction, record: Mapping[str, Any] | N
     if record is None:
         return model.codec.timeline(duration, None)
     bpm, start = (Fraction(text) for text in record["exact"])
-    return model.codec.timeline(duration, Tempo(bpm=bpm, start=start, confidence=record["confidence"]))
+    bends = tuple((float(time_s), float(factor)) for time_s, factor in record.get("bends", ()))
+    return model.codec.timeline(duration, Tempo(bpm, start, record["confidence"], bends))
 
 
-def _sound_settings(recipe: Recipe, seed: int) -> SoundSettings:
+def _sound_settings(recipe: Recipe, seed: int, plan: CuePlan | None = None) -> SoundSettings:
     from expotion_cli.music.codecs.notes.instruments import SoundSettings
 
+    sound = {**recipe.sound, "key": plan.key} if plan is not None and plan.key is not None else recipe.sound
     try:
-        return SoundSettings.from_table({"sound": recipe.sound, "voices": recipe.voices}, seed)
+        return SoundSettings.from_table({"sound": sound, "voices": recipe.voices}, seed)
     except UsageError as error:
         raise RecipeError(error.reason, path=recipe.path, remedy=error.remedy) from None

@@ -155,6 +155,7 @@ def tempo_record(tempo: Tempo | None) -> dict[str, Any] | None:
         "start_s": round(float(tempo.start), 6),
         "confidence": round(float(tempo.confidence), 3),
         "exact": [str(tempo.bpm), str(tempo.start)],
+        **({"bends": [list(bend) for bend in tempo.bends]} if tempo.bends else {}),
     }
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from expotion_cli.declare import nearest_hint
 from expotion_cli.errors import ExpotionError, RecipeError, UnknownNameError, UsageError
-from expotion_cli.recipe import Recipe
+from expotion_cli.recipe import NO_FOLLOW, Recipe
 
 if TYPE_CHECKING:
     from expotion_cli.music.identity import ModelIdentity
@@ -121,7 +121,8 @@ def streams_for(recipe: Recipe, needs: Needs | None = None, features: Iterable[S
     """Which streams to encode for a recipe and a model.
 
     What a recipe or a flag lists is encoded. Where nothing is listed, it is what the adapter reads, with the recipe's
-    default streams where the tempo follows the picture. Where nothing of the picture can reach the music, none is.
+    default streams where the tempo or the follow layer follows the picture. Where nothing of the picture can reach the
+    music, none is.
 
     Args:
         recipe: with all flags laid over it.
@@ -139,11 +140,13 @@ def streams_for(recipe: Recipe, needs: Needs | None = None, features: Iterable[S
     folders = {source.name: source for source in features}
     names = tuple(dict.fromkeys((*recipe.streams.use, *folders)))
     remarks: list[str] = []
-    if needs is not None and not needs.anything:
+    follows = recipe.follow.mode != NO_FOLLOW
+    if needs is not None and not (needs.anything or follows):
         return StreamChoice(())
     if needs is not None and not recipe.streams.is_chosen:
-        reads = [name for name in needs.streams if name in REGISTRY or name in folders]
-        own = tuple(dict.fromkeys((*(names if needs.follows_tempo else ()), *reads)))
+        steered = recipe.generate.visual_guidance > 0
+        reads = [name for name in needs.streams if steered and (name in REGISTRY or name in folders)]
+        own = tuple(dict.fromkeys((*(names if needs.follows_tempo or follows else ()), *reads)))
         if own and set(own) != set(names):
             rule = "as nothing else is listed by --streams or by [streams] use in the recipe"
             remarks.append(f"the streams are those that the adapter reads ({', '.join(own)}), {rule}")
@@ -249,14 +252,14 @@ def missing_streams(identity: ModelIdentity, choice: StreamChoice, recipe: Recip
     An adapter goes on without a stream (it has a learned row in its place), so nobody would notice.
 
     Returns:
-        Notes; none where the adapter gets all it reads, or where the recipe asks for no streams.
+        Notes; none where the adapter gets all it reads, or where the recipe asks for no streams or no visual guidance.
     """
     from expotion_cli.vision.encoder import REGISTRY
 
-    if not recipe.streams.use:
+    if not recipe.streams.use or recipe.generate.visual_guidance == 0:
         return ()
     if not identity.streams:
-        return (f"{identity.name} has no adapter that reads embedding streams: {_what_follows(identity)}",)
+        return (f"{identity.name} has no adapter that reads embedding streams: {_what_follows(identity, recipe)}",)
     gets_nothing = not set(identity.streams) & set(choice.names)
     reasons: dict[str, list[str]] = {}
     for name in (name for name in identity.streams if name not in choice.names):
@@ -268,22 +271,31 @@ def missing_streams(identity: ModelIdentity, choice: StreamChoice, recipe: Recip
             reasons.setdefault("can't run here", []).append(name)
     missing = " and ".join(f"{' and '.join(names)} ({reason})" for reason, names in reasons.items())
     if gets_nothing:
-        return (f"the adapter reads {missing} and gets none of it: {_what_follows(identity)}",)
+        return (f"the adapter reads {missing} and gets none of it: {_what_follows(identity, recipe)}",)
     return (f"the adapter reads {missing}, but does not get it",) if missing else ()
 
 
-def missing_in_clip(identity: ModelIdentity, choice: StreamChoice, seen: Iterable[str]) -> tuple[str, ...]:
+def missing_in_clip(
+    identity: ModelIdentity, choice: StreamChoice, seen: Iterable[str], recipe: Recipe
+) -> tuple[str, ...]:
     """What to say of a clip where all that the adapter reads found nobody.
 
     Args:
         identity: of the model that composes.
         choice: which streams were encoded.
         seen: names of the streams that found somebody, stand-ins among them.
+        recipe: with all flags laid over it.
     """
-    if not set(identity.streams) & set(choice.names) or set(identity.streams) & set(seen):
+    reads = set(identity.streams)
+    if recipe.generate.visual_guidance == 0 or not reads & set(choice.names) or reads & set(seen):
         return ()
-    return (f"nobody was found in the streams that the adapter reads: {_what_follows(identity)}",)
+    return (f"nobody was found in the streams that the adapter reads: {_what_follows(identity, recipe)}",)
 
 
-def _what_follows(identity: ModelIdentity) -> str:
-    return "only the tempo follows the picture" if identity.follows_tempo else "the picture plays no part"
+def _what_follows(identity: ModelIdentity, recipe: Recipe) -> str:
+    following = ("the tempo",) if identity.follows_tempo else ()
+    if recipe.follow.mode != NO_FOLLOW:
+        following = (*following, "the follow layer")
+    if not following:
+        return "the picture plays no part"
+    return f"only {' and '.join(following)} {'follow' if len(following) > 1 else 'follows'} the picture"

@@ -108,7 +108,7 @@ def motion_signal(streams: Mapping[str, SeenStream], duration_s: float) -> tuple
     return energy, accents, MOTION_RATE_HZ
 
 
-ACTIVITY_WEIGHTS = {"flow": 0.75, "pose": 0.2, "face": 0.05}
+ACTIVITY_WEIGHTS = {"flow": 0.85, "pose": 0.13, "face": 0.02}
 
 
 def activity_curve(

@@ -23,6 +23,7 @@ from expotion_cli.scoring.sidecar import midi_path, sidecar_path
 from expotion_cli.scoring.streams import StreamChoice
 
 BLIND = {"streams.use": ()}
+STEERED = {"generate.visual_guidance": 2.0, "follow.mode": "none"}
 
 
 @pytest.fixture(scope="module")
@@ -116,7 +117,7 @@ class Heard(account.Listener):
 def test_streams_that_cannot_reach_the_music_are_said_once_a_run_and_in_every_sidecar(clips, tmp_path):
     composer = FakeComposer()
     composer.streams = ("marlin", "vivit")
-    planned = plan([clips], load_recipe("cinematic", {"streams.use": ("flow",)}), Settings(out=tmp_path))
+    planned = plan([clips], load_recipe("cinematic", {"streams.use": ("flow",), **STEERED}), Settings(out=tmp_path))
     for status in ("scored", "already"):
         listener = Heard()
         summary = batch.run(planned, lambda: composer, listener=listener)
@@ -136,7 +137,7 @@ def test_a_clip_without_anybody_is_told_from_one_that_is_followed(clips, tmp_pat
     monkeypatch.setattr(ladder, "see", nobody_in_b)
     composer = FakeComposer()
     composer.streams = ("pose",)
-    planned = plan([clips], load_recipe("cinematic"), Settings(out=tmp_path))
+    planned = plan([clips], load_recipe("cinematic", STEERED), Settings(out=tmp_path))
     planned = dataclasses.replace(planned, streams=StreamChoice(("pose",)))
     summary = batch.run(planned, lambda: composer, listener=(listener := Heard()))
     blind = {

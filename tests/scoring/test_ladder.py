@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from fractions import Fraction
 from types import SimpleNamespace
 
@@ -14,7 +15,6 @@ from expotion_cli.media.sound import read_clip_sound
 from expotion_cli.recipe import load_recipe, recipe_names
 from expotion_cli.scoring import ladder
 from expotion_cli.scoring.sidecar import tempo_record
-from expotion_cli.spotting.plan import CuePlan
 from expotion_cli.timing import Tempo, Timeline
 
 
@@ -73,11 +73,11 @@ def test_a_wrong_instrument_setting_is_an_error_that_names_the_recipe(tmp_path, 
 
 
 def test_tempo_survives_its_record_exactly():
-    tempo = SimpleNamespace(bpm=Fraction(1234567, 12345), start=Fraction(-7, 9), confidence=0.5)
-    codec = SimpleNamespace(timeline=lambda duration, tempo: (duration, tempo.bpm, tempo.start))
+    tempo = Tempo(Fraction(1234567, 12345), Fraction(-7, 9), 0.5, ((0.0, 1.0), (2.5, 1.01234)))
+    codec = SimpleNamespace(timeline=lambda duration, tempo: (duration, tempo))
     model = SimpleNamespace(codec=codec)
     again = ladder.cue_timeline(model, Fraction(10), tempo_record(tempo))
-    assert again == (Fraction(10), tempo.bpm, tempo.start)
+    assert again == (Fraction(10), tempo)
 
 
 def test_the_result_is_as_long_as_the_picture_and_mono_music_becomes_stereo(make_video, tmp_path):
@@ -135,7 +135,6 @@ def test_a_given_tempo_is_taken_as_it_is():
     )
     model = SimpleNamespace(codec=codec, condition=lambda streams, timeline, *, pulse: None)
     recipe = load_recipe("cinematic")
-    request = ladder.compose_request(
-        model, ladder.Seen(), CuePlan(given), Fraction(4), recipe, prompt="strings", seed=1
-    )
+    plan = dataclasses.replace(ladder.spot(ladder.Seen(), Fraction(4), recipe), tempo=given)
+    request = ladder.compose_request(model, ladder.Seen(), plan, Fraction(4), recipe, prompt="strings", seed=1)
     assert request.timeline == Timeline(Fraction(4), Fraction(97, 5), Fraction(-1, 3))

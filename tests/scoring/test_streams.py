@@ -23,6 +23,9 @@ from expotion_cli.scoring.streams import (
 )
 from expotion_cli.vision.encoder import StreamSource
 
+STEERED = {"generate.visual_guidance": 2.0, "follow.mode": "none"}
+"""Only an adapter follows the picture."""
+RECIPE = load_recipe("cinematic", STEERED)
 MOTION = {"synchformer": tuple(map(str, range(768)))}
 
 
@@ -43,7 +46,7 @@ def reader(*streams: str, follows_tempo: bool = False) -> SimpleNamespace:
 
 
 def said(model: SimpleNamespace, *use: str) -> tuple[str, ...]:
-    return missing_streams(model, choose_streams(use), load_recipe("cinematic", {"streams.use": use}))
+    return missing_streams(model, choose_streams(use), load_recipe("cinematic", {"streams.use": use, **STEERED}))
 
 
 def test_missing_libraries_are_said_once_and_flow_stands_in(missing):
@@ -107,39 +110,39 @@ def test_a_library_that_lacks_is_said_once_unless_nothing_is_left_to_see_by(miss
 
 def test_a_clip_where_only_a_stand_in_saw_something_is_told_apart(missing):
     choice = choose_streams(("face", "pose"))
-    (note,) = missing_in_clip(reader("face"), choice, ["flow"])
+    (note,) = missing_in_clip(reader("face"), choice, ["flow"], RECIPE)
     assert note == "nobody was found in the streams that the adapter reads: the picture plays no part"
-    assert missing_in_clip(reader("face"), choice, ["face"]) == ()
-    assert missing_in_clip(reader("face", "flow"), choice, ["flow"]) == (), "the stand-in is heard"
-    assert missing_in_clip(reader("synchformer"), choice, ["flow"]) == (), "that holds for every clip, and was said"
+    assert missing_in_clip(reader("face"), choice, ["face"], RECIPE) == ()
+    assert missing_in_clip(reader("face", "flow"), choice, ["flow"], RECIPE) == (), "the stand-in is heard"
+    assert missing_in_clip(reader("synchformer"), choice, ["flow"], RECIPE) == (), (
+        "that holds for every clip, and was said"
+    )
 
 
 def test_where_nobody_lists_streams_they_are_what_the_adapter_reads(missing):
-    choice = streams_for(load_recipe("cinematic"), Needs(MOTION))
+    choice = streams_for(RECIPE, Needs(MOTION))
     assert choice.names == ("synchformer",)
     (rule,) = choice.remarks
     assert "the adapter reads (synchformer)" in rule and "--streams" in rule and "[streams] use" in rule
-    with_beat = streams_for(load_recipe("cinematic"), Needs(MOTION, follows_tempo=True))
+    with_beat = streams_for(RECIPE, Needs(MOTION, follows_tempo=True))
     assert with_beat.names == ("face", "pose", "flow", "synchformer"), "the tempo is taken from the others"
-    usual = streams_for(
-        load_recipe("cinematic"), Needs(dict.fromkeys(("pose", "face", "flow"), ()), follows_tempo=True)
-    )
+    usual = streams_for(RECIPE, Needs(dict.fromkeys(("pose", "face", "flow"), ()), follows_tempo=True))
     assert (usual.names, usual.remarks) == (("face", "pose", "flow"), ())
-    assert streams_for(load_recipe("cinematic")).names == ("face", "pose", "flow"), "nothing is known of the model"
+    assert streams_for(RECIPE).names == ("face", "pose", "flow"), "nothing is known of the model"
 
 
 def test_what_a_recipe_or_a_flag_lists_is_looked_at_whatever_the_adapter_reads(missing, tmp_path):
     (tmp_path / "mine.toml").write_text('[streams]\nuse = ["pose"]\n')
-    for recipe in (load_recipe(tmp_path / "mine.toml"), load_recipe("lofi", {"streams.use": ("pose",)})):
+    for recipe in (load_recipe(tmp_path / "mine.toml"), load_recipe("lofi", {"streams.use": ("pose",), **STEERED})):
         choice = streams_for(recipe, Needs(MOTION))
         assert (choice.names, choice.remarks) == (("pose",), ())
 
 
 def test_nobody_looks_where_nothing_of_the_picture_can_reach_the_music(missing):
     for flags in ({}, {"streams.use": ("face", "flow")}):
-        assert streams_for(load_recipe("cinematic", flags), Needs()).sources == ()
-    assert streams_for(load_recipe("cinematic", {"streams.use": ()}), Needs(MOTION)).sources == ()
-    assert streams_for(load_recipe("cinematic"), Needs(follows_tempo=True)).names == ("face", "pose", "flow")
+        assert streams_for(load_recipe("cinematic", {**STEERED, **flags}), Needs()).sources == ()
+    assert streams_for(load_recipe("cinematic", {"streams.use": (), **STEERED}), Needs(MOTION)).sources == ()
+    assert streams_for(RECIPE, Needs(follows_tempo=True)).names == ("face", "pose", "flow")
 
 
 def test_weights_that_were_not_fetched_are_named_with_the_command_and_the_others_go_on(tmp_path):
@@ -161,7 +164,7 @@ def test_features_take_the_place_of_an_encoder_and_need_not_be_one(missing, tmp_
     assert choice.names == ("marlin",)
     assert choice.remarks == ("the adapter does not read marlin; it reads synchformer",)
     with pytest.raises(UsageError, match="no such folder"):
-        streams_for(load_recipe("cinematic"), None, (StreamSource("marlin", folder=tmp_path / "none"),))
+        streams_for(RECIPE, None, (StreamSource("marlin", folder=tmp_path / "none"),))
 
 
 def settings(tmp_path, text: str) -> dict:
@@ -173,7 +176,7 @@ def test_settings_of_encoders_stand_in_the_recipe_and_reach_them(missing, tmp_pa
     assert settings(tmp_path, 'use = ["synchformer"]\nsynchformer_stride = 16') == {"synchformer": {"stride": 16}}
     (source,) = streams_for(load_recipe(tmp_path / "mine.toml")).sources
     assert source == StreamSource("synchformer", {"stride": 16})
-    plain, other = load_recipe("cinematic"), load_recipe("cinematic", {"streams.synchformer_stride": 16})
+    plain, other = RECIPE, load_recipe("cinematic", {"streams.synchformer_stride": 16, **STEERED})
     assert plain.digest != other.digest and other.fields()["stream_settings"] == {"synchformer_stride": 16}
     assert not other.streams.is_chosen and streams_for(other, Needs(MOTION)).sources == (source,)
 
@@ -232,3 +235,27 @@ def test_a_loaded_model_tells_what_it_reads():
     assert needs_of(model) == Needs({"pose": ()}, follows_tempo=True)
     model.adapter = SimpleNamespace(config=SimpleNamespace(streams=specs))
     assert needs_of(model) == Needs({"pose": ("energy",)}, follows_tempo=True)
+
+
+def test_with_the_follow_layer_the_picture_is_looked_at_whatever_the_model_reads(missing):
+    following = load_recipe("cinematic", {**STEERED, "follow.mode": "layer"})
+    assert streams_for(following, Needs()).names == ("face", "pose", "flow")
+    assert streams_for(following, Needs(MOTION)).names == ("face", "pose", "flow", "synchformer")
+    assert streams_for(load_recipe("cinematic"), Needs(MOTION)).names == ("face", "pose", "flow"), "it steers nothing"
+    assert streams_for(load_recipe("cinematic", {"streams.use": ()}), Needs()).sources == ()
+
+
+def test_what_follows_the_picture_without_an_adapter_is_named(missing):
+    following = load_recipe("cinematic", {**STEERED, "follow.mode": "layer"})
+    for has_beat, words in (
+        (True, "only the tempo and the follow layer follow"),
+        (False, "only the follow layer follows"),
+    ):
+        (note,) = missing_streams(reader(follows_tempo=has_beat), choose_streams(("flow",)), following)
+        assert note.endswith(f"{words} the picture")
+
+
+def test_without_visual_guidance_nothing_is_missed(missing):
+    steady = load_recipe("cinematic", {"generate.visual_guidance": 0})
+    assert missing_streams(reader("marlin"), choose_streams(("flow",)), steady) == ()
+    assert missing_in_clip(reader("face"), choose_streams(("face",)), ["flow"], steady) == ()

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from expotion_cli.music.codecs.notes.instruments import SoundSettings
+from expotion_cli.music.codecs.notes.ringing import BAR_STEPS, begin_at_once, ring_on
 from expotion_cli.music.codecs.notes.tokens import (
     CHORD_VELOCITIES,
     DYNAMIC_LEVELS,
@@ -20,9 +21,8 @@ from expotion_cli.music.codecs.notes.tokens import (
     chord_pitches,
     chord_value,
 )
-from expotion_cli.timing import BEATS_PER_BAR, STEPS_PER_BEAT, Timeline
+from expotion_cli.timing import STEPS_PER_BEAT, Timeline
 
-BAR_STEPS = STEPS_PER_BEAT * BEATS_PER_BAR
 CHORD_LOW, CHORD_HIGH = 51, 77
 _CHORD_CENTRE = 63.0
 _DEFAULT_LEVEL = 5.0
@@ -38,10 +38,6 @@ _STRUM_S = 0.03
 _LANDING_S = (0.45, 1.4)
 _SHORTEST_LANDING_S = 1.0
 _LEAST_HEIGHT, _LANDING_LEVEL = 5.0, 4.0
-_SOFT = 0
-"""Velocity class of notes added to fill silences."""
-_RINGING = ("harmony", "bass", "figure", "counter", "melody")
-"""Voices that may be held through a silence, in order of preference; only one that sounded last is held."""
 _KICK, _CRASH = 1, 16
 _LOWEST_PITCH, _HIGHEST_PITCH, _LOWEST_BASS = 24, 103, 28
 
@@ -90,7 +86,7 @@ def arrange(events: dict[str, list[Event]], timeline: Timeline, settings: SoundS
     """
     minor = _is_minor(events)
     if settings.ring:
-        events = ring_on(events, timeline.num_steps)
+        events = begin_at_once(ring_on(events, timeline.num_steps), math.ceil(timeline.step_at(0.0) - 1e-6))
     landing = _landing_step(events, timeline) if settings.landing else None
     if landing is not None:
         events = _close_on_tonic(events, landing, timeline.num_steps, minor)
@@ -101,7 +97,7 @@ def arrange(events: dict[str, list[Event]], timeline: Timeline, settings: SoundS
     control = _swell(levels, timeline)
     if landing is not None:  # the last chord dies away
         rate = float(timeline.rate_hz)
-        end = float(timeline.duration - timeline.start) * rate
+        end = timeline.step_at(float(timeline.duration))
         control = control * np.interp(np.arange(len(control)), [landing + 0.3 * rate, max(end, landing + 1)], [1, 0.7])
     softness = _SOFTEST_VELOCITY + (1 - _SOFTEST_VELOCITY) * levels / (DYNAMIC_LEVELS - 1)
     struck = _SOFTEST_HIT + (1 - _SOFTEST_HIT) * (levels / (DYNAMIC_LEVELS - 1)) ** _HIT_BEND
@@ -123,74 +119,6 @@ def arrange(events: dict[str, list[Event]], timeline: Timeline, settings: SoundS
         if found:
             notes[name] = tuple(found)
     return Arrangement(notes, control, minor)
-
-
-def ring_on(events: dict[str, list[Event]], num_steps: int) -> dict[str, list[Event]]:
-    """Hold what sounded last through silences of a beat or more, and start with the first chord.
-
-    While the picture is still no onsets are composed; listeners should hear a held chord there, not a gap. What is held
-    for more than a bar without any new onset is struck again, softly, at bar lines, because some instruments decay.
-
-    Args:
-        events: by voice name.
-        num_steps: S.
-    """
-    rung = {name: list(found) for name, found in events.items()}
-    silent = np.ones(num_steps + 1, dtype=bool)
-    for name in _RINGING:
-        for event in rung.get(name, ()):
-            silent[event.start : event.end] = False
-    silent[num_steps] = False
-    edges = np.flatnonzero(np.diff(np.concatenate([[0], silent.astype(np.int8)])))
-    for first, last in edges.reshape(-1, 2).tolist():
-        if last - first < STEPS_PER_BEAT:
-            continue
-        if first == 0:
-            voice = next((name for name in _RINGING if rung.get(name)), None)
-            if voice is not None:
-                rung[voice] = [*_restrike(rung[voice][0].value, 0, last), *rung[voice]]
-            continue
-        for name in _RINGING:
-            held = [index for index, event in enumerate(rung.get(name, ())) if event.end == first]
-            if held:
-                index, event = held[-1], rung[name][held[-1]]
-                bar = min(last, first + BAR_STEPS - first % BAR_STEPS)
-                rung[name][index : index + 1] = [replace(event, end=bar), *_restrike(event.value, bar, last)]
-                break
-    begins = sorted({event.start for name in _RINGING for event in rung.get(name, ())})
-    for first, last in itertools.pairwise([*begins, num_steps]):
-        bars = [bar for bar in range(0, last, BAR_STEPS) if first + BAR_STEPS // 2 <= bar <= last - STEPS_PER_BEAT]
-        if last - first > BAR_STEPS and bars:
-            _restrike_held(rung, bars, last)
-    return rung
-
-
-def _restrike_held(events: dict[str, list[Event]], steps: list[int], last: int) -> None:
-    """Add the last chord softly at these steps; if one is sounding already, strike again what is held.
-
-    Args:
-        events: by voice name; modified in place.
-        steps: bar lines without an onset.
-        last: step of the next onset.
-    """
-    chords = events.get("harmony", [])
-    before = [index for index, event in enumerate(chords) if event.end <= steps[0]]
-    if before and not any(event.start < last and event.end > steps[0] for event in chords):
-        chords[before[-1] + 1 : before[-1] + 1] = _restrike(chords[before[-1]].value, steps[0], last)
-        return
-    for name in _RINGING:
-        for index, event in enumerate(events.get(name, ())):
-            kept = [step for step in steps if event.start < step <= event.end - STEPS_PER_BEAT]
-            if kept and kept[0] == steps[0]:
-                again = [Event(a, b, event.value, _SOFT) for a, b in itertools.pairwise([*kept, event.end])]
-                events[name][index : index + 1] = [replace(event, end=steps[0]), *again]
-                return
-
-
-def _restrike(value: int, first: int, last: int) -> list[Event]:
-    """A chord or note struck softly at its beginning and at every bar line."""
-    starts = [first, *range(first - first % BAR_STEPS + BAR_STEPS, last, BAR_STEPS)]
-    return [Event(start, end, value, _SOFT) for start, end in itertools.pairwise([*starts, last]) if end > start]
 
 
 def _swell(levels: np.ndarray, timeline: Timeline) -> np.ndarray:
@@ -301,8 +229,7 @@ def _into_range(pitch: int, low: int = _LOWEST_PITCH) -> int:
 
 def _audible_span(event: Event, name: str, timeline: Timeline) -> tuple[float, float] | None:
     """(start, end) in steps of the part of an event inside the clip; None if there is too little of it to play."""
-    zero = float(-timeline.start * timeline.rate_hz)
-    last = float((timeline.duration - timeline.start) * timeline.rate_hz)
+    zero, last = timeline.step_at(0.0), timeline.step_at(float(timeline.duration))
     if event.start >= last:
         return None
     if event.start >= zero:
@@ -356,8 +283,8 @@ def _landing_step(events: dict[str, list[Event]], timeline: Timeline) -> int | N
     """
     rate = float(timeline.rate_hz)
     shortest, longest = _LANDING_S
-    last = float(timeline.duration - timeline.start) * rate
-    earliest = max(last - longest * rate, (_SHORTEST_LANDING_S - float(timeline.start)) * rate)
+    last = timeline.step_at(float(timeline.duration))
+    earliest = max(last - longest * rate, timeline.step_at(_SHORTEST_LANDING_S))
     steps = list(range(math.ceil(earliest), math.floor(last - shortest * rate) + 1))
     struck = dict.fromkeys(steps, 0.0)
     for name, found in events.items():

@@ -12,17 +12,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from expotion_cli.music.codecs.codec import Rendering
-from expotion_cli.music.codecs.notes.arrange import BAR_STEPS, arrange
+from expotion_cli.music.codecs.notes.arrange import arrange
 from expotion_cli.music.codecs.notes.instruments import SoundSettings
 from expotion_cli.music.codecs.notes.judge import NoteJudge
 from expotion_cli.music.codecs.notes.midi import to_midi
 from expotion_cli.music.codecs.notes.render import SAMPLE_RATE, Renderer
+from expotion_cli.music.codecs.notes.ringing import BAR_STEPS
 from expotion_cli.music.codecs.notes.soundfont import SoundFont, load_soundfont
 from expotion_cli.music.codecs.notes.tokens import NUM_VOICES, VOCAB_SIZE, tokens_to_events
-from expotion_cli.timing import Timeline, beat_rate_hz
 
 if TYPE_CHECKING:
-    from expotion_cli.timing import Tempo
+    from expotion_cli.timing import Tempo, Timeline
 
 _SOUND_VERSION = 4
 """Raise it when the same tokens and settings sound different; part of `NoteCodec.digest`."""
@@ -69,7 +69,7 @@ class NoteCodec:
         """
         if tempo is None:
             raise ValueError("The note codec's grid needs a tempo.")
-        return Timeline(duration, beat_rate_hz(tempo.bpm), tempo.start)
+        return tempo.timeline(duration)
 
     def decode(
         self,

@@ -1,4 +1,4 @@
-"""Ranks takes of a cue by their notes, before rendering: faults, statistics, correlation with the motion."""
+"""Ranks takes of a cue by their notes, before rendering: faults, statistics, then the motion or the pulse."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from expotion_cli.music.codecs.notes import tokens as notes
-from expotion_cli.music.codecs.notes.arrange import dynamics_curve, ring_on
+from expotion_cli.music.codecs.notes.arrange import dynamics_curve
 from expotion_cli.music.codecs.notes.metrics import five_measures, is_stuck
 from expotion_cli.music.codecs.notes.muspy import MEASURES
+from expotion_cli.music.codecs.notes.ringing import ring_on
 from expotion_cli.music.conditioning import DRIVE, DRIVE_LAGS
 from expotion_cli.storage import digest_of
 from expotion_cli.timing import STEPS_PER_BEAT
@@ -21,7 +22,7 @@ from expotion_cli.timing import STEPS_PER_BEAT
 if TYPE_CHECKING:
     from expotion_cli.music.request import CueRequest
 
-VERSION = 1
+VERSION = 2
 """Raised whenever the same takes would be judged otherwise."""
 LONGEST_PAUSE_S = 2.0
 RANGES_FILE = "training.json"
@@ -61,8 +62,13 @@ class NoteJudge:
         )
 
     def __call__(self, tokens: np.ndarray, request: CueRequest) -> tuple[float, ...]:
-        """Sort key of tokens [8, S], higher is better: (-faults, measures in range, correlation with the motion)."""
-        return -self.num_faults(tokens, request), self.num_in_range(tokens), motion_correlation(tokens, request)
+        """Sort key of tokens [8, S], higher is better: (-faults, measures in range, how it follows or how it pulses).
+
+        A cue that the motion conditions is compared with the motion, a steady one with its own beats.
+        """
+        drive = (request.conditioning or {}).get(DRIVE)
+        last = pulse_clarity(tokens) if drive is None or not drive.mask.any() else motion_correlation(tokens, request)
+        return -self.num_faults(tokens, request), self.num_in_range(tokens), last
 
     def num_faults(self, tokens: np.ndarray, request: CueRequest) -> int:
         """Number of faults: stuck in a loop, and a pause longer than `LONGEST_PAUSE_S`."""
@@ -105,6 +111,18 @@ def onset_strength(tokens: np.ndarray) -> np.ndarray:
             size = np.sqrt(event.value.bit_count()) if voice.kind == "drums" else 1.0
             total[event.start] += size * classes[event.velocity] / 127 * loudness[event.start]
     return total
+
+
+def pulse_clarity(tokens: np.ndarray) -> float:
+    """How regularly the onsets return: the highest autocorrelation at one, two or four beats; 0 for too short a cue."""
+    struck = onset_strength(tokens)
+    struck = struck - struck.mean()
+    size = float(struck @ struck)
+    lags = [lag for lag in (STEPS_PER_BEAT, 2 * STEPS_PER_BEAT, 4 * STEPS_PER_BEAT) if 2 * lag < len(struck)]
+    if size < 1e-9 or not lags:
+        return 0.0
+    returns = [float(struck[lag:] @ struck[:-lag]) / size * len(struck) / (len(struck) - lag) for lag in lags]
+    return round(max(returns), 6)
 
 
 def motion_correlation(tokens: np.ndarray, request: CueRequest) -> float:

@@ -32,12 +32,12 @@ def to_midi(arrangement: Arrangement, timeline: Timeline, settings: SoundSetting
         The file's bytes.
     """
     score = symusic.Score(TICKS_PER_BEAT)
-    rate_hz = float(timeline.rate_hz)
-    score.tempos.append(symusic.Tempo(0, qpm=rate_hz * 60 / STEPS_PER_BEAT))
+    for tick, factor in _tempo_changes(timeline):
+        score.tempos.append(symusic.Tempo(tick, qpm=factor * float(timeline.rate_hz) * 60 / STEPS_PER_BEAT))
     score.time_signatures.append(symusic.TimeSignature(0, BEATS_PER_BAR, 4))
     relative_major = (settings.tonic + 3 * arrangement.minor) % 12
     score.key_signatures.append(symusic.KeySignature(0, _MAJOR_SHARPS[relative_major], int(arrangement.minor)))
-    first, last = (round(float(time - timeline.start) * rate_hz * TICKS_PER_STEP) for time in (0, timeline.duration))
+    first, last = (round(timeline.step_at(time) * TICKS_PER_STEP) for time in (0.0, float(timeline.duration)))
     score.markers.append(symusic.TextMeta(first, "picture starts"))
     score.markers.append(symusic.TextMeta(last, "picture ends"))
     for name, notes in arrangement.notes.items():
@@ -57,6 +57,16 @@ def to_midi(arrangement: Arrangement, timeline: Timeline, settings: SoundSetting
                 track.controls.append(symusic.ControlChange(time, 11, value))
         score.tracks.append(track)
     return score.dumps_midi()
+
+
+def _tempo_changes(timeline: Timeline) -> list[tuple[int, float]]:
+    """(tick, factor on the tempo): one, or with a tempo map the mean of each beat."""
+    if not timeline.bends:
+        return [(0, 1.0)]
+    beats = np.arange(0, timeline.num_steps + STEPS_PER_BEAT, STEPS_PER_BEAT)
+    lengths_s = np.diff(timeline.time_of(beats))
+    factors = STEPS_PER_BEAT / float(timeline.rate_hz) / lengths_s
+    return [(int(step) * TICKS_PER_STEP, float(factor)) for step, factor in zip(beats, factors, strict=False)]
 
 
 def _swells(control: np.ndarray) -> list[tuple[int, int]]:

@@ -97,12 +97,14 @@ class Renderer:
         sound = settings.sounds[name]
         program, level = sound.program, 10 ** (sound.gain_db / 20)
         assert program is not None  # `SoundSettings.sounds` fills in the kit
-        start, rate, duration = float(timeline.start), float(timeline.rate_hz), float(timeline.duration)
+        notes = arrangement.notes[name]
+        starts_s = timeline.time_of(np.array([note.start for note in notes]))
+        ends_s = timeline.time_of(np.array([note.end for note in notes]))
+        last_s = float(timeline.duration) - 1 / float(timeline.rate_hz)
         played = []
-        for note in arrangement.notes[name]:
-            time_s = max(0.0, start + note.start / rate + note.shift_s)
-            end_s = start + note.end / rate
-            if end_s >= duration - 1 / rate:
+        for note, start_s, end_s in zip(notes, starts_s.tolist(), ends_s.tolist(), strict=True):
+            time_s = max(0.0, start_s + note.shift_s)
+            if end_s >= last_s:
                 end_s += _RING_S  # notes held at the end are not released before it
             gain = level * self._balance.gain(name, program, note.pitch if drums else 0)
             played.append(PlayedNote(time_s, max(0.02, end_s - time_s), note.pitch, note.velocity, gain))
@@ -127,8 +129,7 @@ class Renderer:
 
     def _swell(self, control: np.ndarray, timeline: Timeline, num_samples: int) -> np.ndarray:
         """Gain of controller 11 (expression) by its square law: [n] float32."""
-        rate = self.sample_rate / float(timeline.rate_hz)
-        places = float(timeline.start) * self.sample_rate + np.arange(len(control)) * rate
+        places = timeline.time_of(np.arange(len(control))) * self.sample_rate
         gain = np.interp(np.arange(num_samples), places, (control / 127) ** 2)
         return gain.astype(np.float32)
 

@@ -12,9 +12,10 @@ import symusic
 
 from expotion_cli.errors import UsageError, WeightsError
 from expotion_cli.music.codecs.codec import Codec
-from expotion_cli.music.codecs.notes.arrange import arrange, dynamics_curve, ring_on, voice_chords
+from expotion_cli.music.codecs.notes.arrange import arrange, dynamics_curve, voice_chords
 from expotion_cli.music.codecs.notes.codec import NoteCodec
 from expotion_cli.music.codecs.notes.instruments import SOUNDING_VOICES, SoundSettings
+from expotion_cli.music.codecs.notes.ringing import ring_on
 from expotion_cli.music.codecs.notes.soundfont import default_soundfont, load_soundfont
 from expotion_cli.music.codecs.notes.tokens import QUALITIES, VOICES, Event, chord_value, events_to_tokens
 from expotion_cli.timing import Tempo, Timeline, beat_rate_hz

@@ -1,0 +1,264 @@
+"""The follow rung: music in, the same music following a cue plan out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from expotion_cli.audio.beats import TRACK_RATE_HZ, beats_of
+from expotion_cli.audio.loudness import integrated_lufs
+from expotion_cli.audio.onsets import onset_strength
+from expotion_cli.audio.spectrum import power_spectrogram
+from expotion_cli.audio.tonality import chroma, find_key
+from expotion_cli.music.codecs.notes.balance import peak_gain
+from expotion_cli.recipe import Follow
+from expotion_cli.scoring.follow import level
+from expotion_cli.scoring.follow.accents import AccentSound, accent_sound
+from expotion_cli.spotting.grid import nearest_places
+from expotion_cli.spotting.hits import HitPoint
+from expotion_cli.spotting.plan import CuePlan
+from expotion_cli.timing import STEPS_PER_BEAT, Timeline
+
+_SNAP_S = 0.04
+"""An accent moves to the music's grid by at most this much; farther off it stays with the picture."""
+_BREATH_S, _RISE_S = 0.13, 0.012
+_BREATH_DB = (2.5, 7.5)
+_SPARE_HITS = 1
+_PEAKS_LU = 12.0
+"""Peaks (dBFS) this far above the loudness (LUFS) are softened: what the limiter would else do at the end."""
+_EVERY, _HEAVY = 0.0, 0.85
+_LEAD_GAP_S = 1.3
+_BANDS_HZ = ((40.0, 250.0), (250.0, 2500.0), (2500.0, 16_000.0))
+_BAND_LIMIT_DB = 12.0
+_NEAR_S = 0.5
+_TONE = 2.0
+"""Highs fall by this many times as much as the level: what is played softly is darker."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An accent that was laid over the music.
+
+    Attributes:
+        time_s: when it sounds.
+        hit_s: the hit point it answers.
+        weight: the hit point's.
+        sounds: names of its accents.
+    """
+
+    time_s: float
+    hit_s: float
+    weight: float
+    sounds: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Followed:
+    """Music that follows.
+
+    Attributes:
+        audio: [2, n] float32.
+        answers: what was laid over it.
+        dynamics_db: range of the gain that follows the intensity.
+    """
+
+    audio: np.ndarray
+    answers: tuple[Answer, ...]
+    dynamics_db: float
+
+
+def follow(
+    audio: np.ndarray,
+    sample_rate: int,
+    plan: CuePlan,
+    settings: Follow,
+    *,
+    grid: Timeline | None = None,
+    tonic: int | None = None,
+    seed: int = 0,
+) -> Followed:
+    """Make music follow a cue plan, whoever made it.
+
+    Quiet passages are evened out, the plan's intensity becomes gain, and its hit points are answered by accents on the
+    music's grid, each after a short breath. A gentle compressor holds it together.
+
+    Args:
+        audio: [2, n] float32.
+        sample_rate: in Hz.
+        plan: from spotting, or the user's.
+        settings: the recipe's table `[follow]`.
+        grid: the beat grid that the music was written on; None finds the music's own.
+        tonic: pitch class of its key; None finds it.
+        seed: of the cue; makes strokes differ.
+    """
+    if settings.mode == "none" or not np.any(audio):
+        return Followed(audio, (), 0.0)
+    levelled = level.apply_db(audio, level.levelling_db(audio, sample_rate), sample_rate)
+    rows = math.ceil(audio.shape[1] / sample_rate * level.RATE_HZ)
+    at = np.arange(rows) / level.RATE_HZ
+    chosen = choose_hits(plan.hits, settings.hits_per_s)
+    times_s = snapped(chosen, audio, sample_rate, grid)
+    weights = np.array([hit.weight for hit in chosen])
+    gain_db = -settings.dynamics_db * (1 - plan.intensity.at(at))
+    gain_db -= gain_db.max(initial=-settings.dynamics_db)
+    levelled = level.brighten(levelled, sample_rate, _TONE * gain_db)
+    low, high = _BREATH_DB
+    gain_db = gain_db + level.breath_db(times_s, low + (high - low) * weights, rows, _BREATH_S, _RISE_S)
+    music = level.apply_db(levelled, gain_db, sample_rate)
+    answers: list[Answer] = []
+    if len(chosen):
+        if tonic is None:
+            tonic = _find_tonic(audio, sample_rate)
+        accents, answers = _accents(levelled, sample_rate, chosen, times_s, settings, tonic, seed)
+        music = music + accents
+    music = level.apply_db(music, level.compress_db(music, sample_rate, ratio=2.0, above_lu=3.0), sample_rate)
+    loudness = integrated_lufs(music, sample_rate)
+    if math.isfinite(loudness):
+        music = music * peak_gain(music, sample_rate, loudness + _PEAKS_LU)
+    return Followed(music.astype(np.float32), tuple(answers), settings.dynamics_db)
+
+
+def choose_hits(hits: Sequence[HitPoint], per_second: float) -> tuple[HitPoint, ...]:
+    """The heaviest hit points, at most so many a second within any ten seconds.
+
+    A user's own always stay.
+
+    Args:
+        hits: of a plan.
+        per_second: upper limit; 0 keeps the user's own only.
+    """
+    kept: list[HitPoint] = [hit for hit in hits if hit.cause == "user"]
+    span_s = max(10.0, 1 / per_second) if per_second > 0 else 0.0
+    for hit in sorted((hit for hit in hits if hit.cause != "user"), key=lambda hit: (-hit.weight, hit.time_s)):
+        near = sum(abs(hit.time_s - other.time_s) < span_s / 2 for other in kept)
+        if near + 1 <= per_second * span_s + _SPARE_HITS:
+            kept.append(hit)
+    return tuple(sorted(kept, key=lambda hit: hit.time_s))
+
+
+def snapped(hits: Sequence[HitPoint], audio: np.ndarray, sample_rate: int, grid: Timeline | None) -> np.ndarray:
+    """[n] seconds at which accents sound: on the music's grid where that is near, else at the hit points.
+
+    Args:
+        hits: to be answered.
+        audio: [2, n] the music.
+        sample_rate: in Hz.
+        grid: the music's, if it is known.
+    """
+    times = np.array([hit.time_s for hit in hits])
+    if not len(times):
+        return times
+    if grid is not None:
+        steps = np.array([grid.step_at(t) for t in times])
+        away, _ = nearest_places(steps / STEPS_PER_BEAT, 1.0)
+        places = grid.time_of(steps + away * STEPS_PER_BEAT)
+    else:
+        places = _own_grid(times, audio, sample_rate)
+    return np.asarray(times + np.clip(places - times, -_SNAP_S, _SNAP_S))
+
+
+def _own_grid(times_s: np.ndarray, audio: np.ndarray, sample_rate: int) -> np.ndarray:
+    """Nearest places of the grid that beat tracking finds in the music; the times themselves where there is none."""
+    beats_s, bpm = beats_of(onset_strength(audio, sample_rate, TRACK_RATE_HZ).astype(np.float64), TRACK_RATE_HZ)
+    if len(beats_s) < 4 or not math.isfinite(bpm):
+        return times_s
+    period = float(np.median(np.diff(beats_s)))
+    first, last = beats_s[0], beats_s[-1]
+    before = first - period * np.arange(math.ceil(first / period), 0, -1)
+    beats = np.concatenate(
+        [before, beats_s, last + period * np.arange(1, 1 + math.ceil(max(0, times_s[-1] - last) / period + 1))]
+    )
+    index = np.interp(times_s, beats, np.arange(len(beats)))
+    away, _ = nearest_places(index * period, period)
+    return np.asarray(np.interp(index + away / period, np.arange(len(beats)), beats))
+
+
+def _find_tonic(audio: np.ndarray, sample_rate: int) -> int:
+    mono = audio.mean(axis=0)
+    size = 8192
+    if len(mono) < size:
+        return 0
+    starts = np.arange(0, len(mono) - size + 1, size // 2)
+    return find_key(chroma(power_spectrogram(mono, size, starts), sample_rate))[0]
+
+
+def _accents(
+    music: np.ndarray,
+    sample_rate: int,
+    hits: Sequence[HitPoint],
+    times_s: np.ndarray,
+    settings: Follow,
+    tonic: int,
+    seed: int,
+) -> tuple[np.ndarray, list[Answer]]:
+    """The sum of all accents [2, n], each as loud as the music around it asks."""
+    total = np.zeros_like(music)
+    answers = []
+    last_s = -math.inf
+    for number, (hit, time_s) in enumerate(zip(hits, times_s.tolist(), strict=True)):
+        names = sounds_for(hit.weight, settings.accents)
+        used = []
+        for name in names:
+            sound = accent_sound(name, sample_rate, tonic, (seed + number) % 4)
+            if sound.lead_s and time_s - last_s < max(_LEAD_GAP_S, sound.lead_s):
+                continue
+            _lay(total, music, sound, time_s, sample_rate, settings.gain_db + 4 * (hit.weight - 0.5))
+            used.append(name)
+        answers.append(Answer(round(time_s, 4), hit.time_s, hit.weight, tuple(used)))
+        last_s = time_s
+    return total, answers
+
+
+def sounds_for(weight: float, accents: Sequence[str]) -> tuple[str, ...]:
+    """Which of a recipe's accents answer a hit point: the first one always, each further one only heavier ones."""
+    if not accents:
+        return ()
+    steps = np.linspace(_EVERY, _HEAVY, len(accents)) if len(accents) > 1 else np.zeros(1)
+    return tuple(name for name, least in zip(accents, steps, strict=True) if weight >= least)
+
+
+def _lay(
+    total: np.ndarray, music: np.ndarray, sound: AccentSound, time_s: float, sample_rate: int, gain_db: float
+) -> None:
+    """Add an accent, its three bands each lifted or lowered towards `gain_db` above the music there."""
+    first = round((time_s - sound.lead_s) * sample_rate)
+    head = max(0, -first)
+    audio = sound.audio[:, head:]
+    first += head
+    audio = audio[:, : max(0, total.shape[1] - first)]
+    if not audio.shape[1]:
+        return
+    middle = round(time_s * sample_rate)
+    reach = round(_NEAR_S * sample_rate)
+    around = music[:, max(0, middle - reach) : middle + reach]
+    start = max(
+        0, round(sound.lead_s * sample_rate) - head - (round(sound.body_s * sample_rate) if sound.lead_s else 0)
+    )
+    body = audio[:, start : start + max(256, round(sound.body_s * sample_rate))]
+    theirs, own = _band_levels(around, sample_rate), _band_levels(body, sample_rate)
+    wanted = theirs + gain_db - own
+    middle_db = float(wanted[own.argmax()])
+    bands_db = np.clip(wanted, middle_db - _BAND_LIMIT_DB, middle_db + _BAND_LIMIT_DB)
+    total[:, first : first + audio.shape[1]] += _in_bands(audio, sample_rate, bands_db)
+
+
+def _band_levels(audio: np.ndarray, sample_rate: int) -> np.ndarray:
+    """[3] mean power in dB of the bands `_BANDS_HZ`."""
+    size = audio.shape[1]
+    power = (np.abs(np.fft.rfft(audio)) ** 2).sum(axis=0) / size**2
+    bins = np.fft.rfftfreq(size, 1 / sample_rate)
+    levels = [power[(bins >= low) & (bins < high)].sum() for low, high in _BANDS_HZ]
+    return 10 * np.log10(np.maximum(levels, 1e-12))
+
+
+def _in_bands(audio: np.ndarray, sample_rate: int, bands_db: np.ndarray) -> np.ndarray:
+    """Audio with another gain in each band, blended over an octave at the edges."""
+    size = audio.shape[1] + 2048
+    spectrum = np.fft.rfft(audio, size)
+    bins = np.maximum(np.fft.rfftfreq(size, 1 / sample_rate), 1.0)
+    centres = [math.log2(math.sqrt(low * high)) for low, high in _BANDS_HZ]
+    gain = 10 ** (np.interp(np.log2(bins), centres, bands_db) / 20)
+    return np.fft.irfft(spectrum * gain, size)[:, : audio.shape[1]].astype(np.float32)

@@ -1,0 +1,121 @@
+"""Gain over time: a leveller that evens out the music, intensity as gain, a breath before hit points, a compressor."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from expotion_cli.audio.filters import quick_length
+from expotion_cli.audio.loudness import integrated_lufs, k_weighted
+
+RATE_HZ = 200.0
+BRIGHT_HZ = 1800.0
+LEVEL_WINDOW_S = 0.8
+STEADY_DB = 3.0
+"""The leveller leaves deviations within this alone and takes a share off what lies beyond."""
+LEVEL_SHARE, MOST_LIFT_DB, MOST_CUT_DB = 0.75, 9.0, 6.0
+GAP_DBFS = -60.0
+
+
+def loudness_over_time(audio: np.ndarray, sample_rate: int, window_s: float) -> np.ndarray:
+    """[T] K-weighted loudness in LUFS at `RATE_HZ`, over a smooth window centred on each row.
+
+    Args:
+        audio: [2, n] float32.
+        sample_rate: in Hz.
+        window_s: full width of the window (Hann).
+    """
+    power = (k_weighted(audio, sample_rate).astype(np.float64) ** 2).sum(axis=0)
+    rows = max(1, math.ceil(audio.shape[1] / sample_rate * RATE_HZ))
+    edges = np.rint(np.arange(rows + 1) * sample_rate / RATE_HZ).astype(int).clip(0, len(power))
+    total = np.concatenate([[0.0], np.cumsum(power)])
+    mean = np.diff(total[edges]) / np.maximum(np.diff(edges), 1)
+    return np.asarray(-0.691 + 10 * np.log10(np.maximum(smoothed(mean, window_s), 1e-12)))
+
+
+def smoothed(values: np.ndarray, window_s: float) -> np.ndarray:
+    """Values at `RATE_HZ` smoothed by a Hann window; ends are held."""
+    reach = max(1, round(window_s * RATE_HZ / 2))
+    window = np.hanning(2 * reach + 3)[1:-1]
+    padded = np.pad(values, reach, mode="edge")
+    size = quick_length(len(padded) + len(window))
+    full = np.fft.irfft(np.fft.rfft(padded, size) * np.fft.rfft(window / window.sum(), size), size)
+    return full[2 * reach : 2 * reach + len(values)]
+
+
+def levelling_db(audio: np.ndarray, sample_rate: int) -> np.ndarray:
+    """[T] gain in dB at `RATE_HZ` that evens music out slowly: quiet passages up, loud ones down a little.
+
+    Real gaps (below -60 dBFS) are not lifted.
+
+    Args:
+        audio: [2, n] float32.
+        sample_rate: in Hz.
+    """
+    whole = integrated_lufs(audio, sample_rate)
+    loudness = loudness_over_time(audio, sample_rate, LEVEL_WINDOW_S)
+    if not math.isfinite(whole):
+        return np.zeros(len(loudness))
+    off = loudness - whole
+    beyond = np.sign(off) * np.maximum(np.abs(off) - STEADY_DB, 0)
+    gain_db = np.clip(-LEVEL_SHARE * beyond, -MOST_CUT_DB, MOST_LIFT_DB)
+    return smoothed(np.where(loudness > GAP_DBFS, gain_db, 0.0), LEVEL_WINDOW_S)
+
+
+def brighten(audio: np.ndarray, sample_rate: int, gain_db: np.ndarray) -> np.ndarray:
+    """Audio [2, n] whose highs above `BRIGHT_HZ` have a gain of their own: softer playing is darker.
+
+    Args:
+        audio: [2, n] float32.
+        sample_rate: in Hz.
+        gain_db: [T] at `RATE_HZ`.
+    """
+    from scipy.signal import butter, sosfiltfilt
+
+    if sample_rate <= 2.5 * BRIGHT_HZ:
+        return audio
+    low = sosfiltfilt(butter(2, BRIGHT_HZ, fs=sample_rate, output="sos"), audio, axis=1).astype(np.float32)
+    return np.asarray(low + apply_db(audio - low, gain_db, sample_rate), dtype=np.float32)
+
+
+def breath_db(times_s: np.ndarray, depths_db: np.ndarray, rows: int, lead_s: float, rise_s: float) -> np.ndarray:
+    """[T] gain in dB at `RATE_HZ`: a short dip before each moment, over as it comes.
+
+    Args:
+        times_s: [n] seconds.
+        depths_db: [n] >= 0.
+        rows: T.
+        lead_s: how long before the moment the dip is at its depth.
+        rise_s: how long it takes to come back.
+    """
+    at = np.arange(rows) / RATE_HZ
+    gain = np.zeros(rows)
+    for time_s, depth in zip(times_s, depths_db, strict=True):
+        points = time_s + np.array([-lead_s - 0.06, -lead_s, -rise_s, 0.0])
+        gain = np.minimum(gain, -depth * np.interp(at, points, [0.0, 1.0, 1.0, 0.0], left=0, right=0))
+    return gain
+
+
+def apply_db(audio: np.ndarray, gain_db: np.ndarray, sample_rate: int) -> np.ndarray:
+    """Audio [2, n] with a gain curve at `RATE_HZ`."""
+    places = np.arange(audio.shape[1]) / sample_rate * RATE_HZ
+    gain = 10 ** (np.interp(places, np.arange(len(gain_db)), gain_db) / 20)
+    return np.asarray(audio * gain.astype(np.float32))
+
+
+def compress_db(audio: np.ndarray, sample_rate: int, *, ratio: float, above_lu: float) -> np.ndarray:
+    """[T] gain in dB of a gentle bus compressor: what is louder than the whole by `above_lu` is turned down.
+
+    Args:
+        audio: [2, n] float32.
+        sample_rate: in Hz.
+        ratio: input over output change above the threshold.
+        above_lu: threshold over the integrated loudness.
+    """
+    whole = integrated_lufs(audio, sample_rate)
+    loudness = loudness_over_time(audio, sample_rate, 0.12)
+    if not math.isfinite(whole):
+        return np.zeros(len(loudness))
+    over = np.maximum(loudness - whole - above_lu, 0)
+    return -smoothed(over * (1 - 1 / ratio), 0.06)
