@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from expotion_cli.evaluation.results import Evaluation
 
 _CLIPS = typer.Argument(help="Video files, folders or glob patterns.", metavar="CLIPS", show_default=False)
-_ONLY = typer.Option(help="Measures to compute, separated by commas: sync, quality, notes, text.")
+_ONLY = typer.Option(help="Measures to compute, separated by commas: sync, music, quality, notes, text.")
 _WEIGHTS = typer.Option(help="Folder with weights of CLAP, AST and Synchformer; default: those already fetched.")
 _DOWNLOAD = typer.Option("--download", help="Download missing weights of CLAP and AST (0.6 and 0.3 GB) from the hub.")
 _SEED = typer.Option(help="Seed of the intervals and random orders.")
@@ -28,7 +28,8 @@ _HTML = typer.Option(help="Also write the tables to this HTML file.")
 _JSON = typer.Option("--json", help="Print all figures as JSON.")
 _QUIET = typer.Option("--quiet", "-q", help="Print only the tables and errors.")
 _YARDSTICKS = typer.Option(
-    "--yardsticks/--no-yardsticks", help="Also measure two baselines without a model: a rule and a metronome."
+    "--yardsticks/--no-yardsticks",
+    help="Also measure what needs no model: a bare rule over the baseline's music, a drum rule, a metronome.",
 )
 _PROMPTS = typer.Option(help='JSON file with the prompts, {"clip": "prompt"}; default: the sidecars, or captions.json.')
 
@@ -76,7 +77,7 @@ def evaluate(
         ),
     ] = None,
     prompts: Annotated[Path | None, _PROMPTS] = None,
-    only: Annotated[str, _ONLY] = "sync,quality,notes,text",
+    only: Annotated[str, _ONLY] = "sync,music,quality,notes,text",
     motion: Annotated[
         str,
         typer.Option(
@@ -96,7 +97,7 @@ def evaluate(
     as_json: Annotated[bool, _JSON] = False,
     quiet: Annotated[bool, _QUIET] = False,
 ) -> int:
-    """Measure how closely music follows its clips, its sound quality, its notes, and whether it fits its prompts.
+    """Measure how closely music follows its clips, its dynamics, sound quality and notes, and if it fits its prompts.
 
     Every figure comes with a 95 % interval and with the value chance would give. `expotion evaluate ablate CLIPS`
     scores the clips with parts of the conditioning left out and measures that.
@@ -151,7 +152,7 @@ def ablate(
     reference: Annotated[
         Path | None, typer.Option(help="Folder of sound as reference for quality; default: the text-only takes.")
     ] = None,
-    only: Annotated[str, _ONLY] = "sync,quality,notes,text",
+    only: Annotated[str, _ONLY] = "sync,music,quality,notes,text",
     yardsticks: Annotated[bool, _YARDSTICKS] = True,
     weights: Annotated[Path | None, _WEIGHTS] = None,
     download: Annotated[bool, _DOWNLOAD] = False,
@@ -213,7 +214,7 @@ def _measure_options(
 
     groups = tuple(name.strip() for name in only.split(",") if name.strip())
     if not groups:
-        raise UsageError("--only is empty.", remedy="Measures: sync, quality, notes, text.")
+        raise UsageError("--only is empty.", remedy="Measures: sync, music, quality, notes, text.")
     if seed < 0:
         raise UsageError("--seed must not be negative.", remedy="Give 0 or more.")
     return MeasureOptions(groups, seed, WeightsSource(weights, download), baseline, yardsticks)

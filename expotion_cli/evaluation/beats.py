@@ -12,8 +12,9 @@ import numpy as np
 
 from expotion_cli.audio.onsets import RATE_HZ
 
-BIN_S = 0.2
-"""Beats count by bins of this length, as in 5-Hz versions of the score; in whole seconds any dense music hits all."""
+BIN_S, WEAK_BIN_S = 0.2, 1.0
+"""Beats count by bins of 0.2 s, as in 5-Hz versions of the scores. Most papers count by whole seconds: any dense music,
+and a mere click track, meets all of those."""
 KINEMATIC_SIGMA_S = 5 / 60
 """Smoothing of the speed before its minima are taken: five frames at 60 frames a second, as with AIST++."""
 ALIGNMENT_SIGMA_S = 3 / 60
@@ -77,7 +78,9 @@ def binned(times_s: np.ndarray, duration_s: float, bin_s: float = BIN_S) -> np.n
     return bins
 
 
-def beat_scores(music_s: np.ndarray, true_s: np.ndarray, duration_s: float) -> tuple[float, float, float]:
+def beat_scores(
+    music_s: np.ndarray, true_s: np.ndarray, duration_s: float, bin_s: float = BIN_S
+) -> tuple[float, float, float]:
     """Coverage, hit and F1 of the music's moments, against the true ones.
 
     Coverage is the number of the music's bins over that of the true ones (D2M-GAN's BCS: 1 is best, and it may be
@@ -88,11 +91,12 @@ def beat_scores(music_s: np.ndarray, true_s: np.ndarray, duration_s: float) -> t
         music_s: moments of the music.
         true_s: moments it should meet.
         duration_s: of what both have in common; moments beyond don't count.
+        bin_s: length of the bins, `BIN_S` or `WEAK_BIN_S`.
 
     Returns:
         (coverage, hit, F1); NaN without any true moment.
     """
-    music, true = binned(music_s, duration_s), binned(true_s, duration_s)
+    music, true = binned(music_s, duration_s, bin_s), binned(true_s, duration_s, bin_s)
     if not true.any():
         return math.nan, math.nan, math.nan
     hits = int((music & true).sum())

@@ -8,13 +8,16 @@ from functools import cached_property
 import numpy as np
 
 from expotion_cli.audio.beats import track_beats
+from expotion_cli.audio.dynamics import Dynamics, measure_dynamics
+from expotion_cli.audio.hits import musical_accents
 from expotion_cli.audio.loudness import loudness_curve
 from expotion_cli.audio.onsets import onset_strength, onset_times
+from expotion_cli.audio.pulse import pulse_clarity
 from expotion_cli.evaluation.outputs import SAMPLE_RATE, Cue
 
 
 class SoundFeatures:
-    """Onsets, beats, tempo and loudness of a cue, on the picture's clock.
+    """Onsets, accents, beats, tempo, loudness and dynamics of a cue, on the picture's clock.
 
     Args:
         cue: the music.
@@ -32,6 +35,21 @@ class SoundFeatures:
     def onsets_s(self) -> np.ndarray:
         """[n] seconds of clear onsets."""
         return onset_times(self.onsets)
+
+    @cached_property
+    def accents_s(self) -> np.ndarray:
+        """[n] seconds of musical accents."""
+        return musical_accents(self.onsets)
+
+    @cached_property
+    def dynamics(self) -> Dynamics:
+        """Spread and holes of the loudness."""
+        return measure_dynamics(self.cue.audio, SAMPLE_RATE)
+
+    @cached_property
+    def pulse(self) -> float:
+        """How regularly its onsets return."""
+        return pulse_clarity(self.onsets)
 
     @cached_property
     def beats_and_tempo(self) -> tuple[np.ndarray, float]:

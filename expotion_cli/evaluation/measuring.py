@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,13 +12,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from expotion_cli.audio.beats import LIKELY_BPM, TIGHTNESS, TRACK_RATE_HZ
+from expotion_cli.audio.dynamics import HOLE_DB, SPREAD_PERCENTILES
+from expotion_cli.audio.hits import ACCENT_DEVIATIONS, TOLERANCE_S, hits, share_met
 from expotion_cli.audio.onsets import RATE_HZ
 from expotion_cli.errors import ClipError
 from expotion_cli.evaluation import baselines, beats, offsets, symbolic, sync
 from expotion_cli.evaluation.features import SoundFeatures, takes_of
-from expotion_cli.evaluation.outputs import SAMPLE_RATE, Cue, MusicSet
+from expotion_cli.evaluation.outputs import SAMPLE_RATE, MusicSet
 from expotion_cli.evaluation.pretrained import WeightsSource
 from expotion_cli.evaluation.results import (
+    GROUPS,
+    MUSIC,
     NOTES,
     QUALITY,
     SYNC,
@@ -26,6 +30,7 @@ from expotion_cli.evaluation.results import (
     Evaluation,
     Figure,
     Row,
+    beside_turned,
     compare_with_baseline,
     figure_of_pairs,
     figure_of_values,
@@ -33,8 +38,10 @@ from expotion_cli.evaluation.results import (
 )
 from expotion_cli.evaluation.set_measures import SetMeasures
 from expotion_cli.evaluation.tagger import LEVEL_LUFS
+from expotion_cli.evaluation.yardsticks import OUTPUTS, YARDSTICK, with_yardsticks
 from expotion_cli.music.codecs.notes.muspy import MEASURES
 from expotion_cli.spotting.activity import motion_energy
+from expotion_cli.spotting.visual_accents import MIN_PROMINENCE, PER_SECOND, visual_accents
 from expotion_cli.timing import BEATS_PER_BAR
 from expotion_cli.version import __version__
 from expotion_cli.vision.motion import flow_method, make_flow_function
@@ -77,6 +84,11 @@ class EvaluatedClip:
         """[n] seconds: beats of the motion."""
         return beats.kinematic_beats(self.motion)
 
+    @cached_property
+    def accents_s(self) -> np.ndarray:
+        """[n] seconds: visual accents of the motion."""
+        return visual_accents(self.motion)
+
 
 @dataclass(frozen=True)
 class MeasureOptions:
@@ -87,10 +99,10 @@ class MeasureOptions:
         seed: of every bootstrap and of random notes.
         weights: where to find the networks' weights.
         baseline: name of the set that others are compared with.
-        baselines: measure the bare rule and the metronome as well.
+        baselines: measure the yardsticks as well (`yardsticks.with_yardsticks`).
     """
 
-    groups: tuple[str, ...] = (SYNC, QUALITY, NOTES, TEXT)
+    groups: tuple[str, ...] = tuple(GROUPS)
     seed: int = 0
     weights: WeightsSource = WeightsSource()
     baseline: str | None = None
@@ -176,14 +188,17 @@ def evaluate(
             options.weights, options.seed, reference, clips=infos, cache=cache, on_status=on_status
         )
     rows, said = [], list(notes)
-    measured: dict[str, None] = {}
-    for one, is_baseline in _with_baselines(clips, sets, measured, options.baselines):
+    with_them = options.baselines and {SYNC, MUSIC} & set(options.groups)
+    every = with_yardsticks(sets, clips, options.baseline) if with_them else ((one, OUTPUTS) for one in sets)
+    for one, kind in every:
         on_status(one.name)
         heard = [SoundFeatures(cue) for cue in one.cues]
         figures: dict[str, Figure] = {}
         if SYNC in options.groups:
             figures |= follow(clips, heard, options.seed)
-        if not is_baseline:
+        if MUSIC in options.groups:
+            figures |= dynamics_and_pulse(heard, options.seed)
+        if kind == OUTPUTS:
             said += one.notes
             if QUALITY in options.groups and set_measures is not None:
                 figures |= set_measures.quality(one)
@@ -194,7 +209,9 @@ def evaluate(
                 figures |= set_measures.text(heard)
             if set_measures is not None:
                 set_measures.release()
-        rows.append(Row(one.name, "yardstick" if is_baseline else "outputs", one.clips, len(heard), figures))
+        rows.append(Row(one.name, kind, one.clips, len(heard), figures))
+    rows.sort(key=lambda row: row.kind == YARDSTICK)
+    measured = {name for row in rows for name in row.clips}
     if len(measured) == 1:
         said.append("a single clip: no shuffled pairs, no ranking, no intervals")
     elif 0 < len(measured) < 5:
@@ -219,30 +236,57 @@ def follow(clips: Mapping[str, EvaluatedClip], heard: Sequence[SoundFeatures], s
     """
     names = list(dict.fromkeys(h.cue.clip for h in heard))
     takes = takes_of(heard, names)
-    keys = ("correlation", "coverage", "hit", "f1", "alignment", "alignment_music", "swell")
+    keys = (
+        *("correlation", "hits", "coverage", "hit", "f1", "coverage_1s", "hit_1s"),
+        *("alignment", "alignment_music", "swell"),
+    )
     table = np.full((len(keys), len(takes), len(names), len(names)), np.nan)
     for take, cues in enumerate(takes):
         for row, one in enumerate(cues):
             for column, name in enumerate(names):
                 table[:, take, row, column] = _pair(one, clips[name])
     found = {key: figure_of_pairs(values, names, seed=seed) for key, values in zip(keys, table, strict=True)}
+    pairs = figure_of_pairs(table[keys.index("hits")], names, seed=seed, nothing="no clip has visual accents")
+    turned = {name: float(np.mean([_turned(cues[n], clips[name]) for cues in takes])) for n, name in enumerate(names)}
+    found["hits"] = beside_turned(pairs, turned, seed=seed)
     return {"correlation": found.pop("correlation"), "ranking": ranking_of(table[0], seed=seed), **found}
+
+
+def dynamics_and_pulse(heard: Sequence[SoundFeatures], seed: int) -> dict[str, Figure]:
+    """Spread, holes and pulse of a set's sound, whatever the picture shows."""
+    values: dict[str, dict[str, list[float]]] = {"spread": {}, "hole": {}, "pulse": {}}
+    for one in heard:
+        found = (one.dynamics.spread_db, 100 * one.dynamics.hole_share, one.pulse)
+        for by_clip, value in zip(values.values(), found, strict=True):
+            by_clip.setdefault(one.cue.clip, []).append(value)
+    means = {key: {n: float(np.mean(known)) for n, known in by_clip.items()} for key, by_clip in values.items()}
+    nothing = "the sound is silent or shorter than 3 s"
+    return {key: figure_of_values(by_clip, seed=seed, nothing=nothing) for key, by_clip in means.items()}
 
 
 def _pair(one: SoundFeatures, clip: EvaluatedClip) -> tuple[float, ...]:
     duration_s = min(one.cue.duration_s, clip.duration_s)
     onsets_s, true_s = (times[times < duration_s] for times in (one.onsets_s, clip.beats_s))
+    accents_s, seen_s = (times[times < duration_s] for times in (one.accents_s, clip.accents_s))
     beats_s = one.beats_and_tempo[0]
     beats_s = beats_s[beats_s < duration_s]
     # Music without beats has no mean over its beats; it counts as music that meets none.
     musics = beats.beat_alignment(true_s, beats_s) if len(beats_s) else 0.0
     return (
         sync.motion_onset_correlation(clip.motion, one.onsets).value,
+        share_met(seen_s, accents_s),
         *beats.beat_scores(onsets_s, true_s, duration_s),
+        *beats.beat_scores(onsets_s, true_s, duration_s, beats.WEAK_BIN_S)[:2],
         beats.beat_alignment(beats_s, true_s),
         musics if len(true_s) else math.nan,
         sync.swell_correlation(clip.motion, one.loudness),
     )
+
+
+def _turned(one: SoundFeatures, clip: EvaluatedClip) -> float:
+    """What share of its clip's accents the music meets after it is turned by random times."""
+    duration_s = min(one.cue.duration_s, clip.duration_s)
+    return hits(clip.accents_s[clip.accents_s < duration_s], one.onsets[: math.ceil(duration_s * RATE_HZ)]).chance
 
 
 def note_figures(one: MusicSet, seed: int) -> tuple[dict[str, Figure], list[str]]:
@@ -271,23 +315,6 @@ def note_figures(one: MusicSet, seed: int) -> tuple[dict[str, Figure], list[str]
     return figures, troubles
 
 
-def _with_baselines(
-    clips: Mapping[str, EvaluatedClip], sets: Iterable[MusicSet], measured: dict[str, None], wanted: bool
-) -> Iterator[tuple[MusicSet, bool]]:
-    """The sets one by one (each may be large), then the baselines for all clips that were in one."""
-    for one in sets:
-        measured |= dict.fromkeys(one.clips)
-        yield one, False
-    chosen = [clip for name, clip in clips.items() if name in measured] if wanted else []
-    times = {
-        baselines.RULE: [baselines.rule_times(clip.motion, clip.duration_s) for clip in chosen],
-        baselines.METRONOME: [baselines.metronome_times(clip.duration_s) for clip in chosen],
-    }
-    for name, struck in times.items() if chosen else ():
-        sounds = [baselines.strike(t, clip.duration_s, SAMPLE_RATE) for t, clip in zip(struck, chosen, strict=True)]
-        yield MusicSet(name, tuple(Cue(clip.name, a) for clip, a in zip(chosen, sounds, strict=True))), True
-
-
 def describe_settings(
     clips: Any, options: MeasureOptions, set_measures: SetMeasures | None, reference: MusicSet | None
 ) -> dict[str, Any]:
@@ -306,6 +333,10 @@ def describe_settings(
         "max_lag_s": sync.MAX_LAG_S,
         "onsets": "spectral flux of 48 mel bands, 40 Hz to 16 kHz; clear onsets above 1.5 times the mean",
         "bin_s": beats.BIN_S,
+        "weak_bin_s": beats.WEAK_BIN_S,
+        "visual_accents": f"maxima of prominence {MIN_PROMINENCE:g} of the range, at most {PER_SECOND:g} a second",
+        "musical_accents": f"onset strength {ACCENT_DEVIATIONS:g} deviations above its mean, within {TOLERANCE_S:g} s",
+        "spread": f"percentiles {SPREAD_PERCENTILES[0]} to {SPREAD_PERCENTILES[1]}; holes {HOLE_DB:g} dB down",
         "motion_beats": f"minima of the speed smoothed with sigma {beats.KINEMATIC_SIGMA_S:.4f} s",
         "music_beats": f"dynamic programming at {TRACK_RATE_HZ:g} Hz, tightness {TIGHTNESS:g}, "
         f"tempos near {LIKELY_BPM:g} bpm",

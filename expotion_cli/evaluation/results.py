@@ -12,14 +12,15 @@ import numpy as np
 from expotion_cli.errors import ExpotionError
 from expotion_cli.evaluation.sync import bootstrap_interval, own_against_other
 
-SYNC, QUALITY, NOTES, TEXT = "sync", "quality", "notes", "text"
+SYNC, MUSIC, QUALITY, NOTES, TEXT = "sync", "music", "quality", "notes", "text"
 GROUPS = {
     SYNC: "Following the picture",
+    MUSIC: "Dynamics and pulse",
     QUALITY: "Sound, compared with the reference set",
     NOTES: "Notes",
     TEXT: "Prompt, picture and sound",
 }
-FORMAT = 1
+FORMAT = 2
 MIN_FOR_INTERVAL = 3
 _RATIO_DRAWS = 2000
 
@@ -32,7 +33,7 @@ class Metric:
         key: its name in JSON.
         group: of `GROUPS`.
         title: its name in tables.
-        better: "higher", "lower", "near 1" or "near the reference".
+        better: "higher", "lower", "near 1", "near the reference", or the range of human-composed music.
         digits: shown behind the point.
         chance: what the chance level is.
         about: its definition.
@@ -51,6 +52,7 @@ class Metric:
     by_ratio: bool = False
 
 
+_ALONE = "none: the sound alone"
 _SHUFFLED = "the same music with the other clips' pictures"
 _ITSELF = "two random halves of the reference set"
 _AS_MANY = "as many random pieces of the reference, at most half of them, against its others"
@@ -62,6 +64,10 @@ METRICS: tuple[Metric, ...] = (
     Metric("ranking", SYNC, "own ranks higher", "higher", 2, "a coin: 0.5",
            "probability that music and clip that belong together correlate more than a pair that shares only one",
            "this project; the area under the ROC curve of own against shuffled pairs"),
+    Metric("hits", SYNC, "hits", "higher", 2, "the music turned by random times",
+           "share of the visual accents (clear maxima of motion energy, at most one a second) with a musical accent "
+           "(onset strength 1.5 standard deviations above its mean) within 0.1 s",
+           "this project"),
     Metric("coverage", SYNC, "beat coverage", "near 1", 2, _SHUFFLED,
            "bins of 0.2 s with an onset over bins with a beat of the motion (BCS)",
            "Zhu et al. 2022 (D2M-GAN); true beats are the motion's"),
@@ -71,6 +77,12 @@ METRICS: tuple[Metric, ...] = (
     Metric("f1", SYNC, "beat F1", "higher", 2, _SHUFFLED,
            "harmonic mean of that share and of the share of the onsets' bins that have a beat of the motion",
            "Yu et al. 2023 (LORIS)"),
+    Metric("coverage_1s", SYNC, "coverage, 1 s", "near 1", 2, _SHUFFLED,
+           "beat coverage with bins of 1 s, as most papers count; a click track meets all of them",
+           "Zhu et al. 2022 (D2M-GAN)"),
+    Metric("hit_1s", SYNC, "hit, 1 s", "higher", 2, _SHUFFLED,
+           "beat hit with bins of 1 s, as most papers count; a click track meets all of them",
+           "Zhu et al. 2022 (D2M-GAN)"),
     Metric("alignment", SYNC, "beat alignment", "higher", 2, _SHUFFLED,
            "mean over the motion's beats of exp(-d²/2σ²), d to the nearest beat of the music, σ = 0.05 s",
            "Li et al. 2021 (AIST++)"),
@@ -80,6 +92,17 @@ METRICS: tuple[Metric, ...] = (
     Metric("swell", SYNC, "loudness-energy r", "higher", 2, _SHUFFLED,
            "Pearson correlation of motion energy and level in dB, both averaged over 2 s",
            "this project"),
+    Metric("spread", MUSIC, "spread, dB", "1.5 to 7.5", 1, _ALONE,
+           "95th less 10th percentile of momentary loudness (0.4 s every 0.1 s), without the first 0.2 s and the last "
+           "1.5 s; human-composed music: 1.5 to 7.5",
+           "this project; loudness by ITU-R BS.1770-4"),
+    Metric("hole", MUSIC, "holes, %", "lower", 1, _ALONE,
+           "share of those blocks more than 15 dB under the integrated loudness; human-composed music: 0",
+           "this project"),
+    Metric("pulse", MUSIC, "pulse", "0.80 to 0.92", 2, _ALONE,
+           "autocorrelation of log-compressed onset strength in windows of 5 s, their mean, its maximum over 40 to "
+           "240 bpm; human-composed music: 0.80 to 0.92",
+           "this project; after Grosche et al. 2010"),
     Metric("fad", QUALITY, "FAD (CLAP)", "lower", 3, _ITSELF,
            "Fréchet distance of CLAP embeddings of windows of 5 s, every 2.5 s; biased upwards by few clips",
            "Kilgour et al. 2019; with CLAP as in Gui et al. 2024"),
@@ -152,6 +175,7 @@ class Figure:
         by_clip: the value of each clip, where there is one.
         against: what lies between it and the baseline set, over the clips of both: mean difference (or ratio of the
             means, `Metric.by_ratio`), interval, clips.
+        shuffled: value of the same music with the other clips' pictures, where that isn't the chance level.
         missing: why it was not measured.
     """
 
@@ -162,6 +186,7 @@ class Figure:
     lift_interval: tuple[float, float] | None = None
     by_clip: Mapping[str, float] = field(default_factory=dict)
     against: Mapping[str, Any] | None = None
+    shuffled: float | None = None
     missing: str | None = None
 
     def record(self) -> dict[str, Any]:
@@ -174,6 +199,7 @@ class Figure:
             "chance": rounded(self.chance),
             "lift": rounded(self.lift),
             "lift_interval": rounded(self.lift_interval),
+            **({"shuffled": rounded(self.shuffled)} if self.shuffled is not None else {}),
             "clips": len(self.by_clip) or None,
             "by_clip": {name: rounded(value) for name, value in self.by_clip.items()},
             "against_baseline": self.against and {key: rounded(value) for key, value in self.against.items()},
@@ -232,15 +258,22 @@ class Evaluation:
         return [metric.key for metric in METRICS if metric.group == group and metric.key in present]
 
 
-def figure_of_pairs(matrix: np.ndarray, names: Sequence[str], *, seed: int) -> Figure:
-    """The figure of a matrix of pairs [R, N, N], row music, column clip: own against shuffled pairs.
+def figure_of_pairs(
+    matrix: np.ndarray, names: Sequence[str], *, seed: int, nothing: str = "no clip has motion beats"
+) -> Figure:
+    """The figure of a matrix of pairs: own against shuffled pairs.
 
-    Clips whose column is not a number (nothing to meet in them) are left out.
+    Args:
+        matrix: [R, N, N], row music, column clip; clips whose column is not a number (nothing to meet in them) are left
+            out.
+        names: of the clips.
+        seed: of the bootstrap.
+        nothing: what no clip has, where all are left out.
     """
     kept = np.isfinite(matrix).all(axis=(0, 1))
     matrix, names = matrix[:, kept][:, :, kept], [name for name, keep in zip(names, kept, strict=True) if keep]
     if not names:
-        return Figure(missing="no clip has motion beats (does anybody move?)")
+        return Figure(missing=f"{nothing} (does anybody move?)")
     own = np.einsum("rii->ri", matrix).mean(axis=0)
     by_clip = dict(zip(names, own.tolist(), strict=True))
     interval = interval_of(own, seed)
@@ -249,8 +282,22 @@ def figure_of_pairs(matrix: np.ndarray, names: Sequence[str], *, seed: int) -> F
     ranking = own_against_other(matrix, seed=seed)
     enough = len(names) >= MIN_FOR_INTERVAL
     return Figure(
-        ranking.own, interval, ranking.other, ranking.lift, ranking.lift_interval if enough else None, by_clip
+        ranking.own,
+        interval,
+        ranking.other,
+        ranking.lift,
+        ranking.lift_interval if enough else None,
+        by_clip=by_clip,
     )
+
+
+def beside_turned(pairs: Figure, turned: Mapping[str, float], *, seed: int) -> Figure:
+    """A figure of pairs whose chance level is the same music turned by random times, by clip."""
+    if pairs.value is None:
+        return pairs
+    apart = np.array([value - turned[name] for name, value in pairs.by_clip.items()])
+    chance, lift = float(pairs.value - apart.mean()), float(apart.mean())
+    return replace(pairs, chance=chance, lift=lift, lift_interval=interval_of(apart, seed), shuffled=pairs.chance)
 
 
 def ranking_of(matrix: np.ndarray, *, seed: int) -> Figure:
@@ -264,14 +311,16 @@ def ranking_of(matrix: np.ndarray, *, seed: int) -> Figure:
     return Figure(found.probability, interval, 0.5, found.probability - 0.5, lift)
 
 
-def figure_of_values(by_clip: Mapping[str, float], *, seed: int, chance: float | None = None) -> Figure:
-    """The mean over clips of a measure that each clip has by itself."""
+def figure_of_values(
+    by_clip: Mapping[str, float], *, seed: int, chance: float | None = None, nothing: str = "no clip has a value"
+) -> Figure:
+    """The mean over clips of a measure that each clip has by itself; `nothing` says why, where none has."""
     known = {name: value for name, value in by_clip.items() if math.isfinite(value)}
     if not known:
-        return Figure(missing="no clip has a value")
+        return Figure(missing=nothing)
     values = np.array(list(known.values()))
     lift = float(values.mean() - chance) if chance is not None else None
-    return Figure(float(values.mean()), interval_of(values, seed), chance, lift, None, known)
+    return Figure(float(values.mean()), interval_of(values, seed), chance, lift, by_clip=known)
 
 
 def interval_of(values: np.ndarray, seed: int) -> tuple[float, float] | None:

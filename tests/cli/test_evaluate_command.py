@@ -40,7 +40,13 @@ def test_sets_are_measured_side_by_side(expotion, folder, tmp_path):
         "--baseline", "theirs", "--reference", "theirs", "--html", page,
     )  # fmt: skip
     assert done.exit_code == 0, done.stderr
-    for word in ("ours", "theirs", "bare rule", "metronome", "motion-onset r", "spectrum, dB", "Beside theirs"):
+    for word in ("ours", "theirs", "bare rule over theirs", "drum rule", "metronome", "motion-onset r", "hits"):
+        assert word in done.stdout
+    for word in (
+        "spectrum, dB",
+        "Beside theirs",
+        "spread, dB, holes, %, pulse: the sound is silent or shorter than 3 s",
+    ):
         assert word in done.stdout
     assert "not measured: FAD (CLAP), CLAP score: " not in done.stdout, "without prompts CLAP score has another reason"
     assert "needs laion/clap-htsat-unfused (run: hf download" in done.stdout
@@ -52,6 +58,13 @@ def test_json_is_all_that_is_printed(expotion, folder):
     said = json.loads(done.stdout)
     assert done.exit_code == said["exit_code"] == 0 and [one["name"] for one in said["sets"]] == ["ours"]
     assert set(said["sets"][0]["figures"]["correlation"]["by_clip"]) == {"one", "two", "three"}
+
+
+def test_the_music_alone_can_be_measured(expotion, folder):
+    done = expotion("evaluate", folder / "clips", "-o", folder / "ours", "--json", "--only", "music")
+    said = json.loads(done.stdout)
+    assert [one["name"] for one in said["sets"]] == ["ours", "bare rule over ours", "drum rule", "metronome"]
+    assert set(said["metrics"]) == {"spread", "hole", "pulse"} and said["metrics"]["spread"]["better"] == "1.5 to 7.5"
 
 
 def test_scored_videos_are_measured_by_themselves(expotion, folder):

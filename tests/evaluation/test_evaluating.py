@@ -14,9 +14,11 @@ from expotion_cli.evaluation import baselines, measuring, page, report
 from expotion_cli.evaluation.measuring import EvaluatedClip, MeasureOptions, evaluate
 from expotion_cli.evaluation.outputs import SAMPLE_RATE, Cue, MusicSet
 from expotion_cli.evaluation.pretrained import WeightsSource
-from expotion_cli.evaluation.results import Figure, figure_of_pairs, ranking_of
+from expotion_cli.evaluation.results import METRICS, Figure, beside_turned, figure_of_pairs, ranking_of
+from expotion_cli.evaluation.yardsticks import DRUM_RULE, METRONOME
 
 DURATION_S = 8.0
+BARE_RULE = "bare rule over strays"
 
 
 def moments(seed: int) -> np.ndarray:
@@ -48,7 +50,7 @@ def result(clips):
     """A set that follows its clips, one that follows others, and the baselines."""
     follows = MusicSet("follows", tuple(music(clip, seed) for seed, clip in enumerate(clips.values())))
     strays = MusicSet("strays", tuple(music(clip, seed + 50) for seed, clip in enumerate(clips.values())))
-    return evaluate(clips, [follows, strays], MeasureOptions(("sync", "notes"), baseline="strays"))
+    return evaluate(clips, [follows, strays], MeasureOptions(("sync", "music", "notes"), baseline="strays"))
 
 
 def row(result, name):
@@ -65,22 +67,65 @@ def test_music_that_follows_is_told_from_music_that_does_not(result):
 
 
 def test_every_figure_of_following_has_an_interval_and_chance(result):
-    for name in ("follows", "strays", baselines.RULE, baselines.METRONOME):
-        for key in ("correlation", "ranking", "coverage", "hit", "f1", "alignment", "alignment_music", "swell"):
+    keys = [metric.key for metric in METRICS if metric.group == "sync"]
+    assert {"correlation", "ranking", "hits", "hit", "hit_1s", "coverage_1s"} <= set(keys)
+    for name in ("follows", "strays", BARE_RULE, DRUM_RULE, METRONOME):
+        for key in keys:
             figure = row(result, name).figures[key]
             assert figure.interval[0] <= figure.value <= figure.interval[1], (name, key)
             assert figure.chance is not None and figure.lift == pytest.approx(figure.value - figure.chance)
 
 
 def test_yardsticks_stand_where_they_should(result):
-    rule, metronome = row(result, baselines.RULE).figures, row(result, baselines.METRONOME).figures
+    rule, metronome = row(result, DRUM_RULE).figures, row(result, METRONOME).figures
     assert rule["correlation"].value > metronome["correlation"].value + 0.15 and rule["ranking"].value > 0.95
     assert rule["correlation"].lift_interval[0] > 0 and rule["swell"].value > metronome["swell"].value
+    assert metronome["hit_1s"].value == 1.0 > metronome["hit"].value and metronome["coverage_1s"].value >= 1.0
+    assert metronome["pulse"].value > 0.85 > rule["pulse"].value
+
+
+def test_the_bare_rule_makes_music_follow_that_does_not(result):
+    strays, ruled = row(result, "strays").figures, row(result, BARE_RULE).figures
+    assert ruled["hits"].value > strays["hits"].value + 0.15
+    assert ruled["hits"].lift_interval[0] > 0.2
+    assert ruled["correlation"].against["interval"][0] > 0.05 and ruled["ranking"].value > 0.9
+    assert row(result, BARE_RULE).kind == "yardstick" and ruled["hits"].against["clips"] == 5
+
+
+def test_hits_stand_beside_the_music_turned_and_beside_shuffled_pairs(result):
+    follows = row(result, "follows").figures["hits"]
+    assert follows.value > 0.9 and follows.lift_interval[0] > 0.3
+    assert 0.1 < follows.chance < 0.6 and 0.1 < follows.shuffled < 0.6
+    assert follows.record()["shuffled"] == pytest.approx(follows.shuffled, abs=1e-4)
+    assert "shuffled" not in row(result, "follows").figures["hit"].record()
+
+
+def test_without_a_baseline_the_bare_rule_is_laid_over_the_first_set(clips):
+    sets = [MusicSet(name, tuple(music(clip, 9) for clip in clips.values())) for name in ("one", "two")]
+    found = evaluate(clips, sets, MeasureOptions(("music",)))
+    assert [row.name for row in found.rows] == ["one", "two", "bare rule over one", DRUM_RULE, METRONOME]
+
+
+def test_dynamics_and_pulse_belong_to_the_sound_alone(clips):
+    t = np.arange(int(DURATION_S * SAMPLE_RATE)) / SAMPLE_RATE
+    even = 0.1 * np.sin(2 * np.pi * 1000 * t)
+    loud = np.where(t % 1 < 0.5, 1.0, 0.1)  # 20 dB apart, each as long as a block of 0.4 s and more
+    sets = [
+        MusicSet(name, tuple(Cue(clip, np.tile(sound, (2, 1)).astype(np.float32)) for clip in clips))
+        for name, sound in (("even", even), ("pumping", even * loud))
+    ]
+    found = evaluate(clips, sets, MeasureOptions(("music",), baselines=False))
+    even_figures, pumping = (row(found, name).figures for name in ("even", "pumping"))
+    assert even_figures["spread"].value == pytest.approx(0, abs=0.1) and even_figures["hole"].value == 0
+    assert pumping["spread"].value == pytest.approx(20, abs=0.5) and 10 < pumping["hole"].value < 30
+    assert all(figure.chance is None and len(figure.by_clip) == 5 for figure in pumping.values())
+    assert set(pumping) == {"spread", "hole", "pulse"}
 
 
 def test_settings_say_all_that_must_be_equal_to_compare(result):
     said = result.settings
     assert {"rate_hz": 50.0, "max_lag_s": 0.2, "bin_s": 0.2, "motion": ["made"]}.items() <= said.items()
+    assert said["weak_bin_s"] == 1.0 and "15 dB" in said["spread"] and "0.1 s" in said["musical_accents"]
     assert said["bootstrap"]["seed"] == 0 and said["alignment_sigma_s"] == pytest.approx(0.05)
 
 
@@ -151,7 +196,11 @@ def test_pairs_and_ranking_of_a_known_matrix():
     figure = figure_of_pairs(matrix, ["a", "b", "c"], seed=0)
     assert figure.value == pytest.approx(0.8) and figure.chance == pytest.approx(1 / 6)
     assert ranking_of(matrix, seed=0).value == 1.0
+    turned = beside_turned(figure, {"a": 0.2, "b": 0.3, "c": 0.1}, seed=0)
+    assert (turned.value, turned.chance, turned.lift) == pytest.approx((0.8, 0.2, 0.6))
+    assert turned.shuffled == figure.chance and turned.lift_interval[0] >= 0.5 - 1e-9
     nothing = figure_of_pairs(np.full((1, 3, 3), np.nan), ["a", "b", "c"], seed=0)
+    assert beside_turned(nothing, {}, seed=0) is nothing
     assert nothing.value is None and "no clip has motion beats" in nothing.missing
     assert Figure(missing="why").record() == {"not_measured": "why"}
 
@@ -164,12 +213,25 @@ def test_text_says_values_intervals_chance_and_what_is_missing(result):
     assert "not measured: pitch-class entropy" in text and "Beside strays, clip by clip" in text
     assert max(map(len, text.splitlines())) <= 240 and "metronome" in text
     table = report.markdown(result, "sync", ["correlation", "ranking"])
-    assert table.count("\n") == 1 + 4 and table.startswith("| set | clips | motion-onset r | own ranks higher |")
+    assert table.count("\n") == 1 + 5 and table.startswith("| set | clips | motion-onset r | own ranks higher |")
+
+
+def test_text_has_a_table_of_dynamics_and_pulse_and_shows_what_hits_are_beside(result):
+    lines = report.text(result).splitlines()
+    start = lines.index("Dynamics and pulse")
+    assert lines[start + 1].split() == ["set", "clips", "spread,", "dB", "holes,", "%", "pulse"]
+    shown = [line.split("  ")[1] for line in lines[start + 2 : start + 7]]
+    assert shown == ["follows", "strays", BARE_RULE, DRUM_RULE, METRONOME]
+    assert "[" not in "".join(lines[start + 2 : start + 7]), "the sound alone has no chance level"
+    hits = row(result, "follows").figures["hits"]
+    low, high = hits.interval
+    assert f"{hits.value:.2f}* ({low:.2f} to {high:.2f}) [{hits.chance:.2f}]" in "\n".join(lines)
+    assert any("coverage, 1 s" in line and "hit, 1 s" in line for line in lines)
 
 
 def test_json_holds_everything_and_is_plain(result):
     said = json.loads(json.dumps(report.as_record(result), allow_nan=False))
-    assert [one["name"] for one in said["sets"]] == ["follows", "strays", "bare rule", "metronome"]
+    assert [one["name"] for one in said["sets"]] == ["follows", "strays", BARE_RULE, DRUM_RULE, METRONOME]
     assert said["sets"][0]["figures"]["polyphony"] == {"not_measured": "no MIDI files beside the outputs (NAME.mid)"}
     assert said["metrics"]["hit"]["source"] and said["exit_code"] == 0 and said["baseline"] == "strays"
 
@@ -205,6 +267,7 @@ def test_the_page_is_one_whole_file_that_loads_nothing(result, tmp_path):
     reader = Reader()
     reader.feed(text)
     assert not reader.open and not reader.loads and reader.cells > 40 and "http" not in text and "url(" not in text
+    assert "Dynamics and pulse" in text and "human-composed music: 1.5 to 7.5" in text
     assert "A &lt;title&gt; &amp; more" in text and 'class="chance"' in text
 
 

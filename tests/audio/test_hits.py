@@ -3,8 +3,8 @@ import math
 import numpy as np
 import pytest
 
+from expotion_cli.audio.hits import hits, musical_accents, share_met
 from expotion_cli.audio.onsets import RATE_HZ
-from expotion_cli.evaluation.hits import hits, musical_accents, visual_accents
 
 GESTURES_S = [1.0, 2.2, 3.9, 5.0, 6.7, 8.4]
 
@@ -15,24 +15,14 @@ def bumps(times_s, seconds=10.0, width_s=0.08, heights=None) -> np.ndarray:
     return sum(h * np.exp(-0.5 * ((at - t) / width_s) ** 2) for t, h in zip(times_s, heights, strict=True))
 
 
-def test_visual_accents_are_the_clear_maxima():
-    assert visual_accents(bumps(GESTURES_S) + 0.02 * np.sin(np.arange(500))) == pytest.approx(GESTURES_S, abs=0.03)
-
-
-def test_of_many_maxima_only_the_strongest_ten_of_ten_seconds_count():
-    times = np.arange(0.3, 9.8, 0.5)
-    found = visual_accents(bumps(times, heights=list(np.linspace(1, 2, len(times)))))
-    assert found == pytest.approx(times[-10:], abs=0.03)
-
-
-def test_a_still_picture_has_no_accents():
-    assert len(visual_accents(np.zeros(500))) == 0
-    assert hits(np.zeros(0), np.ones(500)).num_accents == 0 and math.isnan(hits(np.zeros(0), np.ones(500)).value)
+def test_without_moments_there_is_nothing_to_hit():
+    found = hits(np.zeros(0), np.ones(500))
+    assert found.num_moments == 0 and math.isnan(found.value) and math.isnan(share_met(np.zeros(0), np.ones(3)))
 
 
 def test_music_that_strikes_at_the_gestures_hits_all_and_chance_is_low():
     found = hits(np.array(GESTURES_S), bumps([t + 0.05 for t in GESTURES_S], width_s=0.02))
-    assert found.value == 1 and found.chance < 0.3 and found.num_accents == 6
+    assert found.value == 1 and found.chance < 0.3 and found.num_moments == 6
 
 
 def test_music_that_strikes_elsewhere_hits_none():
@@ -47,3 +37,8 @@ def test_dense_music_hits_all_by_chance():
 def test_only_clear_maxima_of_the_onset_strength_are_musical_accents():
     strength = bumps([2.0, 5.0], heights=[1.0, 0.05], width_s=0.02)
     assert musical_accents(strength) == pytest.approx([2.0], abs=0.02)
+
+
+def test_the_share_met_counts_moments_within_a_tenth_of_a_second():
+    assert share_met(np.array([1.0, 2.0, 3.0, 4.0]), np.array([0.9, 2.1, 3.11])) == 0.5
+    assert share_met(np.array([1.0]), np.zeros(0)) == 0
