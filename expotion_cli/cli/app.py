@@ -12,6 +12,7 @@ from expotion_cli.cli.evaluate import EvaluateCommand, evaluate
 from expotion_cli.cli.fetch import fetch
 from expotion_cli.cli.inspect import inspect
 from expotion_cli.cli.library import models, recipes
+from expotion_cli.cli.plan import plan
 from expotion_cli.cli.regress import regress_app
 from expotion_cli.cli.say import TYPER_OPTIONS
 from expotion_cli.cli.score import score
@@ -22,6 +23,7 @@ app = typer.Typer(no_args_is_help=True, **TYPER_OPTIONS)
 app.command()(score)
 app.command()(demo)
 app.command()(inspect)
+app.command()(plan)
 app.command(cls=EvaluateCommand)(evaluate)
 app.command()(models)
 app.command()(fetch)

@@ -37,6 +37,11 @@ class Source:
     path: Path
     relative: PurePath
 
+    @property
+    def names(self) -> tuple[str, str, str]:
+        """What a user's file may call it: path inside the input folder, file name, stem."""
+        return self.relative.as_posix(), self.relative.name, self.relative.stem
+
 
 @dataclass(frozen=True)
 class Found:
@@ -115,16 +120,20 @@ def destination(out: str | Path, relative: PurePath, suffix: str) -> Path:
     Raises:
         UsageError: the path would leave the output folder (a link inside it points elsewhere).
     """
-    own = relative.suffix.lower()
-    # Only a suffix that means a container is replaced: "take.2" is a name, and becomes "take.2.mp4".
-    stem = relative.stem if own in VIDEO_SUFFIXES or own in AMBIGUOUS_SUFFIXES else relative.name
-    name = relative.name if own == suffix.lower() else stem + suffix
-    path = Path(out) / relative.parent / name
+    path = Path(out) / renamed(relative, suffix)
     if not path.parent.resolve().is_relative_to(Path(out).resolve()):
         raise UsageError(
             "the result would land outside the output folder.", path=path, remedy="Remove the link inside --out."
         )
     return path
+
+
+def renamed(relative: PurePath, suffix: str) -> PurePath:
+    """The clip's own name with another suffix: `sub/two.mp4` → `sub/two.plan.json`."""
+    own = relative.suffix.lower()
+    # Only a suffix that means a container is replaced: "take.2" is a name, and becomes "take.2.mp4".
+    stem = relative.stem if own in VIDEO_SUFFIXES or own in AMBIGUOUS_SUFFIXES else relative.name
+    return relative.parent / (relative.name if own == suffix.lower() else stem + suffix)
 
 
 def refuse_collisions(pairs: Iterable[tuple[Path, Path]]) -> None:

@@ -204,14 +204,10 @@ def probe_with(hints: FileHints, path: Path) -> tuple[ClipInfo, str]:
 
 
 def _prompt(source: Source, recipe: Recipe, prompts: Mapping[str, str]) -> str:
-    return next((prompts[key] for key in _prompt_keys(source) if key in prompts), recipe.prompt)
-
-
-def _prompt_keys(source: Source) -> tuple[str, str, str]:
-    return source.relative.as_posix(), source.relative.name, source.relative.stem
+    return next((prompts[key] for key in source.names if key in prompts), recipe.prompt)
 
 
 def _unused_prompts(sources: Sequence[Source], prompts: Mapping[str, str]) -> list[str]:
-    used = {key for source in sources for key in _prompt_keys(source)}
+    used = {key for source in sources for key in source.names}
     unused = sorted(set(prompts) - used)
     return [f"prompts for no clip at hand: {', '.join(unused)}"] if unused else []

@@ -6,7 +6,7 @@ import csv
 import io
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -75,6 +75,11 @@ class UserHits:
         hits.sort(key=lambda hit: hit.time_s)
         refuse_crowding(hits, self.path)
         return tuple(hits)
+
+    def unused(self, names: Iterable[str]) -> list[str]:
+        """A note about rows that belong to none of these clips, if there are any."""
+        unknown = sorted(set(self.by_clip) - set(names))
+        return [f"hit points for no clip at hand: {', '.join(unknown)}"] if unknown else []
 
 
 def _other_unit(moment: Moment, duration_s: float, fps: float) -> str:

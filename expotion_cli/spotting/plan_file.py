@@ -7,6 +7,7 @@ the reader's sake and made anew when a plan is read.
 from __future__ import annotations
 
 import itertools
+import json
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -23,7 +24,7 @@ from expotion_cli.spotting.cuts import Cut
 from expotion_cli.spotting.hits import CAUSES, USER, HitPoint
 from expotion_cli.spotting.plan import MIN_GAP_S, CuePlan
 from expotion_cli.spotting.sections import INTENSITY_RATE_HZ, Intensity, Section, by_bars
-from expotion_cli.storage import read_json
+from expotion_cli.storage import read_json, write_bytes
 from expotion_cli.timing import BEATS_PER_BAR, MOST_BEND, Tempo, exact
 
 FORMAT = 1
@@ -79,6 +80,27 @@ def as_record(plan: CuePlan, clip: str | None = None) -> dict[str, Any]:
         "opening": {"start_s": plan.start_s},
         "ending": {"end_s": plan.duration_s if plan.end_s is None else plan.end_s},
     }
+
+
+def write_plan(path: Path, plan: CuePlan, clip: str | None = None) -> None:
+    """Write a plan atomically, laid out for people: one line for each hit point, cut, section and list of numbers.
+
+    Args:
+        path: of the JSON file.
+        plan: from spotting, or read.
+        clip: name of the clip, for people.
+    """
+    write_bytes(path, f"{_laid_out(as_record(plan, clip))}\n".encode())
+
+
+def _laid_out(value: Any, depth: int = 0) -> str:
+    inner = "\n" + "  " * (depth + 1)
+    if isinstance(value, dict) and (depth == 0 or "values" in value):
+        rows = [f"{json.dumps(key)}: {_laid_out(each, depth + 1)}" for key, each in value.items()]
+        return "{" + inner + f",{inner}".join(rows) + "\n" + "  " * depth + "}"
+    if isinstance(value, list) and value and isinstance(value[0], dict):
+        return "[" + inner + f",{inner}".join(_laid_out(each, depth + 1) for each in value) + "\n" + "  " * depth + "]"
+    return json.dumps(value, ensure_ascii=False, allow_nan=False)
 
 
 def read_plan(path: Path, duration: Fraction) -> CuePlan:

@@ -1,0 +1,145 @@
+"""Cue plans for many clips, written as JSON files that people can edit. Nothing is composed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from expotion_cli.errors import EnvironmentProblem, ExpotionError, ProbeError, reading
+from expotion_cli.recipe import Recipe
+from expotion_cli.scoring import ladder
+from expotion_cli.scoring.discover import destination, discover, refuse_collisions
+from expotion_cli.scoring.guard import guard
+from expotion_cli.spotting.hits import HitPoint
+from expotion_cli.spotting.hits_file import UserHits
+from expotion_cli.spotting.plan import CuePlan
+from expotion_cli.spotting.plan_file import SUFFIX, write_plan
+
+if TYPE_CHECKING:
+    from expotion_cli.media.clip import ClipInfo
+    from expotion_cli.vision.encoder import StreamSource
+
+WRITTEN, KEPT, FAILED = STATUSES = ("written", "kept", "failed")
+
+
+@dataclass(frozen=True)
+class PlanJob:
+    """One clip whose plan will be written.
+
+    Attributes:
+        name: path inside the input, with forward slashes.
+        clip: what probing found.
+        destination: where the plan goes.
+        user_hits: hit points of the user's own.
+    """
+
+    name: str
+    clip: ClipInfo
+    destination: Path
+    user_hits: tuple[HitPoint, ...] = ()
+
+
+@dataclass(frozen=True)
+class PlanResult:
+    """What became of one clip's plan.
+
+    Attributes:
+        name: path inside the input, or the argument that has no clip.
+        status: "written", "kept" (a plan is there already) or "failed".
+        file: the plan, unless it failed.
+        plan: what it holds, if it was written.
+        notes: in words, what is out of the ordinary.
+        error: why it failed.
+    """
+
+    name: str
+    status: str
+    file: Path | None = None
+    plan: CuePlan | None = None
+    notes: tuple[str, ...] = ()
+    error: ExpotionError | None = None
+
+
+def find_jobs(
+    inputs: Sequence[str | Path], to: Path, *, recursive: bool = True, hits: UserHits | None = None
+) -> tuple[list[PlanJob], list[PlanResult], list[str]]:
+    """Find the clips and probe them. Writes nothing.
+
+    Args:
+        inputs: files, folders or glob patterns.
+        to: folder for the plans; it mirrors the input.
+        recursive: look into subfolders.
+        hits: a user's own hit points.
+
+    Returns:
+        What can be planned, what can't, and notes.
+
+    Raises:
+        UsageError: plans would collide or leave the folder.
+    """
+    from expotion_cli.media.probe import probe
+
+    found = discover(inputs, out=to, recursive=recursive)
+    problems = [PlanResult(str(error.path), FAILED, error=error) for error in found.problems]
+    jobs = []
+    for source in found.sources:
+        name, failures = source.relative.as_posix(), list[ExpotionError]()
+        with guard(source.path, failures.append):
+            with reading(source.path, error=ProbeError, remedy="Check its permissions."):
+                clip = probe(source.path)
+            own = () if hits is None else hits.of(source.names, float(clip.duration), float(clip.fps))
+            jobs.append(PlanJob(name, clip, destination(to, source.relative, SUFFIX), own))
+        problems += [PlanResult(name, FAILED, error=error) for error in failures]
+    refuse_collisions((job.clip.path, job.destination) for job in jobs)
+    notes = [] if hits is None else hits.unused(name for source in found.sources for name in source.names)
+    return jobs, problems, notes
+
+
+def write_plans(
+    jobs: Iterable[PlanJob],
+    sources: Sequence[str | StreamSource],
+    recipe: Recipe,
+    *,
+    overwrite: bool = False,
+    on_progress: Callable[[PlanJob, float], None] | None = None,
+) -> Iterator[PlanResult]:
+    """Spot clips one after the other and write their plans; what goes wrong with one is its own failure.
+
+    A plan that is there already is kept: somebody may have edited it.
+
+    Args:
+        jobs: from `find_jobs`.
+        sources: streams that can be encoded here (`streams.streams_for`).
+        recipe: gives the range of the tempo, and the prompt.
+        overwrite: replace plans that are there already.
+        on_progress: told the share of a clip that is seen.
+
+    Raises:
+        EnvironmentProblem: no stream can be encoded on this machine.
+    """
+    from expotion_cli.vision.cache import EmbeddingCache
+
+    cache = EmbeddingCache()
+    for job in jobs:
+        failures: list[ExpotionError] = []
+        with guard(job.clip.path, failures.append, fatal=(EnvironmentProblem,)):
+            if _is_kept(job, overwrite):
+                yield PlanResult(job.name, KEPT, job.destination)
+                continue
+            progress = partial(on_progress, job) if on_progress is not None else None
+            seen = ladder.see(job.clip, sources, cache=cache, on_progress=progress)
+            plan = ladder.spot(seen, job.clip.duration, recipe, user_hits=job.user_hits)
+            if _is_kept(job, overwrite):  # somebody wrote one in the meantime
+                yield PlanResult(job.name, KEPT, job.destination)
+                continue
+            write_plan(job.destination, plan, job.name)
+            yield PlanResult(job.name, WRITTEN, job.destination, plan, seen.notes)
+        if failures:
+            yield PlanResult(job.name, FAILED, error=failures[0])
+
+
+def _is_kept(job: PlanJob, overwrite: bool) -> bool:
+    return not overwrite and job.destination.exists()
