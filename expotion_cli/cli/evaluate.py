@@ -133,7 +133,10 @@ def ablate(
     ] = "text,beats,face,motion,both,shuffled",
     visual_guidance: Annotated[
         str | None,
-        typer.Option(help="One or more values, separated by commas; default: the recipe's.", show_default=False),
+        typer.Option(
+            help="One or more values, separated by commas; default: the recipe's, or 1.5 where that is 0.",
+            show_default=False,
+        ),
     ] = None,
     guidance: Annotated[str | None, typer.Option(help="Weight of the prompt, likewise.", show_default=False)] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Number of takes of each clip and condition.")] = 1,

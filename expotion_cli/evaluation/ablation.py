@@ -24,7 +24,7 @@ from expotion_cli.evaluation.outputs import (
 from expotion_cli.evaluation.results import Evaluation
 from expotion_cli.evaluation.running import check_options, nothing_measured, probe_clips
 from expotion_cli.media.sound import resample
-from expotion_cli.recipe import DEFAULT_RECIPE, Recipe, load_recipe
+from expotion_cli.recipe import DEFAULT_RECIPE, Generate, Recipe, load_recipe
 from expotion_cli.scoring import ladder
 from expotion_cli.scoring.group import ComposedCue, Order, compose, groups
 from expotion_cli.scoring.guard import guard
@@ -49,7 +49,8 @@ class Plan:
         clips: files, folders or patterns.
         recipe: a name or a path.
         conditions: of `CONDITIONS`.
-        visual_guidances, guidances: each is tried with each; the recipe's where there is none.
+        visual_guidances, guidances: each is tried with each; the recipe's where there is none. Instead of a visual
+            one of 0, with which nothing is seen, the default counts.
         seeds: takes of each clip; take n has the seed `first_seed` + n.
         first_seed: see above.
         prompt: replaces the recipe's.
@@ -185,7 +186,8 @@ def plan_variants(plan: Plan) -> list[Variant]:
     if plan.prompt is not None:
         recipe = recipe.override({"prompt": plan.prompt}, source="--prompt")
     texts = plan.guidances or (recipe.generate.guidance,)
-    pictures = plan.visual_guidances or (recipe.generate.visual_guidance,)
+    # A recipe may leave the picture to the follow layer; what the model makes of it shows only where the model sees it.
+    pictures = plan.visual_guidances or (recipe.generate.visual_guidance or Generate().visual_guidance,)
     found = []
     for condition in (name for name in CONDITIONS if name in plan.conditions):
         sees = condition not in (TEXT_ONLY, BEATS)

@@ -17,6 +17,7 @@ from expotion_cli.media.sound import read_sound
 from expotion_cli.music.conditioning import StepStream
 from expotion_cli.scoring import ladder
 from expotion_cli.spotting.plan import CuePlan
+from expotion_cli.spotting.sections import Intensity
 from expotion_cli.timing import Timeline, resample_rows
 from expotion_cli.vision.encoder import EmbeddingStream
 
@@ -77,8 +78,12 @@ def looked(monkeypatch):
         }
         return ladder.Seen(streams)
 
+    def spot(seen, duration, *_, **__):
+        even = Intensity(2.0, (0.5,), (0.5,), "made")
+        return CuePlan(float(duration), 10 + 2 * len(seen.streams), even)
+
     monkeypatch.setattr(ladder, "see", see)
-    monkeypatch.setattr(ladder, "spot", lambda seen, *_, **__: CuePlan(10 + 2 * len(seen.streams)))
+    monkeypatch.setattr(ladder, "spot", spot)
     monkeypatch.setattr(ablation, "choose_streams", lambda names: SimpleNamespace(names=tuple(names), notes=()))
 
 
@@ -128,6 +133,12 @@ def test_takes_have_seeds_of_their_own_and_other_unmatched(run):
     first, second = composer.requests[0], composer.requests[3]
     assert seen_by(first)["face"] == 2 and seen_by(second)["face"] == 3
     assert result.rows[0].cues == 6 and result.settings["seeds"] == [7, 8] and result.baseline is None
+
+
+def test_a_recipe_that_lets_the_picture_steer_nothing_is_taken_apart_with_the_default_weight(tmp_path):
+    recipe = tmp_path / "unseeing.toml"
+    recipe.write_text("[generate]\nvisual_guidance = 0\n")
+    assert [v.recipe.generate.visual_guidance for v in plan_variants(Plan(["x"], recipe=str(recipe)))] == [1.5] * 6
 
 
 def test_guidances_are_tried_with_each_other_and_once_for_what_sees_nothing():
