@@ -234,6 +234,7 @@ def show_plan(plan: Plan) -> None:
         clip = job.clip
         sound = "sound" if clip.audio is not None else "no sound"
         facts = f"{float(clip.duration):.1f} s · {clip.width}×{clip.height} · {float(clip.fps):.4g} fps · {sound}"
+        facts += f" · plan {job.given.plan_file}" if job.given.plan_file is not None else ""
         print(f"would score {job.name} → {job.destination} · {facts} · seed {job.seed}")
 
 

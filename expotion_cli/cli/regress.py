@@ -40,6 +40,10 @@ def record(
             help="What the music follows: encoders, NAME=FOLDER[@RATE] for features computed elsewhere, or none."
         ),
     ] = None,
+    follow: Annotated[
+        str | None,
+        typer.Option(help="'layer' follows the picture by level and accents; 'none' leaves the music as composed."),
+    ] = None,
     model: Annotated[str, typer.Option(help="A name from `expotion models`, or a folder.")] = "expotion-mini",
     adapter: Annotated[
         list[str] | None, typer.Option(help="Adapter: a folder, a .pth file or none. Repeat it to add LoRA folders.")
@@ -59,7 +63,12 @@ def record(
     from expotion_cli.regression import recording
 
     watched, features = flags.streams_and_features(streams)
-    given = {"prompt": flags.given(prompt), "generate.seed": flags.seed(seed), "streams.use": watched}
+    given = {
+        "prompt": flags.given(prompt),
+        "generate.seed": flags.seed(seed),
+        "streams.use": watched,
+        "follow.mode": flags.given(follow),
+    }
     overlaid = {key: value for key, value in given.items() if value is not UNSET}
     options = {"name": model, "adapter": adapter, "soundfont": soundfont, "device": device, "dtype": dtype}
     wanted = recording.RecordingOptions(recipe, overlaid, options, features)

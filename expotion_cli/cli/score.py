@@ -69,6 +69,21 @@ def score(
             rich_help_panel=MUSIC,
         ),
     ] = None,
+    plans: Annotated[
+        Path | None,
+        typer.Option(help="Folder of cue plans, written by `expotion plan` and obeyed.", rich_help_panel=MUSIC),
+    ] = None,
+    hits: Annotated[
+        Path | None,
+        typer.Option(help="CSV or JSON file with hit points of your own, in seconds or frames.", rich_help_panel=MUSIC),
+    ] = None,
+    follow: Annotated[
+        str | None,
+        typer.Option(
+            help="'layer' follows the picture by level and accents; 'none' leaves the music as composed.",
+            rich_help_panel=MUSIC,
+        ),
+    ] = None,
     guidance: Annotated[
         float | None, typer.Option(help="Weight of the prompt; 1 is neutral.", rich_help_panel=MUSIC)
     ] = None,
@@ -156,6 +171,7 @@ def score(
     from expotion_cli.recipe import load_recipe
     from expotion_cli.scoring.discover import read_input_list
     from expotion_cli.scoring.plan import Settings
+    from expotion_cli.spotting.hits_file import read_hits
 
     inputs = [*(clips or []), *(read_input_list(input_list) if input_list is not None else [])]
     if not inputs:
@@ -166,6 +182,7 @@ def score(
         "--seed": {"generate.seed": read_seed(seed)},
         "--tempo": read_tempo(tempo),
         "--streams": {"streams.use": watched},
+        "--follow": {"follow.mode": given(follow)},
         "--guidance": {"generate.guidance": given(guidance)},
         "--visual-guidance": {"generate.visual_guidance": given(visual_guidance)},
         "--temperature": {"generate.temperature": given(temperature)},
@@ -190,6 +207,8 @@ def score(
         prompts=read_prompts(prompts) if prompts is not None else {},
         features=features,
         verify=verify,
+        plans=plans,
+        hits=read_hits(hits) if hits is not None else None,
     )
     composer = {"name": model, "device": device, "dtype": dtype, "adapter": adapter, "soundfont": soundfont}
     if backbone != OWN_BACKBONE:
@@ -300,6 +319,7 @@ def _plan_record(planned: Plan) -> dict[str, Any]:
             "duration_s": round(float(job.clip.duration), 3),
             "prompt": job.prompt,
             "seed": job.seed,
+            "plan": job.given.plan_file,
         }
         for job in planned.jobs
     ]

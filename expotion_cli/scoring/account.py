@@ -82,6 +82,7 @@ def artefact_digests(jobs: Iterable[Job], plan: Plan, identity: ModelIdentity) -
             "prompt": job.prompt,
             "spotting": SPOTTING_VERSION,
             "seed": job.seed,
+            **job.given.hashed_fields(),
             **composing,
         }
         tokens = sidecar.cue_digest(cue)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
@@ -17,12 +17,16 @@ from expotion_cli.scoring.account import Listener, Summary
 from expotion_cli.scoring.batch import run
 from expotion_cli.scoring.group import Order, compose
 from expotion_cli.scoring.ladder import Score, Seen
-from expotion_cli.scoring.plan import Settings, plan
+from expotion_cli.scoring.plan import Settings
+from expotion_cli.scoring.plan import plan as plan_batch
 from expotion_cli.scoring.streams import missing_in_clip, missing_streams, needs_of, streams_for
+from expotion_cli.spotting.hits_file import read_hits
 
 if TYPE_CHECKING:
     from expotion_cli.media.remux import RemuxReport
     from expotion_cli.music.model import Model
+    from expotion_cli.spotting.hits import HitPoint
+    from expotion_cli.spotting.plan import CuePlan
     from expotion_cli.timing import Tempo
     from expotion_cli.vision.cache import EmbeddingCache
     from expotion_cli.vision.encoder import StreamSource
@@ -55,6 +59,8 @@ def score_clip(
     recipe: Recipe,
     prompt: str | None = None,
     seed: int | None = None,
+    plan: CuePlan | None = None,
+    user_hits: Sequence[HitPoint] = (),
     features: Iterable[StreamSource] = (),
     cache: EmbeddingCache | None = None,
 ) -> ScoredClip:
@@ -73,6 +79,8 @@ def score_clip(
         recipe: from `load_recipe`.
         prompt: instead of the recipe's.
         seed: of the cue; another seed, another cue. By default the recipe decides, as for `expotion-score`.
+        plan: obeyed instead of what spotting would find (`spotting.plan_file.read_plan`).
+        user_hits: hit points to add.
         features: folders of rows computed elsewhere, in place of the encoders of these names.
         cache: keeps embedding streams between runs.
 
@@ -90,7 +98,8 @@ def score_clip(
     seen = dataclasses.replace(seen, notes=(*seen.notes, *choice.notes, *choice.remarks, *missing))
     if seed is None:
         seed = recipe.seed_for(content_hash(path))
-    order = Order(clip, recipe, recipe.prompt if prompt is None else prompt, seed, see=lambda: seen)
+    words = recipe.prompt if prompt is None else prompt
+    order = Order(clip, recipe, words, seed, see=lambda: seen, plan=plan, user_hits=tuple(user_hits))
 
     def failed(order: Order, error: ExpotionError) -> NoReturn:
         raise error
@@ -110,6 +119,8 @@ def score_folder(
     model: Model | Callable[[], Model],
     recipe: Recipe,
     prompts: Mapping[str, str] | None = None,
+    plans: str | Path | None = None,
+    hits: str | Path | None = None,
     overwrite: bool = False,
     listener: Listener | None = None,
 ) -> Summary:
@@ -127,15 +138,23 @@ def score_folder(
         model: from `load_model`; or `load_model` itself, called once it is known that a model is needed.
         recipe: from `load_recipe`.
         prompts: words of their own for some clips, by file name, stem or path inside the input folder.
+        plans: folder of cue plans, as `expotion plan` writes them.
+        hits: CSV or JSON file with hit points to add.
         overwrite: make results anew that are already there.
         listener: told how it goes.
 
     Raises:
-        UsageError: results would collide, or the output folder can't be written.
+        UsageError: results would collide, the output folder can't be written, or the hits file can't be read.
         EnvironmentProblem: weights or a library are missing.
     """
     given = [inputs] if isinstance(inputs, str | Path) else list(inputs)
-    settings = Settings(out=Path(out), overwrite=overwrite, prompts=dict(prompts or {}))
+    settings = Settings(
+        out=Path(out),
+        overwrite=overwrite,
+        prompts=dict(prompts or {}),
+        plans=None if plans is None else Path(plans),
+        hits=None if hits is None else read_hits(Path(hits)),
+    )
     needs = None if callable(model) else needs_of(model)
-    planned = plan(given, recipe, settings, needs=needs)
+    planned = plan_batch(given, recipe, settings, needs=needs)
     return run(planned, model if callable(model) else lambda: model, listener=listener)

@@ -182,7 +182,16 @@ class _Run:
         if not jobs:
             return
         orders = [
-            Order(job.clip, self.plan.recipe, job.prompt, job.seed, see=partial(self.seeing.result, job), key=job)
+            Order(
+                job.clip,
+                self.plan.recipe,
+                job.prompt,
+                job.seed,
+                see=partial(self.seeing.result, job),
+                plan=job.given.plan,
+                user_hits=job.given.hits,
+                key=job,
+            )
             for job in jobs
         ]
         cues = group.compose(
@@ -264,6 +273,7 @@ class _Run:
                 "artefact": digest,
                 "clip": {"file": job.name, "sha256": job.content, **said["clip"]},
                 "output": {**video, **said["output"]},
+                **sidecar.followed(plan, job.given.plan_file, score.answers),
                 "midi": sidecar.file_record(midi) if settings.midi and score.midi is not None else None,
                 "has_midi": score.midi is not None,
             }

@@ -20,7 +20,7 @@ from expotion_cli.scoring import ladder
 from expotion_cli.scoring.guard import as_failure, guard
 from expotion_cli.scoring.ladder import Seen
 from expotion_cli.spotting.hits import HitPoint
-from expotion_cli.spotting.plan import CuePlan
+from expotion_cli.spotting.plan import CuePlan, add_user_hits
 from expotion_cli.timing import Tempo
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ class Order:
         seed: of the cue.
         see: gives what was seen of the clip, now or as soon as it is there.
         plan: obeyed instead of what `ladder.spot` would find, if given.
-        user_hits: hit points of the user's own, for `ladder.spot`.
+        user_hits: hit points of the user's own, on top of those of the plan or of `ladder.spot`.
         key: whatever the caller knows the order by.
     """
 
@@ -111,9 +111,12 @@ def compose(
     for order in orders:
         with guard(order.clip.path, partial(failed, order), fatal=fatal):
             seen = order.see()
-            plan = order.plan or ladder.spot(
-                seen, order.clip.duration, order.recipe, prompt=order.prompt, user_hits=order.user_hits
-            )
+            if order.plan is not None:
+                plan = add_user_hits(order.plan, order.user_hits)
+            else:
+                plan = ladder.spot(
+                    seen, order.clip.duration, order.recipe, prompt=order.prompt, user_hits=order.user_hits
+                )
             request = ladder.compose_request(
                 model, seen, plan, order.clip.duration, order.recipe, prompt=order.prompt, seed=order.seed
             )

@@ -14,8 +14,10 @@ from expotion_cli.media.clip import ClipInfo, clip_from, clip_record, output_suf
 from expotion_cli.recipe import Recipe
 from expotion_cli.scoring import ladder
 from expotion_cli.scoring.discover import Source, destination, discover, refuse_collisions
+from expotion_cli.scoring.given import Given, GivenFiles, find_given
 from expotion_cli.scoring.guard import guard
 from expotion_cli.scoring.streams import FALLBACK_STREAM, Needs, StreamChoice, streams_for
+from expotion_cli.spotting.hits_file import UserHits
 from expotion_cli.vision.cuts import CUTS
 
 if TYPE_CHECKING:
@@ -37,6 +39,8 @@ class Settings:
         prompts: a prompt of its own for some clips, by file name, stem or path inside the input folder.
         features: folders of rows computed elsewhere, in place of the encoders of these names.
         verify: read every byte again instead of trusting that an unchanged file holds what it held.
+        plans: folder of cue plans, obeyed instead of what spotting would find.
+        hits: hit points of the user's own.
     """
 
     out: Path = Path("scored")
@@ -47,6 +51,8 @@ class Settings:
     prompts: Mapping[str, str] = field(default_factory=dict)
     features: tuple[StreamSource, ...] = ()
     verify: bool = False
+    plans: Path | None = None
+    hits: UserHits | None = None
 
 
 @dataclass(frozen=True)
@@ -61,6 +67,7 @@ class Job:
         streams: digest of each embedding stream that may be seen in it; `flow`, the stand-in, and `cuts` are always
             among them.
         prompt, seed: of its cue.
+        given: the user's plan and hit points, if there are any.
     """
 
     name: str
@@ -70,6 +77,7 @@ class Job:
     streams: dict[str, str]
     prompt: str
     seed: int
+    given: Given = Given()
 
 
 @dataclass(frozen=True)
@@ -120,11 +128,12 @@ def plan(inputs: Sequence[str | Path], recipe: Recipe, settings: Settings, *, ne
         needs: what the model takes from the picture (`streams.needs_ahead`), if that is known.
 
     Raises:
-        UsageError: results would collide, or a setting is wrong.
+        UsageError: results would collide, a setting is wrong, or there is no folder of plans.
     """
     ladder.check_sound(recipe)
     streams = streams_for(recipe, needs, settings.features)
     found = discover(inputs, out=settings.out, recursive=settings.recursive)
+    given_files = find_given(found.sources, settings.plans, settings.hits)
     problems = [Result(str(error.path), "failed", error=error) for error in found.problems]
     jobs = []
     encoded = streams.sources
@@ -133,12 +142,12 @@ def plan(inputs: Sequence[str | Path], recipe: Recipe, settings: Settings, *, ne
         encoded = (*encoded, *more)
     hints = FileHints(trusted=not settings.verify)
     with ThreadPoolExecutor(PROBE_THREADS) as pool:
-        inspected = pool.map(lambda source: _inspect(source, encoded, hints), found.sources)
+        inspected = pool.map(lambda source: _inspect(source, encoded, hints, given_files), found.sources)
         for source, outcome in zip(found.sources, inspected, strict=True):
             if isinstance(outcome, ExpotionError):
                 problems.append(Result(source.relative.as_posix(), "failed", error=outcome))
                 continue
-            clip, content, stream_digests = outcome
+            clip, content, stream_digests, given = outcome
             jobs.append(
                 Job(
                     name=source.relative.as_posix(),
@@ -148,10 +157,12 @@ def plan(inputs: Sequence[str | Path], recipe: Recipe, settings: Settings, *, ne
                     streams=stream_digests,
                     prompt=_prompt(source, recipe, settings.prompts),
                     seed=recipe.seed_for(content),
+                    given=given,
                 )
             )
     refuse_collisions((job.clip.path, job.destination) for job in jobs)
-    notes = (*streams.notes, *streams.remarks, *_unused_prompts(found.sources, settings.prompts))
+    unused = _unused_prompts(found.sources, settings.prompts)
+    notes = (*streams.notes, *streams.remarks, *unused, *given_files.notes)
     return Plan(tuple(jobs), tuple(problems), recipe, settings, streams, notes)
 
 
@@ -169,15 +180,15 @@ def check_writable(out: Path) -> None:
 
 
 def _inspect(
-    source: Source, encoded: tuple[str | StreamSource, ...], hints: FileHints
-) -> tuple[ClipInfo, str, dict[str, str]] | ExpotionError:
+    source: Source, encoded: tuple[str | StreamSource, ...], hints: FileHints, given_files: GivenFiles
+) -> tuple[ClipInfo, str, dict[str, str], Given] | ExpotionError:
     from expotion_cli.vision.streams import stream_digests
 
     failures: list[ExpotionError] = []
     with guard(source.path, failures.append):
         with reading(source.path, error=ProbeError, remedy="Check its permissions."):
             clip, content = probe_with(hints, source.path)
-        return clip, content, stream_digests(clip, encoded, content=content)
+        return clip, content, stream_digests(clip, encoded, content=content), given_files.of(source, clip)
     return failures[0]
 
 

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from expotion_cli.hints import FileHints
+from expotion_cli.spotting.plan_file import plan_digest
 from expotion_cli.storage import digest_file, digest_of, write_json
 from expotion_cli.version import __version__
 
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from expotion_cli.media.remux import RemuxReport
     from expotion_cli.music.identity import ModelIdentity
     from expotion_cli.recipe import Recipe
+    from expotion_cli.scoring.follow.layer import Answer
+    from expotion_cli.spotting.plan import CuePlan
     from expotion_cli.timing import Tempo
 
 FORMAT = 2
@@ -222,6 +225,31 @@ def describe(
         "composed_together": cue_notes["composed_together"],
         "versions": versions(),
     }
+
+
+def followed(plan: CuePlan, given: str | None, answers: Iterable[Answer]) -> dict[str, Any]:
+    """What the sidecar says of a result's cue plan: where it is from, its hit points and what answers them, its cuts.
+
+    Args:
+        plan: what the music should do.
+        given: the file that the plan was read from, or None if it was found in the picture.
+        answers: the accents that were laid over the music.
+    """
+    by_hit = {answer.hit_s: answer for answer in answers}
+    hits = []
+    for hit in plan.hits:
+        answer = by_hit.get(hit.time_s)
+        hits.append(
+            {
+                "time_s": hit.time_s,
+                "weight": hit.weight,
+                "cause": hit.cause,
+                "answered_s": answer.time_s if answer is not None else None,
+                "sounds": list(answer.sounds) if answer is not None else [],
+            }
+        )
+    cuts = [{"time_s": cut.time_s, "kind": cut.kind, "strength": cut.strength} for cut in plan.cuts]
+    return {"plan": {"given": given, "digest": plan_digest(plan)}, "hits": hits, "cuts": cuts}
 
 
 def _finite(value: float) -> float | None:

@@ -10,8 +10,8 @@ import numpy as np
 
 from expotion_cli.spotting.activity import SeenStream, motion_signal
 from expotion_cli.spotting.cuts import Cut
-from expotion_cli.spotting.grid import fit_grid
-from expotion_cli.spotting.hits import HitPoint, find_hit_points
+from expotion_cli.spotting.grid import bend_to_hits, fit_grid
+from expotion_cli.spotting.hits import USER, HitPoint, find_hit_points
 from expotion_cli.spotting.sections import (
     INTENSITY_RATE_HZ,
     Intensity,
@@ -98,11 +98,29 @@ def make_plan(
 
 
 def with_user_hits(found: Sequence[HitPoint], own: Sequence[HitPoint]) -> tuple[HitPoint, ...]:
-    """Hit points with a user's own among them; those found within 0.3 s of one give way."""
-    kept = [hit for hit in found if all(abs(hit.time_s - mine.time_s) >= 0.3 for mine in own)]
-    return tuple(sorted([*kept, *own], key=lambda hit: hit.time_s))
+    """Hit points with a user's own among them.
+
+    Those found within 0.3 s of one give way; the user's from elsewhere only if they are closer than `MIN_GAP_S`.
+    """
+
+    def stays(hit: HitPoint) -> bool:
+        gap_s = MIN_GAP_S if hit.cause == USER else 0.3
+        return all(abs(hit.time_s - mine.time_s) >= gap_s for mine in own)
+
+    return tuple(sorted([*filter(stays, found), *own], key=lambda hit: hit.time_s))
 
 
-def refit(plan: CuePlan, bpm_range: tuple[float, float]) -> CuePlan:
-    """The same plan with its beat grid fitted anew to its hit points."""
-    return replace(plan, tempo=fit_grid(plan.tempo, plan.hits, plan.duration_s, bpm_range))
+def add_user_hits(plan: CuePlan, own: Sequence[HitPoint]) -> CuePlan:
+    """A given plan with a user's own hit points added.
+
+    Its tempo and its bar line stay. So does a tempo map; where there is none, beats bend to the hit points.
+
+    Args:
+        plan: read from a file.
+        own: hit points to add.
+    """
+    if not own:
+        return plan
+    hits = with_user_hits(plan.hits, own)
+    tempo = plan.tempo if plan.tempo.bends else bend_to_hits(plan.tempo, hits, plan.duration_s)
+    return replace(plan, hits=hits, tempo=tempo)

@@ -24,7 +24,7 @@ from expotion_cli.spotting.cuts import Cut
 from expotion_cli.spotting.hits import CAUSES, USER, HitPoint
 from expotion_cli.spotting.plan import MIN_GAP_S, CuePlan
 from expotion_cli.spotting.sections import INTENSITY_RATE_HZ, Intensity, Section, by_bars
-from expotion_cli.storage import read_json, write_bytes
+from expotion_cli.storage import digest_of, read_json, write_bytes
 from expotion_cli.timing import BEATS_PER_BAR, MOST_BEND, Tempo, exact
 
 FORMAT = 1
@@ -33,6 +33,7 @@ MAX_BYTES = 8 << 20
 MAX_HITS = 20_000
 CUT_KINDS = ("hard", "dissolve")
 MODES = ("major", "minor")
+_FOR_PEOPLE = ("clip", "source", "bars")
 _SLACK_S = 0.001
 _KEY = re.compile(r"[A-G][#b]?")
 _FIELDS = ("format", "clip", "duration_s", "tempo", "tempo_map", "key", "mode", "metre", "hits", "cuts", "sections",
@@ -101,6 +102,17 @@ def _laid_out(value: Any, depth: int = 0) -> str:
     if isinstance(value, list) and value and isinstance(value[0], dict):
         return "[" + inner + f",{inner}".join(_laid_out(each, depth + 1) for each in value) + "\n" + "  " * depth + "]"
     return json.dumps(value, ensure_ascii=False, allow_nan=False)
+
+
+def plan_digest(plan: CuePlan) -> str:
+    """sha256 (hex) of all that a plan asks for: the same however its file is laid out, and whoever gave the reasons."""
+    return digest_of(_meaning(as_record(plan)))
+
+
+def _meaning(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _meaning(each) for key, each in value.items() if key not in _FOR_PEOPLE}
+    return [_meaning(each) for each in value] if isinstance(value, list) else value
 
 
 def read_plan(path: Path, duration: Fraction) -> CuePlan:

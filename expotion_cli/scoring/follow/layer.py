@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -14,7 +14,7 @@ from expotion_cli.audio.onsets import onset_strength
 from expotion_cli.audio.spectrum import power_spectrogram
 from expotion_cli.audio.tonality import chroma, find_key
 from expotion_cli.music.codecs.notes.balance import peak_gain
-from expotion_cli.recipe import Follow
+from expotion_cli.recipe import NO_FOLLOW, Follow
 from expotion_cli.scoring.follow import level
 from expotion_cli.scoring.follow.accents import AccentSound, accent_sound
 from expotion_cli.spotting.grid import nearest_places
@@ -80,7 +80,7 @@ def follow(
     tonic: int | None = None,
     seed: int = 0,
 ) -> Followed:
-    """Make music follow a cue plan, whoever made it.
+    """Make music follow a cue plan, whoever made it, and keep it between the plan's start and end.
 
     Quiet passages are evened out, the plan's intensity becomes gain, and its hit points are answered by accents on the
     music's grid, each after a short breath. A gentle compressor holds it together.
@@ -94,12 +94,27 @@ def follow(
         tonic: pitch class of its key; None finds it.
         seed: of the cue; makes strokes differ.
     """
-    if settings.mode == "none" or not np.any(audio):
-        return Followed(audio, (), 0.0)
+    followed = Followed(audio, (), 0.0)
+    if settings.mode != NO_FOLLOW and np.any(audio):
+        followed = _layered(audio, sample_rate, plan, settings, grid, tonic, seed)
+    return replace(followed, audio=level.within(followed.audio, sample_rate, plan.start_s, plan.end_s))
+
+
+def _layered(
+    audio: np.ndarray,
+    sample_rate: int,
+    plan: CuePlan,
+    settings: Follow,
+    grid: Timeline | None,
+    tonic: int | None,
+    seed: int,
+) -> Followed:
     levelled = level.apply_db(audio, level.levelling_db(audio, sample_rate), sample_rate)
     rows = math.ceil(audio.shape[1] / sample_rate * level.RATE_HZ)
     at = np.arange(rows) / level.RATE_HZ
-    chosen = choose_hits(plan.hits, settings.hits_per_s)
+    end_s = math.inf if plan.end_s is None else plan.end_s
+    heard = [hit for hit in plan.hits if plan.start_s <= hit.time_s < end_s]
+    chosen = choose_hits(heard, settings.hits_per_s)
     times_s = snapped(chosen, audio, sample_rate, grid)
     weights = np.array([hit.weight for hit in chosen])
     gain_db = -settings.dynamics_db * (1 - plan.intensity.at(at))

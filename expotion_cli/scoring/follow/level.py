@@ -16,6 +16,8 @@ STEADY_DB = 3.0
 """The leveller leaves deviations within this alone and takes a share off what lies beyond."""
 LEVEL_SHARE, MOST_LIFT_DB, MOST_CUT_DB = 0.75, 9.0, 6.0
 GAP_DBFS = -60.0
+FADE_IN_S, FADE_OUT_S = 0.03, 0.5
+"""How music enters and leaves within the picture."""
 
 
 def loudness_over_time(audio: np.ndarray, sample_rate: int, window_s: float) -> np.ndarray:
@@ -102,6 +104,29 @@ def apply_db(audio: np.ndarray, gain_db: np.ndarray, sample_rate: int) -> np.nda
     places = np.arange(audio.shape[1]) / sample_rate * RATE_HZ
     gain = 10 ** (np.interp(places, np.arange(len(gain_db)), gain_db) / 20)
     return np.asarray(audio * gain.astype(np.float32))
+
+
+def within(audio: np.ndarray, sample_rate: int, start_s: float, end_s: float | None) -> np.ndarray:
+    """Audio [2, n] that is silent before `start_s` and has faded out by `end_s`.
+
+    It enters within 30 ms and leaves within 0.5 s; both are shorter where little lies between.
+
+    Args:
+        audio: [2, n] float32.
+        sample_rate: in Hz.
+        start_s: when it may begin; at 0 nothing is faded in.
+        end_s: when it must be silent; None fades nothing out.
+    """
+    if start_s <= 0 and end_s is None:
+        return audio
+    at = np.arange(audio.shape[1]) / sample_rate
+    length_s = (audio.shape[1] / sample_rate if end_s is None else end_s) - start_s
+    gain = np.ones(len(at))
+    if start_s > 0:
+        gain *= np.clip((at - start_s) / min(FADE_IN_S, length_s / 2), 0, 1)
+    if end_s is not None:
+        gain *= np.clip((end_s - at) / min(FADE_OUT_S, length_s / 2), 0, 1)
+    return np.asarray(audio * np.sin(gain * np.pi / 2).astype(np.float32))
 
 
 def compress_db(audio: np.ndarray, sample_rate: int, *, ratio: float, above_lu: float) -> np.ndarray:
