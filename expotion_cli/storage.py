@@ -111,7 +111,7 @@ def read_json(
     Raises:
         ExpotionError: of class `error`: the file can't be read or is not JSON.
     """
-    with reading(path, what, error=error, remedy=remedy, also=(RecursionError,)):
+    with reading(path, what, error=error, remedy=remedy, also=(RecursionError, ValueError)):
         return json.loads(Path(path).read_text(encoding="utf-8-sig"))
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,14 +13,17 @@ from typing import Any
 from expotion_cli.declare import nearest_hint
 from expotion_cli.errors import ExpotionError, PlanError, UsageError, reading
 from expotion_cli.spotting.hits import USER, HitPoint
-from expotion_cli.spotting.plan_file import MAX_HITS, refuse_crowding
+from expotion_cli.spotting.plan_file import MAX_HITS, as_number, refuse_crowding
 from expotion_cli.storage import read_json
 
 MAX_BYTES = 4 << 20
 COLUMNS = ("time_s", "frame", "weight", "clip")
 _NAMES = {"time": "time_s", "seconds": "time_s", "t": "time_s", "start": "time_s", "frames": "frame", "file": "clip",
           "name": "clip"}  # fmt: skip
+_OF_PLANS = ("cause", "source")
+"""What else the hit points of a plan have."""
 _CLOCK = re.compile(r"(?:(\d+):)?(\d{1,2}):(\d{1,2}(?:\.\d+)?)")
+_COMMA = re.compile(r"-?\d+,\d+")
 _EXAMPLE = "Write a table with a column time_s (seconds), or a JSON list of seconds."
 
 
@@ -60,7 +62,7 @@ class UserHits:
         Raises:
             PlanError: a time lies outside the clip, or two are closer than 50 ms.
         """
-        own = next((self.by_clip[name] for name in names if name in self.by_clip), ())
+        own = [moment for name in dict.fromkeys(names) for moment in self.by_clip.get(name, ())]
         hits = []
         for moment in (*self.everywhere, *own):
             time_s = moment.value / fps if moment.is_frame else moment.value
@@ -150,18 +152,20 @@ def _number(path: Path, name: str, value: Any) -> float:
             hours, minutes, seconds = (float(part or 0) for part in clock.groups())
             return 3600 * hours + 60 * minutes + seconds
         try:
-            value = float(value)
+            value = float(value.strip().replace(",", ".") if _COMMA.fullmatch(value.strip()) else value)
         except ValueError:
             value = None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    number = as_number(value)
+    if number is None:
         raise UsageError(f"{name} holds no number.", path=path, remedy=_EXAMPLE)
-    return float(value)
+    return number
 
 
 def _csv_rows(path: Path) -> list[tuple[str, dict[str, Any]]]:
     with reading(path, "the hits file", error=UsageError, remedy=_EXAMPLE, also=(UnicodeError,)):
         text = path.read_text(encoding="utf-8-sig")
-    dialect = ";" if text.count(";") > text.count(",") else "\t" if "\t" in text else ","
+    first = next((line for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")), "")
+    dialect = next((mark for mark in ";\t" if mark in first), ",")
     try:
         lines = [
             (number, [cell.strip() for cell in cells])
@@ -176,11 +180,12 @@ def _csv_rows(path: Path) -> list[tuple[str, dict[str, Any]]]:
     head = [_NAMES.get(cell, cell) for cell in head]
     if "time_s" in head or "frame" in head:
         lines = lines[1:]
-    elif any(re.search("[a-z]", cell) for cell in head):
+    elif re.search("[a-z]", head[0]):
         raise UsageError(f"line {lines[0][0]}: no column is called time_s or frame.", path=path, remedy=_EXAMPLE)
     else:
         head = ["time_s", "weight", "clip"][: len(head)]
-    return [(f"line {number}", dict(zip(head, cells, strict=False))) for number, cells in lines]
+    rows = [(number, dict(zip(head, cells, strict=False))) for number, cells in lines]
+    return [(f"line {number}", {key: cell for key, cell in row.items() if key}) for number, row in rows]
 
 
 def _json_rows(path: Path) -> list[tuple[str, dict[str, Any]]]:
@@ -193,7 +198,9 @@ def _json_rows(path: Path) -> list[tuple[str, dict[str, Any]]]:
         if not isinstance(values, list):
             raise UsageError("it must be a list, or an object of lists by clip.", path=path, remedy=_EXAMPLE)
         for number, value in enumerate(values, 1):
-            row = {k: v for k, v in value.items() if k in COLUMNS} if isinstance(value, Mapping) else {"time_s": value}
+            row = {"time_s": value}
+            if isinstance(value, Mapping):
+                row = {_NAMES.get(str(key), str(key)): each for key, each in value.items() if key not in _OF_PLANS}
             name = f"entry {number}" if clip is None else f"{clip}, entry {number}"
             rows.append((name, row if clip is None else {**row, "clip": clip}))
     return rows

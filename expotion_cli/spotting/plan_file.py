@@ -6,6 +6,7 @@ the reader's sake and made anew when a plan is read.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import math
@@ -224,12 +225,24 @@ class _Reader:
         value = table.get(key, default)
         if value is None:
             raise self.error(f"{name} is missing")
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-            raise self.error(f"{name} is {value!r}, not a number")
-        if not low <= value <= high:
+        number = as_number(value)
+        if number is None:
+            raise self.error(
+                f"{name} is {value!r}, not a number" if len(repr(value)) < 80 else f"{name} is not a number"
+            )
+        if not low <= number <= high:
             hint = "Times are seconds on the picture's clock." if key.endswith("_s") else ""
-            raise self.error(f"{name} is {value:g}; it must lie from {low:g} to {high:g}", hint)
-        return float(value)
+            raise self.error(f"{name} is {number:g}; it must lie from {low:g} to {high:g}", hint)
+        return number
+
+
+def as_number(value: Any) -> float | None:
+    """A JSON value as a finite number, or None if it is none."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    with contextlib.suppress(OverflowError):  # JSON has integers of any length
+        return float(value) if math.isfinite(value) else None
+    return None
 
 
 def _tempo(reader: _Reader, record: Mapping[str, Any], duration_s: float) -> Tempo:
@@ -250,7 +263,7 @@ def _tempo(reader: _Reader, record: Mapping[str, Any], duration_s: float) -> Tem
             low, high = bpm * (1 - MOST_BEND), bpm * (1 + MOST_BEND)
             raise reader.error(
                 f"{where}.bpm is {row['bpm']:g}, but a tempo map may bend {bpm:g} bpm by {MOST_BEND:.0%} at most",
-                f"Write {low:.1f} to {high:.1f}, or change tempo.bpm.",
+                f"Write {low:.1f} to {high:.1f}, change tempo.bpm, or delete the tempo_map.",
             )
         if bends and time_s - bends[-1][0] < MIN_GAP_S:
             raise reader.error(
@@ -325,8 +338,8 @@ def _intensity(reader: _Reader, record: Mapping[str, Any], duration_s: float) ->
     values = table.get("values", [0.5])
     if not isinstance(values, list) or not 0 < len(values) <= 100 * (duration_s + 2):
         raise reader.error("intensity.values must be a list of numbers from 0 to 1, about rate_hz of them a second")
-    where = "intensity.values[{}]"
-    given = np.array([reader.number({"v": v}, "v", 0, 1, where=where.format(i)) for i, v in enumerate(values)])
+    named = {f"intensity.values[{number}]": value for number, value in enumerate(values)}
+    given = np.array([reader.number(named, name, 0, 1) for name in named])
     rows = max(1, math.ceil(duration_s * INTENSITY_RATE_HZ))
     found = np.interp(np.arange(rows) / INTENSITY_RATE_HZ, np.arange(len(given)) / rate_hz, given)
     return np.asarray(np.round(found, 3))

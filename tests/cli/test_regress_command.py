@@ -24,13 +24,15 @@ def recorded(expotion, composer, clip_folder, tmp_path):
 
 
 def test_recorded_flags_and_model_are_used_again(expotion, composer, clip_folder, tmp_path):
-    flags = "--streams none --seed 7 --prompt rain --model other --adapter none --device cpu --dtype fp32"
+    flags = "--streams none --follow none --seed 7 --prompt rain --model other --adapter none --device cpu --dtype fp32"
     record = expotion("regress", "record", clip_folder, "--to", tmp_path / "r", "--json", "--quiet", *flags.split())
     said = json.loads(record.stdout)
     assert record.exit_code == 0 and {clip["seed"] for clip in said["clips"]} == {7} and said["bytes"] > 1000
     check = expotion("regress", "check", tmp_path / "r", "--dtype", "bf16")
     assert check.exit_code == 0, check.stdout + check.stderr
     assert composer.composed == ["rain"] * 4
+    recorded = json.loads((tmp_path / "r" / "regress.json").read_text())
+    assert recorded["recipe"]["flags"]["follow.mode"] == "none"
     first, second = composer.asked
     assert first == second | {"dtype": "fp32"} and second["dtype"] == "bf16" and second["name"] == "other"
 
