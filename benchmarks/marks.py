@@ -1,53 +1,44 @@
-"""The marks the embedded model is held to: does it follow, is it music, is it new, does it obey. One table, one JSON.
+"""The marks of following and of music, in one table: hits, spread, holes, pulse, lift, ranking, style, limiting.
 
-For each recipe, clip and seed a take is composed as `expotion-score` would, with the picture and with `--streams none`.
-"bare rule" is what no model is needed for: a drum on every sixteenth at which more moves than usual, harder where more
-moves. The ranges of note statistics are those of the training music's excerpts of about a take's length.
+For each recipe, clip and seed a cue is made as `expotion-score` would, with the picture and with `--streams none`.
+Beside them stand the bare rule laid over the same music without the picture, a click track, and, where `--peers` names
+a folder with SYSTEM/CLIP.m4a, what other systems made of the same clips, as they are and with the follow layer.
 
     python benchmarks/marks.py --seeds 3
-    python benchmarks/marks.py --seeds 1 --recipes cinematic --no-copy-check --clips DIR
+    python benchmarks/marks.py --seeds 1 --recipes cinematic --clips DIR --peers DIR
 """
 
 from __future__ import annotations
 
 import argparse
 import itertools
-import json
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from bench import RESULTS, machine, print_table, put_into, use_cores, write_results
-from copies import training_melodies
 
-from expotion_cli.audio.beats import tempo_of
-from expotion_cli.audio.dynamics import voice_levels
-from expotion_cli.audio.loudness import integrated_lufs, loudness_curve
-from expotion_cli.audio.onsets import RATE_HZ, onset_strength
-from expotion_cli.audio.spectrum import spectral_centroid
-from expotion_cli.evaluation import sync
-from expotion_cli.evaluation.beats import meets_tempo
-from expotion_cli.evaluation.sound_report import measure_sound
+from expotion_cli.audio.dynamics import measure_dynamics
+from expotion_cli.audio.hits import hits, visual_accents
+from expotion_cli.audio.loudness import integrated_lufs
+from expotion_cli.audio.onsets import onset_strength
+from expotion_cli.audio.pulse import pulse_clarity
+from expotion_cli.evaluation import baselines, sync
+from expotion_cli.evaluation.tagger import Tagger, style_ratio
 from expotion_cli.media.clip import ClipInfo
 from expotion_cli.media.probe import probe
-from expotion_cli.music.codecs.notes import tokens as notes
-from expotion_cli.music.codecs.notes.arrange import arrange
-from expotion_cli.music.codecs.notes.copies import longest_shared_run
-from expotion_cli.music.codecs.notes.metrics import five_measures, is_stuck
-from expotion_cli.music.codecs.notes.muspy import MEASURES
-from expotion_cli.music.codecs.notes.ringing import ring_on
-from expotion_cli.recipe import Recipe, load_recipe
+from expotion_cli.recipe import Recipe, load_recipe, recipe_names
 from expotion_cli.scoring import ladder
+from expotion_cli.scoring.follow import layer
 from expotion_cli.scoring.streams import choose_streams
 from expotion_cli.spotting.activity import motion_energy
 
 PAGE = RESULTS.parent.parent / "docs" / "evaluation.md"
-ASKED_BPM = (76, 90, 104, 120, 138)
-BEATS_RATE_HZ = 100.0
-RESULT_LUFS, LONGEST_SILENCE_S = -14.0, 2.0
+RATE = 44_100
+MARKS = "hits >= 0.90 (<= 0.50); spread <= 10 / <= 14; hole <= 2; pulse >= 0.75 (ambient 0.70); lift >= 0.30; auc >= 0.97; style >= 0.85"  # noqa: E501
 
 
 @dataclass(frozen=True)
@@ -59,18 +50,8 @@ class Clip:
     motion: np.ndarray
 
 
-@dataclass(frozen=True)
-class Take:
-    """One composed and rendered cue."""
-
-    clip: int
-    seed: int
-    request: Any
-    tempo: Any
-    tokens: np.ndarray
-    audio: np.ndarray
-    sample_rate: int
-    stems: dict[str, np.ndarray]
+Sounds = Mapping[tuple[int, int], np.ndarray]
+"""(seed, number of the clip) → [2, n] at `RATE`."""
 
 
 def load_clips(folder: Path) -> list[Clip]:
@@ -85,293 +66,170 @@ def load_clips(folder: Path) -> list[Clip]:
     return clips
 
 
-def compose(model: Any, recipe: Recipe, wanted: Sequence[tuple[int, int, Clip, ladder.Seen, str]]) -> list[Take]:
-    """Takes of (clip number, seed, clip, what is seen, prompt), generated in one go and rendered."""
-    requests = []
-    for _, seed, clip, seen, prompt in wanted:
-        duration, plan = clip.info.duration, ladder.spot(seen, clip.info.duration, recipe, prompt=prompt)
-        request = ladder.compose_request(model, seen, plan, duration, recipe, prompt=prompt, seed=seed)
-        requests.append((request, plan.tempo))
-    tokens = dict(model.generate([request for request, _ in requests]))
-    takes = []
-    for index, ((number, seed, *_), (request, tempo)) in enumerate(zip(wanted, requests, strict=True)):
-        made = model.codec.decode(
-            tokens[index], request.timeline, sound_settings(recipe, seed), seed=seed, keep_stems=True
+def make(model: Any, recipe: Recipe, clips: Sequence[Clip], seeds: int, *, picture: bool) -> Sounds:
+    """Compose, render and follow one cue for each seed and clip."""
+    orders = list(itertools.product(range(seeds), range(len(clips))))
+    plans, requests = [], []
+    for seed, number in orders:
+        clip = clips[number]
+        seen = clip.seen if picture else ladder.Seen()
+        plan = ladder.spot(seen, clip.info.duration, recipe)
+        plans.append(plan)
+        requests.append(
+            ladder.compose_request(model, seen, plan, clip.info.duration, recipe, prompt=recipe.prompt, seed=seed)
         )
-        takes.append(Take(number, seed, request, tempo, tokens[index], made.audio, made.sample_rate, dict(made.stems)))
-    return takes
+    tokens = dict(model.generate(requests))
+    sounds = {}
+    for index, (order, plan, request) in enumerate(zip(orders, plans, requests, strict=True)):
+        score = ladder.render(model, tokens[index], request.timeline, recipe, seed=request.seed, plan=plan)
+        score = ladder.follow(model, score, request.timeline, plan, recipe, seed=request.seed)
+        assert score.sample_rate == RATE
+        sounds[order] = score.audio
+    return sounds
 
 
-def sound_settings(recipe: Recipe, seed: int) -> Any:
-    from expotion_cli.music.codecs.notes.instruments import SoundSettings
-
-    return SoundSettings.from_table({"sound": recipe.sound, "voices": recipe.voices}, seed)
-
-
-def ranking(clips: Sequence[Clip], sounds: Sequence[tuple[int, int, np.ndarray]]) -> dict[str, Any]:
-    """Own against other pairs from (clip, seed, onset strength)."""
-    seeds = sorted({seed for _, seed, _ in sounds})
-    matrix = np.zeros((len(seeds), len(clips), len(clips)))
-    for number, seed, strength in sounds:
-        for other, clip in enumerate(clips):
-            found = sync.motion_onset_correlation(clip.motion, strength)
-            matrix[seeds.index(seed), number, other] = found.value
-    own = {clip.info.path.stem: round(float(matrix[:, n, n].mean()), 3) for n, clip in enumerate(clips)}
-    return {**sync.record(sync.own_against_other(matrix)), "own_by_clip": own}
-
-
-def strength_of(take: Take) -> np.ndarray:
-    return onset_strength(take.audio, take.sample_rate)
-
-
-def bare_rule(model: Any, clips: Sequence[Clip], recipe: Recipe) -> dict[str, Any]:
-    """What a drum on every lively sixteenth reaches, played by the recipe's own kit."""
-    sounds = []
-    for number, clip in enumerate(clips):
-        duration, plan = clip.info.duration, ladder.spot(clip.seen, clip.info.duration, recipe, prompt="")
-        request = ladder.compose_request(model, clip.seen, plan, duration, recipe, prompt="", seed=0)
-        steps = np.arange(0, request.num_steps, 3)
-        rows = np.clip(np.rint(request.timeline.step_times()[steps] * RATE_HZ), 0, len(clip.motion) - 1)
-        energy = clip.motion[rows.astype(int)]
-        low, high = np.quantile(energy, (0.5, 0.95))
-        events = [
-            notes.Event(int(s), int(s) + 1, 3, int(np.clip(4 * (e - low) / (high - low + 1e-6), 0, 3)))
-            for s, e in zip(steps, energy, strict=True)
-            if e > low
-        ]
-        tokens = notes.events_to_tokens({"drums": events}, request.num_steps)
-        sound = replace(sound_settings(recipe, 0), landing=False)
-        sound = replace(sound, voices=tuple((n, replace(v, mute=n != "drums", gain_db=0.0)) for n, v in sound.voices))
-        made = model.codec.decode(tokens, request.timeline, sound, seed=0)
-        sounds.append((number, 0, onset_strength(made.audio, made.sample_rate)))
-    return ranking(clips, sounds)
-
-
-def tempo_kept(model: Any, clips: Sequence[Clip], recipe: Recipe) -> dict[str, Any]:
-    """Share of takes in which the tempo asked for in the prompt is heard, within a tenth, octaves allowed."""
-    wanted, asked = [], []
-    for bpm, (number, clip) in itertools.product(ASKED_BPM, enumerate(clips)):
-        wanted.append((number, bpm, clip, clip.seen, f"{recipe.prompt}, {bpm} bpm"))
-        asked.append(bpm)
-    takes = compose(model, recipe, wanted)
-    heard = [
-        tempo_of(onset_strength(t.audio, t.sample_rate, BEATS_RATE_HZ).astype(float), BEATS_RATE_HZ) for t in takes
-    ]
-    kept = [bool(meets_tempo(h, (bpm, bpm))) for h, bpm in zip(heard, asked, strict=True)]
-    grid = [float(take.tempo.bpm) == bpm for take, bpm in zip(takes, asked, strict=True)]
-    by_bpm = {str(bpm): round(float(np.mean([k for k, b in zip(kept, asked, strict=True) if b == bpm])), 3)
-              for bpm in ASKED_BPM}  # fmt: skip
-    return {"takes": len(takes), "heard": round(float(np.mean(kept)), 3), "written": float(np.mean(grid)),
-            "heard_by_bpm": by_bpm}  # fmt: skip
-
-
-def inside_ranges(takes: Sequence[Take], ranges: dict[str, dict[str, dict[str, float]]]) -> dict[str, Any]:
-    """Share of takes inside the training music's 10-90 % range, for each measure and for all five at once."""
-    inside: dict[str, list[bool]] = {key: [] for key in MEASURES}
-    values: dict[str, list[float]] = {key: [] for key in MEASURES}
-    for take in takes:
-        events = ring_on(notes.tokens_to_events(take.tokens), take.tokens.shape[1])  # as it is played
-        found = five_measures(notes.events_to_tokens(events, take.tokens.shape[1]))
-        length = take.tokens.shape[1]
-        known = ranges[min(ranges, key=lambda steps: abs(np.log(length / int(steps))))]
-        for key in MEASURES:
-            values[key].append(found[key])
-            inside[key].append(bool(known[key]["p10"] - 1e-9 <= found[key] <= known[key]["p90"] + 1e-9))
-    table = {
-        key: {"mean": round(float(np.nanmean(values[key])), 3), "inside": round(float(np.mean(inside[key])), 3)}
-        for key in MEASURES
-    }
-    every = np.mean([all(inside[key][i] for key in MEASURES) for i in range(len(takes))])
-    return {**table, "all_five": round(float(every), 3)}
-
-
-def shared_by_seeds(takes: Sequence[Take], recipe: Recipe) -> float:
-    """The largest share of notes as played (voice, step, key) that two seeds of one clip have in common."""
-    most = 0.0
-    for a, b in itertools.combinations(takes, 2):
-        if a.clip == b.clip and a.seed != b.seed:
-            x, y = (played(take, recipe) for take in (a, b))
-            most = max(most, len(x & y) / max(1, min(len(x), len(y))))
-    return round(most, 3)
-
-
-def played(take: Take, recipe: Recipe) -> set[tuple[str, float, int]]:
-    """All notes as (voice, step, key)."""
-    made = arrange(notes.tokens_to_events(take.tokens), take.request.timeline, sound_settings(recipe, take.seed))
-    return {(name, note.start, note.pitch) for name, found in made.notes.items() for note in found}
-
-
-def faults(takes: Sequence[Take]) -> dict[str, float]:
-    """Takes that are silent, clipped or stuck; silence is judged as loud as results are."""
-    heard, clipped = [], 0
-    for take in takes:
-        clipped += bool(np.abs(take.audio).max() >= 1)
-        loudness = integrated_lufs(take.audio, take.sample_rate)
-        gain_db = RESULT_LUFS - loudness if np.isfinite(loudness) else 0.0
-        heard.append(measure_sound(take.audio * np.float32(10 ** (gain_db / 20)), take.sample_rate))
-    return {
-        "takes": len(takes),
-        "silent": sum(one.silent_share > 0.5 or one.longest_silence_s > LONGEST_SILENCE_S for one in heard),
-        "longest_silence_s": round(max(one.longest_silence_s for one in heard), 2),
-        "clipped": clipped,
-        "stuck": sum(is_stuck(take.tokens) for take in takes),
-    }
-
-
-def as_music(takes: Sequence[Take]) -> dict[str, Any]:
-    """Voices, phrases, ending: what can be told by numbers."""
-    levels: dict[str, list[float]] = {}
-    centres: dict[str, list[float]] = {}
-    breaths, longest, landed, tails = [], [], [], []
-    for take in takes:
-        for name, db in voice_levels(take.stems).items():
-            if db is not None:
-                levels.setdefault(name, []).append(db)
-                centres.setdefault(name, []).append(spectral_centroid(take.stems[name], take.sample_rate))
-        melody = notes.tokens_to_events(take.tokens)["melody"]
-        rate = float(take.request.timeline.rate_hz)
-        rests = [b.start - a.end for a, b in itertools.pairwise(melody)]
-        breaths.append(sum(rest >= 3 for rest in rests) / (len(take.tokens[0]) / rate) * 10)
-        spans, begun = [0.0], None
-        for event, rest in zip(melody, [*rests, 99], strict=False):
-            begun = event.start if begun is None else begun
-            if rest >= 3:
-                spans.append((event.end - begun) / rate)
-                begun = None
-        longest.append(max(spans))
-        loud = loudness_curve(take.audio, take.sample_rate)
-        tails.append(float(loud[-10:].mean() - loud.max()))
-        landed.append(bool(tails[-1] > -40))
-    return {
-        "voices_db": {k: round(float(np.median(v)), 1) for k, v in sorted(levels.items())},
-        "voices_centre_hz": {k: round(float(np.nanmedian(v))) for k, v in sorted(centres.items())},
-        "melody_breaths_in_10_s": round(float(np.mean(breaths)), 2),
-        "longest_melody_breath_to_breath_s": round(float(np.median(longest)), 2),
-        "sounding_to_the_last_frame": round(float(np.mean(landed)), 3),
-        "last_200_ms_below_the_loudest_db": round(float(np.median(tails)), 1),
-    }
-
-
-def measure(model: Any, clips: Sequence[Clip], name: str, seeds: int, ranges: Any, tempo: bool) -> tuple[dict, list]:
-    """All marks of one recipe; also its takes with the picture."""
-    recipe = load_recipe(name)
-    everyone = list(itertools.product(range(seeds), enumerate(clips)))
-    takes = compose(model, recipe, [(n, seed, clip, clip.seen, recipe.prompt) for seed, (n, clip) in everyone])
-    blind = compose(model, recipe, [(n, seed, clip, ladder.Seen(), recipe.prompt) for seed, (n, clip) in everyone])
-    result = {
-        "picture": ranking(clips, [(take.clip, take.seed, strength_of(take)) for take in takes]),
-        "streams_none": ranking(clips, [(take.clip, take.seed, strength_of(take)) for take in blind]),
-        "bare_rule": bare_rule(model, clips, recipe),
-        "notes": inside_ranges(takes, ranges) if ranges else None,
-        "notes_streams_none": inside_ranges(blind, ranges) if ranges else None,
-        "most_shared_by_two_seeds": shared_by_seeds(takes, recipe),
-        "faults": faults([*takes, *blind]),
-        "music": as_music(takes),
-        "bpm": round(float(np.mean([float(take.tempo.bpm) for take in takes])), 1),
-    }
-    if tempo:
-        result["tempo"] = tempo_kept(model, clips, recipe)
-    return result, takes
-
-
-def show(name: str, found: dict[str, Any]) -> None:
-    """Print one recipe's marks."""
+def measured(clips: Sequence[Clip], sounds: Sounds) -> dict[str, Any]:
+    """All marks of one set of sounds; style is left to `styles`."""
+    strengths = {order: onset_strength(audio, RATE) for order, audio in sounds.items()}
     rows = []
-    for words, key in (("with the picture", "picture"), ("--streams none", "streams_none"), ("bare rule", "bare_rule")):
-        one = found[key]
-        rows.append((words, one["own"], one["other"], one["lift"], one["probability"]))
-    print_table(f"{name}: motion and onsets", ("", "own r", "shuffled r", "lift", "own ranks higher"), rows)
-    rows = [("tempo asked for is heard", found.get("tempo", {}).get("heard"))]
-    for key in MEASURES if found["notes"] else ():
-        rows.append((f"{key.replace('_', ' ')} inside 10-90 %", found["notes"][key]["inside"]))
-    rows += [("most notes shared by two seeds", found["most_shared_by_two_seeds"])]
-    rows += [(f"{key}", value) for key, value in found["faults"].items()]
-    rows += [(key.replace("_", " "), value) for key, value in found["music"].items() if not isinstance(value, dict)]
-    rows += [(f"{k}, dB of all", v) for k, v in found["music"]["voices_db"].items()]
-    print_table(f"{name}: the rest", ("", "value"), rows)
-
-
-def markdown(results: dict[str, dict[str, Any]], longest_copy: int) -> str:
-    """All recipes' marks for a page, and the longest run that any take shares with a training piece."""
-
-    def following(key: str) -> list[str]:
-        rows = [one[key] for one in results.values()]
-        return [f"{r['lift']:.2f} ({r['own']:.2f} - {r['other']:.2f}); {r['probability']:.2f}" for r in rows]
-
-    table = {
-        "with the picture: lift (own r - shuffled r); own ranks higher": following("picture"),
-        "`--streams none`": following("streams_none"),
-        "the bare rule": following("bare_rule"),
-        "tempo asked for is heard": [f"{one['tempo']['heard']:.0%}" for one in results.values() if "tempo" in one],
+    for (_, number), strength in strengths.items():
+        found = hits(visual_accents(clips[number].motion), strength)
+        rows.append((found.value, found.chance, pulse_clarity(strength)))
+    dynamics = [measure_dynamics(audio, RATE) for audio in sounds.values()]
+    limited = [limited_db(audio) for audio in sounds.values()]
+    values = np.array(rows)
+    spreads, holes = (np.array([getattr(one, key) for one in dynamics]) for key in ("spread_db", "hole_share"))
+    return {
+        "takes": len(sounds),
+        "hits": mean(values[:, 0]),
+        "hits_chance": mean(values[:, 1]),
+        "spread_db": mean(spreads),
+        "spread_worst_db": round(float(np.nanmax(spreads)), 1),
+        "hole_percent": round(100 * float(np.nanmean(holes)), 2),
+        "pulse": mean(values[:, 2]),
+        **following(clips, strengths),
+        "limiter_median_db": round(float(np.median(limited)), 1),
+        "limiter_worst_db": round(float(np.max(limited)), 1),
     }
-    for key in MEASURES:
-        title = f"{key.replace('_', ' ')} inside 10-90 %"
-        table[title] = [
-            f"{one['notes'][key]['inside']:.0%} ({one['notes'][key]['mean']:.2f})" for one in results.values()
-        ]
-    table["most notes that two seeds share"] = [f"{one['most_shared_by_two_seeds']:.0%}" for one in results.values()]
-    for key in ("takes", "silent", "clipped", "stuck"):
-        table[key] = [str(one["faults"][key]) for one in results.values()]
-    table["longest silence, s"] = [f"{one['faults']['longest_silence_s']:.2f}" for one in results.values()]
-    music = {
-        "melody breaths in 10 s": "melody_breaths_in_10_s",
-        "from breath to breath, s": "longest_melody_breath_to_breath_s",
-        "takes that sound to the last frame": "sounding_to_the_last_frame",
-        "last 0.2 s below the loudest, dB": "last_200_ms_below_the_loudest_db",
-    }
-    for title, key in music.items():
-        table[title] = [f"{one['music'][key]:.1f}" for one in results.values()]
-    names = sorted({name for one in results.values() for name in one["music"]["voices_db"]})
-    for name in names:
-        found = [
-            (one["music"]["voices_db"].get(name), one["music"]["voices_centre_hz"].get(name))
-            for one in results.values()
-        ]
-        table[f"{name}: dB of all; centre, Hz"] = ["-" if db is None else f"{db:.0f}; {hz}" for db, hz in found]
-    lines = [["", *results], ["---"] * (1 + len(results)), *([title, *cells] for title, cells in table.items())]
-    rows = ["| " + " | ".join(line) + " |" for line in lines]
-    copied = f"Longest exact run of melody notes shared with a training piece: {longest_copy} notes (aim: at most 16)."
-    return "\n".join([*rows, "", copied])
+
+
+def limited_db(audio: np.ndarray) -> float:
+    """What a limiter at -1 dBTP would take at -14 LUFS, by sample peaks."""
+    peak = 20 * np.log10(max(float(np.abs(audio).max()), 1e-9))
+    return max(0.0, peak - integrated_lufs(audio, RATE) - 13.0)
+
+
+def following(clips: Sequence[Clip], strengths: Mapping[tuple[int, int], np.ndarray]) -> dict[str, Any]:
+    """Lift and ranking of own against other pairs, among the clips that all seeds have."""
+    seeds = sorted({seed for seed, _ in strengths})
+    numbers = sorted({number for _, number in strengths})
+    if len(numbers) < 2:
+        return {"lift": None, "auc": None}
+    matrix = np.array([
+        [[sync.motion_onset_correlation(clips[other].motion, strengths[seed, own]).value for other in numbers]
+         for own in numbers] for seed in seeds
+    ])  # fmt: skip
+    found = sync.own_against_other(matrix)
+    return {"own_r": round(found.own, 3), "lift": round(found.lift, 3), "auc": round(found.probability, 3)}
+
+
+def mean(values: np.ndarray) -> float | None:
+    """Mean of what is known, rounded; None where nothing is."""
+    return round(float(np.nanmean(values)), 3) if np.isfinite(values).any() else None
+
+
+def heard(tagger: Tagger, sounds: Sounds) -> list[np.ndarray]:
+    """[50] mean tag probabilities of each sound."""
+    return [tagger.hear(audio, RATE).mean for audio in sounds.values()]
+
+
+def peers(folder: Path, clips: Sequence[Clip], recipe: Recipe) -> dict[str, dict[str, Any]]:
+    """Marks of what other systems made, as it is and with the follow layer laid over it."""
+    from expotion_cli.media.sound import read_sound
+
+    found = {}
+    for system in sorted(path for path in folder.iterdir() if path.is_dir()):
+        sounds = {
+            (0, number): read_sound(path, RATE)
+            for number, clip in enumerate(clips)
+            if (path := system / f"{clip.info.path.stem}.m4a").is_file()
+        }
+        if not sounds:
+            continue
+        found[system.name] = measured(clips, sounds)
+        laid = {}
+        for (seed, number), audio in sounds.items():
+            plan = ladder.spot(clips[number].seen, clips[number].info.duration, recipe)
+            laid[seed, number] = layer.follow(audio, RATE, plan, recipe.follow).audio
+        found[f"{system.name} + follow layer"] = measured(clips, laid)
+    return found
+
+
+COLUMNS = {
+    "hits": lambda r: f"{r['hits']:.2f} ({r['hits_chance']:.2f})",
+    "spread dB, mean / worst": lambda r: f"{r['spread_db']:.1f} / {r['spread_worst_db']:.1f}",
+    "hole %": lambda r: f"{r['hole_percent']:.1f}",
+    "pulse": lambda r: "-" if r["pulse"] is None else f"{r['pulse']:.2f}",
+    "lift": lambda r: "-" if r["lift"] is None else f"{r['lift']:.2f}",
+    "auc": lambda r: "-" if r["auc"] is None else f"{r['auc']:.2f}",
+    "style": lambda r: f"{r['style']:.2f}" if r.get("style") is not None else "-",
+    "limiter dB, median / worst": lambda r: f"{r['limiter_median_db']:.1f} / {r['limiter_worst_db']:.1f}",
+}
+
+
+def table(results: Mapping[str, dict[str, Any]]) -> list[tuple[str, ...]]:
+    """Rows of the table, the set's name first."""
+    return [(name, *(show(row) for show in COLUMNS.values())) for name, row in results.items()]
+
+
+def markdown(results: Mapping[str, dict[str, Any]]) -> str:
+    """The table for a page."""
+    lines = [("", *COLUMNS), ("---",) * (1 + len(COLUMNS)), *table(results)]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=3, help="takes a clip")
-    parser.add_argument("--recipes", default="cinematic,classical,lofi")
+    parser.add_argument("--recipes", default=",".join(recipe_names()))
     parser.add_argument("--model", default="expotion-mini")
-    parser.add_argument("--adapter", help="a folder, or none")
     parser.add_argument("--clips", type=Path, help="a folder of clips")
-    parser.add_argument("--no-copy-check", action="store_true")
-    parser.add_argument("--no-tempo", action="store_true")
+    parser.add_argument("--peers", type=Path, help="a folder of SYSTEM/CLIP.m4a")
     parser.add_argument("--name", default="marks", help="of the results file")
     parser.add_argument("--cores", type=int, default=0, help="use only so many processors")
     options = parser.parse_args()
     use_cores(options.cores)
     facts = machine()
     from expotion_cli.music.load import load_model
-    from expotion_cli.weights.manifest import find_manifest
 
     default = Path(__file__).resolve().parents[2] / "shared" / "clips"
     clips = load_clips(options.clips or Path(os.environ.get("EXPOTION_REAL_CLIPS") or default))
-    model = load_model(options.model, adapter=options.adapter)
-    folder = Path(options.model)
-    if not folder.is_dir():
-        folder = find_manifest(options.model, "music").folder
-    training = json.loads((folder / "training.json").read_text())
-    ranges = training["statistics_by_steps"]
-    ranges = ranges if all("groove_consistency" in row for row in ranges.values()) else None
-    results: dict[str, Any] = {}
-    copied: int | None = None
-    every: list[Take] = []
+    model, tagger = load_model(options.model), Tagger()
+    results: dict[str, dict[str, Any]] = {}
     for name in options.recipes.split(","):
-        results[name], takes = measure(model, clips, name, options.seeds, ranges, not options.no_tempo)
-        every += takes
-        show(name, results[name])
-    if not options.no_copy_check:
-        melodies = training_melodies()
-        runs = [longest_shared_run(take.tokens, melodies) for take in every]
-        copied = int(max(runs))
-        print_table("Copied", ("", "notes"), [("longest run shared with a training piece", copied)])
+        recipe = load_recipe(name)
+        own = make(model, recipe, clips, options.seeds, picture=True)
+        blind = make(model, recipe, clips, options.seeds, picture=False)
+        rule = {
+            order: baselines.lay_bare_rule(audio, RATE, clips[order[1]].motion, sync.RATE_HZ)
+            for order, audio in blind.items()
+        }
+        without = heard(tagger, blind)
+        for title, sounds in ((name, own), (f"{name}, --streams none", blind), (f"{name}, bare rule", rule)):
+            row = measured(clips, sounds)
+            ratio = None if sounds is blind else style_ratio(heard(tagger, sounds), without, recipe.tags)
+            results[title] = row | {"style": ratio}
+        print_table(name, ("", *COLUMNS), table({key: row for key, row in results.items() if key.startswith(name)}))
+    clicks = {
+        (0, number): baselines.strike(
+            baselines.metronome_times(float(clip.info.duration)), float(clip.info.duration), RATE
+        )
+        for number, clip in enumerate(clips)
+    }
+    results["click track"] = measured(clips, clicks)
+    if options.peers is not None:
+        results |= peers(options.peers, clips, load_recipe("cinematic"))
+    print_table(MARKS, ("", *COLUMNS), table(results))
     write_results(
         options.name,
         {
@@ -379,13 +237,12 @@ def main() -> None:
             "model": {"name": Path(options.model).name, "digest": model.digest},
             "clips": [clip.info.path.stem for clip in clips],
             "seeds": options.seeds,
-            "held_out": training.get("follow", [])[-1:],
-            "recipes": results,
-            "longest_run_shared_with_training": copied,
+            "marks": MARKS,
+            "sets": results,
         },
     )
-    if options.name == "marks" and ranges and not options.no_tempo and copied is not None:
-        put_into(PAGE, {"marks": markdown(results, copied)})
+    if options.name == "marks":
+        put_into(PAGE, {"marks": markdown(results)})
 
 
 if __name__ == "__main__":

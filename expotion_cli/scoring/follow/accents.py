@@ -221,6 +221,32 @@ def bell(rate: int, tonic: int, generator: np.random.Generator) -> AccentSound:
     return _finish(_wide((bar + low) * _attack(t, 0.001) + 0.6 * mallet, rate, generator, 1.0), body_s=0.3)
 
 
+def pluck(rate: int, tonic: int, generator: np.random.Generator) -> AccentSound:
+    """Plucked strings on the tonic, its fifth and octaves, spread as a harp's (Karplus and Strong 1983)."""
+    t = _time(rate, 1.8)
+    audio = np.zeros((2, len(t)))
+    base = tonic_hz(tonic, 2)
+    for number, ratio in enumerate((1.0, 1.5, 2.0, 3.0, 4.0, 6.0)):
+        late = round(0.011 * number * rate)
+        voice = _string(base * ratio, len(t) - late, rate, generator)
+        pan = (number / 5 - 0.5) * 0.8
+        audio[0, late:] += voice * math.sqrt((1 - pan) / 2)
+        audio[1, late:] += voice * math.sqrt((1 + pan) / 2)
+    return _finish(audio, body_s=0.3)
+
+
+def _string(pitch_hz: float, count: int, rate: int, generator: np.random.Generator) -> np.ndarray:
+    """A plucked string: a burst of noise in a delay line whose end is averaged with its neighbour on every turn."""
+    period = max(2, round(rate / pitch_hz))
+    line = _noise(generator, period)
+    line = 0.5 * (line + np.roll(line, 1))
+    turns = []
+    for _ in range(-(-count // period)):
+        turns.append(line)
+        line = 0.996 * 0.5 * (line + np.roll(line, 1))
+    return np.concatenate(turns)[:count]
+
+
 SOUNDS: dict[str, Callable[[int, int, np.random.Generator], AccentSound]] = {
     "low-drum": low_drum,
     "taiko": taiko,
@@ -233,6 +259,7 @@ SOUNDS: dict[str, Callable[[int, int, np.random.Generator], AccentSound]] = {
     "riser": riser,
     "sub-drop": sub_drop,
     "bell": bell,
+    "pluck": pluck,
 }
 
 
