@@ -22,9 +22,9 @@ import numpy as np
 from bench import RESULTS, machine, print_table, put_into, use_cores, write_results
 
 from expotion_cli.audio.dynamics import measure_dynamics
-from expotion_cli.audio.hits import hits, visual_accents
+from expotion_cli.audio.hits import hits
 from expotion_cli.audio.loudness import integrated_lufs
-from expotion_cli.audio.onsets import onset_strength
+from expotion_cli.audio.onsets import RATE_HZ, onset_strength
 from expotion_cli.audio.pulse import pulse_clarity
 from expotion_cli.evaluation import baselines, sync
 from expotion_cli.evaluation.tagger import Tagger, style_ratio
@@ -35,6 +35,7 @@ from expotion_cli.scoring import ladder
 from expotion_cli.scoring.follow import layer
 from expotion_cli.scoring.streams import choose_streams
 from expotion_cli.spotting.activity import motion_energy
+from expotion_cli.spotting.visual_accents import visual_accents
 
 PAGE = RESULTS.parent.parent / "docs" / "evaluation.md"
 RATE = 44_100
@@ -211,7 +212,7 @@ def main() -> None:
         own = make(model, recipe, clips, options.seeds, picture=True)
         blind = make(model, recipe, clips, options.seeds, picture=False)
         rule = {
-            order: baselines.lay_bare_rule(audio, RATE, clips[order[1]].motion, sync.RATE_HZ)
+            order: baselines.lay_bare_rule(audio, RATE, clips[order[1]].motion, RATE_HZ)
             for order, audio in blind.items()
         }
         without = heard(tagger, blind)

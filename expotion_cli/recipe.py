@@ -30,7 +30,8 @@ MIX_MODES = ("replace", "under")
 REPLACE, UNDER = MIX_MODES
 FOLLOW_MODES = ("layer", "none")
 LAYER, NO_FOLLOW = FOLLOW_MODES
-ACCENTS = ("low-drum", "taiko", "timpani", "clap", "snap", "crash", "swell", "whoosh", "riser", "sub-drop", "bell", "pluck")
+ACCENTS = ("low-drum", "taiko", "timpani", "clap", "snap", "crash", "swell", "whoosh", "riser", "sub-drop", "bell",
+           "pluck", "strings", "brass")  # fmt: skip
 """Sounds that can answer hit points (`scoring.follow.accents`)."""
 AUTO_CODEC = "auto"
 AUDIO_CODECS = (AUTO_CODEC, "aac", "flac", "opus")

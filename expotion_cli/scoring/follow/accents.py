@@ -1,7 +1,8 @@
 """The sounds that answer hit points: drums, cymbals, bells and rises, made from oscillators and noise.
 
-They need no soundfont and no model, so they sound the same on any music. Each is a function of sample rate, tonic and
-random generator; pitched ones are tuned to the cue's key.
+They need no model, so they sound the same on any music. Each is a function of sample rate, tonic and random generator;
+pitched ones are tuned to the cue's key. Strings and brass are played by the soundfont that is installed with this
+package.
 """
 
 from __future__ import annotations
@@ -247,6 +248,32 @@ def _string(pitch_hz: float, count: int, rate: int, generator: np.random.Generat
     return np.concatenate(turns)[:count]
 
 
+def strings(rate: int, tonic: int, generator: np.random.Generator) -> AccentSound:
+    """A chord of bowed and plucked strings, open fifths on the tonic, so that it suits major and minor."""
+    return _played(rate, tonic, ((48, 1.0), (45, 0.8)), (36, 43, 48, 55, 60), 0.55)
+
+
+def brass(rate: int, tonic: int, generator: np.random.Generator) -> AccentSound:
+    """A chord of brass with a timpani under it, likewise."""
+    return _played(rate, tonic, ((61, 1.0), (47, 0.9)), (36, 43, 48, 55), 0.5)
+
+
+def _played(
+    rate: int, tonic: int, programs: Sequence[tuple[int, float]], pitches: Sequence[int], held_s: float
+) -> AccentSound:
+    """A chord of instruments of the installed General-MIDI soundfont, each (program, level) playing all of it."""
+    from expotion_cli.music.codecs.notes.sampler import PlayedNote, Synth
+    from expotion_cli.music.codecs.notes.soundfont import load_soundfont
+
+    synth, length = Synth(load_soundfont(None), rate), round((held_s + 1.0) * rate)
+    shift = (tonic + 5) % 12 - 5
+    audio = np.zeros((2, length), np.float64)
+    for program, level in programs:
+        part = synth.play([PlayedNote(0.0, held_s, pitch + shift, 120) for pitch in pitches], program, length)
+        audio += level * part / max(float(np.abs(part).max()), 1e-9)
+    return _finish(audio, body_s=0.4)
+
+
 SOUNDS: dict[str, Callable[[int, int, np.random.Generator], AccentSound]] = {
     "low-drum": low_drum,
     "taiko": taiko,
@@ -260,6 +287,8 @@ SOUNDS: dict[str, Callable[[int, int, np.random.Generator], AccentSound]] = {
     "sub-drop": sub_drop,
     "bell": bell,
     "pluck": pluck,
+    "strings": strings,
+    "brass": brass,
 }
 
 

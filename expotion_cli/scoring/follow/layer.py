@@ -29,7 +29,7 @@ _BREATH_DB = (2.5, 7.5)
 _SPARE_HITS = 1
 _PEAKS_LU = 12.0
 """Peaks (dBFS) this far above the loudness (LUFS) are softened: what the limiter would else do at the end."""
-_EVERY, _HEAVY = 0.0, 0.85
+_HEAVY = 0.85
 _LEAD_GAP_S = 1.3
 _BANDS_HZ = ((40.0, 250.0), (250.0, 2500.0), (2500.0, 16_000.0))
 _BAND_LIMIT_DB = 12.0
@@ -231,7 +231,7 @@ def sounds_for(weight: float, accents: Sequence[str]) -> tuple[str, ...]:
     """Which of a recipe's accents answer a hit point: the first one always, each further one only heavier ones."""
     if not accents:
         return ()
-    steps = np.linspace(_EVERY, _HEAVY, len(accents)) if len(accents) > 1 else np.zeros(1)
+    steps = np.linspace(0.0, _HEAVY, len(accents), endpoint=False)
     return tuple(name for name, least in zip(accents, steps, strict=True) if weight >= least)
 
 
