@@ -145,11 +145,16 @@ def choose_hits(hits: Sequence[HitPoint], per_second: float) -> tuple[HitPoint, 
         hits: of a plan.
         per_second: upper limit; 0 keeps the user's own only.
     """
-    kept: list[HitPoint] = [hit for hit in hits if hit.cause == "user"]
-    span_s = max(10.0, 1 / per_second) if per_second > 0 else 0.0
+    kept = [hit for hit in hits if hit.cause == "user"]
+    if per_second == 0:
+        return tuple(kept)
+    span_s = max(10.0, 1 / per_second)
+    most = per_second * span_s + _SPARE_HITS
     for hit in sorted((hit for hit in hits if hit.cause != "user"), key=lambda hit: (-hit.weight, hit.time_s)):
-        near = sum(abs(hit.time_s - other.time_s) < span_s / 2 for other in kept)
-        if near + 1 <= per_second * span_s + _SPARE_HITS:
+        times = np.sort([other.time_s for other in (*kept, hit)])
+        starts = times[(times > hit.time_s - span_s) & (times <= hit.time_s)]
+        crowd = np.searchsorted(times, starts + span_s) - np.searchsorted(times, starts)
+        if crowd.max(initial=0) <= most:
             kept.append(hit)
     return tuple(sorted(kept, key=lambda hit: hit.time_s))
 
