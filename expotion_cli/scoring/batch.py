@@ -24,6 +24,7 @@ from expotion_cli.scoring.cue_store import CueStore, StoredCue
 from expotion_cli.scoring.executors import Executor, ThreadExecutor
 from expotion_cli.scoring.group import ComposedCue, Order
 from expotion_cli.scoring.guard import guard
+from expotion_cli.scoring.measured import measure_result
 from expotion_cli.scoring.plan import Job, Plan, Result
 from expotion_cli.scoring.streams import missing_in_clip
 from expotion_cli.spotting.plan_file import as_record, from_record
@@ -270,6 +271,7 @@ class _Run:
             )
             video = sidecar.file_record(job.destination)
             said |= {
+                "measured": measure_result(job.destination, report.sample_rate, plan),
                 "artefact": digest,
                 "clip": {"file": job.name, "sha256": job.content, **said["clip"]},
                 "output": {**video, **said["output"]},

@@ -347,3 +347,11 @@ def test_another_version_of_an_encoder_composes_again(clips, tmp_path, monkeypat
     assert composer.composed == []
     monkeypatch.setattr(FlowEncoder, "version", "another")
     assert score(clips, tmp_path, composer, flags=flow).count("scored") == 3 and len(composer.composed) == 3
+
+
+def test_what_was_measured_of_the_finished_sound_stands_in_the_sidecar(clips, tmp_path):
+    summary = score(clips, tmp_path)
+    for result in summary.results:
+        measured = result.sidecar["measured"]
+        assert set(measured) == {"spread_db", "hole_share", "pulse", "hits", "hits_chance"}
+        assert measured["hole_share"] is None or 0 <= measured["hole_share"] <= 1
