@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
 
 from expotion_cli.audio.beats import TRACK_RATE_HZ, beats_of
+from expotion_cli.audio.filters import quick_length
 from expotion_cli.audio.loudness import integrated_lufs
 from expotion_cli.audio.onsets import onset_strength
 from expotion_cli.audio.spectrum import power_spectrogram
@@ -31,6 +33,7 @@ _PEAKS_LU = 12.0
 """Peaks (dBFS) this far above the loudness (LUFS) are softened: what the limiter would else do at the end."""
 _HEAVY = 0.85
 _LEAD_GAP_S = 1.3
+_VARIANTS = 2
 _BANDS_HZ = ((40.0, 250.0), (250.0, 2500.0), (2500.0, 16_000.0))
 _BAND_LIMIT_DB = 12.0
 _NEAR_S = 0.5
@@ -222,7 +225,7 @@ def _accents(
         names = sounds_for(hit.weight, settings.accents)
         used = []
         for name in names:
-            sound = accent_sound(name, sample_rate, tonic, (seed + number) % 4)
+            sound = accent_sound(name, sample_rate, tonic, (seed + number) % _VARIANTS)
             if sound.lead_s and time_s - last_s < max(_LEAD_GAP_S, sound.lead_s):
                 continue
             _lay(total, music, sound, time_s, sample_rate, settings.gain_db + 4 * (hit.weight - 0.5))
@@ -246,39 +249,39 @@ def _lay(
     """Add an accent, its three bands each lifted or lowered towards `gain_db` above the music there."""
     first = round((time_s - sound.lead_s) * sample_rate)
     head = max(0, -first)
-    audio = sound.audio[:, head:]
     first += head
-    audio = audio[:, : max(0, total.shape[1] - first)]
-    if not audio.shape[1]:
+    bands = _parted(sound, sample_rate)[:, :, head : head + max(0, total.shape[1] - first)]
+    if not bands.shape[2]:
         return
-    middle = round(time_s * sample_rate)
-    reach = round(_NEAR_S * sample_rate)
-    around = music[:, max(0, middle - reach) : middle + reach]
-    start = max(
-        0, round(sound.lead_s * sample_rate) - head - (round(sound.body_s * sample_rate) if sound.lead_s else 0)
-    )
-    body = audio[:, start : start + max(256, round(sound.body_s * sample_rate))]
-    theirs, own = _band_levels(around, sample_rate), _band_levels(body, sample_rate)
+    middle, reach = round(time_s * sample_rate), round(_NEAR_S * sample_rate)
+    theirs = _band_levels(music[:, max(0, middle - reach) : middle + reach], sample_rate)
+    length = max(256, round(sound.body_s * sample_rate))
+    start = max(0, round(sound.lead_s * sample_rate) - head - length) if sound.lead_s else 0
+    own = _band_levels(bands[:, :, start : start + length].sum(axis=0), sample_rate)
     wanted = theirs + gain_db - own
     middle_db = float(wanted[own.argmax()])
-    bands_db = np.clip(wanted, middle_db - _BAND_LIMIT_DB, middle_db + _BAND_LIMIT_DB)
-    total[:, first : first + audio.shape[1]] += _in_bands(audio, sample_rate, bands_db)
+    gains = 10 ** (np.clip(wanted, middle_db - _BAND_LIMIT_DB, middle_db + _BAND_LIMIT_DB) / 20)
+    for band, gain in zip(bands, gains, strict=True):
+        total[:, first : first + band.shape[1]] += band * np.float32(gain)
 
 
 def _band_levels(audio: np.ndarray, sample_rate: int) -> np.ndarray:
     """[3] mean power in dB of the bands `_BANDS_HZ`."""
     size = audio.shape[1]
-    power = (np.abs(np.fft.rfft(audio)) ** 2).sum(axis=0) / size**2
-    bins = np.fft.rfftfreq(size, 1 / sample_rate)
+    padded = quick_length(size)
+    power = (np.abs(np.fft.rfft(audio, padded)) ** 2).sum(axis=0) / (size * padded)
+    bins = np.fft.rfftfreq(padded, 1 / sample_rate)
     levels = [power[(bins >= low) & (bins < high)].sum() for low, high in _BANDS_HZ]
     return 10 * np.log10(np.maximum(levels, 1e-12))
 
 
-def _in_bands(audio: np.ndarray, sample_rate: int, bands_db: np.ndarray) -> np.ndarray:
-    """Audio with another gain in each band, blended over an octave at the edges."""
-    size = audio.shape[1] + 2048
-    spectrum = np.fft.rfft(audio, size)
-    bins = np.maximum(np.fft.rfftfreq(size, 1 / sample_rate), 1.0)
+@lru_cache(maxsize=64)
+def _parted(sound: AccentSound, sample_rate: int) -> np.ndarray:
+    """[3, 2, n] float32: an accent's bands, which overlap by about an octave and sum to it."""
+    count = sound.audio.shape[1]
+    size = quick_length(count + 2048)
+    spectrum = np.fft.rfft(sound.audio, size)
+    octaves = np.log2(np.maximum(np.fft.rfftfreq(size, 1 / sample_rate), 1.0))
     centres = [math.log2(math.sqrt(low * high)) for low, high in _BANDS_HZ]
-    gain = 10 ** (np.interp(np.log2(bins), centres, bands_db) / 20)
-    return np.fft.irfft(spectrum * gain, size)[:, : audio.shape[1]].astype(np.float32)
+    shares = [np.interp(octaves, centres, row) for row in np.eye(len(_BANDS_HZ))]
+    return np.stack([np.fft.irfft(spectrum * share, size)[:, :count].astype(np.float32) for share in shares])
