@@ -33,6 +33,8 @@ _PEAKS_LU = 12.0
 """Peaks (dBFS) this far above the loudness (LUFS) are softened: what the limiter would else do at the end."""
 _HEAVY = 0.85
 _LEAD_GAP_S = 1.3
+_LONG, _LONG_GAP_S = ("crash", "riser", "swell"), 3.5
+"""Sounds with a long tail or lead: more than one in a few seconds would be a wash."""
 _VARIANTS = 2
 _BANDS_HZ = ((40.0, 250.0), (250.0, 2500.0), (2500.0, 16_000.0))
 _BAND_LIMIT_DB = 12.0
@@ -220,7 +222,7 @@ def _accents(
     """The sum of all accents [2, n], each as loud as the music around it asks."""
     total = np.zeros_like(music)
     answers = []
-    last_s = -math.inf
+    last_s = last_long_s = -math.inf
     for number, (hit, time_s) in enumerate(zip(hits, times_s.tolist(), strict=True)):
         names = sounds_for(hit.weight, settings.accents)
         used = []
@@ -228,6 +230,9 @@ def _accents(
             sound = accent_sound(name, sample_rate, tonic, (seed + number) % _VARIANTS)
             if sound.lead_s and time_s - last_s < max(_LEAD_GAP_S, sound.lead_s):
                 continue
+            if name in _LONG and time_s - last_long_s < _LONG_GAP_S:
+                continue
+            last_long_s = time_s if name in _LONG else last_long_s
             _lay(total, music, sound, time_s, sample_rate, settings.gain_db + 4 * (hit.weight - 0.5))
             used.append(name)
         answers.append(Answer(round(time_s, 4), hit.time_s, hit.weight, tuple(used)))
