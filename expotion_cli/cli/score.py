@@ -16,7 +16,7 @@ from expotion_cli.cli.say import error_record, handle_errors, say_aside, say_err
 from expotion_cli.cli.threads import set_waiting
 from expotion_cli.errors import UsageError
 from expotion_cli.prompts import read_prompts
-from expotion_cli.recipe import DEFAULT_RECIPE
+from expotion_cli.recipe import DEFAULT_RECIPE, NO_FOLLOW
 
 if TYPE_CHECKING:
     from expotion_cli.music.model import Model
@@ -213,10 +213,15 @@ def score(
     composer = {"name": model, "device": device, "dtype": dtype, "adapter": adapter, "soundfont": soundfont}
     if backbone != OWN_BACKBONE:
         _check_backbone(backbone, model, {"--adapter": adapter, "--soundfont": soundfont, "--streams": streams})
-        chosen = chosen.override({"streams.use": ()}, source="--backbone")
+        follows = chosen.follow.mode != NO_FOLLOW
+        if not follows:
+            chosen = chosen.override({"streams.use": ()}, source="--backbone")
         if not quiet:
-            say_aside("audiocraft composes from the prompt alone; the picture is ignored")
+            rest = "only the follow layer follows the picture" if follows else "the picture is ignored"
+            say_aside(f"audiocraft composes from the prompt alone; {rest}")
         composer = {"name": model, "device": device, "dtype": dtype, "backbone": backbone}
+    elif [name for name in adapter or [] if name != "none"] and chosen.generate.visual_guidance == 0 and not quiet:
+        say_aside("this recipe lets the picture steer no token; --visual-guidance 1.5 lets the adapter steer")
     return _carry_out(inputs, chosen, settings, composer, as_json=as_json, quiet=quiet, dry_run=dry_run)
 
 

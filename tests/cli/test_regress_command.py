@@ -54,7 +54,8 @@ def test_adapters_are_recorded_in_their_order_and_found_where_all_moved_together
 
 def test_an_adapter_that_sees_nothing_is_noted_at_recording_and_at_checking(expotion, composer, clip_folder, tmp_path):
     composer.streams = ("marlin",)
-    record = expotion("regress", "record", clip_folder, "--to", tmp_path / "r", "--streams", "flow")
+    (tmp_path / "steered.toml").write_text('[generate]\nvisual_guidance = 2\n[streams]\nuse = ["flow"]\n')
+    record = expotion("regress", "record", clip_folder, "--to", tmp_path / "r", "--recipe", tmp_path / "steered.toml")
     check = expotion("regress", "check", tmp_path / "r")
     for done in (record, check):
         assert done.exit_code == 0 and done.stderr.count("marlin (no such encoder here yet)") == 1, done.stderr

@@ -234,9 +234,10 @@ def test_a_clip_that_disappears_after_planning_fails_alone(score, composer, monk
 
 def test_an_adapter_that_sees_nothing_is_noted_once_and_not_on_every_line(expotion, composer, clip_folder, tmp_path):
     composer.streams = ("marlin",)
-    done = expotion("score", clip_folder, "--streams", "flow", "--out", tmp_path / "out")
+    steered = ("--streams", "flow", "--visual-guidance", "2")
+    done = expotion("score", clip_folder, *steered, "--out", tmp_path / "out")
     assert done.exit_code == 0 and done.stderr.count("marlin") == 1 and done.stderr.startswith("note: ")
     assert "marlin" not in done.stdout
     for path in ("one.score.json", "sub/two.score.json"):
         (note,) = sidecar(tmp_path / "out" / path)["notes"]
-        assert "marlin (no such encoder here yet)" in note and "picture plays no part" in note
+        assert "marlin (no such encoder here yet)" in note and "only the follow layer follows the picture" in note
