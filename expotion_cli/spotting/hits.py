@@ -14,12 +14,14 @@ GESTURE, CUT, USER = CAUSES = ("gesture", "cut", "user")
 RATE_HZ = 50.0
 _SMOOTH_S = 0.04
 _MIN_GAP_S = 0.3
-_CLEAR, _FAINT = 0.15, 0.06
+_CLEAR, _FAINT = 0.15, 0.045
 """Least prominence of a gesture: a share of the curve's range nearby, and in shares of the clip's own activity."""
 _NEARBY_S = 10.0
 _PER_SECOND = 1.1
 _EVEN, _EVEN_SHARE, _EVEN_HITS = 0.12, 0.8, 6
-_STOP_WITHIN_S, _STOP_SHARE, _LATEST_S, _SHARP = 0.14, 0.6, 0.05, 0.12
+_STOP_WITHIN_S, _STOP_SHARE, _LATEST_S = 0.14, 0.6, 0.05
+_SHARP, _SHARP_SHARE = 0.12, 0.3
+"""A stop is sharp in shares of the clip's activity, or as a share of how fast the gesture is."""
 _CUT_WEIGHT = 0.7
 
 
@@ -123,6 +125,6 @@ def _refine(smooth: np.ndarray, stops: np.ndarray, row: int) -> tuple[float, boo
         peak += float(np.clip((before - after) / (2 * bend), -0.5, 0.5)) if bend < 0 else 0.0
     ahead = stops[row : row + round(_STOP_WITHIN_S * RATE_HZ) + 1]
     stop = int(ahead.argmax())
-    if ahead[stop] < _SHARP or stop in (0, len(ahead) - 1):
+    if ahead[stop] < min(_SHARP, _SHARP_SHARE * smooth[row]) or stop in (0, len(ahead) - 1):
         return peak / RATE_HZ, False
     return (peak + min(_STOP_SHARE * stop, _LATEST_S * RATE_HZ)) / RATE_HZ, True
