@@ -47,8 +47,9 @@ def inspect(
 ) -> int:
     """Show what the encoders see: a chart and a JSON file for each clip.
 
-    The chart shows along the clip's time: frames with face and arms marked, when and where somebody was found, motion,
-    left and right, accents, the beats a cue would get, expression, stillness, camera motion. Nothing is composed.
+    The chart shows along the clip's time: frames with face and arms marked; the cue plan with its hit points, scene
+    cuts, intensity, sections, bars and beats; when and where somebody was found, motion, left and right, accents,
+    expression, stillness, camera motion. Nothing is composed.
     """
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # SIGTERM ends it like Ctrl-C
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -97,6 +98,7 @@ def _row(result: Result) -> dict[str, Any]:
         return {"clip": printable(result.name), "status": "failed", "error": error_record(result.error)}
     record = result.record
     assert record is not None
+    plan = record["plan"]
     found = {stream["name"]: stream["coverage"] for stream in record["streams"]}
     return {
         "clip": record["clip"]["file"],
@@ -105,6 +107,8 @@ def _row(result: Result) -> dict[str, Any]:
         "duration_s": record["clip"]["duration_s"],
         "found": found,
         "accents": len(record["accents"]),
-        "tempo": record["tempo"],
+        "hits": len(plan["hits"]),
+        "cuts": len(plan["cuts"]),
+        "tempo": {**plan["tempo"], "recipe": record["recipe"]["name"]},
         "notes": record["notes"],
     }

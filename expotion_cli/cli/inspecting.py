@@ -102,14 +102,15 @@ class Bar(ProgressLine):
 
 
 def result_line(result: Result) -> str:
-    """One line about a clip: streams found, accents, tempo, notes."""
+    """One line about a clip: streams found, accents, hit points, tempo, notes."""
     record = result.record
     assert record is not None
     found = ", ".join(f"{stream['name']} {stream['coverage']:.0%}" for stream in record["streams"])
     facts = [found, f"{len(record['accents'])} accents"]
-    if tempo := record["tempo"]:
+    if plan := record["plan"]:
+        tempo, count = plan["tempo"], len(plan["hits"])
         sure = f"confidence {tempo['confidence']:.2f}" if tempo["confidence"] else "no clear pulse"
-        facts.append(f"{tempo['bpm']:.0f} bpm ({sure})")
+        facts += [f"{count} hit point{'' if count == 1 else 's'}", f"{tempo['bpm']:.0f} bpm ({sure})"]
     return " · ".join([f"{record['clip']['file']} → {printable(str(result.files[0]))}", *facts, *record["notes"]])
 
 

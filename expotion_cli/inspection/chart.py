@@ -6,20 +6,21 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from expotion_cli.inspection.curves import Columns
+from expotion_cli.inspection.drawing import DIM, FAINT, INK, Plot, draw_keys, draw_lane, pin_head
 from expotion_cli.inspection.fonts import shortened, text_width
 from expotion_cli.inspection.geometry import LIMBS, face_boxes, joints
-from expotion_cli.inspection.lanes import Band, Curve, Lane, Stretches, Ticks, beat_times, lanes_of
+from expotion_cli.inspection.lanes import lanes_of
+from expotion_cli.inspection.marks import RED, Lane, Ticks
 from expotion_cli.inspection.observe import Observation
-from expotion_cli.inspection.scene import Area, Box, Hatch, Line, Photo, Scene, Text
-from expotion_cli.vision.signals import runs
+from expotion_cli.inspection.plan_lanes import CAUSE_COLOURS, CAUSE_HEADS, beat_times, is_dense
+from expotion_cli.inspection.scene import Box, Hatch, Line, Photo, Scene, Text
+from expotion_cli.spotting.plan import CuePlan
 
 WIDTH, LEFT, RIGHT = 1600, 184, 140
 PLOT = WIDTH - LEFT - RIGHT
 """Pixels from the clip's beginning to its end, one column each."""
 THUMB_HEIGHT, THUMB_GAP = 108, 4
 _GAP, _LOWEST_STRIP = 10, 56
-_INK, _DIM, _FAINT, _GROUND, _RULE = "#1d1d22", "#5d5f69", "#8b8d97", "#f6f6f8", "#dedfe4"
 _FACE, _BODY, _HALO = "#ff8fd0", "#7fd4ff", "#000000"
 _STEPS_S = (0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 28800, 86400)
 _MAX_LABELS = 16
@@ -55,13 +56,17 @@ def draw(seen: Observation, thumbnails: Sequence[np.ndarray]) -> Scene:
     height = top + strip + _GAP + sum(lane.height + _GAP for lane in lanes) + 78
     scene = Scene(WIDTH, height, f"What expotion saw in {seen.name}")
     _draw_heading(scene, seen, notes)
-    _draw_thumbnails(scene, seen, thumbnails, top)
+    plot = Plot(LEFT, PLOT, RIGHT, seen.duration_s)
+    _draw_thumbnails(scene, plot, seen, thumbnails, top)
+    if not is_dense(seen.plan, PLOT):
+        draw_hits(scene, plot, seen.plan, top + strip, strip / 2)
     y = top + strip + _GAP
     end = y + sum(lane.height + _GAP for lane in lanes)
-    beats = beat_times(seen)
+    beats = beat_times(seen.plan, seen.clip.duration)
     for lane in lanes:
-        _LaneDrawing(scene, lane, y, seen.duration_s).draw(beats)
+        draw_lane(scene, plot, lane, y, beats)
         y += lane.height + _GAP
+    draw_cuts(scene, plot, seen.plan, top, end - _GAP)
     _draw_axis(scene, seen.duration_s, top + strip + _GAP, end)
     _draw_legend(scene, seen, lanes, height - 22)
     return scene
@@ -100,21 +105,39 @@ def _draw_heading(scene: Scene, seen: Observation, notes: list[str]) -> None:
     ]
     sure = "no clear pulse" if seen.tempo.confidence == 0 else f"confidence {seen.tempo.confidence:.2f}"
     facts.append(f"tempo for {seen.recipe.name}: {float(seen.tempo.bpm):.1f} bpm, {sure}")
-    scene.add(Text(24, 42, shortened(seen.name, 27, WIDTH - 48), 27, _INK))
-    scene.add(Text(24, 68, shortened("  ·  ".join(facts), 16, WIDTH - 48), 16, _DIM))
+    scene.add(Text(24, 42, shortened(seen.name, 27, WIDTH - 48), 27, INK))
+    scene.add(Text(24, 68, shortened("  ·  ".join(facts), 16, WIDTH - 48), 16, DIM))
     for number, note in enumerate(notes):
         scene.add(Text(24, 90 + 20 * number, note, 13, "#a33c00"))
 
 
-def _draw_thumbnails(scene: Scene, seen: Observation, thumbnails: Sequence[np.ndarray], top: float) -> None:
+def draw_hits(scene: Scene, plot: Plot, plan: CuePlan, bottom: float, height: float) -> None:
+    """A plan's hit points over pictures: strokes from `bottom` up, `height` pixels for a weight of 1."""
+    for hit in plan.hits:
+        x, y = plot.x(hit.time_s), bottom - height * hit.weight
+        scene.add(
+            Line(((x, bottom), (x, y)), "#ffffff", 4.5, 0.85), pin_head(x, y, CAUSE_HEADS[hit.cause], "#ffffff", 6)
+        )
+        scene.add(Line(((x, bottom), (x, y)), CAUSE_COLOURS[hit.cause], 2))
+        scene.add(pin_head(x, y, CAUSE_HEADS[hit.cause], CAUSE_COLOURS[hit.cause]))
+
+
+def draw_cuts(scene: Scene, plot: Plot, plan: CuePlan, top: float, bottom: float) -> None:
+    """A plan's changes of scene from the page's `top` to its `bottom`: sharp lines, and broad ones for dissolves."""
+    for cut in plan.cuts:
+        upright = ((plot.x(cut.time_s), top), (plot.x(cut.time_s), bottom))
+        scene.add(Line(upright, RED, 1.4, 0.8) if cut.kind == "hard" else Line(upright, RED, 5, 0.35))
+
+
+def _draw_thumbnails(scene: Scene, plot: Plot, seen: Observation, thumbnails: Sequence[np.ndarray], top: float) -> None:
     times = thumbnail_times(seen.duration_s, seen.clip.width, seen.clip.height)
     aspect = seen.clip.width / seen.clip.height
     face, pose = seen.streams.get("face"), seen.streams.get("pose")
     boxes = face_boxes(face, aspect) if face is not None else None
-    scene.add(Text(LEFT - 14, top + 16, "Picture", 15, _INK, "end"))
+    scene.add(Text(LEFT - 14, top + 16, "Picture", 15, INK, "end"))
     keys = [("face", _FACE)] if face is not None and boxes is not None and face.mask.any() else []
     keys += [("arms, torso", _BODY)] if pose is not None and pose.mask.any() else []
-    _draw_keys(scene, keys, top + 34)
+    draw_keys(scene, plot, keys, top + 34)
     for time, pixels in zip(times, thumbnails, strict=False):
         height, width = pixels.shape[:2]
         x = round(time_to_x(time, seen.duration_s) - width / 2)
@@ -141,13 +164,13 @@ def _row(stream, time_s: float) -> int:
 
 def _draw_axis(scene: Scene, duration_s: float, top: float, bottom: float) -> None:
     times, words = axis_times(duration_s)
-    rules = [Line(((x, top), (x, bottom)), _INK, 1, 0.09) for x in (time_to_x(time, duration_s) for time in times)]
-    scene.add(*rules, Line(((LEFT, bottom), (LEFT + PLOT, bottom)), _FAINT, 1.2))
-    scene.add(Text(LEFT - 34, bottom + 21, "Time", 15, _INK, "end"))
+    rules = [Line(((x, top), (x, bottom)), INK, 1, 0.09) for x in (time_to_x(time, duration_s) for time in times)]
+    scene.add(*rules, Line(((LEFT, bottom), (LEFT + PLOT, bottom)), FAINT, 1.2))
+    scene.add(Text(LEFT - 34, bottom + 21, "Time", 15, INK, "end"))
     for time in times:
         x = time_to_x(time, duration_s)
         scene.add(
-            Line(((x, bottom), (x, bottom + 6)), _FAINT, 1.2), Text(x, bottom + 21, words(time), 13, _DIM, "middle")
+            Line(((x, bottom), (x, bottom + 6)), FAINT, 1.2), Text(x, bottom + 21, words(time), 13, DIM, "middle")
         )
 
 
@@ -156,7 +179,7 @@ def _draw_legend(scene: Scene, seen: Observation, lanes: Sequence[Lane], y: floa
 
     def word(text: str) -> None:
         nonlocal x
-        scene.add(Text(x, y, text, 13, _DIM))
+        scene.add(Text(x, y, text, 13, DIM))
         x += text_width(text, 13) * 1.06 + 26
 
     if any(lane.unseen is not None for lane in lanes):
@@ -170,127 +193,19 @@ def _draw_legend(scene: Scene, seen: Observation, lanes: Sequence[Lane], y: floa
         )
         x += 22
         word("bar and beat of the tempo")
+    if seen.plan.cuts:
+        scene.add(Line(((x + 4, y + 2), (x + 4, y - 11)), RED, 1.4, 0.8))
+        x += 14
+        if any(cut.kind != "hard" for cut in seen.plan.cuts):
+            scene.add(Line(((x + 4, y + 2), (x + 4, y - 11)), RED, 5, 0.35))
+            x += 16
+        word("scene cut" if all(cut.kind == "hard" for cut in seen.plan.cuts) else "scene cut, dissolve")
     if any(len(stream.mask) > PLOT for stream in seen.streams.values()):
         scene.add(Box(x, y - 11, 24, 14, "#0072b2", 0.25), Line(((x, y - 4), (x + 24, y - 4)), "#0072b2", 1.6))
         x += 32
         word("lowest to highest, and mean, of each pixel's stretch of time")
     encoders = " · ".join(f"{stream.encoder} {stream.version}" for stream in seen.streams.values())
-    scene.add(Text(WIDTH - 24, y, f"expotion inspect · encoders {encoders}", 13, _FAINT, "end"))
-
-
-def _draw_keys(scene: Scene, keys: Sequence[tuple[str, str]], y: float) -> None:
-    """Names beside small squares, one below the other, left of the plot."""
-    for number, (name, colour) in enumerate(keys):
-        line = y + 17 * number
-        scene.add(Text(LEFT - 34, line, name, 12.5, _DIM, "end"), Box(LEFT - 27, line - 10, 12, 11, colour))
-
-
-class _LaneDrawing:
-    """Draws one lane with its upper edge at `top`."""
-
-    def __init__(self, scene: Scene, lane: Lane, top: float, duration_s: float):
-        self._scene, self._lane, self._top, self._duration_s = scene, lane, top, duration_s
-
-    def draw(self, beats: Sequence[tuple[float, bool]]) -> None:
-        """Ground, hatching, lines across, marks and words."""
-        lane, scene, top = self._lane, self._scene, self._top
-        scene.add(Box(LEFT, top, PLOT, lane.height, _GROUND))
-        if lane.unseen is not None:
-            column = PLOT / len(lane.unseen)
-            for start, stop in runs(lane.unseen):
-                scene.add(Hatch(LEFT + start * column, top, (stop - start) * column, lane.height))
-        for value, label in lane.levels:
-            scene.add(Line(((LEFT, self._y(value)), (LEFT + PLOT, self._y(value))), _RULE, 1))
-            if label:
-                y = min(max(self._y(value) + 4, top + 9), top + lane.height)
-                scene.add(Text(LEFT + PLOT + 6, y, label, 11, _FAINT))
-        if lane.has_beats:
-            for time, strong in beats:
-                x = time_to_x(time, self._duration_s)
-                scene.add(Line(((x, top), (x, top + lane.height)), _INK, 1.6 if strong else 1, 0.3 if strong else 0.13))
-        for mark in lane.marks:
-            match mark:
-                case Curve():
-                    self._draw_curve(mark)
-                case Band():
-                    self._draw_band(mark)
-                case Ticks():
-                    self._draw_ticks(mark)
-                case Stretches():
-                    for begin, end in mark.spans_s:
-                        x = time_to_x(begin, self._duration_s)
-                        length = max(1.0, time_to_x(end, self._duration_s) - x)
-                        scene.add(Box(x, top, length, lane.height, mark.colour, 0.75))
-        self._write()
-
-    def _write(self) -> None:
-        lane, scene, top = self._lane, self._scene, self._top
-        middle = top + lane.height / 2
-        thin = lane.height < 30
-        lines = [line for line in (lane.unit,) if line]
-        rows = 1 + len(lines) + len(lane.keys)
-        y = middle + 5 if thin else middle + 5 - 8.5 * (rows - 1)
-        scene.add(Text(LEFT - 14, y, lane.title, 15, _INK, "end"))
-        for number, line in enumerate(lines):
-            scene.add(Text(LEFT - 14, y + 17 * (number + 1), line, 12.5, _DIM, "end"))
-        _draw_keys(scene, lane.keys, y + 17 * (len(lines) + 1))
-        y = middle + 4.5 - 8.5 * (len(lane.facts) - 1)
-        for number, fact in enumerate(lane.facts):
-            scene.add(Text(WIDTH - 14, y + 17 * number, fact, 12.5, _DIM, "end"))
-        if lane.said:
-            width = text_width(lane.said, 14) + 22
-            scene.add(Box(LEFT + PLOT / 2 - width / 2, middle - 9, width, 18, "#ffffff", 0.9))
-            scene.add(Text(LEFT + PLOT / 2, middle + 5, lane.said, 14, _DIM, "middle"))
-
-    def _y(self, value: float) -> float:
-        lane = self._lane
-        share = (min(max(value, lane.low), lane.high) - lane.low) / (lane.high - lane.low)
-        return self._top + lane.height * (1 - share)
-
-    def _points(self, times_s: np.ndarray, values: np.ndarray) -> list[tuple[float, float]]:
-        return [
-            (time_to_x(float(t), self._duration_s), self._y(float(v))) for t, v in zip(times_s, values, strict=True)
-        ]
-
-    def _draw_curve(self, curve: Curve) -> None:
-        columns = curve.columns
-        wide = len(columns.mean) >= PLOT
-        for start, stop in runs(np.isfinite(columns.mean)):
-            part = slice(start, stop)
-            times = self._reaching(columns, start, stop)
-            mean = self._points(times, _held(columns.mean[part]))
-            if curve.filled:
-                zero = self._y(0.0)
-                ground = (*mean, (mean[-1][0], zero), (mean[0][0], zero))
-                self._scene.add(Area(ground, curve.colour, 0.55 if wide else 0.28))
-            if wide:
-                high = self._points(times, _held(columns.high[part]))
-                low = self._points(times, _held(columns.low[part]))
-                self._scene.add(Area((*high, *reversed(low)), curve.colour, 0.25))
-            self._scene.add(Line(tuple(mean), curve.colour, 1.2 if wide else 1.7))
-
-    def _draw_band(self, band: Band) -> None:
-        for start, stop in runs(np.isfinite(band.low.mean) & np.isfinite(band.high.mean)):
-            times = self._reaching(band.low, start, stop)
-            low = self._points(times, _held(band.low.mean[start:stop]))
-            high = self._points(times, _held(band.high.mean[start:stop]))
-            self._scene.add(Area((*high, *reversed(low)), band.colour, 0.3))
-            self._scene.add(Line(tuple(high), band.colour, 1.5), Line(tuple(low), band.colour, 1.5))
-
-    def _draw_ticks(self, ticks: Ticks) -> None:
-        for time, height in ticks.marks:
-            x = time_to_x(time, self._duration_s)
-            self._scene.add(Line(((x, self._y(ticks.base)), (x, self._y(height))), ticks.colour, ticks.width))
-
-    def _reaching(self, columns: Columns, start: int, stop: int) -> np.ndarray:
-        """Middles of columns, and the outer edges of the first and the last: a stretch fills its time."""
-        half = self._duration_s / len(columns.mean) / 2
-        times = columns.time_s[start:stop]
-        return np.concatenate([[times[0] - half], times, [times[-1] + half]])
-
-
-def _held(values: np.ndarray) -> np.ndarray:
-    return np.concatenate([values[:1], values, values[-1:]])
+    scene.add(Text(WIDTH - 24, y, f"expotion inspect · encoders {encoders}", 13, FAINT, "end"))
 
 
 def _wrapped(text: str, size: float, width: float) -> Sequence[str]:

@@ -1,102 +1,39 @@
-"""An observation as lanes over time: curves, bands, ticks and stretches, not yet drawn."""
+"""An observation as lanes over time, not yet drawn: what the encoders saw, below the cue plan made of it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from expotion_cli.inspection.curves import Columns, row_changes, to_columns
 from expotion_cli.inspection.geometry import face_boxes
+from expotion_cli.inspection.marks import (
+    BLUE,
+    DARK,
+    LOW,
+    ORANGE,
+    PINK,
+    RED,
+    SKY,
+    STREAM_COLOURS,
+    TALL,
+    THIN,
+    Band,
+    Curve,
+    Lane,
+    Stretches,
+    Ticks,
+)
 from expotion_cli.inspection.observe import Observation
+from expotion_cli.inspection.plan_lanes import plan_lanes
 from expotion_cli.spotting.accents import ACCENT_DIMS, Accent
-from expotion_cli.timing import BEATS_PER_BAR
 
 if TYPE_CHECKING:
     from expotion_cli.vision.encoder import EmbeddingStream
 
-# Okabe and Ito's colours, which the colour-blind tell apart; one stream keeps one colour everywhere.
-BLUE, ORANGE, GREEN, SKY, RED, PINK, DARK = "#0072b2", "#e69f00", "#009e73", "#56b4e9", "#d55e00", "#b0578d", "#3a3a44"
-STREAM_COLOURS = {"face": PINK, "pose": BLUE, "flow": GREEN}
 NOBODY = "nobody found"
-BEAT_LIMIT = 400
-"""More beats than this can't be told apart: only bars are shown, or nothing."""
-
-
-@dataclass(frozen=True)
-class Curve:
-    """A curve; `filled` down to zero. Where columns hold several rows, a band shows their lowest and highest."""
-
-    columns: Columns
-    colour: str
-    filled: bool = False
-
-
-@dataclass(frozen=True)
-class Band:
-    """The area between two curves."""
-
-    low: Columns
-    high: Columns
-    colour: str
-
-
-@dataclass(frozen=True)
-class Ticks:
-    """Upright strokes from `base`: (time in seconds, height in the lane's values)."""
-
-    marks: tuple[tuple[float, float], ...]
-    colour: str
-    base: float = 0.0
-    width: float = 1.6
-
-
-@dataclass(frozen=True)
-class Stretches:
-    """Stretches of time, filled from the lane's bottom to its top."""
-
-    spans_s: tuple[tuple[float, float], ...]
-    colour: str
-
-
-Mark = Curve | Band | Ticks | Stretches
-
-
-@dataclass(frozen=True)
-class Lane:
-    """One lane of the picture.
-
-    Attributes:
-        title: what it shows.
-        unit: of its values, or what they mean.
-        height: in pixels.
-        low, high: values at the bottom and the top.
-        marks: what is drawn.
-        keys: (name, colour) of the curves, where there are several.
-        facts: short texts beside it.
-        levels: (value, label) of the lines across.
-        unseen: [n] bool columns of equal length where nothing was seen, or None.
-        said: text across the lane.
-        has_beats: the beats of the tempo stand behind it.
-    """
-
-    title: str
-    unit: str
-    height: int
-    low: float
-    high: float
-    marks: tuple[Mark, ...] = ()
-    keys: tuple[tuple[str, str], ...] = ()
-    facts: tuple[str, ...] = ()
-    levels: tuple[tuple[float, str], ...] = ()
-    unseen: np.ndarray | None = None
-    said: str | None = None
-    has_beats: bool = False
-
-
-THIN, LOW, TALL = 20, 46, 84
 
 
 def lanes_of(seen: Observation, max_columns: int) -> list[Lane]:
@@ -106,18 +43,8 @@ def lanes_of(seen: Observation, max_columns: int) -> list[Lane]:
         view.presence, view.face_track, view.energies, view.sides, view.accents, view.expression, view.stillness,
         view.camera, view.others,
     )  # fmt: skip
-    return [lane for make in makers for lane in make()]
-
-
-def beat_times(seen: Observation) -> list[tuple[float, bool]]:
-    """(time in seconds, whether a bar begins) of the beats on the picture; bars alone where there are too many."""
-    beat = 60 / seen.tempo.bpm
-    count = int(seen.clip.duration / beat) + BEATS_PER_BAR + 1
-    every = 1 if count <= BEAT_LIMIT else BEATS_PER_BAR
-    if count / every > BEAT_LIMIT:
-        return []
-    times = ((float(seen.tempo.start + i * beat), i % BEATS_PER_BAR == 0) for i in range(0, count, every))
-    return [(time, strong) for time, strong in times if 0 <= time < seen.duration_s]
+    plan = plan_lanes(seen.plan, seen.clip.duration, max_columns)
+    return [*plan, *(lane for make in makers for lane in make())]
 
 
 class _View:
@@ -211,12 +138,6 @@ class _View:
             keys=tuple((name, STREAM_COLOURS[name]) for name in sources), facts=tuple(reversed(facts)),
             levels=tuple((place, "") for place in range(1, len(sources))), has_beats=True,
         )  # fmt: skip
-        beats = beat_times(self.seen)
-        strong = Ticks(tuple((time, 1.0) for time, first in beats if first), DARK, width=2.4)
-        weak = Ticks(tuple((time, 0.55) for time, first in beats if not first), DARK, width=1.2)
-        bpm = f"{float(self.seen.tempo.bpm):.1f} bpm"
-        said = None if beats else f"{bpm}: too many beats to draw"
-        yield Lane("Beat grid", "", THIN, 0, 1, (strong, weak), said=said, facts=(bpm,))
 
     def expression(self) -> Iterator[Lane]:
         stream = self.seen.streams.get("face")

@@ -1,4 +1,4 @@
-"""Encodes a clip as scoring does and keeps everything: streams, accents, stillness, the tempo of a cue."""
+"""Encodes a clip as scoring does and keeps everything: streams, accents, stillness, the cue plan."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from expotion_cli.vision.cuts import CUTS
 if TYPE_CHECKING:
     from expotion_cli.media.clip import ClipInfo
     from expotion_cli.recipe import Recipe
+    from expotion_cli.spotting.plan import CuePlan
     from expotion_cli.timing import Tempo
     from expotion_cli.vision.cache import EmbeddingCache
     from expotion_cli.vision.encoder import EmbeddingStream, StreamSource
@@ -32,7 +33,7 @@ class Observation:
         streams: all encoded streams, including those that found nobody.
         accents: of all streams, by time.
         stillness: when nobody moves.
-        tempo: of the clip's cue.
+        plan: what a cue of this clip follows.
         recipe: sets the tempo range and the prompt.
         notes: remarks for the user.
     """
@@ -43,7 +44,7 @@ class Observation:
     streams: dict[str, EmbeddingStream]
     accents: tuple[Accent, ...]
     stillness: Stillness
-    tempo: Tempo
+    plan: CuePlan
     recipe: Recipe
     notes: tuple[str, ...]
 
@@ -51,6 +52,11 @@ class Observation:
     def duration_s(self) -> float:
         """Length of the picture in seconds."""
         return float(self.clip.duration)
+
+    @property
+    def tempo(self) -> Tempo:
+        """Of the clip's cue: the plan's."""
+        return self.plan.tempo
 
 
 class Observer:
@@ -70,7 +76,7 @@ class Observer:
         self.left_out: dict[str, str] = {}
 
     def observe(self, clip: ClipInfo, name: str, *, on_progress: Callable[[float], None] | None = None) -> Observation:
-        """Encode a clip and find accents, stillness and tempo.
+        """Encode a clip and find accents, stillness and the cue plan.
 
         Args:
             clip: what probing found.
@@ -92,9 +98,10 @@ class Observer:
         skipped = max((stream.skipped for stream in streams.values()), default=0)
         notes = [f"nobody found by {' and '.join(empty)}"] if empty else []
         if len(empty) == len(streams) and FALLBACK_STREAM not in streams:
-            # as `ladder.see` does, so that the tempo is the cue's
+            # as `ladder.see` does, so that the plan is the cue's
             streams |= encode_clip(clip, (FALLBACK_STREAM,), cache=self._cache, on_progress=on_progress)
             notes[-1] += f", followed {FALLBACK_STREAM} instead"
+        found = {name: stream for name, stream in streams.items() if name not in empty}
         notes += [f"{skipped} broken frame{'s' if skipped > 1 else ''} skipped"] if skipped else []
         notes += [f"{stream} left out: {reason}" for stream, reason in self.left_out.items()]
         return Observation(
@@ -104,7 +111,7 @@ class Observer:
             streams=streams,
             accents=find_accents(streams),
             stillness=find_stillness(streams),
-            tempo=ladder.spot(ladder.Seen(streams, cuts=cuts), clip.duration, self._recipe).tempo,
+            plan=ladder.spot(ladder.Seen(found, cuts=cuts), clip.duration, self._recipe),
             recipe=self._recipe,
             notes=tuple(notes),
         )

@@ -1,6 +1,6 @@
 """The record of an inspection as plain values: `NAME.inspect.json`.
 
-format        1; raised when a key comes to mean something else
+format        2; raised when a key comes to mean something else
 clip          file, sha256, duration_s, fps, width, height, rotation (degrees clockwise), container, video_codec,
               num_frames, has_sound
 streams       one record each:
@@ -16,8 +16,9 @@ curves        rate_hz (5), and under `values` means over 1 / rate_hz seconds, nu
                   the face's box: its middle and its size in shares of the picture, (0, 0) is the upper left corner
 accents       by time: time_s; strength, 0..1.5 in shares of the clip's own 95th percentile plus a floor; source
 stillness     source (the stream that was asked, or null), threshold of its energy, still_s: [start, end] of each
-tempo         what a cue takes by this recipe and its prompt: bpm, start_s (a bar begins there, at or before 0),
-              beats_per_bar, confidence (0: no pulse was found), recipe, range_bpm (lowest and highest tempo allowed)
+plan          what a cue follows by this recipe and its prompt: tempo, tempo map, hit points, cuts, sections, intensity,
+              as `expotion plan` writes it (docs/spotting.md)
+recipe        name, and range_bpm: lowest and highest tempo that it and its prompt allow
 notes         remarks, as text
 versions      of this program and of the libraries that a result may depend on
 """
@@ -34,12 +35,12 @@ from expotion_cli.inspection.curves import at_rate, row_changes, spans_s
 from expotion_cli.inspection.geometry import face_boxes
 from expotion_cli.inspection.observe import Observation
 from expotion_cli.scoring import ladder
-from expotion_cli.timing import BEATS_PER_BAR
+from expotion_cli.spotting.plan_file import as_record
 
 if TYPE_CHECKING:
     from expotion_cli.vision.encoder import EmbeddingStream
 
-FORMAT = 1
+FORMAT = 2
 CURVE_RATE_HZ = 5
 CURVE_DIMS = {
     "pose": ("energy", "energy_left", "energy_right", "energy_head", "stillness"),
@@ -78,7 +79,8 @@ def record_of(seen: Observation) -> dict[str, Any]:
             "threshold": seen.stillness.threshold,
             "still_s": [_rounded(span) for span in seen.stillness.spans_s],
         },
-        "tempo": _tempo(seen),
+        "plan": as_record(seen.plan, seen.name),
+        "recipe": {"name": seen.recipe.name, "range_bpm": list(ladder.tempo_range(seen.recipe))},
         "notes": list(seen.notes),
         "versions": versions(),
     }
@@ -127,17 +129,6 @@ def _curves(seen: Observation) -> dict[str, list[float | None]]:
 
 def _curve(values: np.ndarray, stream: EmbeddingStream, duration_s: float) -> list[float | None]:
     return [_plain(value) for value in at_rate(values, stream.mask, stream.rate_hz, duration_s, CURVE_RATE_HZ)]
-
-
-def _tempo(seen: Observation) -> dict[str, Any]:
-    return {
-        "bpm": round(float(seen.tempo.bpm), 3),
-        "start_s": round(float(seen.tempo.start), 6),
-        "beats_per_bar": BEATS_PER_BAR,
-        "confidence": round(float(seen.tempo.confidence), 3),
-        "recipe": seen.recipe.name,
-        "range_bpm": list(ladder.tempo_range(seen.recipe)),
-    }
 
 
 def _units(encoder: str) -> Mapping[str, str]:

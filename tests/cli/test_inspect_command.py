@@ -119,6 +119,7 @@ def test_the_summary_for_programs_stands_alone_on_standard_output(inspect, clip_
     said = json.loads(done.stdout)
     assert said["exit_code"] == 0 and [row["clip"] for row in said["clips"]] == ["one.mp4", "sub/two.mp4"]
     assert all(Path(file).is_file() for row in said["clips"] for file in row["files"])
+    assert said["clips"][0]["hits"] == len(read(tmp_path / "out" / "one.inspect.json")["plan"]["hits"])
     assert said["clips"][0]["found"] == {"flow": 1.0} and said["clips"][0]["tempo"]["recipe"] == "cinematic"
 
 
@@ -140,8 +141,9 @@ def test_streams_that_cannot_run_here_are_noted_and_the_others_go_on(expotion, c
 
 def test_the_recipe_gives_the_range_of_the_tempo(inspect, clip_folder, tmp_path):
     assert inspect(clip_folder / "one.mp4", "--out", tmp_path, "--recipe", "lofi").exit_code == 0
-    tempo = read(tmp_path / "one.inspect.json")["tempo"]
-    assert tempo["recipe"] == "lofi" and tempo["range_bpm"][0] <= tempo["bpm"] <= tempo["range_bpm"][1]
+    record = read(tmp_path / "one.inspect.json")
+    lowest, highest = record["recipe"]["range_bpm"]
+    assert record["recipe"]["name"] == "lofi" and lowest <= record["plan"]["tempo"]["bpm"] <= highest
 
 
 def test_features_computed_elsewhere_get_a_lane(expotion, clip_folder, tmp_path):
@@ -201,7 +203,7 @@ def test_the_bar_counts_clips_by_their_length_and_shows_names_as_they_are(clip_f
     clips = [probe(clip_folder / "one.mp4"), probe(clip_folder / "sub" / "two.mp4")]
     jobs = [Job(f"[red]{i}.mp4", clip, Path(f"{i}.inspect.json")) for i, clip in enumerate(clips)]
     stream = io.StringIO()
-    record = {"clip": {"file": "[red]0.mp4"}, "streams": [], "accents": [], "tempo": None, "notes": []}
+    record = {"clip": {"file": "[red]0.mp4"}, "streams": [], "accents": [], "plan": None, "notes": []}
     with Bar(jobs, stream) as bar:
         bar.share(jobs[0], 0.5)
         (task,) = bar._bar.tasks
@@ -224,7 +226,9 @@ def test_a_person_is_seen_with_face_motion_and_beat(expotion, tmp_path):
     # the portrait's face is a little left of the middle, in the upper half, and a fifth of the picture high
     assert 0.3 < np.mean(curves["face.x"]) < 0.5 and 0.2 < np.mean(curves["face.y"]) < 0.45
     assert 0.15 < np.mean(curves["face.height"]) < 0.3 and np.ptp(curves["face.x"]) > 0.02, "it sways"
-    assert abs(record["tempo"]["bpm"] - 96) < 3 and record["tempo"]["confidence"] > 0.5
+    tempo = record["plan"]["tempo"]
+    assert abs(tempo["bpm"] - 96) < 3 and tempo["confidence"] > 0.5
+    assert {hit["cause"] for hit in record["plan"]["hits"]} == {"gesture"} and record["plan"]["cuts"] == []
     truth = [time for time in sway.accent_times_s if time < 3.9]
     flow = [accent["time_s"] for accent in record["accents"] if accent["source"] == "flow"]
     assert sum(min(abs(time - each) for each in flow) < 0.1 for time in truth) >= len(truth) - 1

@@ -17,14 +17,20 @@ import pytest
 from PIL import Image
 
 from expotion_cli.errors import MissingLibraryError
-from expotion_cli.inspection import chart, curves, geometry, observe, raster, scene, vector
+from expotion_cli.inspection import chart, geometry, observe, raster, scene, vector
 from expotion_cli.inspection.fonts import printable, shortened, text_width
-from expotion_cli.inspection.lanes import BEAT_LIMIT, Stretches, Ticks, beat_times, lanes_of
+from expotion_cli.inspection.lanes import lanes_of
+from expotion_cli.inspection.marks import Stretches, Ticks
 from expotion_cli.inspection.record import CURVE_RATE_HZ, record_of
 from expotion_cli.media.clip import ClipInfo
 from expotion_cli.recipe import load_recipe
 from expotion_cli.scoring import ladder
 from expotion_cli.spotting.accents import Stillness, find_accents, find_stillness
+from expotion_cli.spotting.hits import HitPoint
+from expotion_cli.spotting.plan import CuePlan
+from expotion_cli.spotting.plan_file import as_record, from_record
+from expotion_cli.spotting.sections import Intensity
+from expotion_cli.timing import Tempo
 from expotion_cli.vision.encoder import EmbeddingStream
 from expotion_cli.vision.face import FaceEncoder
 from expotion_cli.vision.flow import FlowEncoder
@@ -56,13 +62,17 @@ def make_clip(duration_s: float, width: int = 640, height: int = 480) -> ClipInf
 
 
 def make_observation(
-    streams: list[EmbeddingStream], duration_s: float, name: str = "clip.mp4", notes: tuple[str, ...] = ()
+    streams: list[EmbeddingStream],
+    duration_s: float,
+    name: str = "clip.mp4",
+    notes: tuple[str, ...] = (),
+    plan: CuePlan | None = None,
 ) -> observe.Observation:
     found = {stream.name: stream for stream in streams}
     clip, recipe = make_clip(duration_s), load_recipe("cinematic")
     return observe.Observation(
         name, clip, "c" * 64, found, find_accents(found), find_stillness(found),
-        ladder.spot(ladder.Seen(found), clip.duration, recipe).tempo, recipe, notes,
+        plan or ladder.spot(ladder.Seen(found), clip.duration, recipe), recipe, notes,
     )  # fmt: skip
 
 
@@ -98,38 +108,6 @@ def picture_of(seen: observe.Observation) -> scene.Scene:
 
 def words_in(drawing: scene.Scene) -> list[str]:
     return [shape.words for shape in drawing.shapes if isinstance(shape, scene.Text)]
-
-
-def test_columns_keep_a_single_peak_of_an_hour_and_know_what_was_not_seen():
-    rows = 90_000
-    values, mask = np.full(rows, 0.5), np.ones(rows, dtype=bool)
-    values[45_678] = 9.0
-    mask[:9_000] = False
-    values[3] = np.nan
-    found = curves.to_columns(values, mask, RATE_HZ, 3600.0, 1000)
-    peak = int(np.nanargmax(found.high))
-    assert len(found.mean) == 1000 and found.high[peak] == 9.0 and abs(found.time_s[peak] - 45_678 / RATE_HZ) < 3.6
-    assert np.isnan(found.mean[:100]).all() and (found.seen[:100] == 0).all() and (found.seen[100:] == 1).all()
-    assert found.low[500:700] == pytest.approx(0.5) and found.mean[200] == pytest.approx(0.5)
-
-
-def test_a_short_stream_keeps_a_column_a_row_and_values_that_are_not_finite_count_as_not_seen():
-    values = np.array([1.0, 2.0, np.inf, 4.0])
-    found = curves.to_columns(values, np.ones(4, dtype=bool), RATE_HZ, 0.16, 1000)
-    assert np.array_equal(found.mean, [1, 2, np.nan, 4], equal_nan=True) and found.time_s[0] == pytest.approx(0.02)
-
-
-def test_a_coarse_curve_covers_the_whole_clip_and_leaves_gaps_open():
-    mask = np.arange(26) < 20
-    found = curves.at_rate(np.arange(26.0), mask, RATE_HZ, 1.04, 5)
-    assert found[:4] == pytest.approx([2, 7, 12, 17]) and np.isnan(found[4:]).all() and len(found) == 6
-
-
-def test_changes_of_wide_embeddings_are_taken_across_blocks():
-    values = np.zeros((10_000, 2), dtype=np.float32)
-    values[4097:] = (3.0, 4.0)
-    change = curves.row_changes(values, 10.0)
-    assert np.flatnonzero(change).tolist() == [4097] and change[4097] == pytest.approx(50.0)
 
 
 def test_the_faces_box_is_where_a_camera_would_see_the_head():
@@ -207,13 +185,15 @@ def encoded(monkeypatch):
         ("strings, 110 to 115 bpm", (110, 115)),
     ],
 )
-def test_the_tempo_is_the_one_that_a_cue_takes(seen, encoded, prompt, bpm_range):
+def test_the_plan_is_the_one_that_a_cue_follows(seen, encoded, prompt, bpm_range):
     recipe = seen.recipe.override({"prompt": prompt})
     encoded(*seen.streams.values())
     shown = observe.Observer(seen.streams, recipe).observe(seen.clip, "one")
-    taken = ladder.spot(ladder.see(seen.clip, seen.streams), seen.clip.duration, recipe, prompt=prompt).tempo
-    assert shown.tempo == taken and bpm_range[0] <= taken.bpm <= bpm_range[1]
-    assert record_of(shown)["tempo"]["range_bpm"] == list(bpm_range)
+    followed = ladder.spot(ladder.see(seen.clip, seen.streams), seen.clip.duration, recipe, prompt=prompt)
+    assert shown.plan == followed and bpm_range[0] <= followed.tempo.bpm <= bpm_range[1]
+    record = record_of(shown)
+    assert record["recipe"]["range_bpm"] == list(bpm_range) and record["plan"] == as_record(followed, "one")
+    assert from_record(record["plan"], seen.clip.duration, is_given=False).hits == followed.hits
 
 
 def test_the_tempo_follows_the_motion(seen):
@@ -225,7 +205,7 @@ def test_where_nobody_is_found_flow_is_followed_as_in_scoring(seen, encoded):
     asked = encoded(nobody, make_stream("flow", 250, energy=beating(250, BEAT_ROWS)[0]))
     found = observe.Observer(("face",), seen.recipe).observe(seen.clip, "one")
     assert asked == [("face", "cuts"), ("flow",)] and "followed flow instead" in found.notes[0]
-    assert found.tempo == ladder.spot(ladder.see(seen.clip, ("face",)), seen.clip.duration, seen.recipe).tempo
+    assert found.plan == ladder.spot(ladder.see(seen.clip, ("face",)), seen.clip.duration, seen.recipe)
 
 
 def test_an_encoder_that_fails_to_start_is_left_out_and_not_tried_again(seen, monkeypatch):
@@ -274,7 +254,8 @@ def test_only_streams_that_looked_have_lanes_and_embeddings_get_one_of_their_own
     values = np.cumsum(np.ones((50, 8), dtype=np.float32), axis=0)
     facenet = EmbeddingStream("facenet", values, np.ones(50, dtype=bool), 5.0, numbers, "facenet", "1", "d" * 64)
     seen = make_observation([facenet], 10.0)
-    (lane,) = lanes_of(seen, 1000)
+    *plan, lane = lanes_of(seen, 1000)
+    assert [each.title for each in plan] == ["Hit points", "Intensity", "Sections", "Beat grid"]
     assert lane.title == "facenet" and "8 numbers" in lane.unit and seen.tempo.confidence == 0
     mean = lane.marks[0].columns.mean
     assert mean == pytest.approx(np.full(50, math.sqrt(8) * 5.0), rel=1e-5)
@@ -297,21 +278,14 @@ def test_words_beside_the_lanes_stand_clear_of_each_other_whoever_looked(names):
     assert all(text_width(text.words, text.size) < 34 for text in levels), [text.words for text in levels]
 
 
-def test_beats_are_drawn_on_the_picture_and_left_out_where_they_cannot_be_told_apart(seen):
-    beats = beat_times(seen)
-    apart = np.diff([time for time, _ in beats])
-    assert apart == pytest.approx(np.full(len(apart), 60 / float(seen.tempo.bpm)))
-    assert all(0 <= time < 10 for time, _ in beats) and sum(strong for _, strong in beats) in (4, 5)
-    longer = dataclasses.replace(seen, clip=make_clip(600.0))
-    assert all(strong for _, strong in beat_times(longer)) and 0 < len(beat_times(longer)) <= BEAT_LIMIT
-    assert beat_times(dataclasses.replace(seen, clip=make_clip(7200.0))) == []
-
-
 def test_an_hour_is_drawn_with_as_many_points_as_pixels():
     rows = 90_000
     energy, accent = beating(rows, 15)
     streams = [make_stream("pose", rows, energy=energy, accent=accent), make_stream("flow", rows, energy=energy)]
-    seen = make_observation(streams, 3600.0)
+    hits = tuple(HitPoint(0.6 * i, 0.5, "gesture", "") for i in range(6000))
+    intensity = Intensity(10.0, (0.5, 0.6) * 18_000, (0.5,) * 1500, "")
+    tempo = Tempo(Fraction(100), Fraction(0), 1.0, ((0.0, 1.01),))
+    seen = make_observation(streams, 3600.0, plan=CuePlan(3600.0, tempo, intensity, hits))
     drawing = picture_of(seen)
     longest = max(len(shape.points) for shape in drawing.shapes if isinstance(shape, scene.Area | scene.Line))
     assert len(seen.accents) > 5_000 and longest <= 2 * chart.PLOT + 4 and len(drawing.shapes) < 2 * chart.PLOT
@@ -349,14 +323,14 @@ def test_time_is_labelled_in_seconds_and_in_minutes_of_longer_clips():
 
 
 def test_the_png_holds_the_thumbnails_pixel_for_pixel(seen):
-    drawing = picture_of(make_observation([seen.streams["flow"]], 10.0))
+    without_hits = dataclasses.replace(seen.plan, hits=())
+    drawing = picture_of(make_observation([seen.streams["flow"]], 10.0, plan=without_hits))
     image = np.asarray(Image.open(io.BytesIO(raster.to_png(drawing))))
     assert image.shape == (drawing.height, drawing.width, 3)
     photos = [shape for shape in drawing.shapes if isinstance(shape, scene.Photo)]
     for photo in photos:
         high, wide = photo.pixels.shape[:2]
         x, y = round(photo.x), round(photo.y)
-        # lines of the time axis begin below the pictures
         assert np.array_equal(image[y : y + high, x : x + wide], photo.pixels)
     assert len(photos) == len(chart.thumbnail_times(10.0, 640, 480))
 
@@ -422,5 +396,6 @@ def test_the_record_says_who_looked_and_what_was_found(seen):
     assert face["coverage"] == 0.8 and face["seen_s"] == [[0.0, 4.0], [6.0, 10.0]] and face["digest"] == "d" * 64
     assert face["dims"]["valence"] == {"unit": "-1..1", "mean": 0.4, "p95": 0.4}
     assert pose["dims"]["energy"]["unit"] == "torso lengths/s" and pose["seen_s"] == [[0.0, 10.0]]
-    assert record["tempo"]["recipe"] == "cinematic" and record["tempo"]["beats_per_bar"] == 4
+    assert record["format"] == 2 and record["recipe"] == {"name": "cinematic", "range_bpm": [96.0, 144.0]}
+    assert record["plan"]["metre"] == "4/4" and record["plan"]["clip"] == "clip.mp4"
     assert len(record["accents"]) == len(seen.accents) and record["clip"]["sha256"] == "c" * 64
