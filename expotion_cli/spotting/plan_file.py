@@ -166,7 +166,7 @@ def from_record(record: Any, duration: Fraction, *, path: Path | None = None, is
     ending = reader.table(record.get("ending", {}), "ending", ("end_s",))
     start_s = reader.number(opening, "start_s", 0, duration_s, where="opening", default=0.0)
     end_s = reader.number(ending, "end_s", 0, duration_s + 0.5, where="ending", default=duration_s)
-    if end_s - start_s < 0.2:
+    if end_s - start_s < min(0.2, duration_s - _SLACK_S):
         raise reader.error(f"the music would begin at {start_s:g} s and end at {end_s:g} s", "Leave it 0.2 s at least.")
     source = record.get("intensity", {}).get("source", "given")
     return CuePlan(

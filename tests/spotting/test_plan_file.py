@@ -278,3 +278,9 @@ def test_added_hit_points_bend_the_beat_only_where_no_tempo_map_was_given(record
     bent = add_user_hits(even, [user(5.5)])
     assert (bent.tempo.bpm, bent.tempo.start) == (even.tempo.bpm, even.tempo.start) and bent.tempo.bends
     assert add_user_hits(even, []) is even
+
+
+def test_a_clip_of_one_frame_has_a_plan_that_can_be_read_again():
+    duration = Fraction(1, 25)
+    plan = make_plan({}, duration, (90.0, 120.0))
+    assert from_record(as_record(plan), duration, is_given=False) == plan
