@@ -352,8 +352,7 @@ def test_the_svg_is_valid_xml_whatever_the_clip_is_called(seen):
 
 
 def test_both_pictures_show_the_same(seen):
-    drawing = picture_of(seen)
-    root = ElementTree.fromstring(vector.to_svg(drawing).encode())
+    root = ElementTree.fromstring(vector.to_svg(drawing := picture_of(seen)).encode())
     tags = [
         element.tag.rpartition("}")[2] for element in root if element.tag.rpartition("}")[2] not in ("title", "defs")
     ]
@@ -392,7 +391,7 @@ def test_the_record_holds_no_nan_and_leaves_gaps_open(seen):
 
 def test_the_record_says_who_looked_and_what_was_found(seen):
     record = record_of(seen)
-    face, pose, _ = record["streams"]
+    face, pose = record["streams"][:2]
     assert face["coverage"] == 0.8 and face["seen_s"] == [[0.0, 4.0], [6.0, 10.0]] and face["digest"] == "d" * 64
     assert face["dims"]["valence"] == {"unit": "-1..1", "mean": 0.4, "p95": 0.4}
     assert pose["dims"]["energy"]["unit"] == "torso lengths/s" and pose["seen_s"] == [[0.0, 10.0]]
