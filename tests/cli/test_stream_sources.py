@@ -76,7 +76,8 @@ def score(expotion, models, tmp_path):
 
     def run(clips: Path, *options, out: str = "out", adapter: bool = True):
         eyes = ("--adapter", models / "motion.pth") if adapter else ()
-        model = ("--model", models / "model", "--device", "cpu", *eyes)
+        # The adapter alone follows.
+        model = ("--model", models / "model", "--device", "cpu", *eyes, "--visual-guidance", 2, "--follow", "none")
         done = expotion("score", clips, *model, *options, "--seed", 1, "--out", tmp_path / out)
         done.sidecar = lambda name: json.loads((tmp_path / out / f"{name}.score.json").read_text())
         done.sound = lambda name: read_clip_sound(tmp_path / out / f"{name}.mp4", 8000)
@@ -191,7 +192,8 @@ def test_the_papers_encoders_are_followed_end_to_end(expotion, models, tmp_path,
     tensors |= {f"merge_linear.{i}.weight": torch.randn(DIM, RANK) for i in range(LAYERS)}
     torch.save(tensors | {"ld_proj.weight": torch.randn(RANK, width)}, tmp_path / "eyes.pth")
     (clip,) = write_demo_clips(tmp_path, [dataclasses.replace(DEMO_CLIPS[2], duration_s=2.0, has_sound=False)])
-    (tmp_path / "mine.toml").write_text(f"[streams]\n{name}_weights = '{tmp_path / 'net.pt'}'\n{settings}")
+    alone = "[follow]\nmode = 'none'\n"
+    (tmp_path / "mine.toml").write_text(f"{alone}[streams]\n{name}_weights = '{tmp_path / 'net.pt'}'\n{settings}")
     for out, asked in (("first", ()), ("second", ()), ("asked", ("--streams", name))):
         done = expotion(
             "score", clip.path, "--model", models / "model", "--adapter", tmp_path / "eyes.pth", "--device", "cpu",
