@@ -19,8 +19,8 @@ _FREE, _PULSED = 0.12, 0.015
 """How far the tempo may move from the one proposed, without a pulse in the motion and with one."""
 _PHASES = 48
 _THIRD_BEAT = 0.5
-_EASY_S, _EASY_BEND, _EASY_TURN = 0.01, 0.03, 0.02
-_ROUNDS = 3
+_EASY_S, _EASY_BEND, _EASY_TURN = 0.01, 0.03, 0.012
+_ROUNDS, _STRETCH = 3, 32
 """What counts as a standard error of a hit point, a bend, and a change of bend from one beat to the next."""
 
 
@@ -66,28 +66,56 @@ def bend_to_hits(tempo: Tempo, hits: Sequence[HitPoint], duration_s: float) -> T
         hits: of the clip.
         duration_s: of the clip.
     """
-    from scipy.optimize import lsq_linear
-
     beat_s = 60 / float(tempo.bpm)
     times, weights = _arrays(hits)
     after = times - float(tempo.start)
     nodes = np.arange(0, duration_s + beat_s, beat_s)
-    # How far the grid has run ahead at a hit point is the integral of the bends before it: hat functions at the nodes.
-    fine = np.arange(0, duration_s + 1e-9, 0.01)
-    hats = np.maximum(0, 1 - np.abs(fine[:, None] - nodes[None]) / beat_s)
-    run_ahead = np.concatenate([np.zeros((1, len(nodes))), np.cumsum((hats[1:] + hats[:-1]) / 2 * 0.01, axis=0)])
-    rows = np.stack([np.interp(times, fine, column) for column in run_ahead.T], axis=1)
+    bends, ahead_s = np.zeros(len(nodes)), 0.0
+    for first in range(0, len(nodes) - 1, _STRETCH):  # stretch by stretch, so that an hour costs little
+        last = min(first + _STRETCH, len(nodes) - 1)
+        inside = (times >= nodes[first]) & (times < nodes[last])
+        if last == len(nodes) - 1:
+            inside |= times >= nodes[last]
+        start = bends[first] if first else None
+        found = _bends(nodes[first : last + 1], times[inside], after[inside] + ahead_s, weights[inside], beat_s, start)
+        bends[first : last + 1] = found
+        ahead_s += float(((found[1:] + found[:-1]) / 2).sum() * beat_s)
+    factors = [round(1 + float(bend), 5) for bend in bends]
+    return replace(tempo, bends=tuple(zip(np.round(nodes, 4).tolist(), factors, strict=True)))
+
+
+def _bends(
+    nodes: np.ndarray, times: np.ndarray, after: np.ndarray, weights: np.ndarray, beat_s: float, start: float | None
+) -> np.ndarray:
+    """[nodes] bends of one stretch of the grid.
+
+    Args:
+        nodes: [n] seconds, a beat apart.
+        times: [h] seconds of the hit points.
+        after: [h] places of the hit points on the grid, as far as it is bent before the stretch, in seconds.
+        weights: [h] of the hit points.
+        beat_s: length of a beat.
+        start: bend at the first node, from the stretch before; None for the first stretch.
+    """
+    from scipy.optimize import lsq_linear
+
+    # How far the grid runs ahead at a hit point is the integral of the bends before it: hat functions at the nodes.
+    beats = (times[:, None] - nodes[None]) / beat_s
+    up, down = np.clip(beats + 1, 0, 1), np.clip(beats, 0, 1)
+    rows = beat_s * (up**2 / 2 + down - down**2 / 2)
+    rows[:, 0] -= beat_s / 2  # nothing is counted before the first node
     turns = np.diff(np.eye(len(nodes)), axis=0) / _EASY_TURN
     share = np.sqrt(weights)[:, None] / _EASY_S
-    system = np.concatenate([rows * share, np.eye(len(nodes)) / _EASY_BEND, turns])
+    fixed = np.zeros((0, len(nodes))) if start is None else np.eye(len(nodes))[:1] * 1e4
+    system = np.concatenate([rows * share, np.eye(len(nodes)) / _EASY_BEND, turns, fixed])
     bends, limit = np.zeros(len(nodes)), MOST_BEND - 1e-4
     for _ in range(_ROUNDS):  # a bent grid may bring another place nearer
         places = after + rows @ bends
         wanted = places + nearest_places(places, beat_s)[0] - after
-        target = np.concatenate([wanted * share[:, 0], np.zeros(2 * len(nodes) - 1)])
+        rest = np.zeros(2 * len(nodes) - 1)
+        target = np.concatenate([wanted * share[:, 0], rest, [] if start is None else [start * 1e4]])
         bends = lsq_linear(system, target, bounds=(-limit, limit)).x
-    factors = [round(1 + float(bend), 5) for bend in bends]
-    return replace(tempo, bends=tuple(zip(np.round(nodes, 4).tolist(), factors, strict=True)))
+    return np.asarray(bends)
 
 
 def nearest_places(times_s: np.ndarray, beat_s: float) -> tuple[np.ndarray, np.ndarray]:

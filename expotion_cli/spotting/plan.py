@@ -23,7 +23,7 @@ from expotion_cli.spotting.sections import (
 from expotion_cli.spotting.tempo import choose_tempo
 from expotion_cli.timing import Tempo
 
-SPOTTING_VERSION = 1
+SPOTTING_VERSION = 2
 """To be raised when the same streams come to give another plan; part of every cue's digest."""
 MIN_GAP_S = 0.05
 """Hit points of a plan lie at least this far apart."""

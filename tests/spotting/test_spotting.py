@@ -117,6 +117,16 @@ def test_the_grid_moves_and_bends_to_the_hit_points_by_at_most_three_percent():
     assert np.abs(nearest_places(steps * beat_s, beat_s)[0]).mean() < 0.02
 
 
+def test_twenty_minutes_of_hit_points_is_fitted_in_little_memory_and_its_map_never_jumps():
+    times = np.cumsum(np.random.default_rng(2).uniform(0.6, 1.4, 1200))
+    tempo = fit_grid(Tempo(Fraction(100), Fraction(0), 0.0), hits_at(*times), float(times[-1]) + 1, (100.0, 100.0))
+    factors = np.array([factor for _, factor in tempo.bends])
+    assert np.abs(factors - 1).max() <= MOST_BEND and np.abs(np.diff(factors)).max() <= 0.05
+    timeline = tempo.timeline(Fraction(round(times[-1]) + 1))
+    beats = np.array([timeline.step_at(float(t)) for t in times[::50]]) / STEPS_PER_BEAT
+    assert np.abs(nearest_places(beats * 0.6, 0.6)[0]).mean() < 0.035
+
+
 def test_a_fixed_tempo_stays_and_only_its_beats_move():
     tempo = fit_grid(Tempo(Fraction(96), Fraction(0), 0.0), hits_at(0.3, 0.925, 1.55, 2.8), 4.0, (96.0, 96.0))
     assert tempo.bpm == 96

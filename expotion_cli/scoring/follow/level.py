@@ -11,6 +11,7 @@ from expotion_cli.audio.loudness import integrated_lufs, k_weighted
 
 RATE_HZ = 200.0
 BRIGHT_HZ = 1800.0
+_BLOCK_S = 30
 LEVEL_WINDOW_S = 0.8
 STEADY_DB = 3.0
 """The leveller leaves deviations within this alone and takes a share off what lies beyond."""
@@ -77,8 +78,15 @@ def brighten(audio: np.ndarray, sample_rate: int, gain_db: np.ndarray) -> np.nda
 
     if sample_rate <= 2.5 * BRIGHT_HZ:
         return audio
-    low = sosfiltfilt(butter(2, BRIGHT_HZ, fs=sample_rate, output="sos"), audio, axis=1).astype(np.float32)
-    return np.asarray(low + apply_db(audio - low, gain_db, sample_rate), dtype=np.float32)
+    sections = butter(2, BRIGHT_HZ, fs=sample_rate, output="sos")
+    block, margin = _BLOCK_S * sample_rate, sample_rate // 4
+    bright = np.empty_like(audio)
+    for first in range(0, audio.shape[1], block):  # in blocks, so that an hour of sound needs little memory
+        head, last = min(first, margin), min(first + block, audio.shape[1])
+        part = audio[:, first - head : last + margin]
+        low = sosfiltfilt(sections, part, axis=1, padlen=min(50, part.shape[1] - 1))[:, head : head + last - first]
+        bright[:, first:last] = low
+    return np.asarray(bright + apply_db(audio - bright, gain_db, sample_rate))
 
 
 def breath_db(times_s: np.ndarray, depths_db: np.ndarray, rows: int, lead_s: float, rise_s: float) -> np.ndarray:
@@ -101,9 +109,13 @@ def breath_db(times_s: np.ndarray, depths_db: np.ndarray, rows: int, lead_s: flo
 
 def apply_db(audio: np.ndarray, gain_db: np.ndarray, sample_rate: int) -> np.ndarray:
     """Audio [2, n] with a gain curve at `RATE_HZ`."""
-    places = np.arange(audio.shape[1]) / sample_rate * RATE_HZ
-    gain = 10 ** (np.interp(places, np.arange(len(gain_db)), gain_db) / 20)
-    return np.asarray(audio * gain.astype(np.float32))
+    block, rows = _BLOCK_S * sample_rate, np.arange(len(gain_db))
+    made = np.empty_like(audio, dtype=np.float32)
+    for first in range(0, audio.shape[1], block):
+        last = min(first + block, audio.shape[1])
+        places = np.arange(first, last) / sample_rate * RATE_HZ
+        made[:, first:last] = audio[:, first:last] * (10 ** (np.interp(places, rows, gain_db) / 20)).astype(np.float32)
+    return made
 
 
 def within(audio: np.ndarray, sample_rate: int, start_s: float, end_s: float | None) -> np.ndarray:
