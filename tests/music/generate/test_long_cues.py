@@ -60,8 +60,8 @@ def takes() -> list[Take]:
             waves = [0.5 + 0.4 * np.sin(2 * np.pi * steps / (150 + 40 * k)) for k in range(len(spec.dims))]
             conditioning[spec.name] = StepStream(np.stack(waves, 1).astype(np.float32), np.ones(len(steps), bool))
     requests = []
-    for name in ("cinematic", "ambient", "classical", "electronic"):
-        recipe = load_recipe(name)
+    for name, weight in (("cinematic", 3.4), ("ambient", 2.6), ("classical", 2.6), ("electronic", 2.6)):
+        recipe = load_recipe(name, {"generate.visual_guidance": weight})  # the adapter steers
         requests.append(make_request(recipe.prompt, timeline, conditioning, 0, Sampling.of(recipe.generate)))
     tokens = dict(model.generate(requests))
     sounds = [model.codec.decode(tokens[i], timeline, seed=0).audio.mean(axis=0) for i in range(len(requests))]
