@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 from bench import RESULTS, machine, print_table, put_into, use_cores, write_results
 from copies import training_melodies
+from real_clips import Clip, load_clips
 
 from expotion_cli.audio.beats import tempo_of
 from expotion_cli.audio.dynamics import voice_levels
@@ -31,8 +32,6 @@ from expotion_cli.audio.spectrum import spectral_centroid
 from expotion_cli.evaluation import sync
 from expotion_cli.evaluation.beats import meets_tempo
 from expotion_cli.evaluation.sound_report import measure_sound
-from expotion_cli.media.clip import ClipInfo
-from expotion_cli.media.probe import probe
 from expotion_cli.music.codecs.notes import tokens as notes
 from expotion_cli.music.codecs.notes.arrange import arrange
 from expotion_cli.music.codecs.notes.copies import longest_shared_run
@@ -41,22 +40,11 @@ from expotion_cli.music.codecs.notes.muspy import MEASURES
 from expotion_cli.music.codecs.notes.ringing import ring_on
 from expotion_cli.recipe import Recipe, load_recipe
 from expotion_cli.scoring import ladder
-from expotion_cli.scoring.streams import choose_streams
-from expotion_cli.spotting.activity import motion_energy
 
 PAGE = RESULTS.parent.parent / "docs" / "evaluation.md"
 ASKED_BPM = (76, 90, 104, 120, 138)
 BEATS_RATE_HZ = 100.0
 RESULT_LUFS, LONGEST_SILENCE_S = -14.0, 2.0
-
-
-@dataclass(frozen=True)
-class Clip:
-    """A clip, what was seen in it and how much moves."""
-
-    info: ClipInfo
-    seen: ladder.Seen
-    motion: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -71,18 +59,6 @@ class Take:
     audio: np.ndarray
     sample_rate: int
     stems: dict[str, np.ndarray]
-
-
-def load_clips(folder: Path) -> list[Clip]:
-    """All clips of a folder; what is seen in them comes from the embedding cache or goes there."""
-    from expotion_cli.vision.cache import EmbeddingCache
-
-    cache, clips = EmbeddingCache(), []
-    for path in sorted(folder.glob("*.mp4")):
-        info = probe(path)
-        seen = ladder.see(info, choose_streams(("face", "pose", "flow")).names, cache=cache)
-        clips.append(Clip(info, seen, motion_energy(path, cache=cache)))
-    return clips
 
 
 def compose(model: Any, recipe: Recipe, wanted: Sequence[tuple[int, int, Clip, ladder.Seen, str]]) -> list[Take]:

@@ -14,12 +14,12 @@ import argparse
 import itertools
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from bench import RESULTS, machine, print_table, put_into, use_cores, write_results
+from real_clips import Clip, load_clips
 
 from expotion_cli.audio.dynamics import measure_dynamics
 from expotion_cli.audio.hits import hits
@@ -28,13 +28,9 @@ from expotion_cli.audio.onsets import RATE_HZ, onset_strength
 from expotion_cli.audio.pulse import pulse_clarity
 from expotion_cli.evaluation import baselines, sync
 from expotion_cli.evaluation.tagger import Tagger, style_ratio
-from expotion_cli.media.clip import ClipInfo
-from expotion_cli.media.probe import probe
 from expotion_cli.recipe import Recipe, load_recipe, recipe_names
 from expotion_cli.scoring import ladder
 from expotion_cli.scoring.follow import layer
-from expotion_cli.scoring.streams import choose_streams
-from expotion_cli.spotting.activity import motion_energy
 from expotion_cli.spotting.visual_accents import visual_accents
 
 PAGE = RESULTS.parent.parent / "docs" / "evaluation.md"
@@ -42,29 +38,8 @@ RATE = 44_100
 MARKS = "hits >= 0.90 (<= 0.50); spread <= 10 / <= 14; hole <= 2; pulse >= 0.75 (ambient 0.70); lift >= 0.30; auc >= 0.97; style >= 0.85"  # noqa: E501
 
 
-@dataclass(frozen=True)
-class Clip:
-    """A clip, what was seen in it and how much moves."""
-
-    info: ClipInfo
-    seen: ladder.Seen
-    motion: np.ndarray
-
-
 Sounds = Mapping[tuple[int, int], np.ndarray]
 """(seed, number of the clip) → [2, n] at `RATE`."""
-
-
-def load_clips(folder: Path) -> list[Clip]:
-    """All clips of a folder; what is seen in them comes from the embedding cache or goes there."""
-    from expotion_cli.vision.cache import EmbeddingCache
-
-    cache, clips = EmbeddingCache(), []
-    for path in sorted(folder.glob("*.mp4")):
-        info = probe(path)
-        seen = ladder.see(info, choose_streams(("face", "pose", "flow")).names, cache=cache)
-        clips.append(Clip(info, seen, motion_energy(path, cache=cache)))
-    return clips
 
 
 def make(model: Any, recipe: Recipe, clips: Sequence[Clip], seeds: int, *, picture: bool) -> Sounds:

@@ -19,6 +19,14 @@ def high_pass(cutoff_hz: float, sample_rate: int, q: float = math.sqrt(0.5)) -> 
     return (1 / norm, -2 / norm, 1 / norm, 1.0, 2 * (k * k - 1) / norm, (1 - k / q + k * k) / norm)
 
 
+def low_pass(cutoff_hz: float, sample_rate: int) -> Section:
+    """A second-order low-pass filter (Butterworth)."""
+    k = math.tan(math.pi * cutoff_hz / sample_rate)
+    norm = 1 + math.sqrt(2) * k + k * k
+    gain = k * k / norm
+    return (gain, 2 * gain, gain, 1.0, 2 * (k * k - 1) / norm, (1 - math.sqrt(2) * k + k * k) / norm)
+
+
 def high_shelf(middle_hz: float, gain_db: float, sample_rate: int) -> Section:
     """A second-order shelf that lifts what lies above `middle_hz`, where it has half its gain."""
     gain, k, slope = 10 ** (gain_db / 20), math.tan(math.pi * middle_hz / sample_rate), math.sqrt(2)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from expotion_cli.errors import UsageError
 
 if TYPE_CHECKING:
+    from expotion_cli.recipe import Recipe
     from expotion_cli.vision.encoder import StreamSource
 
 _UNITS = {
@@ -24,6 +26,24 @@ def given(value: Any) -> Any:
     from expotion_cli.recipe import UNSET
 
     return UNSET if value is None else value
+
+
+def recipe_with(name: str, flags: Mapping[str, Mapping[str, Any]]) -> Recipe:
+    """A recipe with the values of flags laid over it; what is wrong is said of its flag.
+
+    Args:
+        name: a shipped recipe's name, or a path.
+        flags: flag → dotted keys and values, see `Recipe.override`.
+
+    Raises:
+        RecipeError, UnknownNameError: there is no such recipe, or a value is out of range.
+    """
+    from expotion_cli.recipe import load_recipe
+
+    chosen = load_recipe(name)
+    for flag, values in flags.items():
+        chosen = chosen.override(values, source=flag)
+    return chosen
 
 
 def seed(text: str | None) -> Any:

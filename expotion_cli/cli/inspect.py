@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from expotion_cli.cli.flags import given, streams_and_features
+from expotion_cli.cli.flags import given, recipe_with, streams_and_features
 from expotion_cli.cli.flags import tempo as read_tempo
 from expotion_cli.cli.say import error_record, handle_errors, say_aside, say_error, say_json
 from expotion_cli.cli.threads import set_waiting
@@ -56,7 +56,6 @@ def inspect(
     set_waiting()
     from expotion_cli.cli.inspecting import choose_progress
     from expotion_cli.inspection import run
-    from expotion_cli.recipe import load_recipe
     from expotion_cli.scoring.plan import check_writable
     from expotion_cli.scoring.streams import streams_for
 
@@ -67,9 +66,7 @@ def inspect(
         "--prompt": {"prompt": given(prompt)},
         "--tempo": read_tempo(tempo),
     }
-    chosen = load_recipe(recipe)
-    for flag, values in flags.items():
-        chosen = chosen.override(values, source=flag)
+    chosen = recipe_with(recipe, flags)
     choice = streams_for(chosen, features=features)
     if not choice.sources:
         raise UsageError("no encoders were chosen.", remedy="Name encoders, for example --streams face,pose,flow.")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from expotion_cli.cli.flags import given, streams_and_features
+from expotion_cli.cli.flags import given, recipe_with, streams_and_features
 from expotion_cli.cli.flags import tempo as read_tempo
 from expotion_cli.cli.say import error_record, handle_errors, say_aside, say_error, say_json
 from expotion_cli.cli.threads import set_waiting
@@ -56,7 +56,6 @@ def plan(
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # SIGTERM ends it like Ctrl-C
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     set_waiting()
-    from expotion_cli.recipe import load_recipe
     from expotion_cli.scoring.plan import check_writable
     from expotion_cli.scoring.plan_writer import STATUSES, find_jobs, write_plans
     from expotion_cli.scoring.streams import streams_for
@@ -68,9 +67,7 @@ def plan(
         "--prompt": {"prompt": given(prompt)},
         "--tempo": read_tempo(tempo),
     }
-    chosen = load_recipe(recipe)
-    for flag, values in flags.items():
-        chosen = chosen.override(values, source=flag)
+    chosen = recipe_with(recipe, flags)
     choice = streams_for(chosen, features=features)
     user_hits = read_hits(hits) if hits is not None else None
     jobs, problems, notes = find_jobs(clips, to, recursive=recursive, hits=user_hits)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from expotion_cli.cli.flags import given, streams_and_features
+from expotion_cli.cli.flags import given, recipe_with, streams_and_features
 from expotion_cli.cli.flags import seed as read_seed
 from expotion_cli.cli.flags import tempo as read_tempo
 from expotion_cli.cli.say import error_record, handle_errors, say_aside, say_error, say_json
@@ -168,7 +168,6 @@ def score(
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     set_waiting()
-    from expotion_cli.recipe import load_recipe
     from expotion_cli.scoring.discover import read_input_list
     from expotion_cli.scoring.plan import Settings
     from expotion_cli.spotting.hits_file import read_hits
@@ -195,9 +194,7 @@ def score(
         "--fade-out": {"mix.fade_out_s": given(fade_out)},
         "--audio-codec": {"mix.audio_codec": given(audio_codec)},
     }
-    chosen = load_recipe(recipe)
-    for flag, values in flags.items():
-        chosen = chosen.override(values, source=flag)
+    chosen = recipe_with(recipe, flags)
     settings = Settings(
         out=out,
         recursive=recursive,

@@ -60,22 +60,17 @@ def find_hit_points(
     Returns:
         In order of time, at least 0.3 s apart.
     """
-    gestures = _even(_gestures(streams, duration_s))
+    gestures = _gestures(streams, duration_s)
+    are_even = _are_even(gestures)
     found = [HitPoint(round(t, 3), _CUT_WEIGHT, CUT, source) for t, source in cuts if 0 < t < duration_s]
     most = max(1, round(_PER_SECOND * duration_s))
-    for gesture in sorted(gestures.found, key=lambda hit: (-hit.weight, hit.time_s)):
+    for gesture in sorted(gestures, key=lambda hit: (-hit.weight, hit.time_s)):
         if any(abs(gesture.time_s - hit.time_s) < _MIN_GAP_S for hit in found):
             continue
         nearby = sum(abs(gesture.time_s - hit.time_s) < _NEARBY_S / 2 for hit in found)
-        if gestures.are_even or (len(found) < most and nearby < _NEARBY_S * _PER_SECOND):
+        if are_even or (len(found) < most and nearby < _NEARBY_S * _PER_SECOND):
             found.append(gesture)
     return tuple(sorted(found, key=lambda hit: hit.time_s))
-
-
-@dataclass(frozen=True)
-class _Gestures:
-    found: tuple[HitPoint, ...]
-    are_even: bool
 
 
 def _gestures(streams: Mapping[str, SeenStream], duration_s: float) -> tuple[HitPoint, ...]:
@@ -102,10 +97,6 @@ def _gestures(streams: Mapping[str, SeenStream], duration_s: float) -> tuple[Hit
     clear = tuple(hit for share, hit in hits if share >= _CLEAR)
     every = tuple(hit for _, hit in hits)
     return every if _are_even(every) else clear
-
-
-def _even(found: tuple[HitPoint, ...]) -> _Gestures:
-    return _Gestures(found, _are_even(found))
 
 
 def _are_even(hits: Sequence[HitPoint]) -> bool:

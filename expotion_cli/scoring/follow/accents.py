@@ -14,7 +14,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from expotion_cli.audio.filters import Section, apply_sections, high_pass
+from expotion_cli.audio.filters import apply_sections, high_pass, low_pass
 from expotion_cli.scoring.follow import ACCENTS_VERSION
 
 A4_HZ, A4_CLASS = 440.0, 9
@@ -57,12 +57,7 @@ def _attack(time_s: np.ndarray, rise_s: float) -> np.ndarray:
 
 def _band(signal: np.ndarray, rate: int, low_hz: float, high_hz: float) -> np.ndarray:
     """Band-passed noise: what lies between two edges, each of second order."""
-    sections: list[Section] = [high_pass(low_hz, rate)]
-    high_hz = min(high_hz, 0.45 * rate)
-    k = math.tan(math.pi * high_hz / rate)
-    norm = 1 + math.sqrt(2) * k + k * k
-    sections.append((k * k / norm, 2 * k * k / norm, k * k / norm, 1.0, 2 * (k * k - 1) / norm,
-                     (1 - math.sqrt(2) * k + k * k) / norm))  # fmt: skip
+    sections = [high_pass(low_hz, rate), low_pass(min(high_hz, 0.45 * rate), rate)]
     return apply_sections(signal.astype(np.float32), sections, ring=rate // 10).astype(np.float64)
 
 

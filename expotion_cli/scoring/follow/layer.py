@@ -20,7 +20,7 @@ from expotion_cli.recipe import NO_FOLLOW, Follow
 from expotion_cli.scoring.follow import level
 from expotion_cli.scoring.follow.accents import AccentSound, accent_sound
 from expotion_cli.spotting.grid import nearest_places
-from expotion_cli.spotting.hits import HitPoint
+from expotion_cli.spotting.hits import USER, HitPoint
 from expotion_cli.spotting.plan import CuePlan
 from expotion_cli.timing import STEPS_PER_BEAT, Timeline
 
@@ -67,12 +67,10 @@ class Followed:
     Attributes:
         audio: [2, n] float32.
         answers: what was laid over it.
-        dynamics_db: range of the gain that follows the intensity.
     """
 
     audio: np.ndarray
     answers: tuple[Answer, ...]
-    dynamics_db: float
 
 
 def follow(
@@ -99,7 +97,7 @@ def follow(
         tonic: pitch class of its key; None finds it.
         seed: of the cue; makes strokes differ.
     """
-    followed = Followed(audio, (), 0.0)
+    followed = Followed(audio, ())
     if settings.mode != NO_FOLLOW and np.any(audio):
         followed = _layered(audio, sample_rate, plan, settings, grid, tonic, seed)
     return replace(followed, audio=level.within(followed.audio, sample_rate, plan.start_s, plan.end_s))
@@ -138,7 +136,7 @@ def _layered(
     loudness = integrated_lufs(music, sample_rate)
     if math.isfinite(loudness):
         music = music * peak_gain(music, sample_rate, loudness + _PEAKS_LU)
-    return Followed(music.astype(np.float32), tuple(answers), settings.dynamics_db)
+    return Followed(music.astype(np.float32), tuple(answers))
 
 
 def choose_hits(hits: Sequence[HitPoint], per_second: float) -> tuple[HitPoint, ...]:
@@ -150,12 +148,12 @@ def choose_hits(hits: Sequence[HitPoint], per_second: float) -> tuple[HitPoint, 
         hits: of a plan.
         per_second: upper limit; 0 keeps the user's own only.
     """
-    kept = [hit for hit in hits if hit.cause == "user"]
+    kept = [hit for hit in hits if hit.cause == USER]
     if per_second == 0:
         return tuple(kept)
     span_s = max(10.0, 1 / per_second)
     most = per_second * span_s + _SPARE_HITS
-    for hit in sorted((hit for hit in hits if hit.cause != "user"), key=lambda hit: (-hit.weight, hit.time_s)):
+    for hit in sorted((hit for hit in hits if hit.cause != USER), key=lambda hit: (-hit.weight, hit.time_s)):
         times = np.sort([other.time_s for other in (*kept, hit)])
         starts = times[(times > hit.time_s - span_s) & (times <= hit.time_s)]
         crowd = np.searchsorted(times, starts + span_s) - np.searchsorted(times, starts)

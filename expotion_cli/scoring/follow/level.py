@@ -80,13 +80,13 @@ def brighten(audio: np.ndarray, sample_rate: int, gain_db: np.ndarray) -> np.nda
         return audio
     sections = butter(2, BRIGHT_HZ, fs=sample_rate, output="sos")
     block, margin = _BLOCK_S * sample_rate, sample_rate // 4
-    bright = np.empty_like(audio)
+    lows = np.empty_like(audio)
     for first in range(0, audio.shape[1], block):  # in blocks, so that an hour of sound needs little memory
         head, last = min(first, margin), min(first + block, audio.shape[1])
         part = audio[:, first - head : last + margin]
-        low = sosfiltfilt(sections, part, axis=1, padlen=min(50, part.shape[1] - 1))[:, head : head + last - first]
-        bright[:, first:last] = low
-    return np.asarray(bright + apply_db(audio - bright, gain_db, sample_rate))
+        filtered = sosfiltfilt(sections, part, axis=1, padlen=min(50, part.shape[1] - 1))
+        lows[:, first:last] = filtered[:, head : head + last - first]
+    return np.asarray(lows + apply_db(audio - lows, gain_db, sample_rate))
 
 
 def breath_db(times_s: np.ndarray, depths_db: np.ndarray, rows: int, lead_s: float, rise_s: float) -> np.ndarray:
