@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from expotion_cli import declare
 from expotion_cli.assets import shipped_folder
+from expotion_cli.compose import Compose
 from expotion_cli.declare import nearest_hint
 from expotion_cli.errors import RecipeError, UnknownNameError
 from expotion_cli.storage import digest_of, read_toml
@@ -36,9 +37,10 @@ ACCENTS = ("low-drum", "taiko", "timpani", "clap", "snap", "crash", "swell", "wh
 AUTO_CODEC = "auto"
 AUDIO_CODECS = (AUTO_CODEC, "aac", "flac", "opus")
 MAX_SEED = 2**31 - 1
-RENAMED = {"generate.drafts": "generate.takes"}
+RENAMED = {"generate.drafts": "generate.takes", "sound.key": "compose.key"}
 """Keys of earlier versions and what they are called now. A recipe that has one is refused with the new name; what was
-recorded or hashed with one stays valid (`renamed`, `Recipe.hashed_fields`)."""
+recorded with one is still read (`renamed`), and what was hashed with one in its own table stays valid
+(`Recipe.hashed_fields`)."""
 
 
 class Unset:
@@ -113,7 +115,7 @@ class Follow:
     """How the finished music follows the picture, whatever composed it."""
 
     mode: str = declare.choice(LAYER, FOLLOW_MODES, "layer: by level and accents; none: leave the music as it is")
-    dynamics_db: float = declare.number(5.0, 0.0, 8.0, "how far the music is lowered where little moves")
+    dynamics_db: float = declare.number(5.0, 0.0, 12.0, "how far the music is lowered where little moves")
     hits_per_s: float = declare.number(1.0, 0.0, 4.0, "at most this many hit points a second get an accent")
     accents: tuple[str, ...] = declare.names(
         ("low-drum",),
@@ -149,7 +151,7 @@ class Recipe:
     Attributes:
         name, title, description: for people; they have no influence on the result.
         prompt: a description of the music.
-        generate, tempo, streams, mix, loudness: the tables of these names; see their classes.
+        generate, tempo, compose, streams, follow, mix, loudness: the tables of these names; see their classes.
         sound, voices: tables for the model's codec, e.g. instruments and balance. The codec checks them.
         path: the file it was read from; None for one made in code.
     """
@@ -163,6 +165,7 @@ class Recipe:
     )
     generate: Generate = Generate()
     tempo: TempoRange = TempoRange()
+    compose: Compose = Compose()
     streams: Streams = Streams()
     follow: Follow = Follow()
     mix: Mix = Mix()
@@ -176,8 +179,8 @@ class Recipe:
         drawn = dataclasses.asdict(self.generate)
         del drawn["seed"]  # the seed itself stands in the artefact's digest, not the policy it came from
         settings = {"stream_settings": _plain(self.streams.settings)} if self.streams.settings else {}
-        tempo = dataclasses.asdict(self.tempo)
-        return {"generate": drawn, "tempo": tempo, "streams": list(self.streams.use), **settings}
+        tables = {"tempo": dataclasses.asdict(self.tempo), "compose": _plain(dataclasses.asdict(self.compose))}
+        return {"generate": drawn, **tables, "streams": list(self.streams.use), **settings}
 
     def fields(self) -> dict[str, Any]:
         """All that shapes a result, as plain JSON values; titles, tags, names and paths stay out."""
@@ -191,14 +194,17 @@ class Recipe:
         }
 
     def hashed_fields(self) -> dict[str, Any]:
-        """`fields` with each key under its first name.
+        """`fields` with each key under its first name in its table, and `compose` only if it asks for something.
 
         What is hashed keeps its bytes when a key is renamed, so results and cues of earlier versions stay valid.
         """
         fields = self.fields()
         for old, new in RENAMED.items():
-            table, _, key = new.partition(".")
-            fields[table][old.partition(".")[2]] = fields[table].pop(key)
+            (old_table, _, old_key), (table, _, key) = old.partition("."), new.partition(".")
+            if old_table == table:
+                fields[table][old_key] = fields[table].pop(key)
+        if self.compose == Compose():
+            del fields["compose"]
         return fields
 
     @property
@@ -238,6 +244,7 @@ class Recipe:
 _TABLES: dict[str, type] = {
     "generate": Generate,
     "tempo": TempoRange,
+    "compose": Compose,
     "streams": Streams,
     "follow": Follow,
     "mix": Mix,
@@ -299,11 +306,15 @@ def renamed(values: Mapping[str, Any]) -> dict[str, Any]:
     Args:
         values: dotted keys as `Recipe.override` takes them, or tables as `Recipe.fields` gives them.
     """
-    found = {RENAMED.get(key, key): value for key, value in values.items()}
-    for table in _TABLES:
-        if isinstance(found.get(table), Mapping):
-            inner = {f"{table}.{key}": value for key, value in found[table].items()}
-            found[table] = {key.partition(".")[2]: value for key, value in renamed(inner).items()}
+    found: dict[str, Any] = {}
+    for key, value in values.items():
+        if not isinstance(value, Mapping) or key not in (*_TABLES, *_CODEC_TABLES):
+            found[RENAMED.get(key, key)] = value
+            continue
+        found.setdefault(key, {})
+        for inner, item in value.items():
+            table, _, name = RENAMED.get(f"{key}.{inner}", f"{key}.{inner}").partition(".")
+            found.setdefault(table, {})[name] = item
     return found
 
 

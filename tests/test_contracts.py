@@ -26,8 +26,9 @@ PACKAGE = REPOSITORY / "expotion_cli"
 
 FLOORS = (
     {"errors", "version"},
-    {"assets", "storage", "timing", "declare", "tags"},
-    {"recipe", "audio", "hints"},
+    {"assets", "storage", "timing", "declare", "tags", "keys"},
+    {"compose", "audio", "hints"},
+    {"recipe"},
     {"media", "weights", "prompts"},
     {"vision", "demo"},
     {"spotting"},

@@ -85,7 +85,7 @@ def test_a_value_out_of_range_is_refused_in_the_same_words_wherever_it_comes_in(
 
 
 def test_every_number_of_the_table_lies_within_its_own_range():
-    for table in ("generate", "tempo", "mix", "loudness"):
+    for table in ("generate", "tempo", "compose", "follow", "mix", "loudness"):
         for item in fields(getattr(Recipe(), table)):
             assert recipe.check(f"{table}.{item.name}", item.default) == item.default
             if isinstance(item.default, (int, float, Fraction)):

@@ -113,7 +113,7 @@ def test_the_digest_ignores_names_titles_and_how_numbers_are_written(tmp_path):
         {"streams.use": ["pose"]},
         {"mix.mode": "under"},
         {"loudness.lufs": -15},
-        {"sound.key": "D"},
+        {"compose.key": "D"},
         {"voices": {"bass": {"program": 33}}},
     ],
 )
@@ -150,7 +150,7 @@ def test_renaming_a_key_changes_no_digest():
     # As versions before the renaming would compute it.
     assert Recipe().digest == "27e253c006a26ee43946cdc8f0cf8a80706adadfc974489725cf8dbabace7d67"
     assert Recipe().hashed_fields()["generate"]["drafts"] == Recipe().fields()["generate"]["takes"] == 4
-    assert set(Recipe().hashed_fields()) == set(Recipe().fields())
+    assert set(Recipe().hashed_fields()) == set(Recipe().fields()) - {"compose"}, "it asked for nothing then"
 
 
 def test_recorded_settings_are_read_under_todays_names():

@@ -51,6 +51,14 @@ def seed(text: str | None) -> Any:
     return int(text) if text is not None and text.lstrip("-").isdecimal() else given(text)
 
 
+def names(text: str | None) -> Any:
+    """Parse a list of names separated by commas, or none."""
+    if text is None:
+        return given(None)
+    parts = tuple(part.strip().lower() for part in text.split(",") if part.strip())
+    return () if parts == ("none",) else parts
+
+
 def streams(text: str | None) -> Any:
     """Parse `--streams` for commands that encode clips themselves: names separated by commas, or none.
 

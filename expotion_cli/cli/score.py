@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 from expotion_cli.cli.flags import given, recipe_with, streams_and_features
+from expotion_cli.cli.flags import names as read_names
 from expotion_cli.cli.flags import seed as read_seed
 from expotion_cli.cli.flags import tempo as read_tempo
 from expotion_cli.cli.say import error_record, handle_errors, say_aside, say_error, say_json
@@ -62,6 +63,17 @@ def score(
     tempo: Annotated[
         str | None, typer.Option(help="Beats per minute: 96, or a range like 80-120.", rich_help_panel=MUSIC)
     ] = None,
+    key: Annotated[
+        str | None, typer.Option(help="Key, with or without its mode: D, 'A minor', 'F# major'.", rich_help_panel=MUSIC)
+    ] = None,
+    metre: Annotated[str | None, typer.Option(help="Metre: 4/4, 3/4 or 6/8.", rich_help_panel=MUSIC)] = None,
+    mute: Annotated[
+        str | None,
+        typer.Option(
+            help="What nobody plays: voices or families of instruments, such as drums,bass,strings; or none.",
+            rich_help_panel=MUSIC,
+        ),
+    ] = None,
     streams: Annotated[
         str | None,
         typer.Option(
@@ -83,6 +95,10 @@ def score(
             help="'layer' follows the picture by level and accents; 'none' leaves the music as composed.",
             rich_help_panel=MUSIC,
         ),
+    ] = None,
+    dynamics: Annotated[
+        float | None,
+        typer.Option(help="How far the music is lowered where little moves, in dB.", rich_help_panel=MUSIC),
     ] = None,
     guidance: Annotated[
         float | None, typer.Option(help="Weight of the prompt; 1 is neutral.", rich_help_panel=MUSIC)
@@ -180,8 +196,12 @@ def score(
         "--prompt": {"prompt": given(prompt)},
         "--seed": {"generate.seed": read_seed(seed)},
         "--tempo": read_tempo(tempo),
+        "--key": {"compose.key": given(key)},
+        "--metre": {"compose.metre": given(metre)},
+        "--mute": {"compose.mute": read_names(mute)},
         "--streams": {"streams.use": watched},
         "--follow": {"follow.mode": given(follow)},
+        "--dynamics": {"follow.dynamics_db": given(dynamics)},
         "--guidance": {"generate.guidance": given(guidance)},
         "--visual-guidance": {"generate.visual_guidance": given(visual_guidance)},
         "--temperature": {"generate.temperature": given(temperature)},

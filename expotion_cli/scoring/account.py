@@ -70,7 +70,7 @@ def artefact_digests(jobs: Iterable[Job], plan: Plan, identity: ModelIdentity) -
         Job name → (digest of the cue's tokens, digest of the finished result).
     """
     finishing = plan.recipe.hashed_fields()
-    composing = {key: finishing.pop(key) for key in plan.recipe.cue_fields()}
+    composing = {key: finishing.pop(key) for key in plan.recipe.cue_fields() if key in finishing}
     digests = {}
     for job in jobs:
         cue = {

@@ -24,6 +24,7 @@ import numpy as np
 
 from expotion_cli import prompts
 from expotion_cli.errors import RecipeError, UsageError
+from expotion_cli.keys import parse_key
 from expotion_cli.recipe import REPLACE, UNDER, Recipe
 from expotion_cli.scoring.streams import FALLBACK_STREAM
 from expotion_cli.spotting.plan import CuePlan
@@ -258,7 +259,7 @@ def render(
         timeline: the cue's step grid.
         recipe: names the instruments.
         seed: of the cue.
-        plan: its key, if it has one, stands above the recipe's.
+        plan: its key counts if the recipe leaves the key open.
     """
     rendering = model.codec.decode(tokens, timeline, _sound_settings(recipe, seed, plan), seed=seed)
     audio = np.atleast_2d(np.asarray(rendering.audio, dtype=np.float32))
@@ -360,7 +361,11 @@ def cue_timeline(model: Model, duration: Fraction, record: Mapping[str, Any] | N
 def _sound_settings(recipe: Recipe, seed: int, plan: CuePlan | None = None) -> SoundSettings:
     from expotion_cli.music.codecs.notes.instruments import SoundSettings
 
-    sound = {**recipe.sound, "key": plan.key} if plan is not None and plan.key is not None else recipe.sound
+    sound = dict(recipe.sound)
+    if (key := parse_key(recipe.compose.key)) is not None:
+        sound["key"] = key.tonic
+    elif plan is not None and plan.key is not None:
+        sound["key"] = plan.key
     try:
         return SoundSettings.from_table({"sound": sound, "voices": recipe.voices}, seed)
     except UsageError as error:

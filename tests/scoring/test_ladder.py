@@ -62,7 +62,7 @@ def test_every_shipped_recipe_sets_instruments_the_codec_knows(name):
 
 
 @pytest.mark.parametrize(
-    "text", ["[voices.basss]\nprogram = 1\n", "[voices.bass]\nprogramm = 1\n", "[sound]\nkey = 'H'\n"]
+    "text", ["[voices.basss]\nprogram = 1\n", "[voices.bass]\nprogramm = 1\n", "[sound]\nkit = 200\n"]
 )
 def test_a_wrong_instrument_setting_is_an_error_that_names_the_recipe(tmp_path, text):
     path = tmp_path / "mine.toml"
