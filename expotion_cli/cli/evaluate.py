@@ -149,7 +149,7 @@ def ablate(
     adapter: Annotated[
         list[str] | None, typer.Option(help="Adapter: a folder, a .pth file or none. Repeat it to add LoRA folders.")
     ] = None,
-    soundfont: Annotated[Path | None, typer.Option(help="A General-MIDI .sf2 file.")] = None,
+    soundfont: Annotated[Path | None, typer.Option(help="A General-MIDI .sf2 or .sf3 file.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     dtype: Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16.")] = "auto",
     reference: Annotated[

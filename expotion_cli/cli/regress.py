@@ -48,7 +48,7 @@ def record(
     adapter: Annotated[
         list[str] | None, typer.Option(help="Adapter: a folder, a .pth file or none. Repeat it to add LoRA folders.")
     ] = None,
-    soundfont: Annotated[Path | None, typer.Option(help="A General-MIDI .sf2 file.")] = None,
+    soundfont: Annotated[Path | None, typer.Option(help="A General-MIDI .sf2 or .sf3 file.")] = None,
     device: Annotated[str, _DEVICE] = "auto",
     dtype: Annotated[str, _DTYPE] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print a summary as JSON.")] = False,

@@ -151,7 +151,8 @@ def score(
         str | None, typer.Option(help="auto, aac, flac or opus, where the container allows it.", rich_help_panel=SOUND)
     ] = None,
     soundfont: Annotated[
-        Path | None, typer.Option(help="A General-MIDI .sf2 file with other instruments.", rich_help_panel=SOUND)
+        Path | None,
+        typer.Option(help="A General-MIDI .sf2 or .sf3 file with other instruments.", rich_help_panel=SOUND),
     ] = None,
     out: Annotated[
         Path, typer.Option("--out", "-o", help="Folder for the results; mirrors the input.", rich_help_panel=OUTPUT)

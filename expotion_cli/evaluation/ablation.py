@@ -294,7 +294,8 @@ def _what_the_model_lacks(model: Model, variants: Sequence[Variant]) -> list[str
         if wanted and not set(streams) & set(model.streams):
             beats = "only the tempo follows them" if model.codec.follows_tempo else "they play no part"
             notes.append(f"{condition}: {model.name} reads none of {', '.join(streams)}: {beats}")
-    return notes
+    notes += [note for variant in variants for note in ladder.check_instruments(model, variant.recipe)]
+    return list(dict.fromkeys(notes))
 
 
 def _folder(folder: Path, clips: Mapping[str, EvaluatedClip], failures: list[ExpotionError]) -> MusicSet:

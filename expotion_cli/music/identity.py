@@ -24,7 +24,7 @@ from expotion_cli.version import __version__
 
 MOST_FILES = 2000
 """A folder with more files than this is not a model folder, and is not remembered."""
-_LIBRARIES = ("torch", "transformers", "peft", "safetensors", "numpy", "pretty_midi", "audiocraft")
+_LIBRARIES = ("torch", "transformers", "peft", "safetensors", "numpy", "av", "audiocraft")
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,7 @@ class ModelIdentity:
         stream_dims: the dimensions that it reads of each, where it names them.
         follows_tempo: its step grid is one of beats, so a cue needs a tempo.
         device, dtype: where it runs, and its number type.
+        soundfont: name ("file") and "sha256" of the soundfont that plays its notes, or None.
     """
 
     name: str
@@ -55,6 +56,7 @@ class ModelIdentity:
     follows_tempo: bool
     device: str
     dtype: str
+    soundfont: dict[str, str] | None = None
 
     @classmethod
     def of(cls, model: Any) -> ModelIdentity:
@@ -71,6 +73,7 @@ class ModelIdentity:
             follows_tempo=bool(model.codec.follows_tempo),
             device=str(model.device),
             dtype=str(model.dtype).removeprefix("torch."),
+            soundfont=getattr(model.codec, "soundfont", None),
         )
 
 

@@ -44,7 +44,7 @@ def load_model(
         dtype: "auto", "fp32", "bf16" or "fp16".
         adapter: one or more of: a joint-embedding adapter's folder or `.pth` file (at most one; it takes the place of
             the model's own), LoRA folders (merged into the weights), "none" for no joint-embedding adapter.
-        soundfont: an .sf2 file, for models that compose notes; None for the one that was installed with the package.
+        soundfont: an .sf2 or .sf3 file, for models that compose notes; None for the one that ships with the package.
 
     Raises:
         UnknownNameError: there is no such model.

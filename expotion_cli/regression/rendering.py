@@ -185,9 +185,10 @@ def render(
 
 
 def run_notes(model: Model, recipe: Recipe, features: Sequence[StreamSource] = ()) -> tuple[str, ...]:
-    """What holds for all clips: encoders that can't run, and what the adapter reads but does not get."""
+    """What holds for all clips: encoders that can't run, what the adapter reads but does not get, missing kits."""
     choice = streams_for(recipe, needs_of(model), features)
-    return (*choice.notes, *choice.remarks, *missing_streams(ModelIdentity.of(model), choice, recipe))
+    missing = missing_streams(ModelIdentity.of(model), choice, recipe)
+    return (*choice.notes, *choice.remarks, *missing, *ladder.check_instruments(model, recipe))
 
 
 def _finish(clip: Clip, model: Model, cue: ComposedCue, notes: Iterable[str]) -> Rendered:

@@ -127,6 +127,12 @@ class Account:
                 self._settle_if_done(job, ledger)
         return len(self.results) == len(self.plan.jobs)
 
+    def note(self, notes: Iterable[str]) -> None:
+        """What holds for all results that are still to be made."""
+        for note in notes:
+            self.listener.note(note)
+        self.notes = (*self.notes, *notes)
+
     def _settle_if_done(self, job: Job, ledger: Ledger) -> None:
         if self.plan.settings.overwrite:
             return

@@ -87,6 +87,7 @@ def score_clip(
     Raises:
         ClipError: the clip can't be scored.
         OutputError: the result can't be written.
+        UsageError: the soundfont lacks an instrument that the recipe asks for.
     """
     from expotion_cli.media.probe import probe
 
@@ -94,8 +95,9 @@ def score_clip(
     choice = streams_for(recipe, needs_of(model), features)
     seen = ladder.see(clip, choice.sources, cache=cache)
     identity = ModelIdentity.of(model)
+    played = ladder.check_instruments(model, recipe)
     missing = (*missing_streams(identity, choice, recipe), *missing_in_clip(identity, choice, seen.streams, recipe))
-    seen = dataclasses.replace(seen, notes=(*seen.notes, *choice.notes, *choice.remarks, *missing))
+    seen = dataclasses.replace(seen, notes=(*seen.notes, *choice.notes, *choice.remarks, *missing, *played))
     if seed is None:
         seed = recipe.seed_for(content_hash(path))
     words = recipe.prompt if prompt is None else prompt

@@ -73,6 +73,8 @@ def run(
             actual = ModelIdentity.of(model)
             if actual != identity:
                 account.settle_done(actual)
+            if account.pending():
+                account.note(ladder.check_instruments(model, plan.recipe))
             _Run(plan, model, actual, account, seeing, executor).climb()
             return account.summary(started)
     finally:

@@ -248,6 +248,23 @@ def check_sound(recipe: Recipe) -> None:
     _sound_settings(recipe, 0)
 
 
+def check_instruments(model: Model, recipe: Recipe) -> tuple[str, ...]:
+    """Check, once the model is loaded and before anything is composed, that its soundfont has the recipe's instruments.
+
+    Args:
+        model: from `music.load.load_model`; one that needs no soundfont passes.
+        recipe: names the instruments.
+
+    Returns:
+        What will be played otherwise than asked for, as notes.
+
+    Raises:
+        UsageError: an instrument is missing; the nearest that is there is named.
+    """
+    check = getattr(model.codec, "check_sound", None)
+    return tuple(check(_sound_settings(recipe, 0))) if check is not None else ()
+
+
 def render(
     model: Model, tokens: np.ndarray, timeline: Timeline, recipe: Recipe, *, seed: int, plan: CuePlan | None = None
 ) -> Score:

@@ -208,6 +208,7 @@ def describe(
             "backbone": identity.backbone,
         },
         "adapter": identity.adapter_name,
+        "soundfont": identity.soundfont,
         "device": identity.device,
         "dtype": identity.dtype,
         "streams": cue_notes["streams"],

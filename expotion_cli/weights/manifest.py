@@ -22,8 +22,8 @@ from expotion_cli.assets import shipped_folder
 from expotion_cli.errors import UnknownNameError, WeightsError
 
 LOCK_FILE = "expotion.lock.json"
-KINDS = ("music", "encoder", "tagger")
-"""What composes, what sees, what evaluation listens with."""
+KINDS = ("music", "encoder", "tagger", "soundfont")
+"""What composes, what sees, what evaluation listens with, what plays notes."""
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _NAME = re.compile(r"[\w-][\w.-]*")
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
@@ -97,7 +97,7 @@ class WeightFile:
 
 @dataclass(frozen=True)
 class Manifest:
-    """A model, encoder or tagger as `models/NAME.toml` describes it, completed from its lock.
+    """A model, encoder, tagger or soundfont as `models/NAME.toml` describes it, completed from its lock.
 
     Attributes:
         name: the file's stem.

@@ -1,7 +1,7 @@
 """The sounds that answer hit points: drums, cymbals, bells and rises, made from oscillators and noise.
 
 They need no model, so they sound the same on any music. Each is a function of sample rate, tonic and random generator;
-pitched ones are tuned to the cue's key. Strings and brass are played by the soundfont that is installed with this
+pitched ones are tuned to the cue's key. Strings and brass are played by the soundfont that ships with this
 package.
 """
 
@@ -256,7 +256,7 @@ def brass(rate: int, tonic: int, generator: np.random.Generator) -> AccentSound:
 def _played(
     rate: int, tonic: int, programs: Sequence[tuple[int, float]], pitches: Sequence[int], held_s: float
 ) -> AccentSound:
-    """A chord of instruments of the installed General-MIDI soundfont, each (program, level) playing all of it."""
+    """A chord of instruments of the shipped General-MIDI soundfont, each (program, level) playing all of it."""
     from expotion_cli.music.codecs.notes.sampler import PlayedNote, Synth
     from expotion_cli.music.codecs.notes.soundfont import load_soundfont
 

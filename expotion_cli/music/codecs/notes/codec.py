@@ -13,6 +13,7 @@ import numpy as np
 
 from expotion_cli.music.codecs.codec import Rendering
 from expotion_cli.music.codecs.notes.arrange import arrange
+from expotion_cli.music.codecs.notes.casting import check_instruments
 from expotion_cli.music.codecs.notes.instruments import SoundSettings
 from expotion_cli.music.codecs.notes.judge import NoteJudge
 from expotion_cli.music.codecs.notes.midi import to_midi
@@ -24,7 +25,7 @@ from expotion_cli.music.codecs.notes.tokens import NUM_VOICES, VOCAB_SIZE, token
 if TYPE_CHECKING:
     from expotion_cli.timing import Tempo, Timeline
 
-_SOUND_VERSION = 4
+_SOUND_VERSION = 5
 """Raise it when the same tokens and settings sound different; part of `NoteCodec.digest`."""
 _renderers: dict[int, tuple[SoundFont, Renderer]] = {}
 
@@ -33,7 +34,7 @@ class NoteCodec:
     """Decodes note tokens with a General-MIDI soundfont.
 
     Args:
-        soundfont: an .sf2 file; None: the one installed with pretty_midi.
+        soundfont: an .sf2 or .sf3 file; None: the one that ships with the package.
         judge: of takes; None for one that knows no training music.
 
     Raises:
@@ -53,13 +54,25 @@ class NoteCodec:
         font = load_soundfont(soundfont)
         # One renderer a soundfont and process: it remembers resampled notes and measured levels.
         self._renderer = _renderers.setdefault(id(font), (font, Renderer(font)))[1]
-        self.soundfont = font.path
+        self.font = font
 
     @cached_property
     def digest(self) -> str:
         """Hash of the soundfont's content and of the renderer's version."""
-        content = hashlib.sha256(self.soundfont.read_bytes()).hexdigest()
-        return hashlib.sha256(f"notes {_SOUND_VERSION} {SAMPLE_RATE} {content}".encode()).hexdigest()
+        return hashlib.sha256(f"notes {_SOUND_VERSION} {SAMPLE_RATE} {self.font.sha256}".encode()).hexdigest()
+
+    @property
+    def soundfont(self) -> dict[str, str]:
+        """The soundfont's name and digest, as sidecars state them."""
+        return {"file": self.font.path.name, "sha256": self.font.sha256}
+
+    def check_sound(self, settings: SoundSettings) -> tuple[str, ...]:
+        """What the soundfont plays otherwise than asked for (`casting.check_instruments`).
+
+        Raises:
+            UsageError: it lacks an instrument.
+        """
+        return check_instruments(self.font, settings)
 
     def timeline(self, duration: Fraction, tempo: Tempo | None) -> Timeline:
         """The beat grid of a cue of this length and tempo.

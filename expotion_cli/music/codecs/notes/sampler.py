@@ -15,14 +15,18 @@ from dataclasses import dataclass
 import numpy as np
 
 from expotion_cli.audio.filters import apply_sections
-from expotion_cli.music.codecs.notes.soundfont import Region, SoundFont
+from expotion_cli.music.codecs.notes.regions import Region
+from expotion_cli.music.codecs.notes.soundfont import SoundFont
 
 _SILENCE_DB = 90.0
-_MAX_RELEASE_S = 4.0
-_VELOCITY_CUTOFF_CENTS = -2400.0  # a note of velocity 0 is filtered two octaves lower: soft notes are darker
+_MAX_RELEASE_S, _CUT_FADE_S = 4.0, 1.5
 _VELOCITY_STEP = 16  # velocity is quantised for the filter, so that filtered notes can be cached
 _SHORTEST_WAVE_S = 0.5
-_CHOKE_S = 0.03
+_SHORTEST_RELEASE_S = 0.016  # shorter ones click
+_CHOKE_S = 0.1
+_SWEEP_CENTS = 1200  # a filter that moves is a blend of filters that stand still, so far apart
+_MOST_CENTS = 9600
+_FADE_S = 0.001
 _CACHE_BYTES = 96 << 20
 
 
@@ -90,11 +94,14 @@ class Synth:
         release_s = region.envelope_s[4]
         if choke_s is not None:
             held, release_s = max(1, round((choke_s - note.time_s) * self.sample_rate)), _CHOKE_S
-        length = min(out.shape[1] - first, held + round(min(release_s, _MAX_RELEASE_S) * self.sample_rate) + 1)
+        length = min(
+            out.shape[1] - first,
+            held + round(max(min(release_s, _MAX_RELEASE_S), _SHORTEST_RELEASE_S) * self.sample_rate) + 1,
+        )
         envelope = self._envelope(region, note.pitch, held, release_s, length)
         wave = self._wave(region, note.pitch, note.velocity // _VELOCITY_STEP, len(envelope))
         length = min(len(envelope), len(wave))
-        gain = note.gain * (note.velocity / 127) ** 2 * 10 ** (-region.attenuation_db / 20)
+        gain = note.gain * (note.velocity / 127) ** region.velocity_exponent * 10 ** (-region.attenuation_db / 20)
         wave = wave[:length] * envelope[:length] * np.float32(gain)
         angle = (region.pan + 1) * math.pi / 4
         out[0, first : first + length] += wave * np.float32(math.cos(angle))
@@ -122,28 +129,22 @@ class Synth:
         return wave[:length]
 
     def _resample(self, region: Region, pitch: int, length: int) -> np.ndarray:
-        """Read the recording at the pitch's speed with four-point cubic (Catmull-Rom) interpolation, loop unrolled."""
-        sounding = region.fixed_key if region.fixed_key >= 0 else pitch
-        # Keys tune around the root by `scale_cents` each, so that unpitched sounds (scale 0) stay as recorded.
-        root_key = region.root_cents / 100
-        cents = (sounding - root_key) * region.scale_cents
-        ratio = 2 ** (cents / 1200) * region.sample_rate / self.sample_rate
-        position = np.arange(length, dtype=np.float64) * ratio
-        depth, delay_s, rate_hz = region.vibrato
-        if depth:
-            time = np.maximum(np.arange(length) / self.sample_rate - delay_s, 0)
-            sway = depth / 1200 * math.log(2) / (2 * math.pi * rate_hz) * self.sample_rate * ratio
-            position += sway * (1 - np.cos(2 * math.pi * rate_hz * time))
-        needed = int(position[-1]) + 4
-        recorded = self.soundfont.samples[region.start : region.end]
-        if region.loops and needed > region.loop_end - region.start:
-            head = recorded[: region.loop_end - region.start]
-            loop = recorded[region.loop_start - region.start : region.loop_end - region.start]
-            source = np.concatenate([head, np.resize(loop, needed - len(head))])
+        """Read the recording at the pitch's speed with four-point cubic (Catmull-Rom) interpolation, loop repeated."""
+        recorded = self.soundfont.samples(region)
+        position = self._positions(region, pitch, length)
+        begin, end = region.loop_start - region.start, region.loop_end - region.start
+        fades = False
+        if region.loops and 0 <= begin < end <= len(recorded):
+            source = np.concatenate([recorded[:end], np.resize(recorded[begin:end], 4)])
+            # One sample late, so that what stands before the loop's first sample is the loop's last one.
+            late = position >= end + 1
+            position[late] = begin + 1 + (position[late] - (begin + 1)) % (end - begin)
         else:
             position = position[position < len(recorded) - 3]
-            source = recorded
-        source = np.concatenate([np.zeros(1, np.float32), source[:needed].astype(np.float32) / np.float32(32768)])
+            fades, source = len(position) < length, recorded
+        if not len(position):
+            return np.zeros(0, np.float32)
+        source = np.concatenate([np.zeros(1, np.float32), source])
         # The cubic's four coefficients between each sample and the next, so that every output reads one row.
         a, b, c, d = source[:-3], source[1:-2], source[2:-1], source[3:]
         cubic = np.empty((len(b), 4), np.float32)
@@ -154,7 +155,41 @@ class Synth:
         whole = position.astype(np.int32)
         t = (position - whole).astype(np.float32)
         row = cubic.take(whole, axis=0, mode="clip")
-        return row[:, 0] + t * (row[:, 1] + t * (row[:, 2] + t * row[:, 3]))
+        wave = row[:, 0] + t * (row[:, 1] + t * (row[:, 2] + t * row[:, 3]))
+        if fades:
+            tail = min(len(wave), round(_FADE_S * self.sample_rate))
+            wave[len(wave) - tail :] *= np.linspace(1, 0, tail, dtype=np.float32)
+        return wave
+
+    def _positions(self, region: Region, pitch: int, length: int) -> np.ndarray:
+        """Where in the recording each sample is read, from its beginning: [length] float64."""
+        sounding = region.fixed_key if region.fixed_key >= 0 else pitch
+        # Keys tune around the root by `scale_cents` each, so that unpitched sounds (scale 0) stay as recorded.
+        cents = (sounding - region.root_cents / 100) * region.scale_cents
+        ratio = 2 ** (max(-_MOST_CENTS, min(_MOST_CENTS, cents)) / 1200) * region.sample_rate / self.sample_rate
+        vibrato, delay_s, rate_hz = region.vibrato
+        sway, _, sway_delay_s, sway_hz = region.tremolo
+        if not (vibrato or sway or region.modulation_to_pitch):
+            return np.arange(length, dtype=np.float64) * ratio
+        bend = vibrato * self._triangle(length, delay_s, rate_hz) + sway * self._triangle(length, sway_delay_s, sway_hz)
+        if region.modulation_to_pitch:
+            bend += region.modulation_to_pitch * self._modulation(region, length)
+        speed = ratio * 2 ** (np.clip(bend, -_MOST_CENTS, _MOST_CENTS) / 1200)
+        return np.cumsum(speed) - speed[0]
+
+    def _triangle(self, length: int, delay_s: float, rate_hz: float) -> np.ndarray:
+        """An oscillator, -1..1, that begins at 0 after its delay."""
+        turns = np.maximum(np.arange(length) / self.sample_rate - delay_s, 0) * rate_hz
+        return 4 * np.abs((turns + 0.75) % 1 - 0.5) - 1
+
+    def _modulation(self, region: Region, length: int) -> np.ndarray:
+        """Height of the region's second envelope, 0..1."""
+        delay, attack, hold, decay, kept = region.modulation
+        points = np.cumsum([delay, attack + 1e-4, hold + 1e-4, decay * (1 - kept) + 1e-4])
+        height = np.interp(np.arange(length) / self.sample_rate, points, [0.0, 1.0, 1.0, kept])
+        rising = slice(0, round(points[1] * self.sample_rate))  # steeply at first: its attack is convex
+        height[rising] = np.maximum(0, 1 + 400 / 960 * np.log10(np.maximum(height[rising], 1e-6)))
+        return height
 
     def _envelope(self, region: Region, pitch: int, held: int, release_s: float, length: int) -> np.ndarray:
         """Volume envelope [<= length] float32, cut where it has become inaudible."""
@@ -168,12 +203,15 @@ class Synth:
         time = np.arange(length, dtype=np.float32) / np.float32(rate)
         level_db = (time - np.float32(full_s + hold)) * np.float32(-region.sustain_db / fall_s)
         np.clip(level_db, -region.sustain_db, 0.0, out=level_db)
-        level_db[held:] -= np.arange(max(0, length - held), dtype=np.float32) * np.float32(
-            100 / (max(release_s, 0.004) * rate)
-        )
+        if held < length:  # the release takes the place of the decay
+            fall = np.float32(100 / (max(release_s, _SHORTEST_RELEASE_S) * rate))
+            level_db[held:] = level_db[held] - fall * np.arange(length - held, dtype=np.float32)
         if held < full_s * rate:  # let go during the attack: fall from the height that was reached
             time = np.minimum(time, np.float32(held / rate))
         rise = np.clip((time - np.float32(delay)) * np.float32(1 / (full_s - delay)), 0, 1)
+        if release_s > _MAX_RELEASE_S:
+            cut = np.arange(length, dtype=np.float32) - np.float32(held + (_MAX_RELEASE_S - _CUT_FADE_S) * rate)
+            level_db -= np.maximum(cut, 0) * np.float32(_SILENCE_DB / (_CUT_FADE_S * rate))
         audible = np.flatnonzero(level_db > -_SILENCE_DB)
         stop = int(audible[-1]) + 1 if len(audible) else 0
         envelope = rise[:stop] * np.exp(level_db[:stop] * np.float32(math.log(10) / 20))
@@ -183,16 +221,23 @@ class Synth:
         return envelope
 
     def _filtered(self, wave: np.ndarray, region: Region, velocity: float) -> np.ndarray:
-        darker = _VELOCITY_CUTOFF_CENTS * (1 - velocity / 127)
-        rest = self._low_pass(wave, region.cutoff_cents + darker, region.resonance_db)
-        attack, hold, decay, kept = region.cutoff_envelope
-        if region.cutoff_peak_cents == region.cutoff_cents or (kept == 0 and attack + hold + decay < 0.005):
-            return rest
-        peak = self._low_pass(wave, region.cutoff_peak_cents + darker, region.resonance_db)
-        time = np.arange(len(wave), dtype=np.float32) / np.float32(self.sample_rate)
-        points = np.cumsum([0, attack + 1e-4, hold + 1e-4, decay * (1 - kept) + 1e-4])
-        height = np.interp(time, points, [0.0, 1.0, 1.0, kept]).astype(np.float32)
-        return rest + height * (peak - rest)
+        """The recording through its low-pass filter, darker where the note is soft, and with its tremolo."""
+        rest = region.cutoff_cents + region.velocity_cutoff_cents * (1 - velocity / 127)
+        _, attack, hold, decay, kept = region.modulation
+        sweep, depth_db = region.modulation_to_cutoff, region.tremolo[1]
+        if not sweep or (kept == 0 and attack + hold + decay < 0.005):
+            wave = self._low_pass(wave, rest, region.resonance_db)
+        else:
+            count = math.ceil(abs(sweep) / _SWEEP_CENTS)
+            place = self._modulation(region, len(wave)).astype(np.float32) * np.float32(count)
+            still = [self._low_pass(wave, rest + sweep * k / count, region.resonance_db) for k in range(count + 1)]
+            wave = np.zeros_like(wave)
+            for k, each in enumerate(still):
+                wave += np.maximum(1 - np.abs(place - np.float32(k)), 0) * each
+        if depth_db:
+            _, _, delay_s, rate_hz = region.tremolo
+            wave = wave * (10 ** (depth_db / 20 * self._triangle(len(wave), delay_s, rate_hz))).astype(np.float32)
+        return wave
 
     def _low_pass(self, wave: np.ndarray, cutoff_cents: float, resonance_db: float) -> np.ndarray:
         """Two-pole low-pass filter, in the bilinear form of the Audio EQ cookbook."""
