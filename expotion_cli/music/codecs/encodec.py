@@ -66,6 +66,10 @@ class EncodecCodec:
         return Timeline(duration, self.rate_hz)
 
     @torch.inference_mode()
+    def sketch(self, *_: Any, **__: Any) -> None:
+        """Sound has no notes to settle beforehand."""
+        return None
+
     def decode(self, tokens: np.ndarray, timeline: Timeline, settings: Any = None, *, seed: int = 0) -> Rendering:
         """Render a cue; mono goes to both channels.
 

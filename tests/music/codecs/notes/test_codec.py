@@ -257,12 +257,12 @@ def test_what_sounded_last_rings_on_through_silence_and_a_cue_opens_with_its_fir
         "melody": [Event(60, 72, 72, 2), Event(140, 150, 74, 2)],
         "drums": [Event(90, 91, 1, 2)],
     }
-    rung = ring_on(events, 192)
+    rung = ring_on(events, 192, 48)
     assert [(e.start, e.end, e.value) for e in rung["harmony"]] == [(0, 48, 8), (48, 60, 8), (120, 132, 40)]
     assert [(e.start, e.end) for e in rung["melody"]] == [(60, 96), (96, 120), (140, 192)]
     assert rung["harmony"][-1].end == 132, "gaps below a beat stay"
     assert rung["drums"] == events["drums"] and len(events["harmony"]) == 2
-    assert ring_on({"drums": events["drums"]}, 192) == {"drums": events["drums"]}
+    assert ring_on({"drums": events["drums"]}, 192, 48) == {"drums": events["drums"]}
 
 
 def test_held_notes_nearly_vanish_between_strikes_but_are_heard_in_a_long_stillness() -> None:
@@ -275,19 +275,19 @@ def test_held_notes_nearly_vanish_between_strikes_but_are_heard_in_a_long_stilln
 
 def test_what_is_held_long_while_nothing_begins_is_struck_again_at_bar_lines() -> None:
     events = {"counter": [Event(6, 192, 65, 3)], "drums": [Event(60, 61, 1, 2)]}
-    rung = ring_on(events, 192)["counter"]
+    rung = ring_on(events, 192, 48)["counter"]
     assert [(e.start, e.end, e.velocity) for e in rung] == [(6, 48, 3), (48, 96, 0), (96, 144, 0), (144, 192, 0)]
     chord = {"harmony": [Event(0, 150, 8, 1)], "counter": [Event(0, 192, 65, 3)], "melody": [Event(100, 192, 72, 2)]}
-    rung = ring_on(chord, 192)
+    rung = ring_on(chord, 192, 48)
     assert [(e.start, e.end) for e in rung["harmony"]] == [(0, 48), (48, 150)], "of several the chord"
     assert [(e.start, e.end) for e in rung["counter"]] == [(0, 144), (144, 192)], "once the chord is over, another"
     assert rung["melody"] == chord["melody"]
     alone = {"harmony": [Event(0, 24, 8, 1)], "counter": [Event(20, 192, 65, 3)]}
-    rung = ring_on(alone, 192)
+    rung = ring_on(alone, 192, 48)
     assert [(e.start, e.end, e.value) for e in rung["harmony"][1:]] == [(48, 96, 8), (96, 144, 8), (144, 192, 8)]
     assert rung["counter"] == alone["counter"], "the last chord comes back under a note that is held alone"
     busy = {"melody": [Event(24 * n, 24 * n + 24, 72, 2) for n in range(8)], "bass": [Event(0, 192, 36, 2)]}
-    assert ring_on(busy, 192) == busy
+    assert ring_on(busy, 192, 48) == busy
 
 
 def test_a_cue_that_is_soft_throughout_is_played_at_a_middle_level_and_keeps_its_shape() -> None:
