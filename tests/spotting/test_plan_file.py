@@ -150,7 +150,7 @@ BAD = [
     ("format", 2, "its format is 2; this version reads 1"),
     ("duration_s", 30, "it is for a clip of 30 s, but this one lasts 12.000 s"),
     ("duration_s", float("inf"), "duration_s is inf, not a number"),
-    ("metre", "5/4", "metre is '3/4'"),
+    ("metre", "5/4", "metre is '5/4'"),
     ("tempo", {}, "tempo.bpm is missing"),
     ("tempo.bpm", 1000, "tempo.bpm is 1000; it must lie from 20 to 300"),
     ("tempo_map", [{"time_s": 0, "bpm": 150}], "a tempo map may bend"),

@@ -22,6 +22,7 @@ import numpy as np
 
 from expotion_cli.music.codecs.notes import tokens as notes
 from expotion_cli.music.codecs.notes.form import BarForm, plan_form, smooth_bars
+from expotion_cli.music.codecs.notes.groove import ANSWERED, Bar, load_groove, play
 from expotion_cli.music.codecs.notes.tokens import HOLD, NUM_VOICES, REST, VOCAB_SIZE, VOICE_INDEX, VOICES
 from expotion_cli.music.generate.constraints import DRAWN, NO_SOURCE, Constraints
 from expotion_cli.timing import COMMON_METRE, METRES, STEPS_PER_BEAT
@@ -184,18 +185,12 @@ class _Writer:
         """Drums and percussion of a groove; rests where they are muted."""
         names = ("drums", "percussion")
         if groove:
-            from expotion_cli.music.codecs.notes.groove import Bar, load_groove, play
-
-            beaten = [self._strikes_in(number) for number in range(len(self.bars))]
-            played = play(
-                load_groove(groove),
-                [
-                    Bar(bar.intensity, bar.starts_section, bar.ends_section, hits, bar.is_opening and bar.intensity < 0.3)
-                    for bar, hits in zip(self.bars, beaten, strict=True)
-                ],
-                metre=self.timeline.metre,
-                seed=seed,
-            )
+            bars = [
+                Bar(bar.intensity, bar.starts_section, bar.ends_section, self._strikes_in(number))
+                for number, bar in enumerate(self.bars)
+            ]
+            pattern, metre = load_groove(groove), self.timeline.metre
+            played = play(pattern, bars, bar_steps=self.bar_steps, seed=seed, metre=metre)
             rows = notes.events_to_tokens({name: played.get(name, []) for name in names}, self.num_steps)
             for name in names:
                 self.given[VOICE_INDEX[name]] = rows[VOICE_INDEX[name]]
@@ -205,7 +200,7 @@ class _Writer:
 
     def _strikes_in(self, number: int) -> tuple[tuple[int, float], ...]:
         first = number * self.bar_steps
-        return tuple((s.step - first, s.weight) for s in self.strikes if first <= s.step < first + self.bar_steps)
+        return tuple((s.step - first, max(s.weight, ANSWERED)) for s in self.strikes if first <= s.step < first + self.bar_steps)
 
     def write_entries(self) -> None:
         """Rests where a voice does not play."""
