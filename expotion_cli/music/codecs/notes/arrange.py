@@ -29,6 +29,8 @@ _DEFAULT_LEVEL = 5.0
 _RAMP_STEPS = STEPS_PER_BEAT // 4
 _LEVEL_DB, _SOFTEST_VELOCITY = 1.2, 0.8
 """Expression between two dynamics levels, and the share of its velocity that a note keeps at the lowest one."""
+_MIDDLE_VELOCITY, _ACCENT, _DRUM_ACCENT = 92, 0.5, 0.75
+"""How much of a note's distance from the middle velocity is played: what is held stays as loud as it was struck."""
 _ONSET_OFFSETS_S = {"harmony": 0.0, "drums": 0.0, "percussion": 0.006, "bass": 0.004, "figure": 0.01, "melody": -0.008,
                     "counter": 0.014}  # fmt: skip
 """How early or late each voice plays against the beat, in seconds at spread 1."""
@@ -108,12 +110,14 @@ def arrange(events: dict[str, list[Event]], timeline: Timeline, settings: SoundS
         for (event, (start, end)), pitches in zip(
             audible, _pitches(name, [e for e, _ in audible], settings), strict=True
         ):
+            accent = _DRUM_ACCENT if VOICES[VOICE_INDEX[name]].kind == "drums" else _ACCENT
             classes = CHORD_VELOCITIES if VOICES[VOICE_INDEX[name]].kind == "chord" else VELOCITIES
             for order, pitch in enumerate(pitches):
                 shift_s, force = _humanise(settings, name, event.start, order)
                 if event.velocity == len(classes) - 1:  # accents are struck together
                     shift_s = 0.0
-                velocity = round(classes[event.velocity] * softness[event.start] * force)
+                played = _MIDDLE_VELOCITY * (classes[event.velocity] / _MIDDLE_VELOCITY) ** accent
+                velocity = round(played * softness[event.start] * force)
                 found.append(ScoreNote(start, end, pitch, int(np.clip(velocity, 1, 127)), shift_s))
         if found:
             notes[name] = tuple(found)

@@ -22,7 +22,8 @@ import numpy as np
 
 from expotion_cli.music.codecs.notes import tokens as notes
 from expotion_cli.music.codecs.notes.form import BarForm, plan_form, smooth_bars
-from expotion_cli.music.codecs.notes.groove import ANSWERED, Bar, load_groove, play
+from expotion_cli.music.codecs.notes.groove import ANSWERED, Bar, choose_levels, load_groove, play
+from expotion_cli.music.codecs.notes.groove_file import FREE, LET_GO, STRUCK, Groove, Part
 from expotion_cli.music.codecs.notes.tokens import HOLD, NUM_VOICES, REST, VOCAB_SIZE, VOICE_INDEX, VOICES
 from expotion_cli.music.generate.constraints import DRAWN, NO_SOURCE, Constraints
 from expotion_cli.timing import COMMON_METRE, METRES, STEPS_PER_BEAT
@@ -37,8 +38,8 @@ _ENTERS = {"harmony": 0.0, "bass": 0.12, "melody": 0.2, "figure": 0.3, "counter"
 """The intensity from which on a voice plays."""
 _HYSTERESIS = 0.08
 _SOFTEST_LEVEL, _LEVELS = 4.0, 3.0
-_STRIDES = ((0.0, 12), (0.35, 6), (1.1, 3))
-"""(from this intensity on, steps between two strokes of the figure)."""
+_FIGURE_LOW, _BAND, _BAND_STEP = 48, 8, 4
+"""Lowest pitch of the figure's lowest register, semitones in a register, and between two."""
 _AROUND = 2
 _GAP_STEPS, _HEAVY = 5, 0.6
 _HIT_GAP_S, _HITS_PER_S, _LEAST_WEIGHT = 0.3, 1.1, 0.1
@@ -109,9 +110,10 @@ def sketch(
     strikes = strikes_on_grid(plan, timeline, answers)
     writer = _Writer(bars, strikes, timeline, tuple(muted), is_minor)
     writer.write_dynamics()
-    writer.write_drums(groove, seed)
+    pattern = load_groove(groove) if groove else None
+    writer.write_drums(pattern, seed)
     writer.write_entries()
-    writer.write_rhythm()
+    writer.write_rhythm(pattern)
     writer.write_themes()
     writer.write_answers()
     return Sketch(bars, strikes, *writer.laid_out())
@@ -181,22 +183,25 @@ class _Writer:
                 row[number * self.bar_steps] = notes.onset_token(voice, level)
             before = level
 
-    def write_drums(self, groove: str, seed: int) -> None:
+    def write_drums(self, groove: Groove | None, seed: int) -> None:
         """Drums and percussion of a groove; rests where they are muted."""
         names = ("drums", "percussion")
-        if groove:
-            bars = [
-                Bar(bar.intensity, bar.starts_section, bar.ends_section, self._strikes_in(number))
-                for number, bar in enumerate(self.bars)
-            ]
-            pattern, metre = load_groove(groove), self.timeline.metre
-            played = play(pattern, bars, bar_steps=self.bar_steps, seed=seed, metre=metre)
+        if groove is not None:
+            metre = self.timeline.metre
+            played = play(groove, self._beaten(), bar_steps=self.bar_steps, seed=seed, metre=metre)
             rows = notes.events_to_tokens({name: played.get(name, []) for name in names}, self.num_steps)
             for name in names:
                 self.given[VOICE_INDEX[name]] = rows[VOICE_INDEX[name]]
         for name in names:
             if name in self.muted:
                 self._rest(name, 0, self.num_steps)
+
+    def _beaten(self) -> list[Bar]:
+        """The bars as the groove sees them."""
+        return [
+            Bar(bar.intensity, bar.starts_section, bar.ends_section, self._strikes_in(number))
+            for number, bar in enumerate(self.bars)
+        ]
 
     def _strikes_in(self, number: int) -> tuple[tuple[int, float], ...]:
         first = number * self.bar_steps
@@ -209,33 +214,54 @@ class _Writer:
                 if not plays:
                     self._rest(name, number * self.bar_steps, (number + 1) * self.bar_steps)
 
-    def write_rhythm(self) -> None:
-        """Where chords, bass and figure strike: on bar lines, and in an even rhythm."""
-        half = self.bar_steps // 2 if self.timeline.metre == COMMON_METRE else self.bar_steps
-        tempo = float(self.timeline.rate_hz) * 60 / STEPS_PER_BEAT
-        for number, bar in enumerate(self.bars):
-            first = number * self.bar_steps
-            stride = next(steps for least, steps in reversed(_STRIDES) if bar.intensity * 100 / tempo >= least or not least)
-            for step in range(first, min(first + self.bar_steps, self.num_steps)):
-                inside = step - first
-                self._pace("harmony", number, step, must=inside == 0, may=inside % half == 0)
-                self._pace("bass", number, step, must=inside == 0, may=inside % (STEPS_PER_BEAT // 2) == 0)
-                self._pace("figure", number, step, must=inside % stride == 0, may=inside % stride == 0)
-                for name in ("melody", "counter"):
-                    if self.playing[name][number]:
-                        self.mask_of[VOICE_INDEX[name], step] = self.mask_numbers[name, "soft"]
+    def write_rhythm(self, groove: Groove | None) -> None:
+        """When chords, bass and figure strike: as the groove says, else on bar lines, halves and quarters of bars."""
+        levels = groove.patterns[self.timeline.metre].levels if groove is not None else ()
+        chosen = choose_levels(levels, self._beaten()) if levels else []
+        for number in range(len(self.bars)):
+            parts = levels[chosen[number]].parts if levels else {}
+            for name in ("harmony", "bass", "figure"):
+                self._pace(name, number, parts.get(name) or self._plain_part(name))
+            for name in ("melody", "counter"):
+                if self.playing[name][number]:
+                    bar = slice(number * self.bar_steps, (number + 1) * self.bar_steps)
+                    self.mask_of[VOICE_INDEX[name], bar] = self.mask_numbers[name, "soft"]
         first = next((number for number, plays in enumerate(self.playing["harmony"]) if plays), None)
         if first is not None:
             self.mask_of[VOICE_INDEX["harmony"], first * self.bar_steps] = self.mask_numbers["harmony", "tonic"]
 
-    def _pace(self, name: str, number: int, step: int, *, must: bool, may: bool) -> None:
-        row = VOICE_INDEX[name]
+    def _plain_part(self, name: str) -> Part:
+        """The rhythm of a voice of which the groove says nothing."""
+        bar = self.bar_steps
+        if name == "harmony":
+            half = ((bar // 2, FREE),) if self.timeline.metre == COMMON_METRE else ()
+            return Part(((0, STRUCK), *half), bar)
+        half_beat = STEPS_PER_BEAT // 2
+        if name == "bass":
+            return Part(((0, STRUCK), *((step, FREE) for step in range(half_beat, bar, half_beat))), bar)
+        contour = "0212" if self.timeline.metre == COMMON_METRE else "012321"
+        steps = range(0, bar, bar // len(contour))
+        return Part(tuple(zip(steps, contour, strict=True)), bar)
+
+    def _pace(self, name: str, number: int, part: Part) -> None:
+        """Hold a voice in one bar to a rhythm."""
         if not self.playing[name][number]:
             return
-        if may:
-            self.mask_of[row, step] = self.mask_numbers[name, "onset" if must else "soft"]
-        else:
-            self.given[row, step] = HOLD
+        row, first = VOICE_INDEX[name], number * self.bar_steps
+        stop = min(first + self.bar_steps, self.num_steps)
+        self.given[row, first:stop] = HOLD
+        bars_of_part = max(1, part.num_steps // self.bar_steps)
+        begins = first - number % bars_of_part * self.bar_steps
+        for step, mark in part.marks:
+            place = begins + step
+            if not first <= place < stop:
+                continue
+            if mark == LET_GO:
+                self.given[row, place] = REST
+                continue
+            kind = {STRUCK: "onset", FREE: "soft"}.get(mark, f"register {mark}")
+            self.given[row, place] = DRAWN
+            self.mask_of[row, place] = self.mask_numbers[name, kind]
 
     def write_themes(self) -> None:
         """Melodies and chords that return."""
@@ -318,7 +344,8 @@ def _masks(is_minor: bool | None) -> tuple[np.ndarray, dict[tuple[str, str], int
     """([M, V] bool sets of tokens, (voice, kind) → its row).
 
     Kinds: "soft" (hold, rest or an onset that is not of the loudest class), "onset" (such an onset), "loud" (an onset
-    of the loudest class), and for harmony "tonic" (an onset of the tonic chord).
+    of the loudest class), for harmony "tonic" (an onset of the tonic chord), for the figure "register 0" to "register 4"
+    (an onset in a register).
     """
     rows = [np.ones(VOCAB_SIZE, dtype=bool)]
     numbers: dict[tuple[str, str], int] = {}
@@ -337,6 +364,11 @@ def _masks(is_minor: bool | None) -> tuple[np.ndarray, dict[tuple[str, str], int
         kinds = {"soft": still, "onset": soft, "loud": loud}
         if voice.kind == "chord":
             kinds["tonic"] = tonic
+        if name == "figure":
+            pitches = np.array([(notes.read_token(voice, token) or (0, 0))[0] for token in range(VOCAB_SIZE)])
+            for register in range(5):
+                low = _FIGURE_LOW + _BAND_STEP * register
+                kinds[f"register {register}"] = soft & (pitches >= low) & (pitches < low + _BAND)
         for kind, mask in kinds.items():
             numbers[name, kind] = len(rows)
             rows.append(mask)
