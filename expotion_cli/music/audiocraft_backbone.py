@@ -69,7 +69,7 @@ class AudiocraftCodec:
     @torch.no_grad()
     def sketch(self, *_: Any, **__: Any) -> None:
         """Sound has no notes to settle beforehand."""
-        return None
+        return
 
     def decode(self, tokens: np.ndarray, timeline: Timeline, settings: Any = None, *, seed: int = 0) -> Rendering:
         """Render tokens [K, S] as audio [2, n]; mono goes to both channels."""

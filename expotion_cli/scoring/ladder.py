@@ -381,7 +381,9 @@ def cue_timeline(model: Model, duration: Fraction, record: Mapping[str, Any] | N
         return model.codec.timeline(duration, None)
     bpm, start = (Fraction(text) for text in record["exact"])
     bends = tuple((float(time_s), float(factor)) for time_s, factor in record.get("bends", ()))
-    return model.codec.timeline(duration, Tempo(bpm, start, record["confidence"], bends, record.get("metre", COMMON_METRE)))
+    return model.codec.timeline(
+        duration, Tempo(bpm, start, record["confidence"], bends, record.get("metre", COMMON_METRE))
+    )
 
 
 def _sound_settings(recipe: Recipe, seed: int, plan: CuePlan | None = None) -> SoundSettings:

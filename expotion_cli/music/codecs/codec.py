@@ -11,9 +11,9 @@ import numpy as np
 from expotion_cli.timing import Timeline
 
 if TYPE_CHECKING:
+    from expotion_cli.compose import Compose
     from expotion_cli.music.codecs.notes.judge import NoteJudge
     from expotion_cli.music.codecs.notes.sketch import Sketch
-    from expotion_cli.recipe import Compose
     from expotion_cli.spotting.plan import CuePlan
     from expotion_cli.timing import Tempo
 

@@ -67,7 +67,7 @@ class EncodecCodec:
 
     def sketch(self, *_: Any, **__: Any) -> None:
         """Sound has no notes to settle beforehand."""
-        return None
+        return
 
     @torch.inference_mode()
     def decode(self, tokens: np.ndarray, timeline: Timeline, settings: Any = None, *, seed: int = 0) -> Rendering:

@@ -49,7 +49,7 @@ class Cohort:
         self._prefill(decoder, conditions, order)
 
     def _constrain(self, length: int, device: torch.device) -> None:
-        """Gather what the takes' constraints say: `returning` [C, K, length], `mask_of` [C, K, length], `table` [M, V]."""
+        """Gather the takes' constraints: `returning` [C, K, length], `mask_of` [C, K, length], `table` [M, V]."""
         self.returning = torch.stack([take.returning(length) for take in self.takes]).to(device)
         rows, tables, first = [], [], 0
         for take in self.takes:

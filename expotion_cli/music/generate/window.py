@@ -139,7 +139,7 @@ class Take:
         return delayed
 
     def masks(self, length: int) -> tuple[Tensor, Tensor]:
-        """([K, length] int64 the row of each position's mask, [M, V] bool the masks); the first row holds all tokens."""
+        """([K, length] int64 row of each position's mask, [M, V] bool masks); the first row holds all tokens."""
         assert self.cue.constraints is not None
         delayed = torch.zeros(self.num_codebooks, length, dtype=torch.int64)
         part = torch.from_numpy(self.cue.constraints.mask_of[:, self.start : self.start + self.window_steps])

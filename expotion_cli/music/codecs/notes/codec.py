@@ -23,11 +23,11 @@ from expotion_cli.music.codecs.notes.soundfont import SoundFont, load_soundfont
 from expotion_cli.music.codecs.notes.tokens import NUM_VOICES, VOCAB_SIZE, tokens_to_events
 
 if TYPE_CHECKING:
-    from expotion_cli.recipe import Compose
+    from expotion_cli.compose import Compose
     from expotion_cli.spotting.plan import CuePlan
     from expotion_cli.timing import Tempo, Timeline
 
-_SOUND_VERSION = 5
+_SOUND_VERSION = 6
 """Raise it when the same tokens and settings sound different; part of `NoteCodec.digest`."""
 _renderers: dict[int, tuple[SoundFont, Renderer]] = {}
 
@@ -87,7 +87,14 @@ class NoteCodec:
         return tempo.timeline(duration)
 
     def sketch(
-        self, plan: CuePlan, timeline: Timeline, settings: SoundSettings, compose: Compose, *, is_minor: bool | None, seed: int
+        self,
+        plan: CuePlan,
+        timeline: Timeline,
+        settings: SoundSettings,
+        compose: Compose,
+        *,
+        is_minor: bool | None,
+        seed: int,
     ) -> Sketch:
         """What is settled about a cue before it is composed (`sketch.py`).
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -66,7 +67,7 @@ def plan_form(plan: CuePlan, timeline: Timeline) -> tuple[BarForm, ...]:
     edges = [*starts, count]
     first_of: dict[str, int] = {}
     bars: list[BarForm] = []
-    for number, (start, stop) in enumerate(zip(edges, edges[1:], strict=False)):
+    for number, (start, stop) in enumerate(itertools.pairwise(edges)):
         theme = _MATERIAL[number % len(_MATERIAL)]
         begins = start + (opening if number == 0 else 0)
         origin = first_of.setdefault(theme, begins)
@@ -110,9 +111,7 @@ def bar_intensity(plan: CuePlan, timeline: Timeline) -> np.ndarray:
     bar = timeline.bar_steps
     count = -(-timeline.num_steps // bar)
     edges = np.clip(timeline.time_of(np.arange(count + 1) * bar), 0, float(timeline.duration))
-    seen = np.array(
-        [plan.intensity.at(np.linspace(a, b, 9)).mean() for a, b in zip(edges[:-1], edges[1:], strict=True)]
-    )
+    seen = np.array([plan.intensity.at(np.linspace(a, b, 9)).mean() for a, b in itertools.pairwise(edges)])
     arc = np.interp((np.arange(count) + 0.5) / count, *_ARC)
     share = (1 - _ARC_SHARE) * np.clip((seen.max() - seen.min()) / _CONTRAST, 0, 1)
     return np.asarray(np.clip(share * seen + (1 - share) * arc, 0, 1))

@@ -1,4 +1,4 @@
-"""Grooves as data: what drums and accompaniment play, level by level, read from `recipes/groove/NAME.toml` or a file of one's own.
+"""Grooves as data: what drums and accompaniment play, level by level, from `recipes/groove/NAME.toml` or an own file.
 
 A row of the file is one drum's part of one bar or two, a character a sixteenth: `X` strong, `x` normal, `.` or `o` a
 ghost note, `-` none; spaces and `|` are for the eye. Bars of twelve characters in 4/4 or nine in 3/4 are in triplets,

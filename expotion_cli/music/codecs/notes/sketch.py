@@ -205,7 +205,9 @@ class _Writer:
 
     def _strikes_in(self, number: int) -> tuple[tuple[int, float], ...]:
         first = number * self.bar_steps
-        return tuple((s.step - first, max(s.weight, ANSWERED)) for s in self.strikes if first <= s.step < first + self.bar_steps)
+        return tuple(
+            (s.step - first, max(s.weight, ANSWERED)) for s in self.strikes if first <= s.step < first + self.bar_steps
+        )
 
     def write_entries(self) -> None:
         """Rests where a voice does not play."""
@@ -344,8 +346,8 @@ def _masks(is_minor: bool | None) -> tuple[np.ndarray, dict[tuple[str, str], int
     """([M, V] bool sets of tokens, (voice, kind) → its row).
 
     Kinds: "soft" (hold, rest or an onset that is not of the loudest class), "onset" (such an onset), "loud" (an onset
-    of the loudest class), for harmony "tonic" (an onset of the tonic chord), for the figure "register 0" to "register 4"
-    (an onset in a register).
+    of the loudest class), for harmony "tonic" (an onset of the tonic chord), for the figure "register 0" to
+    "register 4" (an onset in a register).
     """
     rows = [np.ones(VOCAB_SIZE, dtype=bool)]
     numbers: dict[tuple[str, str], int] = {}
