@@ -68,3 +68,69 @@ def parse_key(value: Any) -> Key | None:
         raise ValueError(f'must be "auto", or one of {", ".join(TONICS)}, alone or with major or minor')
     tonic, sign, mode = found[1].upper(), (found[2] or "").lower(), (found[3] or "").lower()
     return Key((PITCHES[tonic] + SIGNS[sign]) % 12, _MODES[mode])
+
+
+MODES: dict[str, bool] = {
+    "major": False, "maj": False, "ionian": False, "lydian": False, "mixolydian": False,
+    "minor": True, "min": True, "aeolian": True, "dorian": True, "phrygian": True, "locrian": True,
+}  # fmt: skip
+"""Modes that a prompt can name, and whether the mode nearest to each that the model has learned is minor."""
+LEARNED_MODES = ("major", "maj", "ionian", "minor", "min", "aeolian")
+_LETTER = r"(?<![\w#♯♭])(?P<tonic>[A-Ga-g])(?P<sign>#|♯|b(?![a-z])|♭|[ -](?:sharp|flat)\b)?"
+_NAMED_MODE = re.compile(
+    rf"{_LETTER}[ -]?(?:(?:harmonic|melodic|natural) )?(?P<mode>{'|'.join(MODES)})\b", re.IGNORECASE
+)
+_SHORT_MINOR = re.compile(r"(?<![\w#♯♭])(?P<tonic>[A-G])(?P<sign>#|♯|b|♭)?m(?:in)?(?![\w'])")
+_TONIC_ALONE = re.compile(
+    r"\b(?P<lead>key of|key:|key is|in)\s(?P<tonic>[A-G])(?P<sign>#|♯|b(?![a-z])|♭|[ -](?:sharp|flat)\b)?"
+    r"(?=[\s]*(?:$|[,.;:!?)\n]|(?:at|with|and|for)\b))"
+)
+_ENDS = re.compile(r"\s*(?:$|[,.;:!?)\n])")
+_GOES_ON = re.compile(r"\s*(?:$|[,.;:!?)\n]|(?:with|and|at|for|in|waltz)\b)")
+_AFTER_IN = re.compile(r"(?:\bin|\bof|\bkey:?)\s$", re.IGNORECASE)
+_BEGINS = re.compile(r"(?:^|[.!?:;\n])\s*$")
+_BOUND = re.compile(r"(?:^|[,.;:!?(\n])\s*$")
+
+
+@dataclass(frozen=True)
+class StatedKey:
+    """A key as a text states it.
+
+    Attributes:
+        key: the tonic, and the mode if it is named.
+        mode: the mode's name, e.g. "dorian"; empty if there is none.
+        span: (first, past the last) character.
+    """
+
+    key: Key
+    mode: str
+    span: tuple[int, int]
+
+
+def stated_key(text: str) -> StatedKey | None:
+    """Find the key that a text states: "in A minor", "Eb major", "D dorian", "in F#m", "key of D".
+
+    "A minor role" and "a major chord" are no keys.
+    """
+    for pattern in (_NAMED_MODE, _SHORT_MINOR, _TONIC_ALONE):
+        for found in pattern.finditer(text):
+            if not _is_key(found, pattern, text):
+                continue
+            sign = (found["sign"] or "").strip(" -").lower()
+            tonic = (PITCHES[found["tonic"].upper()] + SIGNS[sign]) % 12
+            mode = found["mode"].lower() if pattern is _NAMED_MODE else "minor" if pattern is _SHORT_MINOR else ""
+            return StatedKey(Key(tonic, MODES.get(mode)), mode, found.span())
+    return None
+
+
+def _is_key(found: re.Match[str], pattern: re.Pattern[str], text: str) -> bool:
+    before, after = text[max(0, found.start() - 12) : found.start()], text[found.end() : found.end() + 12]
+    if pattern is _TONIC_ALONE or found["sign"]:
+        return True
+    if pattern is _SHORT_MINOR:
+        return bool(_AFTER_IN.search(before) or (_BOUND.search(before) and _ENDS.match(after)))
+    if found["tonic"] == "a":
+        return bool(_AFTER_IN.search(before) and _ENDS.match(after))
+    if found["tonic"] == "A" and _BEGINS.search(before):
+        return bool(_GOES_ON.match(after))
+    return True

@@ -6,6 +6,7 @@ import json
 import re
 from pathlib import Path
 
+from expotion_cli import keys
 from expotion_cli.errors import UsageError, reading
 from expotion_cli.recipe import bounds
 
@@ -25,16 +26,13 @@ _STATED_TEMPO = re.compile(
     re.IGNORECASE,
 )
 _BETWEEN = re.compile(rf"\bbetween ({_NUMBER}) and ({_NUMBER})", re.IGNORECASE)
+_UNDENIED = r"(?<!\bnot )(?<!\bnot too )(?<!\bnot so )(?<!\bnot very )(?<!\bnever )"
 _TEMPO_WORDS = (
-    (re.compile(r"\b(slow(ly)?|unhurried|downtempo|adagio|largo)\b", re.IGNORECASE), (50.0, 84.0)),
-    (re.compile(r"\b(fast|quick|up-?tempo|presto|allegro)\b", re.IGNORECASE), (124.0, 168.0)),
+    (re.compile(rf"{_UNDENIED}\b(slow(ly)?|unhurried|downtempo|adagio|largo)\b", re.IGNORECASE), (50.0, 84.0)),
+    (re.compile(rf"{_UNDENIED}\b(fast|quick|up-?tempo|presto|allegro)\b", re.IGNORECASE), (124.0, 168.0)),
     (re.compile(r"\b(moderate|medium|mid)[ -]?(tempo|paced?)\b", re.IGNORECASE), (84.0, 124.0)),
 )
 """Tempo words as the training captions use them, with the tempos that they stand for there."""
-
-# The tonic is a capital letter, so "a minor role" and "a major chord" are not keys.
-_KEY = re.compile(r"(?<![A-Za-z])([A-G])(#|♯|b|♭|[ -](?:[Ss]harp|[Ff]lat))?[ -]?([Mm]ajor|[Mm]inor|maj\b|min\b)")
-_PITCH = {"C": 0, "D": 2, "E": 4, "F": 5, "G": 7, "A": 9, "B": 11}
 
 
 def read_prompts(path: str | Path) -> dict[str, str]:
@@ -93,14 +91,10 @@ def tempo_range(prompt: str, bpm_range: tuple[float, float]) -> tuple[float, flo
 
 
 def stated_key(prompt: str) -> tuple[int, bool] | None:
-    """Find the key that a prompt states, e.g. "F# minor"; a sentence that begins with "A minor role" fools it.
+    """Find the key that a prompt states with its mode, e.g. "F# minor" or "in Am".
 
     Returns:
         (pitch class of the tonic, 0 for C; whether it is minor), or None.
     """
-    found = _KEY.search(prompt)
-    if not found:
-        return None
-    sign = (found[2] or "").strip(" -").lower()
-    shift = {"#": 1, "♯": 1, "sharp": 1, "b": -1, "♭": -1, "flat": -1}.get(sign, 0)
-    return (_PITCH[found[1]] + shift) % 12, found[3].lower().startswith("min")
+    found = keys.stated_key(prompt)
+    return (found.key.tonic, found.key.is_minor) if found is not None and found.key.is_minor is not None else None

@@ -26,10 +26,11 @@ PACKAGE = REPOSITORY / "expotion_cli"
 
 FLOORS = (
     {"errors", "version"},
-    {"assets", "storage", "timing", "declare", "tags", "keys"},
-    {"compose", "audio", "hints"},
-    {"recipe"},
+    {"assets", "storage", "timing", "declare", "tags", "keys", "vocabulary"},
+    {"compose", "audio", "hints", "phrases"},
+    {"recipe", "prompt_reader"},
     {"media", "weights", "prompts"},
+    {"brief"},
     {"vision", "demo"},
     {"spotting"},
     {"music"},

@@ -25,7 +25,7 @@ from expotion_cli.evaluation.results import Evaluation
 from expotion_cli.evaluation.running import check_options, nothing_measured, probe_clips
 from expotion_cli.media.sound import resample
 from expotion_cli.recipe import DEFAULT_RECIPE, Generate, Recipe, load_recipe
-from expotion_cli.scoring import ladder
+from expotion_cli.scoring import ladder, playing
 from expotion_cli.scoring.group import ComposedCue, Order, compose, groups
 from expotion_cli.scoring.guard import guard
 from expotion_cli.scoring.streams import choose_streams
@@ -253,7 +253,14 @@ class VariantComposer:
 
     def _render(self, variant: Variant, composed: ComposedCue, name: str, take: int) -> Cue:
         request = composed.request
-        score = ladder.render(self._model, composed.tokens, request.timeline, variant.recipe, seed=request.seed)
+        score = ladder.render(
+            self._model,
+            composed.tokens,
+            request.timeline,
+            variant.recipe,
+            seed=request.seed,
+            prompt=composed.order.prompt,
+        )
         if self._plan.keep is not None:
             _keep(self._plan.keep, variant.name, name, take, score)
         audio = resample(score.audio, score.sample_rate, SAMPLE_RATE)
@@ -294,7 +301,7 @@ def _what_the_model_lacks(model: Model, variants: Sequence[Variant]) -> list[str
         if wanted and not set(streams) & set(model.streams):
             beats = "only the tempo follows them" if model.codec.follows_tempo else "they play no part"
             notes.append(f"{condition}: {model.name} reads none of {', '.join(streams)}: {beats}")
-    notes += [note for variant in variants for note in ladder.check_instruments(model, variant.recipe)]
+    notes += [note for variant in variants for note in playing.check_instruments(model, variant.recipe)]
     return list(dict.fromkeys(notes))
 
 

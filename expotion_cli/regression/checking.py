@@ -25,7 +25,7 @@ from expotion_cli.regression.rendering import (
     run_notes,
     settings_of,
 )
-from expotion_cli.scoring import ladder
+from expotion_cli.scoring import playing
 
 if TYPE_CHECKING:
     from expotion_cli.music.model import Model
@@ -151,7 +151,7 @@ def check(
     limit = TimeLimit(limit_s)
     limits = recording.recorded_tolerances(reference, tolerances or {})
     source, recipe, notes = recording.recorded_recipe(reference)
-    ladder.check_sound(recipe)
+    playing.check_sound(recipe)
     clips, problems, unknown = recording.locate(reference, where)
     arguments = recording.recorded_model(reference) | {k: v for k, v in (options or {}).items() if v is not None}
     checks = {name: ClipCheck(name, "error", error=error) for name, error in problems.items()}

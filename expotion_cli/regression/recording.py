@@ -32,7 +32,7 @@ from expotion_cli.regression.rendering import (
     run_notes,
     settings_of,
 )
-from expotion_cli.scoring import ladder
+from expotion_cli.scoring import playing
 from expotion_cli.scoring.discover import Source, discover
 from expotion_cli.scoring.plan import check_writable
 
@@ -112,7 +112,7 @@ def record(
     """
     folder = Path(folder)
     recipe = load_recipe(options.recipe).override(options.flags)
-    ladder.check_sound(recipe)
+    playing.check_sound(recipe)
     refuse_equal_names(clips)
     old = read_reference(folder) if (folder / MANIFEST).is_file() else None
     model = load()

@@ -21,7 +21,7 @@ from expotion_cli.media.clip import output_suffix
 from expotion_cli.music.identity import ModelIdentity
 from expotion_cli.recipe import Recipe
 from expotion_cli.regression.measures import Sound
-from expotion_cli.scoring import ladder
+from expotion_cli.scoring import ladder, playing
 from expotion_cli.scoring.discover import Source, destination, refuse_collisions
 from expotion_cli.scoring.group import ComposedCue, Order, compose, groups
 from expotion_cli.scoring.guard import guard
@@ -188,7 +188,7 @@ def run_notes(model: Model, recipe: Recipe, features: Sequence[StreamSource] = (
     """What holds for all clips: encoders that can't run, what the adapter reads but does not get, missing kits."""
     choice = streams_for(recipe, needs_of(model), features)
     missing = missing_streams(ModelIdentity.of(model), choice, recipe)
-    return (*choice.notes, *choice.remarks, *missing, *ladder.check_instruments(model, recipe))
+    return (*choice.notes, *choice.remarks, *missing, *playing.check_instruments(model, recipe))
 
 
 def _finish(clip: Clip, model: Model, cue: ComposedCue, notes: Iterable[str]) -> Rendered:
@@ -197,8 +197,9 @@ def _finish(clip: Clip, model: Model, cue: ComposedCue, notes: Iterable[str]) ->
 
     started = time.monotonic()
     recipe, request = cue.order.recipe, cue.request
-    score = ladder.render(model, cue.tokens, request.timeline, recipe, seed=request.seed, plan=cue.plan)
-    score = ladder.follow(model, score, request.timeline, cue.plan, recipe, seed=request.seed)
+    asked: dict[str, Any] = {"seed": request.seed, "prompt": cue.order.prompt}
+    score = ladder.render(model, cue.tokens, request.timeline, recipe, plan=cue.plan, **asked)
+    score = ladder.follow(model, score, request.timeline, cue.plan, recipe, **asked)
     with tempfile.TemporaryDirectory(prefix="expotion-regress-") as scratch:
         video = destination(scratch, PurePath(PurePath(clip.name).name), output_suffix(clip.info))
         report = ladder.finish(clip.info, score, recipe, video)

@@ -12,12 +12,12 @@ from expotion_cli.errors import ExpotionError
 from expotion_cli.hints import content_hash
 from expotion_cli.music.identity import ModelIdentity
 from expotion_cli.recipe import Recipe
-from expotion_cli.scoring import ladder
+from expotion_cli.scoring import ladder, playing
 from expotion_cli.scoring.account import Listener, Summary
 from expotion_cli.scoring.batch import run
 from expotion_cli.scoring.group import Order, compose
 from expotion_cli.scoring.ladder import Score, Seen
-from expotion_cli.scoring.plan import Settings
+from expotion_cli.scoring.plan import Settings, prompt_notes
 from expotion_cli.scoring.plan import plan as plan_batch
 from expotion_cli.scoring.streams import missing_in_clip, missing_streams, needs_of, streams_for
 from expotion_cli.spotting.hits_file import read_hits
@@ -95,12 +95,14 @@ def score_clip(
     choice = streams_for(recipe, needs_of(model), features)
     seen = ladder.see(clip, choice.sources, cache=cache)
     identity = ModelIdentity.of(model)
-    played = ladder.check_instruments(model, recipe)
+    played = playing.check_instruments(model, recipe, [recipe.prompt if prompt is None else prompt])
     missing = (*missing_streams(identity, choice, recipe), *missing_in_clip(identity, choice, seen.streams, recipe))
+    words = recipe.prompt if prompt is None else prompt
+    if model.codec.follows_tempo:
+        missing = (*missing, *prompt_notes([words], recipe))
     seen = dataclasses.replace(seen, notes=(*seen.notes, *choice.notes, *choice.remarks, *missing, *played))
     if seed is None:
         seed = recipe.seed_for(content_hash(path))
-    words = recipe.prompt if prompt is None else prompt
     order = Order(clip, recipe, words, seed, see=lambda: seen, plan=plan, user_hits=tuple(user_hits))
 
     def failed(order: Order, error: ExpotionError) -> NoReturn:
@@ -108,8 +110,8 @@ def score_clip(
 
     (cue,) = compose(model, [order], failed=failed)
     timeline = cue.request.timeline
-    score = ladder.render(model, cue.tokens, timeline, recipe, seed=seed, plan=cue.plan)
-    score = ladder.follow(model, score, timeline, cue.plan, recipe, seed=seed)
+    score = ladder.render(model, cue.tokens, timeline, recipe, seed=seed, plan=cue.plan, prompt=words)
+    score = ladder.follow(model, score, timeline, cue.plan, recipe, seed=seed, prompt=words)
     report = ladder.finish(clip, score, recipe, Path(destination))
     return ScoredClip(Path(destination), seen, cue.tempo, score, report)
 

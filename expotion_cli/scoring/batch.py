@@ -15,10 +15,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from expotion_cli import brief
 from expotion_cli.errors import Interrupted
 from expotion_cli.music.identity import ModelIdentity
 from expotion_cli.recipe import Recipe
-from expotion_cli.scoring import group, ladder, sidecar
+from expotion_cli.scoring import group, ladder, playing, sidecar
 from expotion_cli.scoring.account import Account, Listener, Summary
 from expotion_cli.scoring.cue_store import CueStore, StoredCue
 from expotion_cli.scoring.executors import Executor, ThreadExecutor
@@ -74,7 +75,7 @@ def run(
             if actual != identity:
                 account.settle_done(actual)
             if account.pending():
-                account.note(ladder.check_instruments(model, plan.recipe))
+                account.note(playing.check_instruments(model, plan.recipe, [job.prompt for job in account.pending()]))
             _Run(plan, model, actual, account, seeing, executor).climb()
             return account.summary(started)
     finally:
@@ -211,7 +212,7 @@ class _Run:
                 "plan": as_record(cue.plan),
                 "streams": list(cue.seen.reports),
                 "left_out": list(self.plan.streams.notes),
-                "notes": [*cue.seen.notes, *self._missing(cue)],
+                "notes": [*cue.seen.notes, *self._missing(cue), *self._said(job)],
                 "stages_s": {"see": cue.seen.took_s, "compose": cue.took_s},
                 "composed_together": cue.together,
             }
@@ -222,6 +223,9 @@ class _Run:
 
     def _missing(self, cue: ComposedCue) -> tuple[str, ...]:
         return missing_in_clip(self.identity, self.plan.streams, cue.seen.streams, self.plan.recipe)
+
+    def _said(self, job: Job) -> tuple[str, ...]:
+        return brief.read(job.prompt, self.plan.recipe).notes if self.identity.follows_tempo else ()
 
     def _composing(self, orders: Sequence[Order], share: float) -> None:
         for order in orders:
@@ -244,10 +248,12 @@ class _Run:
             plan = from_record(cue.notes["plan"], job.clip.duration, is_given=False)
             with _timed(stages_s, "render"):
                 timeline = ladder.cue_timeline(self.model, job.clip.duration, cue.notes["tempo"])
-                score = ladder.render(self.model, cue.tokens, timeline, recipe, seed=job.seed, plan=plan)
+                score = ladder.render(
+                    self.model, cue.tokens, timeline, recipe, seed=job.seed, plan=plan, prompt=job.prompt
+                )
             listener.stage(job, "follow", 0.0)
             with _timed(stages_s, "follow"):
-                score = ladder.follow(self.model, score, timeline, plan, recipe, seed=job.seed)
+                score = ladder.follow(self.model, score, timeline, plan, recipe, seed=job.seed, prompt=job.prompt)
             listener.stage(job, "finish", 0.0)
             with _timed(stages_s, "finish"):
                 relative = self.account.relative(job)
@@ -275,6 +281,7 @@ class _Run:
             said |= {
                 "measured": measure_result(job.destination, report.sample_rate, plan),
                 "artefact": digest,
+                **score.orchestration,
                 "clip": {"file": job.name, "sha256": job.content, **said["clip"]},
                 "output": {**video, **said["output"]},
                 **sidecar.followed(plan, job.given.plan_file, score.answers),

@@ -22,18 +22,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from expotion_cli import prompts
-from expotion_cli.errors import RecipeError, UsageError
-from expotion_cli.keys import parse_key
+from expotion_cli import brief, prompts
 from expotion_cli.recipe import REPLACE, UNDER, Recipe
+from expotion_cli.scoring.playing import sound_settings
 from expotion_cli.scoring.streams import FALLBACK_STREAM
 from expotion_cli.spotting.plan import CuePlan
-from expotion_cli.timing import COMMON_METRE, Tempo, Timeline, num_samples
+from expotion_cli.timing import Tempo, Timeline, num_samples
 
 if TYPE_CHECKING:
     from expotion_cli.media.clip import ClipInfo
     from expotion_cli.media.remux import RemuxReport
-    from expotion_cli.music.codecs.notes.instruments import SoundSettings
     from expotion_cli.music.model import Model
     from expotion_cli.music.request import CueRequest
     from expotion_cli.scoring.follow.layer import Answer
@@ -81,12 +79,14 @@ class Score:
         sample_rate: in Hz.
         midi: a standard MIDI file, where the codec writes notes.
         answers: the accents that the follow layer laid over the music.
+        orchestration: key, metre and who plays, as the sidecar says it; empty for music without notes.
     """
 
     audio: np.ndarray
     sample_rate: int
     midi: bytes | None
     answers: tuple[Answer, ...] = ()
+    orchestration: Mapping[str, Any] = field(default_factory=dict)
 
 
 def see(
@@ -229,53 +229,25 @@ def compose_request(
     timeline = model.codec.timeline(duration, plan.tempo if model.codec.follows_tempo else None)
     # Without visual guidance the picture steers no token: the music stays steady, and the follow layer answers.
     streams = seen.streams if recipe.generate.visual_guidance > 0 else {}
-    conditioning = model.condition(streams, timeline, pulse=ASKED_PULSE if low == high else 0.0)
-    sketch = model.codec.sketch(
-        plan, timeline, _sound_settings(recipe, seed, plan), recipe.compose, is_minor=plan.is_minor, seed=seed
-    )
-    layout = None if sketch is None else sketch.layout
-    if layout is not None and conditioning is not None:
-        conditioning = {name: stream.at(layout) for name, stream in conditioning.items()}
     return CueRequest(
         prompt=", ".join(part for part in (prompt, plan.words) if part),
         timeline=timeline,
-        conditioning=conditioning,
+        conditioning=model.condition(streams, timeline, pulse=ASKED_PULSE if low == high else 0.0),
         seed=seed,
         sampling=Sampling.of(recipe.generate),
         takes=recipe.generate.takes,
-        constraints=None if sketch is None else sketch.constraints,
-        layout=layout,
     )
 
 
-def check_sound(recipe: Recipe) -> None:
-    """Check the tables `[sound]` and `[voices]` before any work is done.
-
-    Raises:
-        RecipeError: an unknown key or a value out of range.
-    """
-    _sound_settings(recipe, 0)
-
-
-def check_instruments(model: Model, recipe: Recipe) -> tuple[str, ...]:
-    """Check, once the model is loaded and before anything is composed, that its soundfont has the recipe's instruments.
-
-    Args:
-        model: from `music.load.load_model`; one that needs no soundfont passes.
-        recipe: names the instruments.
-
-    Returns:
-        What will be played otherwise than asked for, as notes.
-
-    Raises:
-        UsageError: an instrument is missing; the nearest that is there is named.
-    """
-    check = getattr(model.codec, "check_sound", None)
-    return tuple(check(_sound_settings(recipe, 0))) if check is not None else ()
-
-
 def render(
-    model: Model, tokens: np.ndarray, timeline: Timeline, recipe: Recipe, *, seed: int, plan: CuePlan | None = None
+    model: Model,
+    tokens: np.ndarray,
+    timeline: Timeline,
+    recipe: Recipe,
+    *,
+    seed: int,
+    plan: CuePlan | None = None,
+    prompt: str | None = None,
 ) -> Score:
     """Turn tokens into music exactly as long as the timeline.
 
@@ -286,15 +258,32 @@ def render(
         recipe: names the instruments.
         seed: of the cue.
         plan: its key counts if the recipe leaves the key open.
+        prompt: of the cue, instead of the recipe's; the instruments that it names play.
     """
-    rendering = model.codec.decode(tokens, timeline, _sound_settings(recipe, seed, plan), seed=seed)
+    settings = sound_settings(recipe, seed, plan, prompt)
+    rendering = model.codec.decode(tokens, timeline, settings, seed=seed)
     audio = np.atleast_2d(np.asarray(rendering.audio, dtype=np.float32))
     if len(audio) == 1:
         audio = np.repeat(audio, 2, axis=0)
-    return Score(audio, rendering.sample_rate, rendering.midi)
+    if rendering.key is None:
+        return Score(audio, rendering.sample_rate, rendering.midi)
+    from expotion_cli.music.codecs.notes.orchestrate import described
+
+    wanted = brief.read(recipe.prompt if prompt is None else prompt, recipe)
+    played = described(settings, wanted, is_minor=bool(rendering.key.is_minor))
+    return Score(audio, rendering.sample_rate, rendering.midi, orchestration=played)
 
 
-def follow(model: Model, score: Score, timeline: Timeline, plan: CuePlan, recipe: Recipe, *, seed: int) -> Score:
+def follow(
+    model: Model,
+    score: Score,
+    timeline: Timeline,
+    plan: CuePlan,
+    recipe: Recipe,
+    *,
+    seed: int,
+    prompt: str | None = None,
+) -> Score:
     """Make the music follow its cue plan: by level, by accents at hit points, and by where it begins and ends.
 
     Args:
@@ -304,6 +293,7 @@ def follow(model: Model, score: Score, timeline: Timeline, plan: CuePlan, recipe
         plan: from `spot`, or given.
         recipe: its table `[follow]` says how.
         seed: of the cue.
+        prompt: of the cue, instead of the recipe's; it may state the key.
     """
     from expotion_cli.scoring.follow import layer
 
@@ -314,7 +304,7 @@ def follow(model: Model, score: Score, timeline: Timeline, plan: CuePlan, recipe
         plan,
         recipe.follow,
         grid=timeline if on_grid else None,
-        tonic=_sound_settings(recipe, seed, plan).tonic if on_grid else None,
+        tonic=sound_settings(recipe, seed, plan, prompt).tonic if on_grid else None,
         seed=seed,
     )
     return replace(score, audio=followed.audio, answers=followed.answers)
@@ -381,20 +371,4 @@ def cue_timeline(model: Model, duration: Fraction, record: Mapping[str, Any] | N
         return model.codec.timeline(duration, None)
     bpm, start = (Fraction(text) for text in record["exact"])
     bends = tuple((float(time_s), float(factor)) for time_s, factor in record.get("bends", ()))
-    return model.codec.timeline(
-        duration, Tempo(bpm, start, record["confidence"], bends, record.get("metre", COMMON_METRE))
-    )
-
-
-def _sound_settings(recipe: Recipe, seed: int, plan: CuePlan | None = None) -> SoundSettings:
-    from expotion_cli.music.codecs.notes.instruments import SoundSettings
-
-    sound = dict(recipe.sound)
-    if (key := parse_key(recipe.compose.key)) is not None:
-        sound["key"] = key.tonic
-    elif plan is not None and plan.key is not None:
-        sound["key"] = plan.key
-    try:
-        return SoundSettings.from_table({"sound": sound, "voices": recipe.voices}, seed)
-    except UsageError as error:
-        raise RecipeError(error.reason, path=recipe.path, remedy=error.remedy) from None
+    return model.codec.timeline(duration, Tempo(bpm, start, record["confidence"], bends))

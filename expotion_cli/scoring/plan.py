@@ -8,11 +8,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from expotion_cli import brief
 from expotion_cli.errors import ExpotionError, ProbeError, UsageError, reading, writing
 from expotion_cli.hints import FileHints
 from expotion_cli.media.clip import ClipInfo, clip_from, clip_record, output_suffix
 from expotion_cli.recipe import Recipe
-from expotion_cli.scoring import ladder
+from expotion_cli.scoring import playing
 from expotion_cli.scoring.discover import Source, destination, discover, refuse_collisions
 from expotion_cli.scoring.given import Given, GivenFiles, find_given
 from expotion_cli.scoring.guard import guard
@@ -130,7 +131,7 @@ def plan(inputs: Sequence[str | Path], recipe: Recipe, settings: Settings, *, ne
     Raises:
         UsageError: results would collide, a setting is wrong, or there is no folder of plans.
     """
-    ladder.check_sound(recipe)
+    playing.check_sound(recipe)
     streams = streams_for(recipe, needs, settings.features)
     found = discover(inputs, out=settings.out, recursive=settings.recursive)
     given_files = find_given(found.sources, settings.plans, settings.hits)
@@ -162,8 +163,26 @@ def plan(inputs: Sequence[str | Path], recipe: Recipe, settings: Settings, *, ne
             )
     refuse_collisions((job.clip.path, job.destination) for job in jobs)
     unused = _unused_prompts(found.sources, settings.prompts)
-    notes = (*streams.notes, *streams.remarks, *unused, *given_files.notes)
+    # Models of sound take whatever a prompt says.
+    said = prompt_notes([job.prompt for job in jobs], recipe) if needs is not None and needs.follows_tempo else ()
+    notes = (*streams.notes, *streams.remarks, *unused, *given_files.notes, *said)
     return Plan(tuple(jobs), tuple(problems), recipe, settings, streams, notes)
+
+
+def prompt_notes(prompts: Sequence[str], recipe: Recipe) -> tuple[str, ...]:
+    """What is worth saying of the clips' prompts, once a run: what was not understood, and what can't be done as asked.
+
+    Args:
+        prompts: one for each clip.
+        recipe: with all flags laid over it.
+    """
+    briefs = {prompt: brief.read(prompt, recipe) for prompt in dict.fromkeys(prompts)}
+    notes = list(dict.fromkeys(note for found in briefs.values() for note in found.notes))
+    if words := [word for found in briefs.values() for word in found.unknown]:
+        count = sum(bool(briefs[prompt].unknown) for prompt in prompts)
+        where = f" (in the prompts of {count} clips)" if count > 1 else ""
+        notes.append(f"{brief.not_understood(words)}{where}")
+    return tuple(notes)
 
 
 def check_writable(out: Path) -> None:

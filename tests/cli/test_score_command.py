@@ -53,9 +53,29 @@ def test_model_flags_reach_the_model(score, composer, clip_folder, tmp_path):
     ]  # fmt: skip
 
 
+def test_what_is_composed_can_be_said_by_flags(score, clip_folder, tmp_path):
+    flags = "--metre 3/4 --mute drums,bass --dynamics 11".split()
+    done = score(clip_folder / "one.mp4", "--out", tmp_path, "--key", "A minor", *flags)
+    assert done.exit_code == 0, done.stderr
+    recipe = sidecar(tmp_path / "one.score.json")["recipe"]
+    wanted = {"key": "A minor", "metre": "3/4", "mute": ["drums", "bass"]}
+    assert recipe["compose"] | wanted == recipe["compose"] and recipe["follow"]["dynamics_db"] == 11
+
+
+def test_words_nobody_understands_are_named_once_for_the_batch(score, clip_folder, tmp_path):
+    done = score(clip_folder, "--out", tmp_path, "--prompt", "whales and 5/4 zorblax", "--dry-run")
+    assert done.stderr.count("not understood: whales, zorblax (in the prompts of 2 clips)") == 1
+    assert done.stderr.count("5/4 is taken as 4/4") == 1
+    sound = score(clip_folder, "--out", tmp_path, "--prompt", "zorblax", "--dry-run", "--model", "musicgen-small")
+    assert "understood" not in sound.stderr, "models of sound take whatever a prompt says"
+
+
 @pytest.mark.parametrize(
     ("flags", "wanted"),
     [
+        ("--metre 5/4", "--metre: compose.metre = '5/4' must be"),
+        ("--key H", "or one of C, C#, Db"),
+        ("--mute drumz", "did you mean 'drums'"),
         ("--backbone audiocarft --model folder", "Use expotion or audiocraft"),
         ("--backbone audiocraft", "--model FOLDER"),
         ("--backbone audiocraft --model folder --adapter other", "--adapter does not work"),

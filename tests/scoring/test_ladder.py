@@ -13,7 +13,7 @@ from expotion_cli.errors import RecipeError, UsageError
 from expotion_cli.media.probe import probe
 from expotion_cli.media.sound import read_clip_sound
 from expotion_cli.recipe import load_recipe, recipe_names
-from expotion_cli.scoring import ladder
+from expotion_cli.scoring import ladder, playing
 from expotion_cli.scoring.sidecar import tempo_record
 from expotion_cli.timing import Tempo, Timeline
 
@@ -58,7 +58,7 @@ def test_without_streams_the_picture_is_not_looked_at(eyes):
 
 @pytest.mark.parametrize("name", recipe_names())
 def test_every_shipped_recipe_sets_instruments_the_codec_knows(name):
-    ladder.check_sound(load_recipe(name))
+    playing.check_sound(load_recipe(name))
 
 
 @pytest.mark.parametrize(
@@ -68,7 +68,7 @@ def test_a_wrong_instrument_setting_is_an_error_that_names_the_recipe(tmp_path, 
     path = tmp_path / "mine.toml"
     path.write_text(text)
     with pytest.raises(RecipeError) as caught:
-        ladder.check_sound(load_recipe(path))
+        playing.check_sound(load_recipe(path))
     assert caught.value.path == path and caught.value.remedy
 
 
@@ -84,7 +84,7 @@ def test_the_result_is_as_long_as_the_picture_and_mono_music_becomes_stereo(make
     clip = probe(make_video(tmp_path / "in.mp4", duration_s=0.7, fps="30000/1001", sound=False))
     rate = 32_000
     music = np.sin(np.arange(3 * rate) / 20)[None].astype(np.float32) * 0.1
-    codec = SimpleNamespace(decode=lambda *_, **__: SimpleNamespace(audio=music, sample_rate=rate, midi=None))
+    codec = SimpleNamespace(decode=lambda *_, **__: SimpleNamespace(audio=music, sample_rate=rate, midi=None, key=None))
     score = ladder.render(SimpleNamespace(codec=codec), None, None, load_recipe("cinematic"), seed=1)
     assert score.audio.shape == (2, 3 * rate)
     ladder.finish(clip, score, load_recipe("cinematic"), tmp_path / "out.mp4")
@@ -131,9 +131,7 @@ def test_the_audio_codec_can_be_chosen_where_the_container_takes_it(make_video, 
 def test_a_given_tempo_is_taken_as_it_is():
     given = Tempo(Fraction(97), Fraction(-1, 3), 0.5)
     codec = SimpleNamespace(
-        follows_tempo=True,
-        timeline=lambda duration, tempo: Timeline(duration, tempo.bpm / 5, tempo.start),
-        sketch=lambda *_, **__: None,
+        follows_tempo=True, timeline=lambda duration, tempo: Timeline(duration, tempo.bpm / 5, tempo.start)
     )
     model = SimpleNamespace(codec=codec, condition=lambda streams, timeline, *, pulse: None)
     recipe = load_recipe("cinematic")

@@ -8,13 +8,11 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 
+from expotion_cli.keys import Key
 from expotion_cli.timing import Timeline
 
 if TYPE_CHECKING:
-    from expotion_cli.compose import Compose
     from expotion_cli.music.codecs.notes.judge import NoteJudge
-    from expotion_cli.music.codecs.notes.sketch import Sketch
-    from expotion_cli.spotting.plan import CuePlan
     from expotion_cli.timing import Tempo
 
 
@@ -26,6 +24,7 @@ class Rendering:
         audio: [2, n] float32, n exactly `timeline.samples(sample_rate)`.
         sample_rate: samples a second.
         midi: the cue as a standard MIDI file, if the codec has notes.
+        key: in which it is, if the codec has notes.
         stems: each voice by itself, [2, n], if the codec has voices and they were asked for.
     """
 
@@ -33,6 +32,7 @@ class Rendering:
     sample_rate: int
     midi: bytes | None = None
     stems: dict[str, np.ndarray] = field(default_factory=dict)
+    key: Key | None = None
 
 
 @runtime_checkable
@@ -67,12 +67,6 @@ class Codec(Protocol):
 
     def timeline(self, duration: Fraction, tempo: Tempo | None) -> Timeline:
         """The step grid of a cue of this length."""
-        ...
-
-    def sketch(
-        self, plan: CuePlan, timeline: Timeline, settings: Any, compose: Compose, *, is_minor: bool | None, seed: int
-    ) -> Sketch | None:
-        """What is settled about a cue's tokens before they are drawn; None where all is left to the decoder."""
         ...
 
     def decode(self, tokens: np.ndarray, timeline: Timeline, settings: Any = None, *, seed: int = 0) -> Rendering:

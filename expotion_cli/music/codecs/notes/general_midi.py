@@ -41,3 +41,13 @@ def kit_text(kit: int) -> str:
 def nearest_program(program: int, programs: list[int]) -> int:
     """The nearest of some programs: the same family of eight first, then the smallest distance."""
     return min(programs, key=lambda other: (other // 8 != program // 8, abs(other - program), other))
+
+
+def instrument_name(program: int, *, is_kit: bool) -> str:
+    """What General MIDI calls a program, or a drum kit: "violin", "Orchestra kit".
+
+    Args:
+        program: 0..127.
+        is_kit: it is a drum kit.
+    """
+    return f"{KIT_NAMES.get(program, 'drum')} kit" if is_kit else PROGRAM_NAMES[program]

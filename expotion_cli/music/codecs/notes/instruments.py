@@ -29,6 +29,7 @@ class VoiceSound:
         reverb: reverb send, 0..1.
         octave: octaves up or down.
         mute: leave it out.
+        lowest, highest: MIDI keys of the instrument's range; notes beyond are moved by octaves.
     """
 
     program: int | None = None
@@ -37,6 +38,8 @@ class VoiceSound:
     reverb: float = 0.25
     octave: int = 0
     mute: bool = False
+    lowest: int = 24
+    highest: int = 103
 
 
 _DEFAULT_SOUNDS = {
@@ -145,6 +148,9 @@ def parse_key(value: Any) -> int | str:
     return (semitones + 5) % 12 - 5
 
 
+_WHOLE = {"program": (0, 127), "octave": (-3, 3), "lowest": (0, 84), "highest": (36, 127)}
+
+
 def _voice_sound(base: VoiceSound, values: Mapping[str, Any], where: str) -> VoiceSound:
     _known(values, tuple(field.name for field in fields(VoiceSound)), where)
     changes: dict[str, Any] = {}
@@ -152,8 +158,8 @@ def _voice_sound(base: VoiceSound, values: Mapping[str, Any], where: str) -> Voi
         label = f"{where} {name}"
         if name == "mute":
             changes[name] = _flag(value, label)
-        elif name in ("program", "octave"):
-            changes[name] = _integer(value, *((0, 127) if name == "program" else (-3, 3)), label)
+        elif name in _WHOLE:
+            changes[name] = _integer(value, *_WHOLE[name], label)
         else:
             low, high = {"gain_db": (-60.0, 24.0), "pan": (-1.0, 1.0), "reverb": (0.0, 1.0)}[name]
             changes[name] = _number(value, low, high, label)
