@@ -35,7 +35,7 @@ from expotion_cli.evaluation.sound_report import measure_sound
 from expotion_cli.music.codecs.notes import tokens as notes
 from expotion_cli.music.codecs.notes.arrange import arrange
 from expotion_cli.music.codecs.notes.copies import longest_shared_run
-from expotion_cli.music.codecs.notes.metrics import five_measures, is_stuck
+from expotion_cli.music.codecs.notes.metrics import BAR_STEPS, five_measures, is_stuck
 from expotion_cli.music.codecs.notes.muspy import MEASURES
 from expotion_cli.music.codecs.notes.ringing import ring_on
 from expotion_cli.recipe import Recipe, load_recipe
@@ -146,7 +146,7 @@ def inside_ranges(takes: Sequence[Take], ranges: dict[str, dict[str, dict[str, f
     inside: dict[str, list[bool]] = {key: [] for key in MEASURES}
     values: dict[str, list[float]] = {key: [] for key in MEASURES}
     for take in takes:
-        events = ring_on(notes.tokens_to_events(take.tokens), take.tokens.shape[1])  # as it is played
+        events = ring_on(notes.tokens_to_events(take.tokens), take.tokens.shape[1], BAR_STEPS)  # as it is played
         found = five_measures(notes.events_to_tokens(events, take.tokens.shape[1]))
         length = take.tokens.shape[1]
         known = ranges[min(ranges, key=lambda steps: abs(np.log(length / int(steps))))]

@@ -7,7 +7,7 @@ or 12 steps a beat at 97 bpm never drift.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cached_property
 
@@ -15,6 +15,9 @@ import numpy as np
 
 STEPS_PER_BEAT = 12
 BEATS_PER_BAR = 4
+METRES = {"4/4": 4, "3/4": 3, "6/8": 3}
+"""Metres that music is written in, and their length in quarter notes. A beat is a quarter note in all of them."""
+COMMON_METRE = "4/4"
 MOST_BEND = 0.03
 """A tempo map keeps within this share of its tempo."""
 _WARP_RATE_HZ = 200.0
@@ -49,12 +52,14 @@ class Timeline:
         start: time of step 0 on the picture's clock, at most 0 (a beat grid may begin before the picture does).
         bends: (seconds, factor on the rate) of a tempo map, in order of time, interpolated linearly between and held
             beyond; none for an even grid.
+        metre: of a beat grid, one of `METRES`; step 0 begins a bar.
     """
 
     duration: Fraction
     rate_hz: Fraction
     start: Fraction = Fraction(0)
     bends: tuple[tuple[float, float], ...] = ()
+    metre: str = COMMON_METRE
 
     def __post_init__(self) -> None:
         assert self.duration > 0 and self.rate_hz > 0 and self.start <= 0, self
@@ -65,6 +70,11 @@ class Timeline:
         if self.bends:
             return max(1, math.ceil(self.step_at(float(self.duration)) - 1e-6))
         return max(1, -int(-(self.duration - self.start) * self.rate_hz // 1))
+
+    @property
+    def bar_steps(self) -> int:
+        """Steps in a bar of a beat grid."""
+        return STEPS_PER_BEAT * METRES[self.metre]
 
     def step_times(self) -> np.ndarray:
         """[num_steps] float64, seconds on the picture's clock."""
@@ -108,16 +118,28 @@ class Tempo:
         start: time of step 0, the first beat of a bar, on the picture's clock: in (-one bar, 0].
         confidence: 0 (no pulse was found) .. 1 (as regular as a pendulum).
         bends: a tempo map: (seconds on the picture's clock, factor on the bpm), see `Timeline.bends`.
+        metre: one of `METRES`.
     """
 
     bpm: Fraction
     start: Fraction
     confidence: float
     bends: tuple[tuple[float, float], ...] = ()
+    metre: str = COMMON_METRE
+
+    @property
+    def beats_per_bar(self) -> int:
+        """Quarter notes in a bar."""
+        return METRES[self.metre]
+
+    def in_metre(self, metre: str) -> Tempo:
+        """The same beats in bars of another metre."""
+        bar = METRES[metre] * 60 / self.bpm
+        return replace(self, metre=metre, start=-(-self.start % bar))
 
     def timeline(self, duration: Fraction) -> Timeline:
         """The beat grid of a cue of this length."""
-        return Timeline(duration, beat_rate_hz(self.bpm), self.start, self.bends)
+        return Timeline(duration, beat_rate_hz(self.bpm), self.start, self.bends, self.metre)
 
 
 def _through(values: np.ndarray, here: np.ndarray, there: np.ndarray) -> np.ndarray:

@@ -27,7 +27,7 @@ from expotion_cli.inspection.marks import (
 )
 from expotion_cli.spotting.hits import CAUSES, HitPoint
 from expotion_cli.spotting.plan import CuePlan
-from expotion_cli.timing import BEATS_PER_BAR, STEPS_PER_BEAT
+from expotion_cli.timing import STEPS_PER_BEAT
 
 CAUSE_COLOURS = dict(zip(CAUSES, (PURPLE, RED, ORANGE), strict=True))
 CAUSE_HEADS = dict(zip(CAUSES, HEADS, strict=True))
@@ -59,12 +59,12 @@ def beat_times(plan: CuePlan, duration: Fraction) -> list[tuple[float, bool]]:
     """
     timeline = plan.tempo.timeline(duration)
     count = -(-timeline.num_steps // STEPS_PER_BEAT) + 1
-    every = 1 if count <= BEAT_LIMIT else BEATS_PER_BAR
+    every = 1 if count <= BEAT_LIMIT else plan.tempo.beats_per_bar
     if count / every > BEAT_LIMIT:
         return []
     beats = np.arange(0, count, every)
     times = timeline.time_of(beats * STEPS_PER_BEAT)
-    found = zip(times.tolist(), (beats % BEATS_PER_BAR == 0).tolist(), strict=True)
+    found = zip(times.tolist(), (beats % plan.tempo.beats_per_bar == 0).tolist(), strict=True)
     return [(time, strong) for time, strong in found if 0 <= time < float(duration)]
 
 
@@ -99,7 +99,8 @@ def _intensity(plan: CuePlan, duration: Fraction, max_columns: int) -> Lane:
     values = np.array(plan.intensity.values)
     everywhere = np.ones(len(values), bool)
     curve = to_columns(values, everywhere, plan.intensity.rate_hz, plan.duration_s, max_columns)
-    timeline, bar = plan.tempo.timeline(duration), STEPS_PER_BEAT * BEATS_PER_BAR
+    timeline = plan.tempo.timeline(duration)
+    bar = timeline.bar_steps
     edges = timeline.time_of(np.arange(len(plan.intensity.bars) + 1) * bar)
     edges = np.clip(edges, 0, plan.duration_s)
     steps = Steps(tuple(edges.tolist()), plan.intensity.bars, PURPLE)

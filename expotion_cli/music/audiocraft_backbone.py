@@ -67,6 +67,10 @@ class AudiocraftCodec:
         return Timeline(duration, self.rate_hz)
 
     @torch.no_grad()
+    def sketch(self, *_: Any, **__: Any) -> None:
+        """Sound has no notes to settle beforehand."""
+        return
+
     def decode(self, tokens: np.ndarray, timeline: Timeline, settings: Any = None, *, seed: int = 0) -> Rendering:
         """Render tokens [K, S] as audio [2, n]; mono goes to both channels."""
         codes = torch.from_numpy(np.ascontiguousarray(tokens))[None].to(self.device)

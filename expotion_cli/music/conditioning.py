@@ -66,6 +66,10 @@ class StepStream:
     values: np.ndarray
     mask: np.ndarray
 
+    def at(self, steps: np.ndarray) -> StepStream:
+        """Its rows at these steps, [n] integers."""
+        return StepStream(self.values[steps], self.mask[steps])
+
 
 def standardise(stream: str, dim: str, values: np.ndarray) -> np.ndarray:
     """Standardise a normalised dimension to about mean 0 and deviation 1 over people who move.

@@ -103,9 +103,11 @@ class Model:
         """
         judge = self.codec.judge
         if judge is None:
-            return self.engine.generate(requests, batch_size=batch_size, on_progress=on_progress)
+            yield from self.engine.generate(requests, batch_size=batch_size, on_progress=on_progress)
+            return
         takes = [takes_of(request) for request in requests]
         owners = [number for number, found in enumerate(takes) for _ in found]
         every = [take for found in takes for take in found]
         generated = self.engine.generate(every, batch_size=batch_size, on_progress=on_progress)
-        return keep_best(generated, owners, requests, judge)
+        finished = ((number, every[number].on_timeline(tokens)) for number, tokens in generated)
+        yield from keep_best(finished, owners, requests, judge)

@@ -9,6 +9,7 @@ from functools import cached_property
 import numpy as np
 
 from expotion_cli.music.conditioning import FORM, StepStream
+from expotion_cli.music.generate.constraints import Constraints
 from expotion_cli.music.generate.sampling import Sampling
 from expotion_cli.storage import digest_bytes, digest_of
 from expotion_cli.timing import Timeline
@@ -25,6 +26,10 @@ class CueRequest:
         seed: seed of the noise; another seed gives another cue.
         sampling: how tokens are drawn.
         takes: candidates to generate, of which the best is kept (`rerank.py`). The engine generates a single one.
+        constraints: what is settled before tokens are drawn, on the decoder's steps; None for nothing.
+        layout: [D] the timeline's step that each of the decoder's steps stands for, in order; None where they are the
+            same. Steps that stand for the same one as the step before are dropped from the finished cue. Conditioning
+            and constraints are on the decoder's steps.
     """
 
     prompt: str
@@ -33,11 +38,24 @@ class CueRequest:
     seed: int
     sampling: Sampling
     takes: int
+    constraints: Constraints | None = None
+    layout: np.ndarray | None = None
 
     @property
     def num_steps(self) -> int:
-        """Number of steps S."""
-        return self.timeline.num_steps
+        """Number of steps that the decoder generates."""
+        return self.timeline.num_steps if self.layout is None else len(self.layout)
+
+    def on_timeline(self, tokens: np.ndarray) -> np.ndarray:
+        """Tokens on the timeline's steps.
+
+        Args:
+            tokens: [K, D] on the decoder's.
+        """
+        if self.layout is None:
+            return tokens
+        is_first = np.diff(self.layout, prepend=-1) > 0
+        return tokens[:, is_first]
 
     @property
     def has_picture(self) -> bool:
@@ -52,4 +70,6 @@ class CueRequest:
         parts = [digest_of([self.prompt, self.num_steps, self.seed, sampling]).encode()]
         for name, stream in sorted((self.conditioning or {}).items()):
             parts += [name.encode(), np.ascontiguousarray(stream.values, np.float32).tobytes(), stream.mask.tobytes()]
+        if self.constraints is not None:
+            parts.append(self.constraints.digest.encode())
         return digest_bytes(*parts)

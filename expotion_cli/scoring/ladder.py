@@ -27,7 +27,7 @@ from expotion_cli.recipe import REPLACE, UNDER, Recipe
 from expotion_cli.scoring.playing import sound_settings
 from expotion_cli.scoring.streams import FALLBACK_STREAM
 from expotion_cli.spotting.plan import CuePlan
-from expotion_cli.timing import Tempo, Timeline, num_samples
+from expotion_cli.timing import COMMON_METRE, Tempo, Timeline, num_samples
 
 if TYPE_CHECKING:
     from expotion_cli.media.clip import ClipInfo
@@ -229,13 +229,22 @@ def compose_request(
     timeline = model.codec.timeline(duration, plan.tempo if model.codec.follows_tempo else None)
     # Without visual guidance the picture steers no token: the music stays steady, and the follow layer answers.
     streams = seen.streams if recipe.generate.visual_guidance > 0 else {}
+    conditioning = model.condition(streams, timeline, pulse=ASKED_PULSE if low == high else 0.0)
+    sketch = model.codec.sketch(
+        plan, timeline, sound_settings(recipe, seed, plan, prompt), recipe.compose, is_minor=plan.is_minor, seed=seed
+    )
+    layout = None if sketch is None else sketch.layout
+    if layout is not None and conditioning is not None:
+        conditioning = {name: stream.at(layout) for name, stream in conditioning.items()}
     return CueRequest(
         prompt=", ".join(part for part in (prompt, plan.words) if part),
         timeline=timeline,
-        conditioning=model.condition(streams, timeline, pulse=ASKED_PULSE if low == high else 0.0),
+        conditioning=conditioning,
         seed=seed,
         sampling=Sampling.of(recipe.generate),
         takes=recipe.generate.takes,
+        constraints=None if sketch is None else sketch.constraints,
+        layout=layout,
     )
 
 
@@ -371,4 +380,6 @@ def cue_timeline(model: Model, duration: Fraction, record: Mapping[str, Any] | N
         return model.codec.timeline(duration, None)
     bpm, start = (Fraction(text) for text in record["exact"])
     bends = tuple((float(time_s), float(factor)) for time_s, factor in record.get("bends", ()))
-    return model.codec.timeline(duration, Tempo(bpm, start, record["confidence"], bends))
+    return model.codec.timeline(
+        duration, Tempo(bpm, start, record["confidence"], bends, record.get("metre", COMMON_METRE))
+    )

@@ -153,11 +153,14 @@ def tempo_record(tempo: Tempo | None) -> dict[str, Any] | None:
     """A tempo as plain values, exact enough to make the same grid again; None for music without a beat grid."""
     if tempo is None:
         return None
+    from expotion_cli.timing import COMMON_METRE
+
     return {
         "bpm": round(float(tempo.bpm), 3),
         "start_s": round(float(tempo.start), 6),
         "confidence": round(float(tempo.confidence), 3),
         "exact": [str(tempo.bpm), str(tempo.start)],
+        **({"metre": tempo.metre} if tempo.metre != COMMON_METRE else {}),
         **({"bends": [list(bend) for bend in tempo.bends]} if tempo.bends else {}),
     }
 

@@ -10,7 +10,7 @@ from fractions import Fraction
 import numpy as np
 
 from expotion_cli.spotting.hits import HitPoint
-from expotion_cli.timing import BEATS_PER_BAR, MOST_BEND, Tempo, exact
+from expotion_cli.timing import MOST_BEND, Tempo, exact
 
 PLACES = ((0.0, 1.0), (0.5, 0.75), (0.25, 0.45), (0.75, 0.45))
 """Places within a beat where an accent sits well, and how well: the beat, its half, its quarters."""
@@ -51,7 +51,7 @@ def fit_grid(tempo: Tempo, hits: Sequence[HitPoint], duration_s: float, bpm_rang
         if met.max() > best + 1e-9:
             best, bpm, first_s = float(met.max()), candidate, float(phases[met.argmax()])
     bpm_exact = tempo.bpm if low == high else Fraction(round(bpm * 1000), 1000)
-    start = _bar_line(first_s, 60 / float(bpm_exact), times, weights)
+    start = _bar_line(first_s, 60 / float(bpm_exact), times, weights, tempo.beats_per_bar)
     return bend_to_hits(replace(tempo, bpm=bpm_exact, start=start), hits, duration_s)
 
 
@@ -148,17 +148,18 @@ def _fit(times_s: np.ndarray, beat_s: float) -> np.ndarray:
     return strength * np.exp(-0.5 * (away / _WIDTH_S) ** 2)
 
 
-def _bar_line(first_s: float, beat_s: float, times: np.ndarray, weights: np.ndarray) -> Fraction:
+def _bar_line(first_s: float, beat_s: float, times: np.ndarray, weights: np.ndarray, beats_per_bar: int) -> Fraction:
     """When the bar begins in which the picture begins: in (-one bar, 0]."""
     beats = (times - first_s) / beat_s
     near = np.exp(-0.5 * ((beats - np.rint(beats)) * beat_s / _WIDTH_S) ** 2) * weights
     places = np.rint(beats).astype(int)
+    third = _THIRD_BEAT if beats_per_bar % 2 == 0 else 0.0
     scores = [
-        near[places % BEATS_PER_BAR == strong].sum()
-        + _THIRD_BEAT * near[(places - strong) % BEATS_PER_BAR == BEATS_PER_BAR // 2].sum()
-        for strong in range(BEATS_PER_BAR)
+        near[places % beats_per_bar == strong].sum()
+        + third * near[(places - strong) % beats_per_bar == beats_per_bar // 2].sum()
+        for strong in range(beats_per_bar)
     ]
-    bar_s = BEATS_PER_BAR * beat_s
+    bar_s = beats_per_bar * beat_s
     downbeat = first_s + beat_s * int(np.argmax(scores))
     start = exact(-(-downbeat % bar_s))
     return start if float(start) > -bar_s + 1e-6 and math.isfinite(bar_s) else Fraction(0)

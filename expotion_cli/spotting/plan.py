@@ -21,9 +21,9 @@ from expotion_cli.spotting.sections import (
     find_sections,
 )
 from expotion_cli.spotting.tempo import choose_tempo
-from expotion_cli.timing import Tempo
+from expotion_cli.timing import COMMON_METRE, Tempo
 
-SPOTTING_VERSION = 2
+SPOTTING_VERSION = 3
 """To be raised when the same streams come to give another plan; part of every cue's digest."""
 MIN_GAP_S = 0.05
 """Hit points of a plan lie at least this far apart."""
@@ -74,6 +74,7 @@ def make_plan(
     *,
     cuts: Sequence[Cut] = (),
     user_hits: Sequence[HitPoint] = (),
+    metre: str = COMMON_METRE,
 ) -> CuePlan:
     """Spot a clip: its hit points, the tempo that meets them, its sections and intensity.
 
@@ -83,12 +84,13 @@ def make_plan(
         bpm_range: lowest and highest tempo; equal ends fix it.
         cuts: changes of scene.
         user_hits: hit points that stand whatever the picture shows; those found within 0.3 s of one give way.
+        metre: of the music, one of `timing.METRES`.
     """
     duration_s = float(duration)
     found = find_hit_points(streams, duration_s, [(cut.time_s, f"{cut.kind} cut") for cut in cuts])
     hits = with_user_hits(found, user_hits)
     energy, accents, rate_hz = motion_signal(streams, duration_s)
-    proposed = choose_tempo(energy, accents, rate_hz, duration, bpm_range)
+    proposed = choose_tempo(energy, accents, rate_hz, duration, bpm_range).in_metre(metre)
     tempo = fit_grid(proposed, hits, duration_s, bpm_range)
     values, source = find_intensity(streams, duration_s)
     values = np.round(values, 3)

@@ -26,7 +26,7 @@ from expotion_cli.spotting.hits import CAUSES, USER, HitPoint
 from expotion_cli.spotting.plan import MIN_GAP_S, CuePlan
 from expotion_cli.spotting.sections import INTENSITY_RATE_HZ, Intensity, Section, by_bars
 from expotion_cli.storage import digest_of, read_json, write_bytes
-from expotion_cli.timing import BEATS_PER_BAR, MOST_BEND, Tempo, exact
+from expotion_cli.timing import COMMON_METRE, METRES, MOST_BEND, Tempo, exact
 
 FORMAT = 1
 SUFFIX = ".plan.json"
@@ -64,7 +64,7 @@ def as_record(plan: CuePlan, clip: str | None = None) -> dict[str, Any]:
         "tempo_map": [{"time_s": time_s, "bpm": round(factor * bpm, 4)} for time_s, factor in tempo.bends],
         "key": plan.key,
         "mode": None if plan.is_minor is None else MODES[plan.is_minor],
-        "metre": f"{BEATS_PER_BAR}/4",
+        "metre": tempo.metre,
         "hits": [
             {"time_s": hit.time_s, "weight": hit.weight, "cause": hit.cause, "source": hit.source} for hit in plan.hits
         ],
@@ -153,8 +153,9 @@ def from_record(record: Any, duration: Fraction, *, path: Path | None = None, is
     said_s = reader.number(record, "duration_s", 0, math.inf, default=duration_s)
     if abs(said_s - duration_s) > 0.5:
         raise reader.error(f"it is for a clip of {said_s:g} s, but this one lasts {duration_s:.3f} s", _ANEW)
-    if record.get("metre", f"{BEATS_PER_BAR}/4") != f"{BEATS_PER_BAR}/4":
-        raise reader.error(f"metre is {record['metre']!r}; music is written in {BEATS_PER_BAR}/4", "Leave metre out.")
+    metre = record.get("metre", COMMON_METRE)
+    if not isinstance(metre, str) or metre not in METRES:
+        raise reader.error(f"metre is {metre!r}; music is written in {', '.join(METRES)}", "Write one of them.")
     tempo = _tempo(reader, record, duration_s)
     intensity_values = _intensity(reader, record, duration_s)
     key, mode = record.get("key"), record.get("mode")
@@ -249,7 +250,8 @@ def _tempo(reader: _Reader, record: Mapping[str, Any], duration_s: float) -> Tem
     lowest, highest = bounds("tempo.min")[0], bounds("tempo.max")[1]
     table = reader.table(record.get("tempo", {}), "tempo", ("bpm", "bar_starts_s", "confidence", "source"))
     bpm = reader.number(table, "bpm", lowest, highest, where="tempo")
-    bar_s = BEATS_PER_BAR * 60 / bpm
+    metre = record.get("metre", COMMON_METRE)
+    bar_s = METRES[metre] * 60 / bpm
     start_s = reader.number(table, "bar_starts_s", -1e6, 1e6, where="tempo", default=0.0)
     if not -bar_s < start_s <= 0:  # any bar line will do
         start_s = -(-start_s % bar_s)
@@ -271,7 +273,7 @@ def _tempo(reader: _Reader, record: Mapping[str, Any], duration_s: float) -> Tem
                 "A tempo map is in order of time, and never jumps.",
             )
         bends.append((time_s, factor))
-    return Tempo(Fraction(round(bpm * 1000), 1000), exact(start_s), confidence, tuple(bends))
+    return Tempo(Fraction(round(bpm * 1000), 1000), exact(start_s), confidence, tuple(bends), metre)
 
 
 def _hits(reader: _Reader, values: Any, duration_s: float) -> tuple[HitPoint, ...]:

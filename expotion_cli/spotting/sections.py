@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from expotion_cli.spotting.activity import SeenStream, activity_curve
-from expotion_cli.timing import BEATS_PER_BAR, STEPS_PER_BEAT, Timeline
+from expotion_cli.timing import Timeline
 
 INTENSITY_RATE_HZ = 10.0
 FLAT = 0.5
@@ -85,7 +85,7 @@ def by_bars(values: np.ndarray, timeline: Timeline) -> tuple[float, ...]:
         values: [T] at `INTENSITY_RATE_HZ`.
         timeline: the grid; it begins with a bar.
     """
-    bar = STEPS_PER_BEAT * BEATS_PER_BAR
+    bar = timeline.bar_steps
     edges = timeline.time_of(np.arange(0, timeline.num_steps + bar, bar))
     times = np.arange(len(values)) / INTENSITY_RATE_HZ
     means = [values[(times >= a) & (times < b)] for a, b in itertools.pairwise(edges)]

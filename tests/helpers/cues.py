@@ -9,6 +9,7 @@ import torch
 from options import make_request, make_sampling
 
 from expotion_cli.music.conditioning import FORM, FORM_DIMS, StepStream, form_stream
+from expotion_cli.music.generate.cuda_graph import CudaGraphBatch
 from expotion_cli.music.generate.engine import Engine
 from expotion_cli.music.generate.sampling import Sampling
 from expotion_cli.music.request import CueRequest
@@ -19,6 +20,17 @@ from expotion_cli.timing import Timeline
 WINDOW, BAR = 16, 4
 STREAMS = (StreamSpec("pose", ("energy", "accent")), StreamSpec(FORM, FORM_DIMS))
 BOTH = make_sampling(guidance=2.0, visual_guidance=1.5, top_k=40)
+
+
+class FixedEngine(Engine):
+    """An engine that uses fixed buffers wherever it runs."""
+
+    capture = False
+
+    def _runner(self, takes, size):
+        places = max(take.num_positions for take in takes)
+        self.made = CudaGraphBatch(self.decoder, size, places, max(t.text_length for t in takes), capture=self.capture)
+        return self.made
 
 
 def random_adapter(decoder: MusicDecoder, window: int = WINDOW) -> JointEmbeddingAdapter:

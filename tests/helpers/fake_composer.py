@@ -21,6 +21,9 @@ class FakeCodec:
     def timeline(self, duration: Fraction, tempo: object) -> Timeline:
         return Timeline(duration, Fraction(10))
 
+    def sketch(self, *_: object, **__: object) -> None:
+        return None
+
     def decode(self, tokens: np.ndarray, timeline: Timeline, settings: object = None, *, seed: int = 0):
         num_samples = timeline.samples(self.sample_rate)
         pitch = np.repeat(200.0 + 10 * tokens[0], self.sample_rate // 10 + 1)[:num_samples]

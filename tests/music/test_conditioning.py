@@ -240,7 +240,7 @@ def test_a_tempo_asked_for_in_the_prompt_sets_the_grid_and_is_heard_in_the_drive
     swing = 0.2 + 0.1 * np.abs(np.sin(np.arange(100) / 8))
     dims = ("energy", "accent", "energy_left", "energy_right")
     seen = ladder.Seen({"flow": stream(swing, swing, swing, swing, dims=dims)})
-    recipe = load_recipe("cinematic")
+    recipe = load_recipe("cinematic", {"generate.visual_guidance": 3})
     plans = [ladder.spot(seen, Fraction(4), recipe, prompt=prompt) for prompt in ("strings", "strings, 77 bpm")]
     free = ladder.compose_request(model, seen, plans[0], Fraction(4), recipe, prompt="strings", seed=0)
     asked = ladder.compose_request(model, seen, plans[1], Fraction(4), recipe, prompt="strings, 77 bpm", seed=0)

@@ -131,7 +131,9 @@ def test_the_audio_codec_can_be_chosen_where_the_container_takes_it(make_video, 
 def test_a_given_tempo_is_taken_as_it_is():
     given = Tempo(Fraction(97), Fraction(-1, 3), 0.5)
     codec = SimpleNamespace(
-        follows_tempo=True, timeline=lambda duration, tempo: Timeline(duration, tempo.bpm / 5, tempo.start)
+        follows_tempo=True,
+        timeline=lambda duration, tempo: Timeline(duration, tempo.bpm / 5, tempo.start),
+        sketch=lambda *_, **__: None,
     )
     model = SimpleNamespace(codec=codec, condition=lambda streams, timeline, *, pulse: None)
     recipe = load_recipe("cinematic")

@@ -12,7 +12,10 @@ from expotion_cli.keys import Key
 from expotion_cli.timing import Timeline
 
 if TYPE_CHECKING:
+    from expotion_cli.compose import Compose
     from expotion_cli.music.codecs.notes.judge import NoteJudge
+    from expotion_cli.music.codecs.notes.sketch import Sketch
+    from expotion_cli.spotting.plan import CuePlan
     from expotion_cli.timing import Tempo
 
 
@@ -67,6 +70,12 @@ class Codec(Protocol):
 
     def timeline(self, duration: Fraction, tempo: Tempo | None) -> Timeline:
         """The step grid of a cue of this length."""
+        ...
+
+    def sketch(
+        self, plan: CuePlan, timeline: Timeline, settings: Any, compose: Compose, *, is_minor: bool | None, seed: int
+    ) -> Sketch | None:
+        """What is settled about a cue's tokens before they are drawn; None where all is left to the decoder."""
         ...
 
     def decode(self, tokens: np.ndarray, timeline: Timeline, settings: Any = None, *, seed: int = 0) -> Rendering:

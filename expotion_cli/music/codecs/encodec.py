@@ -65,6 +65,10 @@ class EncodecCodec:
         """A grid from 0 at the codec's own rate, whatever the tempo."""
         return Timeline(duration, self.rate_hz)
 
+    def sketch(self, *_: Any, **__: Any) -> None:
+        """Sound has no notes to settle beforehand."""
+        return
+
     @torch.inference_mode()
     def decode(self, tokens: np.ndarray, timeline: Timeline, settings: Any = None, *, seed: int = 0) -> Rendering:
         """Render a cue; mono goes to both channels.

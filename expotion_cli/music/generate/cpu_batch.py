@@ -43,7 +43,21 @@ class Cohort:
         self.delayed = torch.stack([take.delayed_tokens(length) for take in self.takes]).to(decoder.device)
         self.noise = torch.stack([take.delayed_noise(length) for take in self.takes]).to(decoder.device)
         self.is_drawn = torch.stack([take.is_drawn(length) for take in self.takes]).to(decoder.device)
+        self.is_free = self.takes[0].cue.constraints is None
+        if not self.is_free:
+            self._constrain(length, decoder.device)
         self._prefill(decoder, conditions, order)
+
+    def _constrain(self, length: int, device: torch.device) -> None:
+        """Gather the takes' constraints: `returning` [C, K, length], `mask_of` [C, K, length], `table` [M, V]."""
+        self.returning = torch.stack([take.returning(length) for take in self.takes]).to(device)
+        rows, tables, first = [], [], 0
+        for take in self.takes:
+            numbers, table = take.masks(length)
+            rows.append(numbers + first)
+            tables.append(table)
+            first += len(table)
+        self.mask_of, self.table = torch.stack(rows).to(device), torch.cat(tables).to(device)
 
     def _prefill(self, decoder: MusicDecoder, conditions: Sequence[EncodedConditions], order: Sequence[int]) -> None:
         """Fill the cache with the known tokens, take by take: the products then have the shapes they have alone."""
@@ -81,7 +95,12 @@ class Cohort:
         """
         position = self.context.start  # the decoder has advanced it
         by_cue = logits.unflatten(0, (-1, self.rows.count))
-        drawn = draw_next(by_cue, self.noise[:, :, position], self.takes[0].sampling)
+        allowed = None if self.is_free else self.table[self.mask_of[:, :, position]]
+        drawn = draw_next(by_cue, self.noise[:, :, position], self.takes[0].sampling, allowed)
+        if not self.is_free:
+            returning = self.returning[:, :, position]
+            heard = self.delayed.gather(2, returning[..., None])[..., 0]
+            drawn = torch.where(returning > 0, heard, drawn)
         given = self.delayed[:, :, position]
         self.delayed[:, :, position] = torch.where(self.is_drawn[:, :, position], drawn, given)
         for take in self.takes:
@@ -93,6 +112,8 @@ class Cohort:
                 take.finish_window(self.delayed[row])
             self.takes = self.takes[:count]
             self.delayed, self.noise, self.is_drawn = self.delayed[:count], self.noise[:count], self.is_drawn[:count]
+            if not self.is_free:
+                self.returning, self.mask_of = self.returning[:count], self.mask_of[:count]
             self.context.keep_first(count)
         return done
 

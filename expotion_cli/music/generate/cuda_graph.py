@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from expotion_cli.music.generate.constraints import MAX_MASKS
 from expotion_cli.music.generate.window import EncodedConditions, Take, draw_next
 from expotion_cli.music.transformer.adapter import SideStream, add_side_attention
 from expotion_cli.music.transformer.attention import TextKeyValues, attend_to_text, sinusoidal_positions
@@ -120,6 +121,11 @@ class CudaGraphBatch:
         self.delayed = torch.full(shape, config.start_token, device=device)
         self.noise = torch.zeros(shape, dtype=torch.float64, device=device)
         self.is_drawn = torch.zeros(shape, dtype=torch.bool, device=device)
+        self.is_free = take.cue.constraints is None
+        if not self.is_free:
+            self.returning, self.mask_of = torch.zeros_like(self.delayed), torch.zeros_like(self.delayed)
+            masks = (slots, MAX_MASKS, config.vocab_size)
+            self.masks = torch.ones(masks, dtype=torch.bool, device=device)
         self.position = torch.zeros(slots, dtype=torch.int64, device=device)
         self.active = torch.zeros(slots, dtype=torch.int64, device=device)
         self.slot_numbers = torch.arange(slots, device=device)
@@ -146,6 +152,11 @@ class CudaGraphBatch:
         self.noise[slot, :, :end] = take.delayed_noise(end).to(device)
         self.is_drawn[slot] = False
         self.is_drawn[slot, :, :end] = take.is_drawn(end).to(device)
+        if not self.is_free:
+            self.returning[slot, :, :end] = take.returning(end).to(device)
+            numbers, masks = take.masks(end)
+            self.mask_of[slot, :, :end] = numbers.to(device)
+            self.masks[slot, : len(masks)] = masks.to(device)
         self.position[slot], self.active[slot] = take.known, 1
         take.position = take.known
         if take.known:
@@ -191,7 +202,14 @@ class CudaGraphBatch:
         tokens = self.delayed.gather(2, index).repeat_interleave(self.rows.count, dim=0)
         logits = self.decoder(tokens, self)[:, :, 0].float().unflatten(0, (-1, self.rows.count))
         following = index + 1
-        drawn = draw_next(logits, self.noise.gather(2, following)[:, :, 0], self.sampling)[..., None]
+        allowed = None
+        if not self.is_free:
+            numbers = self.mask_of.gather(2, following)[:, :, 0]
+            allowed = self.masks[self.slot_numbers[:, None], numbers]
+        drawn = draw_next(logits, self.noise.gather(2, following)[:, :, 0], self.sampling, allowed)[..., None]
+        if not self.is_free:
+            returning = self.returning.gather(2, following)
+            drawn = torch.where(returning > 0, self.delayed.gather(2, returning), drawn)
         given = self.delayed.gather(2, following)
         self.delayed.scatter_(2, following, torch.where(self.is_drawn.gather(2, following), drawn, given))
         self.position += self.active

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from expotion_cli.music.conditioning import FORM, StepStream
+from expotion_cli.music.generate.constraints import DRAWN, NO_SOURCE
 from expotion_cli.music.generate.sampling import Sampling, cue_noise, draw, guide
 from expotion_cli.music.request import CueRequest
 from expotion_cli.music.transformer.adapter import JointEmbeddingAdapter, SideStream
@@ -58,6 +59,11 @@ class Take:
         rows = cue.sampling.rows(cue.has_picture)
         without_picture = sum(not has_picture for _, has_picture in rows) if cue.has_picture else 0
         self.rows = GuidanceRows(len(rows), sum(not has_text for has_text, _ in rows), without_picture)
+        self.given = self.source = None
+        if cue.constraints is not None:
+            self.given = torch.from_numpy(cue.constraints.given.astype(np.int64))
+            self.source = torch.from_numpy(cue.constraints.source.astype(np.int64))
+            self.source[self.given != DRAWN] = NO_SOURCE
 
     @property
     def num_codebooks(self) -> int:
@@ -87,7 +93,7 @@ class Take:
     @property
     def row_kind(self) -> tuple:
         """Takes with equal values have the same rows and are sampled alike."""
-        return (self.sampling, self.rows, self.cue.conditioning is None)
+        return (self.sampling, self.rows, self.cue.conditioning is None, self.cue.constraints is None)
 
     @property
     def kind(self) -> tuple:
@@ -100,11 +106,46 @@ class Take:
         return cue_noise(self.cue.seed, self.cue.digest, self.cue.num_steps, self.num_codebooks)
 
     def delayed_tokens(self, length: int) -> Tensor:
-        """The window in the delay pattern, with only the known tokens filled in. [K, length] int64."""
+        """The window in the delay pattern, with only what is settled already filled in. [K, length] int64."""
         delayed = torch.full((self.num_codebooks, length), self.start_token)
+        settled = self.settled()
         for k, delay in enumerate(self.delays):
-            delayed[k, delay + 1 : delay + 1 + self.known] = self.tokens[k, self.start : self.start + self.known]
+            delayed[k, delay + 1 : delay + 1 + len(settled[k])] = settled[k]
+        return torch.where(delayed == DRAWN, self.start_token, delayed)
+
+    def settled(self) -> Tensor:
+        """The window's tokens that are settled before it is decoded, `DRAWN` elsewhere. [K, W] int64.
+
+        Those are known from the window before, given, or return from a step that is known.
+        """
+        stop = self.start + self.window_steps
+        found = torch.full((self.num_codebooks, self.window_steps), DRAWN)
+        if self.given is not None and self.source is not None:
+            found = self.given[:, self.start : stop].clone()
+            source = self.source[:, self.start : stop]
+            earlier = (source != NO_SOURCE) & (source < self.start + self.known)
+            found = torch.where(earlier, self.tokens.gather(1, source.clamp(min=0)), found)
+        found[:, : self.known] = self.tokens[:, self.start : self.start + self.known]
+        return found
+
+    def returning(self, length: int) -> Tensor:
+        """Positions in the window whose tokens return, 0 where none does. [K, length] int64."""
+        delayed = torch.zeros(self.num_codebooks, length, dtype=torch.int64)
+        if self.source is not None:
+            source = self.source[:, self.start : self.start + self.window_steps] - self.start
+            for k, delay in enumerate(self.delays):
+                inside = torch.where(source[k] >= self.known, source[k] + 1 + delay, 0)
+                delayed[k, delay + 1 : delay + 1 + len(inside)] = inside
         return delayed
+
+    def masks(self, length: int) -> tuple[Tensor, Tensor]:
+        """([K, length] int64 row of each position's mask, [M, V] bool masks); the first row holds all tokens."""
+        assert self.cue.constraints is not None
+        delayed = torch.zeros(self.num_codebooks, length, dtype=torch.int64)
+        part = torch.from_numpy(self.cue.constraints.mask_of[:, self.start : self.start + self.window_steps])
+        for k, delay in enumerate(self.delays):
+            delayed[k, delay + 1 : delay + 1 + part.shape[1]] = part[k]
+        return delayed, torch.from_numpy(self.cue.constraints.masks)
 
     def delayed_noise(self, length: int) -> Tensor:
         """The window's noise in the delay pattern, 0 where nothing is drawn. [K, length] float64."""
@@ -117,11 +158,14 @@ class Take:
     def is_drawn(self, length: int) -> Tensor:
         """At which positions a token is drawn. [K, length] bool.
 
-        The others hold a known token, or a start token: before the first step, and after the window's last one even
+        The others hold a settled token, or a start token: before the first step, and after the window's last one even
         if the cue goes on there.
         """
-        steps = torch.arange(length)[None] - 1 - torch.tensor(self.delays)[:, None]
-        return (steps >= self.known) & (steps < self.window_steps)
+        drawn = torch.zeros(self.num_codebooks, length, dtype=torch.bool)
+        settled = self.settled()
+        for k, delay in enumerate(self.delays):
+            drawn[k, delay + 1 : delay + 1 + len(settled[k])] = settled[k] == DRAWN
+        return drawn
 
     def finish_window(self, delayed: Tensor) -> None:
         """Store a complete window, [K, at least P] in the delay pattern, and move on to the next one."""
@@ -230,16 +274,19 @@ def window_condition(take: Take, adapter: JointEmbeddingAdapter, *, has_picture:
     return adapter.join_streams(values, masks)
 
 
-def draw_next(logits: Tensor, uniform: Tensor, sampling: Sampling) -> Tensor:
+def draw_next(logits: Tensor, uniform: Tensor, sampling: Sampling, allowed: Tensor | None = None) -> Tensor:
     """Guide and draw one token for each codebook of each cue.
 
     Args:
         logits: [C, n, K, V] float32, rows as in `Sampling.rows`.
         uniform: [C, K] float64 in [0, 1).
         sampling: the same for all.
+        allowed: [C, K, V] bool: the tokens that may be drawn; None for all.
 
     Returns:
         [C, K] int64.
     """
     guided = guide(logits.transpose(0, 1), sampling)
+    if allowed is not None:
+        guided = guided.masked_fill(~allowed, -torch.inf)
     return draw(guided.flatten(0, 1), uniform.flatten(), sampling).view(uniform.shape)

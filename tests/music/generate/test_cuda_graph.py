@@ -5,23 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from cues import BAR, BOTH, WINDOW, cue, many, random_adapter, tokens_of
+from cues import BAR, BOTH, WINDOW, FixedEngine, cue, many, random_adapter, tokens_of
 
 from expotion_cli.music.checkpoints.huggingface import load_checkpoint
 from expotion_cli.music.generate.cuda_graph import CudaGraphBatch
 from expotion_cli.music.generate.engine import Engine
 from expotion_cli.music.generate.window import Take, encode_conditions
-
-
-class FixedEngine(Engine):
-    """An engine that uses fixed buffers wherever it runs."""
-
-    capture = False
-
-    def _runner(self, takes, size):
-        places = max(take.num_positions for take in takes)
-        self.made = CudaGraphBatch(self.decoder, size, places, max(t.text_length for t in takes), capture=self.capture)
-        return self.made
 
 
 @pytest.fixture(scope="module")

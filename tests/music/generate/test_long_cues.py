@@ -14,7 +14,7 @@ import pytest
 from options import make_request
 
 from expotion_cli.audio.onsets import mel_bands
-from expotion_cli.music.codecs.notes.ringing import BAR_STEPS
+from expotion_cli.music.codecs.notes.metrics import BAR_STEPS
 from expotion_cli.music.codecs.notes.tokens import FIRST_ONSET, HOLD, VOICES
 from expotion_cli.music.conditioning import FORM, StepStream
 from expotion_cli.music.generate.sampling import Sampling

@@ -109,11 +109,11 @@ def test_loops_are_faults():
 
 def test_a_long_pause_is_a_fault_and_a_held_chord_is_none():
     hits = {"drums": [Event(0, 1, 1), Event(150, 151, 1)]}
-    assert longest_pause(events_to_tokens(hits, STEPS)) == 150 - 12
+    assert longest_pause(events_to_tokens(hits, STEPS), 48) == 150 - 12
     assert NoteJudge().num_faults(events_to_tokens(hits, STEPS), request()) == 1
     held = hits | {"harmony": [Event(0, STEPS, chord_value(0, "maj"), 1)]}
-    assert longest_pause(events_to_tokens(held, STEPS)) == 0
-    assert longest_pause(events_to_tokens({}, STEPS)) == STEPS
+    assert longest_pause(events_to_tokens(held, STEPS), 48) == 0
+    assert longest_pause(events_to_tokens({}, STEPS), 48) == STEPS
 
 
 def test_more_measures_in_range_win_over_closer_following_and_faults_over_both():
@@ -123,7 +123,7 @@ def test_more_measures_in_range_win_over_closer_following_and_faults_over_both()
     inside, outside = tune(range(3, STEPS, 9)), tune(range(0, STEPS, 24), pitches=tuple(range(60, 72)))
     around = {key: (value - 0.05, value + 0.05) for key, value in five_measures(inside).items()}
     judge = NoteJudge({STEPS: around})
-    assert judge.num_in_range(inside) == len(MEASURES) > judge.num_in_range(outside)
+    assert judge.num_in_range(inside, 48) == len(MEASURES) > judge.num_in_range(outside, 48)
     assert motion_correlation(outside, asked) > motion_correlation(inside, asked)
     assert judge(inside, asked) > judge(outside, asked)
     stuck = tune(range(0, STEPS, 6), pitches=(60,))
@@ -133,8 +133,8 @@ def test_more_measures_in_range_win_over_closer_following_and_faults_over_both()
 def test_a_cue_is_held_to_the_range_of_its_own_length():
     short, long = {"polyphony": (0.0, 0.5)}, {"polyphony": (0.5, 1.5)}
     judge = NoteJudge({96: short, 192: long})
-    assert judge.num_in_range(tune(range(0, STEPS, 12))) == 1
-    assert judge.num_in_range(tune(range(0, STEPS, 12))[:, :96]) == 0
+    assert judge.num_in_range(tune(range(0, STEPS, 12)), 48) == 1
+    assert judge.num_in_range(tune(range(0, STEPS, 12))[:, :96], 48) == 0
 
 
 def test_a_model_without_ranges_is_judged_by_faults_and_following_alone(tmp_path):

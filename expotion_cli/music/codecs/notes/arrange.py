@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from expotion_cli.music.codecs.notes.instruments import SoundSettings
-from expotion_cli.music.codecs.notes.ringing import BAR_STEPS, begin_at_once, ring_on
+from expotion_cli.music.codecs.notes.ringing import begin_at_once, ring_on
 from expotion_cli.music.codecs.notes.tokens import (
     CHORD_VELOCITIES,
     DYNAMIC_LEVELS,
@@ -27,14 +27,14 @@ CHORD_LOW, CHORD_HIGH = 51, 77
 _CHORD_CENTRE = 63.0
 _DEFAULT_LEVEL = 5.0
 _RAMP_STEPS = STEPS_PER_BEAT // 4
-_SOFTEST_CONTROL, _SOFTEST_VELOCITY = 34, 0.75  # at dynamics level 0, which is about 28 dB below level 7
-_SOFTEST_HIT, _HIT_BEND = 0.5, 1.5
-_STILL_CONTROL, _STILL_S, _STILL_LEVELS = 60, 0.9, (1.5, 4.0)  # in long quiet passages, so that they stay audible
-_ANSWER_S, _SWELL_FROM = 0.14, 16
-_ONSET_OFFSETS_S = {"harmony": 0.0, "drums": -0.02, "percussion": 0.024, "bass": 0.0, "figure": 0.04, "melody": -0.03,
-             "counter": 0.06}  # fmt: skip
+_LEVEL_DB, _SOFTEST_VELOCITY = 1.2, 0.8
+"""Expression between two dynamics levels, and the share of its velocity that a note keeps at the lowest one."""
+_MIDDLE_VELOCITY, _ACCENT, _DRUM_ACCENT = 92, 0.5, 0.75
+"""How much of a note's distance from the middle velocity is played: what is held stays as loud as it was struck."""
+_ONSET_OFFSETS_S = {"harmony": 0.0, "drums": 0.0, "percussion": 0.006, "bass": 0.004, "figure": 0.01, "melody": -0.008,
+                    "counter": 0.014}  # fmt: skip
 """How early or late each voice plays against the beat, in seconds at spread 1."""
-_STRUM_S = 0.03
+_STRUM_S = 0.012
 _LANDING_S = (0.45, 1.4)
 _SHORTEST_LANDING_S = 1.0
 _LEAST_HEIGHT, _LANDING_LEVEL = 5.0, 4.0
@@ -86,21 +86,21 @@ def arrange(events: dict[str, list[Event]], timeline: Timeline, settings: SoundS
     """
     minor = _is_minor(events)
     if settings.ring:
-        events = begin_at_once(ring_on(events, timeline.num_steps), math.ceil(timeline.step_at(0.0) - 1e-6))
+        rung = ring_on(events, timeline.num_steps, timeline.bar_steps)
+        events = begin_at_once(rung, math.ceil(timeline.step_at(0.0) - 1e-6))
     landing = _landing_step(events, timeline) if settings.landing else None
     if landing is not None:
-        events = _close_on_tonic(events, landing, timeline.num_steps, minor)
+        events = _close_on_tonic(events, landing, timeline, minor)
     levels = dynamics_curve(events.get("dynamics", []), timeline.num_steps)
     levels = levels + max(0.0, _LEAST_HEIGHT - levels.max())  # overall loudness is set when the cue is mixed
     if landing is not None:
         levels[landing:] = np.maximum(levels[landing:], _LANDING_LEVEL)
-    control = _swell(levels, timeline)
+    control = 127 * 10 ** ((levels - (DYNAMIC_LEVELS - 1)) * _LEVEL_DB / 40)  # controller 11 works by its square
     if landing is not None:  # the last chord dies away
         rate = float(timeline.rate_hz)
         end = timeline.step_at(float(timeline.duration))
         control = control * np.interp(np.arange(len(control)), [landing + 0.3 * rate, max(end, landing + 1)], [1, 0.7])
     softness = _SOFTEST_VELOCITY + (1 - _SOFTEST_VELOCITY) * levels / (DYNAMIC_LEVELS - 1)
-    struck = _SOFTEST_HIT + (1 - _SOFTEST_HIT) * (levels / (DYNAMIC_LEVELS - 1)) ** _HIT_BEND
     notes: dict[str, tuple[ScoreNote, ...]] = {}
     for name, sound in settings.sounds.items():
         if sound.mute:
@@ -110,37 +110,18 @@ def arrange(events: dict[str, list[Event]], timeline: Timeline, settings: SoundS
         for (event, (start, end)), pitches in zip(
             audible, _pitches(name, [e for e, _ in audible], settings), strict=True
         ):
-            soft = struck if VOICES[VOICE_INDEX[name]].kind == "drums" else softness
+            accent = _DRUM_ACCENT if VOICES[VOICE_INDEX[name]].kind == "drums" else _ACCENT
             classes = CHORD_VELOCITIES if VOICES[VOICE_INDEX[name]].kind == "chord" else VELOCITIES
             for order, pitch in enumerate(pitches):
-                shift_s, accent = _humanise(settings, name, event.start, order)
-                velocity = round(classes[event.velocity] * soft[event.start] * accent)
+                shift_s, force = _humanise(settings, name, event.start, order)
+                if event.velocity == len(classes) - 1:  # accents are struck together
+                    shift_s = 0.0
+                played = _MIDDLE_VELOCITY * (classes[event.velocity] / _MIDDLE_VELOCITY) ** accent
+                velocity = round(played * softness[event.start] * force)
                 found.append(ScoreNote(start, end, pitch, int(np.clip(velocity, 1, 127)), shift_s))
         if found:
             notes[name] = tuple(found)
     return Arrangement(notes, control, minor)
-
-
-def _swell(levels: np.ndarray, timeline: Timeline) -> np.ndarray:
-    """Expression (controller 11) for held notes: [S + 1] float.
-
-    It follows the dynamics level with a short delay, as a bow or a breath would. Onsets take their loudness from the
-    level at once, so a gesture is first struck and then swells.
-    """
-    steps = np.arange(len(levels)) - _ANSWER_S * float(timeline.rate_hz)
-    late = np.interp(steps, np.arange(len(levels)), levels)
-    swell = _SWELL_FROM + (127 - _SWELL_FROM) * late / (DYNAMIC_LEVELS - 1)
-    return np.maximum(swell, _softest_control(levels, timeline))
-
-
-def _softest_control(levels: np.ndarray, timeline: Timeline) -> np.ndarray:
-    """Lower limit of the expression: [S + 1] float, low between onsets and higher in long quiet passages."""
-    reach = max(1, round(_STILL_S * float(timeline.rate_hz)))
-    near = np.lib.stride_tricks.sliding_window_view(np.pad(levels, reach, mode="edge"), 2 * reach + 1).max(axis=1)
-    floor = np.interp(near, _STILL_LEVELS, (_STILL_CONTROL, _SOFTEST_CONTROL))
-    return np.convolve(np.pad(floor, reach // 2, mode="edge"), np.ones(reach) / reach, "same")[
-        reach // 2 : reach // 2 + len(levels)
-    ]
 
 
 def dynamics_curve(events: list[Event], num_steps: int) -> np.ndarray:
@@ -288,6 +269,7 @@ def _landing_step(events: dict[str, list[Event]], timeline: Timeline) -> int | N
     last = timeline.step_at(float(timeline.duration))
     earliest = max(last - longest * rate, timeline.step_at(_SHORTEST_LANDING_S))
     steps = list(range(math.ceil(earliest), math.floor(last - shortest * rate) + 1))
+    bar = timeline.bar_steps
     struck = dict.fromkeys(steps, 0.0)
     for name, found in events.items():
         if VOICES[VOICE_INDEX[name]].kind != "dynamics":
@@ -298,7 +280,7 @@ def _landing_step(events: dict[str, list[Event]], timeline: Timeline) -> int | N
     levels = dynamics_curve(events.get("dynamics", []), timeline.num_steps)
 
     def priority(step: int) -> tuple[float, float, int]:
-        strides = (BAR_STEPS, BAR_STEPS // 2, STEPS_PER_BEAT)
+        strides = (bar, bar // 2, STEPS_PER_BEAT)
         beat = next((weight for weight, stride in zip((3, 2, 1), strides, strict=True) if step % stride == 0), 0)
         return struck[step] * (1 + levels[step]), beat, step
 
@@ -306,7 +288,7 @@ def _landing_step(events: dict[str, list[Event]], timeline: Timeline) -> int | N
 
 
 def _close_on_tonic(
-    events: dict[str, list[Event]], landing: int, num_steps: int, minor: bool
+    events: dict[str, list[Event]], landing: int, timeline: Timeline, minor: bool
 ) -> dict[str, list[Event]]:
     """Close on the tonic: from `landing` on, every voice that was playing holds a note of the tonic chord."""
     triad = (0, 3, 7) if minor else (0, 4, 7)
@@ -316,7 +298,7 @@ def _close_on_tonic(
         landed[voice.name] = kept
         if voice.kind == "dynamics":
             continue
-        recent = [e for e in kept if (e.start if voice.kind == "drums" else e.end) > landing - BAR_STEPS]
+        recent = [e for e in kept if (e.start if voice.kind == "drums" else e.end) > landing - timeline.bar_steps]
         if not recent:
             continue
         last = recent[-1]
@@ -332,5 +314,5 @@ def _close_on_tonic(
             # The tonic is preferred where another chord tone is hardly nearer.
             value = min(wanted, key=lambda p: (abs(p - last.value) + 2.5 * (p % 12 != 0), p))
             velocity = max(2, last.velocity)
-        kept.append(Event(landing, num_steps, value, velocity))
+        kept.append(Event(landing, timeline.num_steps, value, velocity))
     return landed

@@ -19,14 +19,16 @@ from expotion_cli.music.codecs.notes.instruments import SoundSettings
 from expotion_cli.music.codecs.notes.judge import NoteJudge
 from expotion_cli.music.codecs.notes.midi import to_midi
 from expotion_cli.music.codecs.notes.render import SAMPLE_RATE, Renderer
-from expotion_cli.music.codecs.notes.ringing import BAR_STEPS
+from expotion_cli.music.codecs.notes.sketch import DECODER_BAR, Sketch, sketch
 from expotion_cli.music.codecs.notes.soundfont import SoundFont, load_soundfont
 from expotion_cli.music.codecs.notes.tokens import NUM_VOICES, VOCAB_SIZE, tokens_to_events
 
 if TYPE_CHECKING:
+    from expotion_cli.compose import Compose
+    from expotion_cli.spotting.plan import CuePlan
     from expotion_cli.timing import Tempo, Timeline
 
-_SOUND_VERSION = 5
+_SOUND_VERSION = 6
 """Raise it when the same tokens and settings sound different; part of `NoteCodec.digest`."""
 _renderers: dict[int, tuple[SoundFont, Renderer]] = {}
 
@@ -46,7 +48,7 @@ class NoteCodec:
     name = "notes"
     num_codebooks = NUM_VOICES
     vocab_size = VOCAB_SIZE
-    bar_steps = BAR_STEPS
+    bar_steps = DECODER_BAR
     sample_rate = SAMPLE_RATE
     follows_tempo = True
 
@@ -84,6 +86,37 @@ class NoteCodec:
         if tempo is None:
             raise ValueError("The note codec's grid needs a tempo.")
         return tempo.timeline(duration)
+
+    def sketch(
+        self,
+        plan: CuePlan,
+        timeline: Timeline,
+        settings: SoundSettings,
+        compose: Compose,
+        *,
+        is_minor: bool | None,
+        seed: int,
+    ) -> Sketch:
+        """What is settled about a cue before it is composed (`sketch.py`).
+
+        Args:
+            plan: from spotting.
+            timeline: the cue's grid.
+            settings: say which voices are muted.
+            compose: the recipe's table.
+            is_minor: the mode that was asked for, or None.
+            seed: of the cue.
+        """
+        muted = [name for name, sound in settings.sounds.items() if sound.mute]
+        return sketch(
+            plan,
+            timeline,
+            muted=muted,
+            is_minor=is_minor,
+            answers=compose.answers,
+            groove=compose.groove,
+            seed=seed,
+        )
 
     def decode(
         self,

@@ -1,14 +1,17 @@
-"""Grooves as data: what the drums play, level by level, read from `recipes/groove/NAME.toml` or a file of one's own.
+"""Grooves as data: what drums and accompaniment play, level by level, from `recipes/groove/NAME.toml` or an own file.
 
 A row of the file is one drum's part of one bar or two, a character a sixteenth: `X` strong, `x` normal, `.` or `o` a
 ghost note, `-` none; spaces and `|` are for the eye. Bars of twelve characters in 4/4 or nine in 3/4 are in triplets,
 bars of six in 6/8 in eighths.
+
+Rows of `harmony`, `bass` and `figure` say when those voices strike; the model chooses what: `x` struck, `-` held, `.`
+let go, `?` as the model likes. In the figure's row a digit is a stroke too, from low (0) to high (4).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +28,9 @@ LANES = {
     "tambourine": ("percussion", 3), "clap": ("percussion", 4),
 }  # fmt: skip
 """Drum → (voice, place among the voice's lanes)."""
+PARTS = ("harmony", "bass", "figure")
+"""Pitched voices whose rhythm a groove may fix."""
+STRUCK, LET_GO, FREE = "x", ".", "?"
 GHOST, NORMAL, STRONG = 0, 1, 2
 """Velocity classes of ordinary strokes; the class above belongs to answers."""
 SWINGS = ("none", "eighths", "sixteenths")
@@ -59,16 +65,31 @@ class Row:
 
 
 @dataclass(frozen=True)
+class Part:
+    """The rhythm of a pitched voice.
+
+    Attributes:
+        marks: (step, mark) of what is not held: `STRUCK`, `LET_GO`, `FREE` or a digit, in order of time.
+        num_steps: length after which it begins anew.
+    """
+
+    marks: tuple[tuple[int, str], ...]
+    num_steps: int
+
+
+@dataclass(frozen=True)
 class Level:
     """What is played from an intensity on.
 
     Attributes:
         least: lowest intensity of the level.
         rows: one for each drum that takes part; none for a level without drums.
+        parts: the rhythm of pitched voices, by name, each of `PARTS`; the model decides on those left out.
     """
 
     least: float
     rows: tuple[Row, ...]
+    parts: Mapping[str, Part] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -187,11 +208,12 @@ class _File:
         levels: list[Level] = []
         for place, rows in enumerate(self._list(table.get("levels"), f"{metre}.levels", 1, MAX_LEVELS)):
             key = f"{metre}.levels[{place}]"
-            rows = self._table(rows, key, ("from", *LANES))
+            rows = self._table(rows, key, ("from", *LANES, *PARTS))
             least = self._share(rows.get("from"), f"{key}.from")
             if levels and least <= levels[-1].least:
                 raise self._error(f"{key}.from", least, "must be above that of the level before")
-            levels.append(Level(least, self._rows(rows, key, _CELLS[metre], swing)))
+            parts = {name: self._part(rows[name], name, key, metre, swing) for name in PARTS if name in rows}
+            levels.append(Level(least, self._rows(rows, key, _CELLS[metre], swing), parts))
         fills: list[Fill] = []
         for place, rows in enumerate(self._list(table.get("fills", []), f"{metre}.fills", 0, MAX_FILLS)):
             key = f"{metre}.fills[{place}]"
@@ -212,18 +234,29 @@ class _File:
         for lane in LANES:
             if lane not in table:
                 continue
-            text, where = self._text(table[lane], f"{key}.{lane}"), f"{key}.{lane}"
-            text = text.replace(" ", "").replace("|", "")
-            if strange := sorted(set(text) - set(_FORCES)):
-                raise self._error(where, table[lane], f"has {strange[0]!r}; known are {' '.join(_FORCES)}")
-            if len(text) not in cells:
-                lengths = ", ".join(map(str, sorted(cells)))
-                raise self._error(where, table[lane], f"has {len(text)} characters; it may have {lengths}")
+            text = self._marks(table[lane], f"{key}.{lane}", tuple(_FORCES), cells)
             width = cells[len(text)][0]
             forces = ((place * width, _FORCES[mark]) for place, mark in enumerate(text))
             strokes = tuple((_swung(step, swing), force) for step, force in forces if force is not None)
             rows.append(Row(lane, strokes, width * len(text)))
         return tuple(rows)
+
+    def _part(self, value: Any, name: str, key: str, metre: str, swing: str) -> Part:
+        known = (STRUCK, "-", LET_GO, FREE, *("01234" if name == "figure" else ""))
+        text = self._marks(value, f"{key}.{name}", known, _CELLS[metre])
+        width = _CELLS[metre][len(text)][0]
+        marks = tuple((_swung(place * width, swing), mark) for place, mark in enumerate(text) if mark != "-")
+        return Part(marks, width * len(text))
+
+    def _marks(self, value: Any, where: str, known: tuple[str, ...], cells: Mapping[int, tuple[int, int]]) -> str:
+        """A row's characters, without those for the eye."""
+        text = self._text(value, where).replace(" ", "").replace("|", "")
+        if strange := sorted(set(text) - set(known)):
+            raise self._error(where, value, f"has {strange[0]!r}; known are {' '.join(known)}")
+        if len(text) not in cells:
+            lengths = ", ".join(map(str, sorted(cells)))
+            raise self._error(where, value, f"has {len(text)} characters; it may have {lengths}")
+        return text
 
     def _error(self, key: str, value: Any, problem: str) -> RecipeError:
         shown = repr(value)

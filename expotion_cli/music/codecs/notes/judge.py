@@ -68,29 +68,30 @@ class NoteJudge:
         """
         drive = (request.conditioning or {}).get(DRIVE)
         last = pulse_clarity(tokens) if drive is None or not drive.mask.any() else motion_correlation(tokens, request)
-        return -self.num_faults(tokens, request), self.num_in_range(tokens), last
+        return -self.num_faults(tokens, request), self.num_in_range(tokens, request.timeline.bar_steps), last
 
     def num_faults(self, tokens: np.ndarray, request: CueRequest) -> int:
         """Number of faults: stuck in a loop, and a pause longer than `LONGEST_PAUSE_S`."""
-        longest = longest_pause(tokens) / float(request.timeline.rate_hz)
+        longest = longest_pause(tokens, request.timeline.bar_steps) / float(request.timeline.rate_hz)
         return int(is_stuck(tokens)) + int(longest > LONGEST_PAUSE_S)
 
-    def num_in_range(self, tokens: np.ndarray) -> int:
+    def num_in_range(self, tokens: np.ndarray, bar_steps: int) -> int:
         """How many of the five measures of the arranged notes lie within the training music's 10-90 % range."""
         if not self.ranges:
             return 0
         steps = tokens.shape[1]
         known = self.ranges[min(self.ranges, key=lambda length: abs(np.log(steps / length)))]
-        found = five_measures(notes.events_to_tokens(ring_on(notes.tokens_to_events(tokens), steps), steps))
+        rung = ring_on(notes.tokens_to_events(tokens), steps, bar_steps)
+        found = five_measures(notes.events_to_tokens(rung, steps))
         return sum(low - 1e-9 <= found[key] <= high + 1e-9 for key, (low, high) in known.items())
 
 
-def longest_pause(tokens: np.ndarray) -> int:
+def longest_pause(tokens: np.ndarray, bar_steps: int) -> int:
     """Longest run of steps in which, after arranging, no pitched voice sounds and no drum is struck."""
     steps = tokens.shape[1]
     silent = np.ones(steps + 2, dtype=bool)
     silent[[0, -1]] = False
-    for name, found in ring_on(notes.tokens_to_events(tokens), steps).items():
+    for name, found in ring_on(notes.tokens_to_events(tokens), steps, bar_steps).items():
         kind = notes.VOICES[notes.VOICE_INDEX[name]].kind
         for event in found if kind != "dynamics" else ():
             end = min(steps, event.start + STEPS_PER_BEAT) if kind == "drums" else event.end

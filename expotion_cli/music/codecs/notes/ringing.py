@@ -8,16 +8,15 @@ from dataclasses import replace
 import numpy as np
 
 from expotion_cli.music.codecs.notes.tokens import Event
-from expotion_cli.timing import BEATS_PER_BAR, STEPS_PER_BEAT
+from expotion_cli.timing import STEPS_PER_BEAT
 
-BAR_STEPS = STEPS_PER_BEAT * BEATS_PER_BAR
 _SOFT = 0
 """Velocity class of notes added to fill silences."""
 _RINGING = ("harmony", "bass", "figure", "counter", "melody")
 """Voices that may be held through a silence, in order of preference; only one that sounded last is held."""
 
 
-def ring_on(events: dict[str, list[Event]], num_steps: int) -> dict[str, list[Event]]:
+def ring_on(events: dict[str, list[Event]], num_steps: int, bar_steps: int) -> dict[str, list[Event]]:
     """Hold what sounded last through silences of a beat or more, and start with the first chord.
 
     While the picture is still no onsets are composed; listeners should hear a held chord there, not a gap. What is held
@@ -26,6 +25,7 @@ def ring_on(events: dict[str, list[Event]], num_steps: int) -> dict[str, list[Ev
     Args:
         events: by voice name.
         num_steps: S.
+        bar_steps: steps in a bar.
     """
     rung = {name: list(found) for name, found in events.items()}
     silent = np.ones(num_steps + 1, dtype=bool)
@@ -40,20 +40,20 @@ def ring_on(events: dict[str, list[Event]], num_steps: int) -> dict[str, list[Ev
         if first == 0:
             voice = next((name for name in _RINGING if rung.get(name)), None)
             if voice is not None:
-                rung[voice] = [*_restrike(rung[voice][0].value, 0, last), *rung[voice]]
+                rung[voice] = [*_restrike(rung[voice][0].value, 0, last, bar_steps), *rung[voice]]
             continue
         for name in _RINGING:
             held = [index for index, event in enumerate(rung.get(name, ())) if event.end == first]
             if held:
                 index, event = held[-1], rung[name][held[-1]]
-                bar = min(last, first + BAR_STEPS - first % BAR_STEPS)
-                rung[name][index : index + 1] = [replace(event, end=bar), *_restrike(event.value, bar, last)]
+                bar = min(last, first + bar_steps - first % bar_steps)
+                rung[name][index : index + 1] = [replace(event, end=bar), *_restrike(event.value, bar, last, bar_steps)]
                 break
     begins = sorted({event.start for name in _RINGING for event in rung.get(name, ())})
     for first, last in itertools.pairwise([*begins, num_steps]):
-        bars = [bar for bar in range(0, last, BAR_STEPS) if first + BAR_STEPS // 2 <= bar <= last - STEPS_PER_BEAT]
-        if last - first > BAR_STEPS and bars:
-            _restrike_held(rung, bars, last)
+        bars = [bar for bar in range(0, last, bar_steps) if first + bar_steps // 2 <= bar <= last - STEPS_PER_BEAT]
+        if last - first > bar_steps and bars:
+            _restrike_held(rung, bars, last, bar_steps)
     return rung
 
 
@@ -88,18 +88,19 @@ def begin_at_once(events: dict[str, list[Event]], first: int) -> dict[str, list[
     return events
 
 
-def _restrike_held(events: dict[str, list[Event]], steps: list[int], last: int) -> None:
+def _restrike_held(events: dict[str, list[Event]], steps: list[int], last: int, bar_steps: int) -> None:
     """Add the last chord softly at these steps; if one is sounding already, strike again what is held.
 
     Args:
         events: by voice name; modified in place.
         steps: bar lines without an onset.
         last: step of the next onset.
+        bar_steps: steps in a bar.
     """
     chords = events.get("harmony", [])
     before = [index for index, event in enumerate(chords) if event.end <= steps[0]]
     if before and not any(event.start < last and event.end > steps[0] for event in chords):
-        chords[before[-1] + 1 : before[-1] + 1] = _restrike(chords[before[-1]].value, steps[0], last)
+        chords[before[-1] + 1 : before[-1] + 1] = _restrike(chords[before[-1]].value, steps[0], last, bar_steps)
         return
     for name in _RINGING:
         for index, event in enumerate(events.get(name, ())):
@@ -110,7 +111,7 @@ def _restrike_held(events: dict[str, list[Event]], steps: list[int], last: int) 
                 return
 
 
-def _restrike(value: int, first: int, last: int) -> list[Event]:
+def _restrike(value: int, first: int, last: int, bar_steps: int) -> list[Event]:
     """A chord or note struck softly at its beginning and at every bar line."""
-    starts = [first, *range(first - first % BAR_STEPS + BAR_STEPS, last, BAR_STEPS)]
+    starts = [first, *range(first - first % bar_steps + bar_steps, last, bar_steps)]
     return [Event(start, end, value, _SOFT) for start, end in itertools.pairwise([*starts, last]) if end > start]

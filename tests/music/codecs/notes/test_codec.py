@@ -57,18 +57,18 @@ def test_dynamics_swell_within_a_sixteenth_and_reach_their_level_at_the_event() 
     assert np.all(np.diff(curve) >= 0) and np.allclose(np.diff(curve[45:49]), 2)
 
 
-def test_a_gesture_is_struck_at_once_and_swells_a_moment_later() -> None:
+def test_between_the_lowest_level_and_the_highest_lie_twelve_decibels() -> None:
     events = {
-        "dynamics": [Event(0, 24, 0), Event(24, 48, 7), Event(48, 96, 0)],
+        "dynamics": [Event(0, 48, 0), Event(48, 96, 7)],
         "drums": [Event(step, step + 1, 1, 2) for step in range(0, 96, 12)],
         "melody": [Event(step, step + 12, 72, 2) for step in range(0, 96, 12)],
     }
     arrangement = arrange(events, line(4), PLAIN)
-    hits = [note.velocity for note in arrangement.notes["drums"]]
-    notes = [note.velocity for note in arrangement.notes["melody"]]
-    assert hits[2] == hits[3] == max(hits) > 1.8 * hits[0] and notes[2] == max(notes) > 1.3 * notes[0]
-    assert arrangement.control[25] < 64 < arrangement.control[30]
-    assert arrangement.control[49] > 100 and arrangement.control[60] < 40
+    for name in ("drums", "melody"):
+        soft, loud = (arrangement.notes[name][place].velocity for place in (0, 5))
+        change_db = 40 * np.log10(arrangement.control[60] / arrangement.control[0] * loud / soft)
+        assert 8 < change_db < 13 and soft < loud
+    assert arrangement.control.argmax() >= 48 and (np.diff(arrangement.control) >= 0).all()
 
 
 def test_the_last_chord_falls_on_the_hardest_strike_that_leaves_it_time_to_ring() -> None:
@@ -80,7 +80,7 @@ def test_the_last_chord_falls_on_the_hardest_strike_that_leaves_it_time_to_ring(
 
 
 def test_the_voices_of_an_ensemble_lie_apart_in_sound_but_not_on_paper() -> None:
-    events = {"melody": [Event(0, 12, 72, 2)], "figure": [Event(0, 12, 60, 2)], "harmony": [Event(0, 48, 0, 1)]}
+    events = {"melody": [Event(0, 12, 72, 2)], "figure": [Event(0, 12, 60, 2)], "harmony": [Event(0, 48, 0)]}
     tight, loose = (
         arrange(events, line(4), SoundSettings(humanise=0.0, landing=False, spread=spread)).notes
         for spread in (0.0, 1.0)
@@ -88,9 +88,15 @@ def test_the_voices_of_an_ensemble_lie_apart_in_sound_but_not_on_paper() -> None
     assert all(note.shift_s == 0 for notes in tight.values() for note in notes)
     assert loose["melody"][0].shift_s < 0 < loose["figure"][0].shift_s
     strum = [note.shift_s for note in loose["harmony"] if note.start == 0]
-    assert strum == sorted(strum) and 0.05 < strum[-1] < 0.15
+    assert strum == sorted(strum) and 0.02 < strum[-1] < 0.06
     starts = [{note.start for notes in found.values() for note in notes} for found in (tight, loose)]
     assert starts == [{0.0, 48.0}] * 2
+
+
+def test_accents_are_struck_together_however_far_the_voices_lie_apart() -> None:
+    events = {"melody": [Event(0, 12, 72, 3)], "figure": [Event(0, 12, 60, 3)], "harmony": [Event(0, 48, 0, 1)]}
+    notes = arrange(events, line(4), SoundSettings(humanise=1.0, landing=False, spread=1.0)).notes
+    assert {note.shift_s for found in notes.values() for note in found if note.start == 0} == {0.0}
 
 
 def test_key_and_octave_transpose_pitched_voices_but_not_drums(piece) -> None:
@@ -177,7 +183,7 @@ def test_midi_writes_the_swell_as_controller_11(piece_tokens) -> None:
     track = next(t for t in symusic.Score.from_midi(rendering.midi).tracks if t.name == "harmony")
     swell = [control.value for control in track.controls if control.number == 11]
     lowest = swell.index(min(swell))  # a calm beginning makes room for what comes
-    assert len(swell) - lowest > 4 and swell[lowest:] == sorted(swell[lowest:]) and swell[-1] - swell[lowest] > 15
+    assert len(swell) - lowest >= 4 and swell[lowest:] == sorted(swell[lowest:]) and swell[-1] - swell[lowest] > 10
 
 
 def test_unused_voices_and_foreign_tokens_do_no_harm() -> None:
@@ -257,37 +263,29 @@ def test_what_sounded_last_rings_on_through_silence_and_a_cue_opens_with_its_fir
         "melody": [Event(60, 72, 72, 2), Event(140, 150, 74, 2)],
         "drums": [Event(90, 91, 1, 2)],
     }
-    rung = ring_on(events, 192)
+    rung = ring_on(events, 192, 48)
     assert [(e.start, e.end, e.value) for e in rung["harmony"]] == [(0, 48, 8), (48, 60, 8), (120, 132, 40)]
     assert [(e.start, e.end) for e in rung["melody"]] == [(60, 96), (96, 120), (140, 192)]
     assert rung["harmony"][-1].end == 132, "gaps below a beat stay"
     assert rung["drums"] == events["drums"] and len(events["harmony"]) == 2
-    assert ring_on({"drums": events["drums"]}, 192) == {"drums": events["drums"]}
-
-
-def test_held_notes_nearly_vanish_between_strikes_but_are_heard_in_a_long_stillness() -> None:
-    strikes = [Event(96, 102, 7), Event(102, 120, 0), Event(120, 126, 7), Event(126, 384, 0)]
-    events = {"dynamics": [Event(0, 96, 0), *strikes], "harmony": [Event(0, 384, 8, 1)]}
-    control = arrange(events, line(16), PLAIN).control
-    assert control[114] < 37 and control[:60].min() > 55 and control[200:].min() > 55
-    assert np.abs(np.diff(control[140:])).max() < 3, "it comes back gradually"
+    assert ring_on({"drums": events["drums"]}, 192, 48) == {"drums": events["drums"]}
 
 
 def test_what_is_held_long_while_nothing_begins_is_struck_again_at_bar_lines() -> None:
     events = {"counter": [Event(6, 192, 65, 3)], "drums": [Event(60, 61, 1, 2)]}
-    rung = ring_on(events, 192)["counter"]
+    rung = ring_on(events, 192, 48)["counter"]
     assert [(e.start, e.end, e.velocity) for e in rung] == [(6, 48, 3), (48, 96, 0), (96, 144, 0), (144, 192, 0)]
     chord = {"harmony": [Event(0, 150, 8, 1)], "counter": [Event(0, 192, 65, 3)], "melody": [Event(100, 192, 72, 2)]}
-    rung = ring_on(chord, 192)
+    rung = ring_on(chord, 192, 48)
     assert [(e.start, e.end) for e in rung["harmony"]] == [(0, 48), (48, 150)], "of several the chord"
     assert [(e.start, e.end) for e in rung["counter"]] == [(0, 144), (144, 192)], "once the chord is over, another"
     assert rung["melody"] == chord["melody"]
     alone = {"harmony": [Event(0, 24, 8, 1)], "counter": [Event(20, 192, 65, 3)]}
-    rung = ring_on(alone, 192)
+    rung = ring_on(alone, 192, 48)
     assert [(e.start, e.end, e.value) for e in rung["harmony"][1:]] == [(48, 96, 8), (96, 144, 8), (144, 192, 8)]
     assert rung["counter"] == alone["counter"], "the last chord comes back under a note that is held alone"
     busy = {"melody": [Event(24 * n, 24 * n + 24, 72, 2) for n in range(8)], "bass": [Event(0, 192, 36, 2)]}
-    assert ring_on(busy, 192) == busy
+    assert ring_on(busy, 192, 48) == busy
 
 
 def test_a_cue_that_is_soft_throughout_is_played_at_a_middle_level_and_keeps_its_shape() -> None:

@@ -1,0 +1,390 @@
+"""The sketch of a cue: what is settled about its tokens before the decoder fills in the rest.
+
+A film composer does not begin with a melody but with a sketch of the scene: which bars are calm and which are full,
+where the theme returns, which drum pattern carries it, where all must strike together. The sketch says that as
+`Constraints`; the decoder composes within them and hears them:
+
+- **groove**: drums from a groove file, chords and bass on bar lines, a figure in an even rhythm, voices that enter and
+  leave with the intensity;
+- **answers**: at hit points every voice that plays must strike, strongly; around them it keeps still, and before heavy
+  ones there is a short gap;
+- **form**: themes return, with their chords, and are harmonised, accompanied and continued anew;
+- **key and metre**.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from expotion_cli.music.codecs.notes import tokens as notes
+from expotion_cli.music.codecs.notes.form import BarForm, plan_form, smooth_bars
+from expotion_cli.music.codecs.notes.groove import ANSWERED, Bar, choose_levels, load_groove, play
+from expotion_cli.music.codecs.notes.groove_file import FREE, LET_GO, STRUCK, Groove, Part
+from expotion_cli.music.codecs.notes.tokens import HOLD, NUM_VOICES, REST, VOCAB_SIZE, VOICE_INDEX, VOICES
+from expotion_cli.music.generate.constraints import DRAWN, NO_SOURCE, Constraints
+from expotion_cli.timing import COMMON_METRE, METRES, STEPS_PER_BEAT
+
+if TYPE_CHECKING:
+    from expotion_cli.spotting.plan import CuePlan
+    from expotion_cli.timing import Timeline
+
+DECODER_BAR = STEPS_PER_BEAT * METRES[COMMON_METRE]
+"""Steps of the bars that the decoder has learned. Shorter bars are its bars without their end."""
+_ENTERS = {"harmony": 0.0, "bass": 0.12, "melody": 0.2, "figure": 0.3, "counter": 0.6}
+"""The intensity from which on a voice plays."""
+_HYSTERESIS = 0.08
+_SOFTEST_LEVEL, _LEVELS = 4.0, 3.0
+_FIGURE_LOW, _BAND, _BAND_STEP = 48, 8, 4
+"""Lowest pitch of the figure's lowest register, semitones in a register, and between two."""
+_AROUND = 2
+_GAP_STEPS, _HEAVY = 5, 0.6
+_HIT_GAP_S, _HITS_PER_S, _LEAST_WEIGHT = 0.3, 1.1, 0.1
+_NEAR_S = 0.055
+_MAJOR, _MINOR = (0, 2, 4, 5, 7, 9, 11), (0, 2, 3, 5, 7, 8, 10, 11)
+_CHORDS = {
+    False: {0: ("maj", "maj7", "sus4"), 2: ("min", "min7"), 4: ("min", "min7"), 5: ("maj", "maj7"),
+            7: ("maj", "dom7", "sus4"), 9: ("min", "min7"), 11: ("dim", "hdim7")},
+    True: {0: ("min", "min7"), 2: ("dim", "hdim7"), 3: ("maj", "maj7"), 5: ("min", "min7"),
+           7: ("min", "min7", "maj", "dom7"), 8: ("maj", "maj7"), 10: ("maj", "dom7"), 11: ("dim",)},
+}  # fmt: skip
+"""Chords of the major and of the minor mode: semitones from the tonic to the root → qualities."""
+_TONIC = {None: ("maj", "min", "maj7", "min7"), False: ("maj", "maj7"), True: ("min", "min7")}
+
+
+@dataclass(frozen=True)
+class Strike:
+    """A hit point on the grid.
+
+    Attributes:
+        step: where it is struck.
+        weight: 0..1.
+    """
+
+    step: int
+    weight: float
+
+
+@dataclass(frozen=True)
+class Sketch:
+    """A cue before it is composed.
+
+    Attributes:
+        bars: its form.
+        strikes: the hit points that notes answer.
+        constraints: on the decoder's steps.
+        layout: see `CueRequest.layout`.
+    """
+
+    bars: tuple[BarForm, ...]
+    strikes: tuple[Strike, ...]
+    constraints: Constraints
+    layout: np.ndarray | None
+
+
+def sketch(
+    plan: CuePlan,
+    timeline: Timeline,
+    *,
+    muted: Sequence[str],
+    is_minor: bool | None,
+    answers: float,
+    groove: str,
+    seed: int,
+) -> Sketch:
+    """Sketch a cue.
+
+    Args:
+        plan: from spotting.
+        timeline: the cue's beat grid.
+        muted: names of voices that must not sound.
+        is_minor: the mode that was asked for; None leaves it to the decoder.
+        answers: 0..1, how strongly notes answer hit points.
+        groove: name or path of the drum groove; "" leaves the drums to the decoder.
+        seed: of the cue.
+    """
+    bars = plan_form(plan, timeline)
+    strikes = strikes_on_grid(plan, timeline, answers)
+    writer = _Writer(bars, strikes, timeline, tuple(muted), is_minor)
+    writer.write_dynamics()
+    pattern = load_groove(groove) if groove else None
+    writer.write_drums(pattern, seed)
+    writer.write_entries()
+    writer.write_rhythm(pattern)
+    writer.write_themes()
+    writer.write_answers()
+    return Sketch(bars, strikes, *writer.laid_out())
+
+
+def strikes_on_grid(plan: CuePlan, timeline: Timeline, answers: float) -> tuple[Strike, ...]:
+    """The hit points that notes answer, about one a second, the heaviest first, each on a step of the grid.
+
+    A sixteenth is taken if it is near enough to be heard as the same moment.
+
+    Args:
+        plan: of the cue.
+        timeline: its beat grid.
+        answers: 0..1; with less, only heavier hit points are answered.
+    """
+    if answers <= 0:
+        return ()
+    end_s = float(timeline.duration) if plan.end_s is None else plan.end_s
+    least = max(_LEAST_WEIGHT, 1 - answers)
+    usable = [hit for hit in plan.hits if plan.start_s <= hit.time_s < end_s and hit.weight >= least]
+    chosen: list[float] = []
+    found: list[Strike] = []
+    most = max(1, round(_HITS_PER_S * float(timeline.duration)))
+    rate = float(timeline.rate_hz)
+    for hit in sorted(usable, key=lambda hit: (-hit.weight, hit.time_s)):
+        if len(chosen) == most:
+            break
+        if any(abs(hit.time_s - other) < _HIT_GAP_S for other in chosen):
+            continue
+        chosen.append(hit.time_s)
+        exact = timeline.step_at(hit.time_s)
+        sixteenth = 3 * round(exact / 3)
+        step = sixteenth if abs(sixteenth - exact) / rate <= _NEAR_S else round(exact)
+        if 0 <= step < timeline.num_steps:
+            found.append(Strike(step, hit.weight))
+    return tuple(sorted(found, key=lambda strike: strike.step))
+
+
+class _Writer:
+    """Writes the constraints of one cue, on the timeline's steps."""
+
+    def __init__(
+        self,
+        bars: Sequence[BarForm],
+        strikes: Sequence[Strike],
+        timeline: Timeline,
+        muted: tuple[str, ...],
+        is_minor: bool | None,
+    ):
+        self.bars, self.strikes, self.timeline, self.muted = bars, strikes, timeline, muted
+        self.num_steps, self.bar_steps = timeline.num_steps, timeline.bar_steps
+        shape = (NUM_VOICES, self.num_steps)
+        self.given, self.source = np.full(shape, DRAWN), np.full(shape, NO_SOURCE)
+        self.mask_of = np.zeros(shape, dtype=np.int64)
+        self.masks, self.mask_numbers = _masks(is_minor)
+        self.playing = _playing(bars, muted)
+
+    def write_dynamics(self) -> None:
+        """Levels that follow the intensity within a few decibels, reached over whole bars."""
+        row = self.given[VOICE_INDEX["dynamics"]]
+        row[:] = HOLD
+        voice = VOICES[VOICE_INDEX["dynamics"]]
+        before = -1
+        for number, intensity in enumerate(smooth_bars([bar.intensity for bar in self.bars])):
+            level = min(notes.DYNAMIC_LEVELS - 1, round(_SOFTEST_LEVEL + _LEVELS * float(intensity)))
+            if level != before:
+                row[number * self.bar_steps] = notes.onset_token(voice, level)
+            before = level
+
+    def write_drums(self, groove: Groove | None, seed: int) -> None:
+        """Drums and percussion of a groove; rests where they are muted."""
+        names = ("drums", "percussion")
+        if groove is not None:
+            metre = self.timeline.metre
+            played = play(groove, self._beaten(), bar_steps=self.bar_steps, seed=seed, metre=metre)
+            rows = notes.events_to_tokens({name: played.get(name, []) for name in names}, self.num_steps)
+            for name in names:
+                self.given[VOICE_INDEX[name]] = rows[VOICE_INDEX[name]]
+        for name in names:
+            if name in self.muted:
+                self._rest(name, 0, self.num_steps)
+
+    def _beaten(self) -> list[Bar]:
+        """The bars as the groove sees them."""
+        return [
+            Bar(bar.intensity, bar.starts_section, bar.ends_section, self._strikes_in(number))
+            for number, bar in enumerate(self.bars)
+        ]
+
+    def _strikes_in(self, number: int) -> tuple[tuple[int, float], ...]:
+        first = number * self.bar_steps
+        return tuple(
+            (s.step - first, max(s.weight, ANSWERED)) for s in self.strikes if first <= s.step < first + self.bar_steps
+        )
+
+    def write_entries(self) -> None:
+        """Rests where a voice does not play."""
+        for name, playing in self.playing.items():
+            for number, plays in enumerate(playing):
+                if not plays:
+                    self._rest(name, number * self.bar_steps, (number + 1) * self.bar_steps)
+
+    def write_rhythm(self, groove: Groove | None) -> None:
+        """When chords, bass and figure strike: as the groove says, else on bar lines, halves and quarters of bars."""
+        levels = groove.patterns[self.timeline.metre].levels if groove is not None else ()
+        chosen = choose_levels(levels, self._beaten()) if levels else []
+        for number in range(len(self.bars)):
+            parts = levels[chosen[number]].parts if levels else {}
+            for name in ("harmony", "bass", "figure"):
+                self._pace(name, number, parts.get(name) or self._plain_part(name))
+            for name in ("melody", "counter"):
+                if self.playing[name][number]:
+                    bar = slice(number * self.bar_steps, (number + 1) * self.bar_steps)
+                    self.mask_of[VOICE_INDEX[name], bar] = self.mask_numbers[name, "soft"]
+        first = next((number for number, plays in enumerate(self.playing["harmony"]) if plays), None)
+        if first is not None:
+            self.mask_of[VOICE_INDEX["harmony"], first * self.bar_steps] = self.mask_numbers["harmony", "tonic"]
+
+    def _plain_part(self, name: str) -> Part:
+        """The rhythm of a voice of which the groove says nothing."""
+        bar = self.bar_steps
+        if name == "harmony":
+            half = ((bar // 2, FREE),) if self.timeline.metre == COMMON_METRE else ()
+            return Part(((0, STRUCK), *half), bar)
+        half_beat = STEPS_PER_BEAT // 2
+        if name == "bass":
+            return Part(((0, STRUCK), *((step, FREE) for step in range(half_beat, bar, half_beat))), bar)
+        contour = "0212" if self.timeline.metre == COMMON_METRE else "012321"
+        steps = range(0, bar, bar // len(contour))
+        return Part(tuple(zip(steps, contour, strict=True)), bar)
+
+    def _pace(self, name: str, number: int, part: Part) -> None:
+        """Hold a voice in one bar to a rhythm."""
+        if not self.playing[name][number]:
+            return
+        row, first = VOICE_INDEX[name], number * self.bar_steps
+        stop = min(first + self.bar_steps, self.num_steps)
+        self.given[row, first:stop] = HOLD
+        bars_of_part = max(1, part.num_steps // self.bar_steps)
+        begins = first - number % bars_of_part * self.bar_steps
+        for step, mark in part.marks:
+            place = begins + step
+            if not first <= place < stop:
+                continue
+            if mark == LET_GO:
+                self.given[row, place] = REST
+                continue
+            kind = {STRUCK: "onset", FREE: "soft"}.get(mark, f"register {mark}")
+            self.given[row, place] = DRAWN
+            self.mask_of[row, place] = self.mask_numbers[name, kind]
+
+    def write_themes(self) -> None:
+        """Melodies and chords that return."""
+        for number, bar in enumerate(self.bars):
+            self._return("melody", number, bar.melody_from)
+            self._return("counter", number, None)
+            for name in ("harmony", "bass"):
+                self._return(name, number, bar.harmony_from)
+
+    def _return(self, name: str, number: int, origin: int | None) -> None:
+        if origin is None or not self.playing[name][number] or not self.playing[name][origin]:
+            return
+        first, stop = number * self.bar_steps, min((number + 1) * self.bar_steps, self.num_steps)
+        steps = np.arange(first, stop)
+        self.source[VOICE_INDEX[name], first:stop] = steps - first + origin * self.bar_steps
+
+    def write_answers(self) -> None:
+        """Strokes of all voices at hit points, stillness around them, a gap before heavy ones."""
+        before = -self.bar_steps
+        for strike in self.strikes:
+            number = strike.step // self.bar_steps
+            gap = _GAP_STEPS if strike.weight >= _HEAVY and strike.step - before >= 2 * STEPS_PER_BEAT else 0
+            for name, playing in self.playing.items():
+                row = VOICE_INDEX[name]
+                if not playing[number]:
+                    continue
+                around = slice(max(0, strike.step - _AROUND), strike.step + _AROUND + 1)
+                self.given[row, around], self.source[row, around] = HOLD, NO_SOURCE
+                if gap and name != "harmony":
+                    silent = slice(max(0, strike.step - gap), strike.step)
+                    self.given[row, silent], self.source[row, silent] = HOLD, NO_SOURCE
+                    self.given[row, silent.start] = REST
+                self.given[row, strike.step] = DRAWN
+                self.mask_of[row, strike.step] = self.mask_numbers[name, "loud"]
+            before = strike.step
+
+    def _rest(self, name: str, first: int, stop: int) -> None:
+        row = VOICE_INDEX[name]
+        self.given[row, first:stop], self.source[row, first:stop] = HOLD, NO_SOURCE
+        self.given[row, first] = REST
+
+    def laid_out(self) -> tuple[Constraints, np.ndarray | None]:
+        """The constraints on the decoder's steps, and the layout of those."""
+        if self.bar_steps == DECODER_BAR:
+            return Constraints(self.given, self.source, self.masks, self.mask_of), None
+        whole, rest = divmod(self.num_steps, self.bar_steps)
+        inside = np.minimum(np.arange(DECODER_BAR), self.bar_steps - 1)
+        parts = [inside + number * self.bar_steps for number in range(whole)]
+        if rest:
+            parts.append(np.arange(rest) + whole * self.bar_steps)
+        layout = np.concatenate(parts)
+        is_first = np.diff(layout, prepend=-1) > 0
+        place = np.flatnonzero(is_first)  # the decoder's step of each of the timeline's
+        given, source = self.given[:, layout], self.source[:, layout]
+        source = np.where(source == NO_SOURCE, NO_SOURCE, place[source])
+        given[:, ~is_first], source[:, ~is_first] = HOLD, NO_SOURCE
+        return Constraints(given, source, self.masks, self.mask_of[:, layout]), layout
+
+
+def _playing(bars: Sequence[BarForm], muted: Sequence[str]) -> dict[str, list[bool]]:
+    """In which bars each pitched voice plays; one of them always does, unless all are muted."""
+    there = [name for name in _ENTERS if name not in muted]
+    playing: dict[str, list[bool]] = {}
+    smooth = smooth_bars([bar.intensity for bar in bars])
+    for name, enters in _ENTERS.items():
+        plays, found = False, []
+        for bar, intensity in zip(bars, smooth, strict=True):
+            plays = name in there and intensity >= enters - (_HYSTERESIS if plays else 0)
+            if bar.is_opening and name in ("melody", "counter"):
+                plays = False
+            found.append(plays)
+        playing[name] = found
+    leading = there[:1] if "harmony" in there or len(there) < 2 else there[:2]
+    for name in leading:
+        playing[name] = [True] * len(bars)
+    return playing
+
+
+def _masks(is_minor: bool | None) -> tuple[np.ndarray, dict[tuple[str, str], int]]:
+    """([M, V] bool sets of tokens, (voice, kind) → its row).
+
+    Kinds: "soft" (hold, rest or an onset that is not of the loudest class), "onset" (such an onset), "loud" (an onset
+    of the loudest class), for harmony "tonic" (an onset of the tonic chord), for the figure "register 0" to
+    "register 4" (an onset in a register).
+    """
+    rows = [np.ones(VOCAB_SIZE, dtype=bool)]
+    numbers: dict[tuple[str, str], int] = {}
+    for name in _ENTERS:
+        voice = VOICES[VOICE_INDEX[name]]
+        loudest = (len(notes.CHORD_VELOCITIES) if voice.kind == "chord" else len(notes.VELOCITIES)) - 1
+        soft, loud, tonic = (np.zeros(VOCAB_SIZE, dtype=bool) for _ in range(3))
+        for token in range(notes.FIRST_ONSET, VOCAB_SIZE):
+            onset = notes.read_token(voice, token)
+            if onset is None or not _in_mode(voice, onset[0], is_minor):
+                continue
+            (loud if onset[1] == loudest else soft)[token] = True
+            tonic[token] = voice.kind == "chord" and onset[1] < loudest and _is_chord(onset[0], {0: _TONIC[is_minor]})
+        still = soft.copy()
+        still[[HOLD, REST]] = True
+        kinds = {"soft": still, "onset": soft, "loud": loud}
+        if voice.kind == "chord":
+            kinds["tonic"] = tonic
+        if name == "figure":
+            pitches = np.array([(notes.read_token(voice, token) or (0, 0))[0] for token in range(VOCAB_SIZE)])
+            for register in range(5):
+                low = _FIGURE_LOW + _BAND_STEP * register
+                kinds[f"register {register}"] = soft & (pitches >= low) & (pitches < low + _BAND)
+        for kind, mask in kinds.items():
+            numbers[name, kind] = len(rows)
+            rows.append(mask)
+    return np.array(rows), numbers
+
+
+def _in_mode(voice: notes.Voice, value: int, is_minor: bool | None) -> bool:
+    if is_minor is None:
+        return True
+    if voice.kind == "chord":
+        return _is_chord(value, _CHORDS[is_minor])
+    return value % 12 in (_MINOR if is_minor else _MAJOR)
+
+
+def _is_chord(value: int, chords: dict[int, tuple[str, ...]]) -> bool:
+    root, quality = divmod(value, len(notes.QUALITIES))
+    return notes.QUALITY_NAMES[quality] in chords.get(root, ())
