@@ -355,3 +355,26 @@ def test_what_was_measured_of_the_finished_sound_stands_in_the_sidecar(clips, tm
         measured = result.sidecar["measured"]
         assert set(measured) == {"spread_db", "hole_share", "pulse", "hits", "hits_chance"}
         assert measured["hole_share"] is None or 0 <= measured["hole_share"] <= 1
+
+
+def test_the_sidecar_names_the_soundfont_and_what_plays_in_place_of_a_missing_kit(clips, tmp_path):
+    composer = FakeComposer()
+    composer.codec.soundfont = {"file": "small.sf2", "sha256": "f" * 64}
+    composer.codec.check_sound = lambda settings: ("small.sf2 has no drum kit 8 (Room)",)
+    score(clips, tmp_path / "out", composer)
+    said = json.loads((tmp_path / "out" / "a.score.json").read_text())
+    assert said["soundfont"] == composer.codec.soundfont
+    assert "small.sf2 has no drum kit 8 (Room)" in said["notes"]
+
+
+def test_a_missing_instrument_ends_the_run_before_anything_is_composed(clips, tmp_path):
+    composer = FakeComposer()
+
+    def refuse(settings):
+        assert dict(settings.voices)["melody"].mute, "what the recipe mutes is not needed"
+        raise UsageError("no violin")
+
+    composer.codec.check_sound = refuse
+    with pytest.raises(UsageError, match="no violin"):
+        score(clips, tmp_path / "out", composer, flags={"compose.mute": ("melody",)})
+    assert not composer.composed and not list((tmp_path / "out").glob("*.mp4"))

@@ -62,6 +62,8 @@ class SoundSettings:
         key: semitones from C to the tonic, -5..6, or "auto": chosen from the cue's seed.
         reverb_s: reverberation time; 0 for none.
         kit: General-MIDI drum kit program.
+        air_db: how much the mix's highs, above 3.2 kHz, are lifted or lowered, -12..12.
+        lowpass_hz: the mix is filtered above this frequency, 500..20000, as on an old tape; 0 for no filter.
         humanise: 0 (exactly on the grid) .. 1, small seeded deviations of time and loudness.
         spread: 0 (voices play exactly together) .. 1: how far the voices' onsets lie apart, and how slowly chords are
             strummed.
@@ -74,6 +76,8 @@ class SoundSettings:
     key: int | str = "auto"
     reverb_s: float = 1.8
     kit: int = 0
+    air_db: float = 0.0
+    lowpass_hz: float = 0.0
     humanise: float = 0.3
     spread: float = 0.7
     ring: bool = True
@@ -100,8 +104,8 @@ class SoundSettings:
         """Settings from a recipe's `[sound]` and `[voices.<name>]` tables; whatever they leave out keeps its default.
 
         Args:
-            table: {"sound": {"key": "D", "reverb_s": 1.8, "kit": 0, "humanise": 0.3, "spread": 0.7, "ring": true,
-                "landing": true},
+            table: {"sound": {"key": "D", "reverb_s": 1.8, "kit": 0, "air_db": 0.0, "lowpass_hz": 0, "humanise": 0.3,
+                "spread": 0.7, "ring": true, "landing": true},
                 "voices": {"melody": {"program": 73, "gain_db": 1.5, ...}, ...}}; both may be absent.
             seed: the cue's seed.
 
@@ -110,11 +114,15 @@ class SoundSettings:
         """
         _known(table, ("sound", "voices"), "the sound settings")
         sound = _table(table.get("sound", {}), "[sound]")
-        _known(sound, ("key", "reverb_s", "kit", "humanise", "spread", "ring", "landing"), "[sound]")
+        known = ("key", "reverb_s", "kit", "air_db", "lowpass_hz", "humanise", "spread", "ring", "landing")
+        _known(sound, known, "[sound]")
         settings: dict[str, Any] = {"seed": int(seed)}
         if "key" in sound:
             settings["key"] = parse_key(sound["key"])
-        for name, low, high in (("reverb_s", 0.0, 10.0), ("humanise", 0.0, 1.0), ("spread", 0.0, 1.0)):
+        ranges = {"reverb_s": (0.0, 10.0), "air_db": (-12.0, 12.0), "humanise": (0.0, 1.0), "spread": (0.0, 1.0)}
+        if sound.get("lowpass_hz", 0) != 0:
+            ranges["lowpass_hz"] = (500.0, 20000.0)
+        for name, (low, high) in ranges.items():
             if name in sound:
                 settings[name] = _number(sound[name], low, high, f"[sound] {name}")
         if "kit" in sound:

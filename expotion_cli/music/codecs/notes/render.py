@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from expotion_cli.audio.filters import apply_sections, high_pass, high_shelf
+from expotion_cli.audio.filters import apply_sections, high_pass, high_shelf, low_pass
 from expotion_cli.audio.loudness import integrated_lufs
 from expotion_cli.music.codecs.codec import Rendering
 from expotion_cli.music.codecs.notes.arrange import Arrangement
@@ -23,7 +23,7 @@ PEAK = 0.98
 _BLOCK_S = 30
 _RING_S = 1.0
 _RUMBLE_HZ = 24.0  # some recordings have a DC offset
-_AIR_HZ, _AIR_DB = 3200.0, 3.5  # small soundfonts are dull
+_AIR_HZ = 3200.0
 _EQ_RING_S = 0.15
 _DRUM_PEAKS_DB = 10.0
 """How far drum peaks (dBFS) may exceed the cue's loudness (LUFS) before they are limited. A hit lasts about 0.05 s:
@@ -69,7 +69,7 @@ class Renderer:
             if settings.sounds[name].reverb:
                 send += stem * np.float32(settings.sounds[name].reverb)
             if keep_stems:
-                stems[name] = self._equalise(stem)
+                stems[name] = self._equalise(stem, settings)
 
         drums_by_name: dict[str, np.ndarray] = {}
         for name in arrangement.notes:
@@ -84,7 +84,7 @@ class Renderer:
         for name, stem in drums_by_name.items():
             add(name, stem)
         self._add_reverb(mix, send, settings.reverb_s)
-        mix = self._equalise(mix)
+        mix = self._equalise(mix, settings)
         peak = float(np.abs(mix).max(initial=0.0))
         if peak > PEAK:
             turned_down = np.float32(PEAK / peak)
@@ -121,10 +121,14 @@ class Renderer:
             for stem in drums_by_name.values():
                 stem *= gain
 
-    def _equalise(self, audio: np.ndarray) -> np.ndarray:
+    def _equalise(self, audio: np.ndarray, settings: SoundSettings) -> np.ndarray:
         """The mix bus's equaliser. It is linear, so stems can be equalised one by one."""
         rate = self.sample_rate
-        sections = [high_pass(_RUMBLE_HZ, rate), high_shelf(_AIR_HZ, _AIR_DB, rate)]
+        sections = [high_pass(_RUMBLE_HZ, rate)]
+        if settings.air_db:
+            sections.append(high_shelf(_AIR_HZ, settings.air_db, rate))
+        if settings.lowpass_hz:
+            sections.append(low_pass(settings.lowpass_hz, rate))
         return apply_sections(audio, sections, ring=round(_EQ_RING_S * rate))
 
     def _swell(self, control: np.ndarray, timeline: Timeline, num_samples: int) -> np.ndarray:

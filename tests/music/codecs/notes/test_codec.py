@@ -214,6 +214,8 @@ def test_an_unknown_key_is_an_error_that_names_the_nearest(table: dict, near: st
     [
         {"sound": {"key": "H"}},
         {"sound": {"humanise": 2}},
+        {"sound": {"air_db": 13}},
+        {"sound": {"lowpass_hz": 90}},
         {"sound": {"landing": "yes"}},
         {"voices": {"bass": {"program": 128}}},
         {"voices": {"bass": {"pan": "left"}}},

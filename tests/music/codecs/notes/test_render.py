@@ -205,6 +205,22 @@ def test_the_balance_brings_programs_of_unlike_loudness_together(synth: Synth) -
     assert np.ptp(raw) > 5 and np.ptp(heard) < 4
 
 
+def test_a_recipe_makes_its_whole_mix_brighter_or_darker(piece_tokens) -> None:
+    timeline = line(4)
+    tokens = piece_tokens(timeline.num_steps)
+
+    def highs_db(**sound: float) -> float:
+        plain = {"key": "C", "reverb_s": 0.0, "humanise": 0.0}
+        audio = NoteCodec().decode(tokens, timeline, SoundSettings.from_table({"sound": {**plain, **sound}})).audio
+        power = (np.abs(np.fft.rfft(audio[0])) ** 2)[len(audio[0]) // 2 * 8000 // (RATE // 2) :]
+        return float(10 * np.log10(power.sum()))
+
+    plain = highs_db()
+    assert highs_db(air_db=3) - plain == pytest.approx(3, abs=0.3)
+    assert plain - highs_db(lowpass_hz=4000) > 10
+    assert highs_db(lowpass_hz=0, air_db=0) == plain
+
+
 def test_recordings_that_stand_off_zero_are_brought_back(piece_tokens) -> None:
     timeline = line(4)
     tokens = piece_tokens(timeline.num_steps, only=("melody",))
