@@ -71,7 +71,9 @@ class AudiocraftCodec:
         """Sound has no notes to settle beforehand."""
         return
 
-    def decode(self, tokens: np.ndarray, timeline: Timeline, settings: Any = None, *, seed: int = 0) -> Rendering:
+    def decode(
+        self, tokens: np.ndarray, timeline: Timeline, settings: Any = None, *, seed: int = 0, marks: Any = ()
+    ) -> Rendering:
         """Render tokens [K, S] as audio [2, n]; mono goes to both channels."""
         codes = torch.from_numpy(np.ascontiguousarray(tokens))[None].to(self.device)
         audio = self.model.decode(codes, None)[0].float().cpu().numpy()

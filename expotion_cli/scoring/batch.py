@@ -75,6 +75,8 @@ def run(
             if actual != identity:
                 account.settle_done(actual)
             if account.pending():
+                if plan.settings.midi and not model.codec.follows_tempo:
+                    account.note([f"no MIDI files: {model.name} makes sound, not notes"])
                 account.note(playing.check_instruments(model, plan.recipe, [job.prompt for job in account.pending()]))
             _Run(plan, model, actual, account, seeing, executor).climb()
             return account.summary(started)

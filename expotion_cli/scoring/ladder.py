@@ -270,7 +270,7 @@ def render(
         prompt: of the cue, instead of the recipe's; the instruments that it names play.
     """
     settings = sound_settings(recipe, seed, plan, prompt)
-    rendering = model.codec.decode(tokens, timeline, settings, seed=seed)
+    rendering = model.codec.decode(tokens, timeline, settings, seed=seed, marks=plan.marks if plan is not None else ())
     audio = np.atleast_2d(np.asarray(rendering.audio, dtype=np.float32))
     if len(audio) == 1:
         audio = np.repeat(audio, 2, axis=0)

@@ -66,6 +66,16 @@ class CuePlan:
         words = f"in {self.key} {mode}".strip() if self.key else mode
         return words if self.is_given else ""
 
+    @property
+    def marks(self) -> tuple[tuple[float, str], ...]:
+        """(seconds, words) of what a composer wants to see in a DAW: sections and hit points, in order of time."""
+        sections = [
+            (section.start_s, f"section {number}: intensity {section.intensity:.1f}")
+            for number, section in enumerate(self.sections, start=1)
+        ]
+        hits = [(hit.time_s, f"hit: {hit.cause} {hit.weight:.1f}") for hit in self.hits]
+        return tuple(sorted([*sections, *hits]))
+
 
 def make_plan(
     streams: Mapping[str, SeenStream],

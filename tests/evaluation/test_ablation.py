@@ -32,7 +32,7 @@ class BeatCodec(FakeCodec):
     def timeline(self, duration, tempo):
         return Timeline(duration, Fraction(tempo or 10))
 
-    def decode(self, tokens, timeline, settings=None, *, seed=0):
+    def decode(self, tokens, timeline, settings=None, *, seed=0, marks=()):
         made = super().decode(tokens[:, : max(1, int(float(timeline.duration) * 10))], timeline, settings, seed=seed)
         return SimpleNamespace(**{**vars(made), "midi": None})
 

@@ -24,7 +24,7 @@ class FakeCodec:
     def sketch(self, *_: object, **__: object) -> None:
         return None
 
-    def decode(self, tokens: np.ndarray, timeline: Timeline, settings: object = None, *, seed: int = 0):
+    def decode(self, tokens: np.ndarray, timeline: Timeline, settings: object = None, *, seed: int = 0, marks=()):
         num_samples = timeline.samples(self.sample_rate)
         pitch = np.repeat(200.0 + 10 * tokens[0], self.sample_rate // 10 + 1)[:num_samples]
         pitch = np.pad(pitch, (0, num_samples - len(pitch)), mode="edge")

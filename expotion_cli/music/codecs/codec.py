@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
@@ -78,7 +79,15 @@ class Codec(Protocol):
         """What is settled about a cue's tokens before they are drawn; None where all is left to the decoder."""
         ...
 
-    def decode(self, tokens: np.ndarray, timeline: Timeline, settings: Any = None, *, seed: int = 0) -> Rendering:
+    def decode(
+        self,
+        tokens: np.ndarray,
+        timeline: Timeline,
+        settings: Any = None,
+        *,
+        seed: int = 0,
+        marks: Sequence[tuple[float, str]] = (),
+    ) -> Rendering:
         """Render a cue.
 
         Args:
@@ -86,5 +95,6 @@ class Codec(Protocol):
             timeline: the cue's grid.
             settings: how notes are played, for codecs that have them.
             seed: the cue's seed.
+            marks: (seconds, words) of the cue plan, for codecs that write MIDI files.
         """
         ...

@@ -70,7 +70,9 @@ class EncodecCodec:
         return
 
     @torch.inference_mode()
-    def decode(self, tokens: np.ndarray, timeline: Timeline, settings: Any = None, *, seed: int = 0) -> Rendering:
+    def decode(
+        self, tokens: np.ndarray, timeline: Timeline, settings: Any = None, *, seed: int = 0, marks: Any = ()
+    ) -> Rendering:
         """Render a cue; mono goes to both channels.
 
         Args:
@@ -78,6 +80,7 @@ class EncodecCodec:
             timeline: the cue's grid.
             settings: not used.
             seed: not used.
+            marks: not used.
 
         Returns:
             [2, n] float32.

@@ -51,7 +51,7 @@ class ScoreNote:
         end: in steps.
         pitch: sounding MIDI key (drums: the kit's key).
         velocity: 1..127.
-        shift_s: deviation of its onset from the grid; affects the sound, not the MIDI file.
+        shift_s: deviation of its onset from the grid; in the sound as in the MIDI file.
     """
 
     start: float

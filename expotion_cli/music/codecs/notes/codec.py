@@ -17,7 +17,7 @@ from expotion_cli.music.codecs.notes.arrange import arrange
 from expotion_cli.music.codecs.notes.casting import check_instruments
 from expotion_cli.music.codecs.notes.instruments import SoundSettings
 from expotion_cli.music.codecs.notes.judge import NoteJudge
-from expotion_cli.music.codecs.notes.midi import to_midi
+from expotion_cli.music.codecs.notes.midi import Marks, to_midi
 from expotion_cli.music.codecs.notes.render import SAMPLE_RATE, Renderer
 from expotion_cli.music.codecs.notes.sketch import DECODER_BAR, Sketch, sketch
 from expotion_cli.music.codecs.notes.soundfont import SoundFont, load_soundfont
@@ -125,6 +125,7 @@ class NoteCodec:
         settings: SoundSettings | None = None,
         *,
         seed: int | None = None,
+        marks: Marks = (),
         keep_stems: bool = False,
     ) -> Rendering:
         """Make the sound of a cue.
@@ -134,6 +135,7 @@ class NoteCodec:
             timeline: the cue's grid.
             settings: how it sounds; None for the defaults.
             seed: the cue's seed, for the key "auto" and for humanising; None: the settings's.
+            marks: become markers of the MIDI file.
             keep_stems: also return each voice by itself, without reverb.
 
         Returns:
@@ -146,4 +148,4 @@ class NoteCodec:
         arrangement = arrange(events, timeline, settings)
         rendering = self._renderer.render(arrangement, timeline, settings, keep_stems)
         key = Key(settings.tonic % 12, arrangement.minor)
-        return replace(rendering, midi=to_midi(arrangement, timeline, settings), key=key)
+        return replace(rendering, midi=to_midi(arrangement, timeline, settings, marks), key=key)

@@ -155,37 +155,6 @@ def test_a_silent_voice_does_not_join_the_landing_and_short_clips_have_none(piec
     assert short.notes == plain.notes and np.array_equal(short.control, plain.control)
 
 
-def test_midi_reads_back_with_the_same_notes_tempo_names_and_programs(piece, piece_tokens) -> None:
-    timeline = line(8, bpm=100, start="-1/2")
-    voicing = SoundSettings.from_table(
-        {"sound": {"key": "Bb", "landing": True}, "voices": {"melody": {"program": 73}}}, 5
-    )
-    rendering = NoteCodec().decode(piece_tokens(timeline.num_steps), timeline, voicing)
-    score = symusic.Score.from_midi(rendering.midi)
-    assert score.tempos[0].qpm == pytest.approx(100, abs=1e-3)
-    assert (score.time_signatures[0].numerator, score.time_signatures[0].denominator) == (4, 4)
-    assert score.key_signatures[0].key == -2
-    expected = arrange(piece(4), timeline, voicing).notes
-    assert {track.name for track in score.tracks} == set(expected)
-    for track in score.tracks:
-        assert track.is_drum == (track.name in ("drums", "percussion"))
-        heard = sorted((note.time, note.pitch, note.velocity) for note in track.notes)
-        assert heard == sorted((round(n.start * 40), n.pitch, n.velocity) for n in expected[track.name])
-    melody = next(track for track in score.tracks if track.name == "melody")
-    assert melody.program == 73
-    assert min(n.time for t in score.tracks for n in t.notes) >= 400  # the picture begins half a second after tick 0
-    assert ("picture starts", 400) in [(m.text, m.time) for m in score.markers]
-
-
-def test_midi_writes_the_swell_as_controller_11(piece_tokens) -> None:
-    timeline = line(8)
-    rendering = NoteCodec().decode(piece_tokens(timeline.num_steps, level=None), timeline, PLAIN)
-    track = next(t for t in symusic.Score.from_midi(rendering.midi).tracks if t.name == "harmony")
-    swell = [control.value for control in track.controls if control.number == 11]
-    lowest = swell.index(min(swell))  # a calm beginning makes room for what comes
-    assert len(swell) - lowest >= 4 and swell[lowest:] == sorted(swell[lowest:]) and swell[-1] - swell[lowest] > 10
-
-
 def test_unused_voices_and_foreign_tokens_do_no_harm() -> None:
     timeline = line(1)
     tokens = np.random.default_rng(0).integers(0, 194, (8, timeline.num_steps + 7))
