@@ -29,7 +29,8 @@ _DEFAULT_LEVEL = 5.0
 _RAMP_STEPS = STEPS_PER_BEAT // 4
 _LEVEL_DB, _SOFTEST_VELOCITY = 1.2, 0.8
 """Expression between two dynamics levels, and the share of its velocity that a note keeps at the lowest one."""
-_MIDDLE_VELOCITY, _ACCENT, _DRUM_ACCENT = 92, 0.5, 0.75
+_MIDDLE_VELOCITY = 92
+_ACCENTS = {"harmony": 0.5, "drums": 0.8, "percussion": 0.8, "bass": 0.7, "figure": 0.9, "melody": 0.6, "counter": 0.5}
 """How much of a note's distance from the middle velocity is played: what is held stays as loud as it was struck."""
 _ONSET_OFFSETS_S = {"harmony": 0.0, "drums": 0.0, "percussion": 0.006, "bass": 0.004, "figure": 0.01, "melody": -0.008,
                     "counter": 0.014}  # fmt: skip
@@ -110,13 +111,12 @@ def arrange(events: dict[str, list[Event]], timeline: Timeline, settings: SoundS
         for (event, (start, end)), pitches in zip(
             audible, _pitches(name, [e for e, _ in audible], settings), strict=True
         ):
-            accent = _DRUM_ACCENT if VOICES[VOICE_INDEX[name]].kind == "drums" else _ACCENT
             classes = CHORD_VELOCITIES if VOICES[VOICE_INDEX[name]].kind == "chord" else VELOCITIES
             for order, pitch in enumerate(pitches):
                 shift_s, force = _humanise(settings, name, event.start, order)
                 if event.velocity == len(classes) - 1:  # accents are struck together
                     shift_s = 0.0
-                played = _MIDDLE_VELOCITY * (classes[event.velocity] / _MIDDLE_VELOCITY) ** accent
+                played = _MIDDLE_VELOCITY * (classes[event.velocity] / _MIDDLE_VELOCITY) ** _ACCENTS[name]
                 velocity = round(played * softness[event.start] * force)
                 found.append(ScoreNote(start, end, pitch, int(np.clip(velocity, 1, 127)), shift_s))
         if found:
@@ -276,7 +276,8 @@ def _landing_step(events: dict[str, list[Event]], timeline: Timeline) -> int | N
             for event in found:
                 if event.start in struck:
                     struck[event.start] += 1 + event.velocity
-    on_beats = [step for step in steps if step % (STEPS_PER_BEAT // 2) == 0] or steps
+    hardest = 0.9 * max(struck.values(), default=0.0)
+    on_beats = [step for step in steps if step % (STEPS_PER_BEAT // 2) == 0 or 0 < hardest <= struck[step]] or steps
     levels = dynamics_curve(events.get("dynamics", []), timeline.num_steps)
 
     def priority(step: int) -> tuple[float, float, int]:
@@ -305,9 +306,12 @@ def _close_on_tonic(
         if voice.kind == "chord":
             value, velocity = chord_value(0, "min" if minor else "maj"), last.velocity
         elif voice.kind == "drums":
+            answers = [e for e in events[voice.name] if e.start > landing and e.velocity == len(VELOCITIES) - 1]
             if voice.name != "drums":
+                kept += answers
                 continue
-            value, velocity = _KICK | _CRASH, max(2, last.velocity)
+            kept += [Event(landing, landing + 1, _KICK | _CRASH, max(2, last.velocity)), *answers]
+            continue
         else:
             tones = (0,) if voice.name == "bass" else triad
             wanted = [p for p in range(voice.base, voice.base + 48) if p % 12 in tones]

@@ -40,8 +40,13 @@ _HYSTERESIS = 0.08
 _SOFTEST_LEVEL, _LEVELS = 4.0, 3.0
 _FIGURE_LOW, _BAND, _BAND_STEP = 48, 8, 4
 """Lowest pitch of the figure's lowest register, semitones in a register, and between two."""
+_BACKGROUND = ("bass", "figure")
+"""Voices that are softer by a class between hit points."""
+_SINGING, _SUNG = ("melody", "counter"), 0.4
+"""Voices that answer heavier hit points alone, so that the tune may go its own way, and from which weight on."""
 _AROUND = 2
-_GAP_STEPS, _HEAVY = 5, 0.6
+_BREATH, _GAP_STEPS, _HEAVY = 4, 5, 0.6
+"""Steps of silence in the background before a hit point, and in all voices but the chords before a heavy one."""
 _HIT_GAP_S, _HITS_PER_S, _LEAST_WEIGHT = 0.3, 1.1, 0.1
 _NEAR_S = 0.055
 _MAJOR, _MINOR = (0, 2, 4, 5, 7, 9, 11), (0, 2, 3, 5, 7, 8, 10, 11)
@@ -288,12 +293,13 @@ class _Writer:
             gap = _GAP_STEPS if strike.weight >= _HEAVY and strike.step - before >= 2 * STEPS_PER_BEAT else 0
             for name, playing in self.playing.items():
                 row = VOICE_INDEX[name]
-                if not playing[number]:
+                if not playing[number] or (name in _SINGING and strike.weight < _SUNG):
                     continue
                 around = slice(max(0, strike.step - _AROUND), strike.step + _AROUND + 1)
                 self.given[row, around], self.source[row, around] = HOLD, NO_SOURCE
-                if gap and name != "harmony":
-                    silent = slice(max(0, strike.step - gap), strike.step)
+                silence = gap if name not in _BACKGROUND else max(gap, _BREATH)
+                if silence and name != "harmony":
+                    silent = slice(max(0, strike.step - silence), strike.step)
                     self.given[row, silent], self.source[row, silent] = HOLD, NO_SOURCE
                     self.given[row, silent.start] = REST
                 self.given[row, strike.step] = DRAWN
@@ -345,7 +351,7 @@ def _playing(bars: Sequence[BarForm], muted: Sequence[str]) -> dict[str, list[bo
 def _masks(is_minor: bool | None) -> tuple[np.ndarray, dict[tuple[str, str], int]]:
     """([M, V] bool sets of tokens, (voice, kind) → its row).
 
-    Kinds: "soft" (hold, rest or an onset that is not of the loudest class), "onset" (such an onset), "loud" (an onset
+    Kinds: "soft" (hold, rest or an onset of a softer class), "onset" (such an onset), "loud" (an onset
     of the loudest class), for harmony "tonic" (an onset of the tonic chord), for the figure "register 0" to
     "register 4" (an onset in a register).
     """
@@ -354,12 +360,16 @@ def _masks(is_minor: bool | None) -> tuple[np.ndarray, dict[tuple[str, str], int
     for name in _ENTERS:
         voice = VOICES[VOICE_INDEX[name]]
         loudest = (len(notes.CHORD_VELOCITIES) if voice.kind == "chord" else len(notes.VELOCITIES)) - 1
+        softer = loudest - 1 - (name in _BACKGROUND)
         soft, loud, tonic = (np.zeros(VOCAB_SIZE, dtype=bool) for _ in range(3))
         for token in range(notes.FIRST_ONSET, VOCAB_SIZE):
             onset = notes.read_token(voice, token)
             if onset is None or not _in_mode(voice, onset[0], is_minor):
                 continue
-            (loud if onset[1] == loudest else soft)[token] = True
+            if onset[1] == loudest:
+                loud[token] = True
+            elif onset[1] <= softer:
+                soft[token] = True
             tonic[token] = voice.kind == "chord" and onset[1] < loudest and _is_chord(onset[0], {0: _TONIC[is_minor]})
         still = soft.copy()
         still[[HOLD, REST]] = True
