@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from expotion_cli import declare
+from expotion_cli import declare, timing
 from expotion_cli.keys import AUTO_KEY, parse_key
 
 AUTO_METRE = "auto"
-METRES = ("4/4", "3/4", "6/8")
-"""Those that the model of notes has learned."""
+METRES = tuple(timing.METRES)
+"""Those that the model of notes can write in."""
 MUTES = ("harmony", "drums", "percussion", "bass", "figure", "melody", "counter", "piano", "keyboards", "bells",
          "organ", "guitar", "strings", "choir", "brass", "woodwinds", "synth", "harp")  # fmt: skip
 """What `compose.mute` can leave out: voices of the note codec, then families of instruments."""

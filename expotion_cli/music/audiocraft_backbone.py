@@ -53,6 +53,7 @@ class AudiocraftCodec:
 
     name = "encodec"
     bar_steps = 1
+    sketch_version = 0
     follows_tempo = False
     judge = None
 

@@ -56,7 +56,7 @@ class Model:
     ):
         self.name, self.licence, self.codec = name, licence, codec
         self.decoder, self.adapter, self.adapter_name = checkpoint.decoder, adapter, adapter_name
-        judged = [codec.judge.digest] if codec.judge is not None else []
+        judged = [codec.judge.digest, codec.sketch_version] if codec.judge is not None else []
         self.digest = storage.digest_of([checkpoint.digest, adapter_digest, str(self.dtype), VERSION, *judged])
         window = checkpoint.config.get("window_steps")
         if adapter is not None:

@@ -10,6 +10,7 @@ from threading import Event
 
 from expotion_cli.errors import ExpotionError, OutputError
 from expotion_cli.hints import FileHints
+from expotion_cli.music.codecs.notes.groove_file import groove_digest
 from expotion_cli.music.identity import ModelIdentity
 from expotion_cli.scoring import sidecar
 from expotion_cli.scoring.follow import ACCENTS_VERSION, FOLLOW_VERSION
@@ -72,6 +73,7 @@ def artefact_digests(jobs: Iterable[Job], plan: Plan, identity: ModelIdentity) -
     finishing = plan.recipe.hashed_fields()
     composing = {key: finishing.pop(key) for key in plan.recipe.cue_fields() if key in finishing}
     digests = {}
+    groove = {"groove": groove_digest(plan.recipe.compose.groove)} if plan.recipe.compose.groove else {}
     for job in jobs:
         cue = {
             "clip": job.content,
@@ -83,6 +85,7 @@ def artefact_digests(jobs: Iterable[Job], plan: Plan, identity: ModelIdentity) -
             "spotting": SPOTTING_VERSION,
             "seed": job.seed,
             **job.given.hashed_fields(),
+            **groove,
             **composing,
         }
         tokens = sidecar.cue_digest(cue)

@@ -183,12 +183,15 @@ def spot(
         seen: from `see`.
         duration: of the picture, in seconds.
         recipe: gives the range of the tempo, and the prompt.
-        prompt: instead of the recipe's; it may state a tempo.
+        prompt: instead of the recipe's; it may state a tempo and a metre.
         user_hits: hit points that stand whatever the picture shows.
     """
     from expotion_cli.spotting.plan import make_plan
 
-    return make_plan(seen.streams, duration, tempo_range(recipe, prompt), cuts=seen.cuts, user_hits=user_hits)
+    metre = brief.read(recipe.prompt if prompt is None else prompt, recipe).metre
+    return make_plan(
+        seen.streams, duration, tempo_range(recipe, prompt), cuts=seen.cuts, user_hits=user_hits, metre=metre
+    )
 
 
 def tempo_range(recipe: Recipe, prompt: str | None = None) -> tuple[float, float]:
@@ -230,8 +233,15 @@ def compose_request(
     # Without visual guidance the picture steers no token: the music stays steady, and the follow layer answers.
     streams = seen.streams if recipe.generate.visual_guidance > 0 else {}
     conditioning = model.condition(streams, timeline, pulse=ASKED_PULSE if low == high else 0.0)
+    wanted = brief.read(prompt, recipe)
     sketch = model.codec.sketch(
-        plan, timeline, sound_settings(recipe, seed, plan, prompt), recipe.compose, is_minor=plan.is_minor, seed=seed
+        plan,
+        timeline,
+        sound_settings(recipe, seed, plan, prompt),
+        recipe.compose,
+        is_minor=wanted.is_minor if plan.is_minor is None or wanted.mode_source == "recipe" else plan.is_minor,
+        density=wanted.density,
+        seed=seed,
     )
     layout = None if sketch is None else sketch.layout
     if layout is not None and conditioning is not None:

@@ -49,6 +49,7 @@ class Codec(Protocol):
         vocab_size: tokens V of a codebook.
         sample_rate: of the audio it makes.
         bar_steps: windows of a long cue begin at multiples of this many steps.
+        sketch_version: raised whenever the same cue would be sketched otherwise.
         follows_tempo: its step grid follows beats, so a cue needs a tempo.
     """
 
@@ -57,6 +58,7 @@ class Codec(Protocol):
     vocab_size: int
     sample_rate: int
     bar_steps: int
+    sketch_version: int
     follows_tempo: bool
 
     @property
@@ -74,7 +76,23 @@ class Codec(Protocol):
         ...
 
     def sketch(
-        self, plan: CuePlan, timeline: Timeline, settings: Any, compose: Compose, *, is_minor: bool | None, seed: int
+        self,
+        plan: CuePlan,
+        timeline: Timeline,
+        settings: Any,
+        compose: Compose,
+        *,
+        is_minor: bool | None,
+        density: str,
+        seed: int,
+        plan: CuePlan,
+        timeline: Timeline,
+        settings: Any,
+        compose: Compose,
+        *,
+        is_minor: bool | None,
+        density: str,
+        seed: int,
     ) -> Sketch | None:
         """What is settled about a cue's tokens before they are drawn; None where all is left to the decoder."""
         ...

@@ -47,6 +47,7 @@ class EncodecCodec:
 
     name = "encodec"
     bar_steps = 1
+    sketch_version = 0
     follows_tempo = False
     judge = None
 

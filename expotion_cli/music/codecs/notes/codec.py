@@ -19,7 +19,7 @@ from expotion_cli.music.codecs.notes.instruments import SoundSettings
 from expotion_cli.music.codecs.notes.judge import NoteJudge
 from expotion_cli.music.codecs.notes.midi import Marks, to_midi
 from expotion_cli.music.codecs.notes.render import SAMPLE_RATE, Renderer
-from expotion_cli.music.codecs.notes.sketch import DECODER_BAR, Sketch, sketch
+from expotion_cli.music.codecs.notes.sketch import DECODER_BAR, SKETCH_VERSION, Sketch, sketch
 from expotion_cli.music.codecs.notes.soundfont import SoundFont, load_soundfont
 from expotion_cli.music.codecs.notes.tokens import NUM_VOICES, VOCAB_SIZE, tokens_to_events
 
@@ -49,6 +49,7 @@ class NoteCodec:
     num_codebooks = NUM_VOICES
     vocab_size = VOCAB_SIZE
     bar_steps = DECODER_BAR
+    sketch_version = SKETCH_VERSION
     sample_rate = SAMPLE_RATE
     follows_tempo = True
 
@@ -95,6 +96,7 @@ class NoteCodec:
         compose: Compose,
         *,
         is_minor: bool | None,
+        density: str,
         seed: int,
     ) -> Sketch:
         """What is settled about a cue before it is composed (`sketch.py`).
@@ -105,6 +107,7 @@ class NoteCodec:
             settings: say which voices are muted.
             compose: the recipe's table.
             is_minor: the mode that was asked for, or None.
+            density: "sparse", "dense" or any other word for neither.
             seed: of the cue.
         """
         muted = [name for name, sound in settings.sounds.items() if sound.mute]
@@ -113,6 +116,7 @@ class NoteCodec:
             timeline,
             muted=muted,
             is_minor=is_minor,
+            density=density,
             answers=compose.answers,
             groove=compose.groove,
             seed=seed,

@@ -49,7 +49,7 @@ class BarForm:
     harmony_from: int | None = None
 
 
-def plan_form(plan: CuePlan, timeline: Timeline) -> tuple[BarForm, ...]:
+def plan_form(plan: CuePlan, timeline: Timeline, shift: float = 0.0) -> tuple[BarForm, ...]:
     """The bars of a cue.
 
     Intensity is that of the plan, drawn a little towards an arc that rises to a peak at three quarters; where the plan
@@ -58,10 +58,11 @@ def plan_form(plan: CuePlan, timeline: Timeline) -> tuple[BarForm, ...]:
     Args:
         plan: of the cue.
         timeline: its beat grid.
+        shift: is added to every bar's intensity.
     """
     bar = timeline.bar_steps
     count = -(-timeline.num_steps // bar)
-    intensity = bar_intensity(plan, timeline)
+    intensity = np.clip(bar_intensity(plan, timeline) + shift, 0, 1)
     starts = _section_starts(plan, timeline, count)
     opening = next((bars for least, bars in _OPENINGS if count >= least), 0)
     edges = [*starts, count]

@@ -11,14 +11,14 @@ let go, `?` as the model likes. In the figure's row a digit is a stroke too, fro
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from expotion_cli import declare
 from expotion_cli.assets import shipped_folder
 from expotion_cli.errors import RecipeError, reading
-from expotion_cli.storage import read_toml
+from expotion_cli.storage import digest_of, read_toml
 
 STEPS_OF_METRE = {"4/4": 48, "3/4": 36, "6/8": 36}
 """Length in steps of a bar of each metre that grooves are written in."""
@@ -172,6 +172,17 @@ def load_groove(name_or_path: str | Path) -> Groove:
         other = _File(path)
         patterns = {**other.patterns, **patterns}
     return Groove(file.path.stem, file.title, patterns, *file.manner)
+
+
+def groove_digest(name_or_path: str | Path) -> str:
+    """sha256 (hex) over all that a groove says, wherever it stands.
+
+    Raises:
+        RecipeError: see `load_groove`.
+    """
+    groove = asdict(load_groove(name_or_path))
+    del groove["name"], groove["title"]
+    return digest_of(groove)
 
 
 class _File:

@@ -32,10 +32,13 @@ if TYPE_CHECKING:
     from expotion_cli.spotting.plan import CuePlan
     from expotion_cli.timing import Timeline
 
+SKETCH_VERSION = 1
+"""Raised whenever the same cue would be sketched otherwise."""
 DECODER_BAR = STEPS_PER_BEAT * METRES[COMMON_METRE]
 """Steps of the bars that the decoder has learned. Shorter bars are its bars without their end."""
 _ENTERS = {"harmony": 0.0, "bass": 0.12, "melody": 0.2, "figure": 0.3, "counter": 0.6}
 """The intensity from which on a voice plays."""
+_DENSITIES = {"sparse": -0.25, "dense": 0.25}
 _HYSTERESIS = 0.08
 _SOFTEST_LEVEL, _LEVELS = 4.0, 3.0
 _FIGURE_LOW, _BAND, _BAND_STEP = 48, 8, 4
@@ -96,6 +99,7 @@ def sketch(
     *,
     muted: Sequence[str],
     is_minor: bool | None,
+    density: str,
     answers: float,
     groove: str,
     seed: int,
@@ -107,11 +111,12 @@ def sketch(
         timeline: the cue's beat grid.
         muted: names of voices that must not sound.
         is_minor: the mode that was asked for; None leaves it to the decoder.
+        density: "sparse" for less to play, "dense" for more.
         answers: 0..1, how strongly notes answer hit points.
         groove: name or path of the drum groove; "" leaves the drums to the decoder.
         seed: of the cue.
     """
-    bars = plan_form(plan, timeline)
+    bars = plan_form(plan, timeline, _DENSITIES.get(density, 0.0))
     strikes = strikes_on_grid(plan, timeline, answers)
     writer = _Writer(bars, strikes, timeline, tuple(muted), is_minor)
     writer.write_dynamics()
