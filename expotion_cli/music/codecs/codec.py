@@ -85,14 +85,6 @@ class Codec(Protocol):
         is_minor: bool | None,
         density: str,
         seed: int,
-        plan: CuePlan,
-        timeline: Timeline,
-        settings: Any,
-        compose: Compose,
-        *,
-        is_minor: bool | None,
-        density: str,
-        seed: int,
     ) -> Sketch | None:
         """What is settled about a cue's tokens before they are drawn; None where all is left to the decoder."""
         ...
