@@ -14,6 +14,9 @@ os.environ.setdefault("TRANSFORMERS_OFFLINE", "1")
 # As in the command itself: threads that spin while they wait would slow down whatever else runs here.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
+if "PYTEST_XDIST_WORKER" in os.environ:  # processes side by side: one core each
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 

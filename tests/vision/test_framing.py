@@ -107,6 +107,7 @@ def test_a_head_has_the_same_place_in_the_whole_picture(shape):
     assert np.array_equal(matrix[:3, 3], (4.0, -6.0, -40.0)), "its own matrix stays"
 
 
+@pytest.mark.slow
 def test_a_speaker_far_from_the_camera_has_a_face_where_the_body_has_its_head(real_clips, seen_in):
     clips = [path for path in real_clips if path.stem == "talking-head"]
     if not clips:

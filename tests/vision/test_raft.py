@@ -68,6 +68,7 @@ def test_both_streams_fill_the_clip_at_their_rate(weights, moving_patch, duratio
     assert found["raft"].dims == tuple(map(str, range(256))) and found["raft-flow"].dim("presence").all()
 
 
+@pytest.mark.slow
 def test_a_picture_is_summed_up_the_same_whoever_else_asks(weights, moving_patch):
     clip = moving_patch(160, 120, 0.5)
     alone = encode_clip(clip, sources(weights, "raft"))["raft"]
@@ -77,6 +78,7 @@ def test_a_picture_is_summed_up_the_same_whoever_else_asks(weights, moving_patch
     assert alone.digest == again.digest
 
 
+@pytest.mark.slow
 def test_a_still_clip_does_not_move(weights, make_clip):
     wall = frames(1, 240, 320)[0]
     stream = encode_clip(make_clip(lambda _: wall, 0.6), sources(weights, "raft-flow"))["raft-flow"]

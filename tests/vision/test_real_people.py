@@ -10,6 +10,7 @@ import pytest
 from expotion_cli.vision.streams import encode_clip
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_people_are_found_where_they_are_and_no_face_where_none_can_be_seen(real_clips, seen_in, shared_cache):
     shares = {}
@@ -27,6 +28,7 @@ def test_people_are_found_where_they_are_and_no_face_where_none_can_be_seen(real
     assert all(body >= 0.95 for _, body in shares.values()), shares
 
 
+@pytest.mark.slow
 def test_a_second_look_sees_the_same_bit_for_bit(real_clips, seen_in):
     first, second = seen_in(real_clips[0]), encode_clip(real_clips[0])
     assert set(first) == {"face", "pose", "flow"}

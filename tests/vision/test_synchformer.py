@@ -383,6 +383,7 @@ def small_network(monkeypatch, tmp_path):
     networks.release()
 
 
+@pytest.mark.slow
 def test_streamed_rows_are_those_of_all_segments_at_once(small_network):
     generator = np.random.default_rng(1)
     frames = [Frame(i / 25, generator.integers(0, 256, (256, 340, 3), dtype=np.uint8)) for i in range(24)]

@@ -106,6 +106,7 @@ def p_value(takes: list[Take], sounds: list[np.ndarray], jump) -> float:
     return float((1 + np.sum(drawn >= found)) / (1 + DRAWS))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("jump", [level_jump, spectral_jump])
 def test_level_and_spectrum_jump_no_more_where_windows_join_than_at_other_bar_lines(takes, jump):
     assert p_value(takes, [take.audio for take in takes], jump) > LEAST_P

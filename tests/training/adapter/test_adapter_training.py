@@ -113,6 +113,7 @@ def test_gates_leave_0_with_the_authors_recipe(moving_data, tiny_model, tmp_path
     assert trained.best["loss"] < trained.best["off"] - 0.01 and trained.best["gate"] > 0
 
 
+@pytest.mark.slow
 def test_music_alone_teaches_with_motion_that_is_made_up(music_data, tiny_model, tmp_path, make_video, own_cache):
     """From a folder of music without any picture to a scored video, the latter in a process of its own."""
     settings = ("adapter.rank=8", "train.steps=60", "train.learning_rate=3e-2", "train.gate_learning_rate=5e-3")

@@ -188,6 +188,7 @@ def test_a_damaged_shard_is_noticed_and_made_again(music_folder, tokenizer, tmp_
         DataFolder.open(out)
 
 
+@pytest.mark.slow
 def test_a_full_disk_says_so_and_keeps_what_is_finished(music_folder, tiny_model, tmp_path):
     """The limit on a file's size stands in for the disk: the system refuses the write in its middle."""
     code = (
