@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from expotion_cli.errors import RecipeError, UnknownNameError
+from expotion_cli.music.codecs.notes.groove import load_groove
 from expotion_cli.recipe import MAX_SEED, UNSET, Recipe, check, load_recipe, recipe_names, renamed
 
 
@@ -25,10 +26,16 @@ def test_every_shipped_recipe_loads_and_describes_itself(name):
     assert recipe.tags, "evaluation could not tell whether music keeps its style"
 
 
-def test_cinematic_and_four_more_are_shipped_and_differ():
+def test_cinematic_and_eleven_more_are_shipped_and_differ():
     names = recipe_names()
-    assert names == ["cinematic", "ambient", "classical", "electronic", "lofi"], "the usual one first"
+    others = "ambient classical comedy corporate documentary electronic jazz lofi suspense trailer upbeat"
+    assert names == ["cinematic", *others.split()], "the usual one first"
     assert len({load_recipe(name).digest for name in names}) == len(names)
+
+
+def test_every_shipped_recipe_has_a_groove_that_is_shipped():
+    for name in recipe_names():
+        assert load_groove(load_recipe(name).compose.groove).title
 
 
 def test_layers_are_default_then_recipe_then_flag(tmp_path):

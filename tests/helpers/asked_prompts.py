@@ -32,7 +32,7 @@ class Asked(NamedTuple):
 
 
 BEATS = ("drums", "percussion")
-CINEMATIC = (48, 43, 60, 42, *BEATS)
+CINEMATIC = (48, 42, 41, 40, 60, *BEATS)
 
 ASKED = (
     Asked("solo piano", (0,), BEATS),
@@ -64,9 +64,9 @@ ASKED = (
     Asked("percussion-free marimba", (12,), BEATS),
     Asked("minus the drums: choir and organ", (52, 53, 16), BEATS),
     Asked("music without drums and with a soft piano", (0,), BEATS),
-    Asked("everything except drums", (48, 43, 60, 42), BEATS),
+    Asked("everything except drums", (48, 42, 41, 40, 60), BEATS),
     Asked("no strings", BEATS, ("strings",), alone=False),
-    Asked("epic battle without brass", (48, 43, 42, *BEATS), ("brass",), alone=False),
+    Asked("epic battle without brass", (48, 42, 41, 40, *BEATS), ("brass",), alone=False),
     Asked("sad", CINEMATIC, mode="minor"),
     Asked("happy and cheerful", CINEMATIC, mode="major"),
     Asked("epic battle", CINEMATIC),

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from expotion_cli.music.codecs.notes.instruments import SoundSettings
+from expotion_cli.music.codecs.notes.instruments import SoundSettings, drum_key
 from expotion_cli.music.codecs.notes.ringing import begin_at_once, ring_on
 from expotion_cli.music.codecs.notes.tokens import (
     CHORD_VELOCITIES,
@@ -192,7 +192,10 @@ def _pitches(name: str, events: list[Event], settings: SoundSettings) -> list[tu
     voice, sound = VOICES[VOICE_INDEX[name]], settings.sounds[name]
     lift, low, high = 12 * sound.octave, sound.lowest, sound.highest
     if voice.kind == "drums":
-        return [tuple(key for lane, key in enumerate(voice.lanes) if event.value >> lane & 1) for event in events]
+        kit = settings.sounds[name].program
+        assert kit is not None  # `SoundSettings.sounds` fills in the kit
+        keys = [drum_key(key, kit, settings.tonic) for key in voice.lanes]
+        return [tuple(key for lane, key in enumerate(keys) if event.value >> lane & 1) for event in events]
     if voice.kind == "chord":
         chords = [chord_pitches(event.value) for event in events]
         laid = voice_chords([((root + settings.tonic) % 12, intervals) for root, intervals in chords])

@@ -12,6 +12,9 @@ from typing import Any
 from expotion_cli.errors import UsageError
 from expotion_cli.music.codecs.notes.tokens import VOICES
 
+ORCHESTRA_KIT = 48
+_ORCHESTRA_KEYS = {42: 27, 46: 29, 51: 30, 49: 57}  # hats, ride and a concert cymbal
+_LOWEST_TIMPANI = 41
 SOUNDING_VOICES = tuple(voice.name for voice in VOICES if voice.kind != "dynamics")
 _KEY_NAMES = {"C": 0, "D": 2, "E": 4, "F": 5, "G": 7, "A": 9, "B": 11}
 AUTO_KEYS = (-5, -4, -3, -2, -1, 0, 2, 3, 5)
@@ -136,6 +139,24 @@ class SoundSettings:
         for name, values in given.items():
             voices[name] = _voice_sound(voices[name], _table(values, f"[voices.{name}]"), f"[voices.{name}]")
         return cls(voices=tuple(voices.items()), **settings)
+
+
+def drum_key(key: int, kit: int, tonic: int) -> int:
+    """The key of a kit that plays a drum.
+
+    In General MIDI's Orchestra kit, keys 41 to 53 are timpani: the low tom's part is played on the tonic, the high
+    tom's on the dominant, and hats and cymbals lie elsewhere.
+
+    Args:
+        key: of the drum in the Standard kit.
+        kit: General-MIDI drum kit program.
+        tonic: semitones from C.
+    """
+    if kit != ORCHESTRA_KIT:
+        return key
+    if key in (45, 48):
+        return _LOWEST_TIMPANI + (tonic + (7 if key == 48 else 0) - _LOWEST_TIMPANI) % 12
+    return _ORCHESTRA_KEYS.get(key, key)
 
 
 def parse_key(value: Any) -> int | str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -210,6 +211,23 @@ def test_every_sounding_voice_has_a_default_sound() -> None:
     assert set(SoundSettings().sounds) == set(SOUNDING_VOICES) == {v.name for v in VOICES} - {"dynamics"}
     kit = SoundSettings.from_table({"sound": {"kit": 25}, "voices": {"percussion": {"program": 8}}}).sounds
     assert kit["drums"].program == 25 and kit["percussion"].program == 8
+
+
+@pytest.mark.parametrize(("tonic", "timpani"), [(0, (48, 43)), (2, (50, 45)), (-5, (43, 50)), (3, (51, 46))])
+def test_the_orchestra_kit_plays_toms_on_timpani_in_the_cues_key_and_cymbals_on_its_own_keys(tonic, timpani) -> None:
+    events = {
+        "drums": [Event(0, 12, 0b01001), Event(12, 24, 0b10100)],
+        "percussion": [Event(0, 12, 0b00111), Event(12, 24, 0b11000)],
+    }
+
+    def keys(kit: int) -> list[set[int]]:
+        settings = replace(PLAIN, kit=kit, key=tonic)
+        notes = arrange(events, line(4), settings).notes
+        return [{n.pitch for n in notes[v] if n.start == s} for v in ("drums", "percussion") for s in (0, 12)]
+
+    low, high = timpani
+    assert keys(0) == keys(8) == [{36, 48}, {45, 49}, {42, 46, 51}, {54, 39}]
+    assert keys(48) == [{36, high}, {low, 57}, {27, 29, 30}, {54, 39}]
 
 
 def test_missing_and_broken_soundfonts_are_told_apart(tmp_path: Path) -> None:
