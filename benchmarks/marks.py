@@ -1,7 +1,7 @@
 """The marks of following and of music, in one table: hits, spread, holes, pulse, lift, ranking, style, distance.
 
 For each recipe, clip and seed a cue is made as `expotion-score` would, with the picture and with `--streams none`.
-"Notes alone" is the same music before the follow layer; "in first five" the share of takes in which the tagger hears one
+"Notes alone" is the music before the follow layer; "in first five" the share of takes in which the tagger hears one
 of the recipe's own tags among its first five; the distance is that of musicnn's embeddings from human-composed music.
 Beside them stand the bare rule laid over the same music without the picture, a click track, and, where `--peers` names
 a folder with SYSTEM/CLIP.m4a, what other systems made of the same clips, as they are and with the follow layer.
