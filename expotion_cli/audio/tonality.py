@@ -44,9 +44,18 @@ def find_key(shares: np.ndarray) -> tuple[int, bool]:
     Returns:
         (pitch class of the tonic, whether minor).
     """
-    fits = {
+    fits = key_fits(shares)
+    return max(fits, key=lambda key: fits[key])
+
+
+def key_fits(shares: np.ndarray) -> dict[tuple[int, bool], float]:
+    """How well each key fits: (pitch class of the tonic, whether minor) → correlation of its profile with a chroma.
+
+    Args:
+        shares: [12] from `chroma`.
+    """
+    return {
         (tonic, minor): float(np.corrcoef(np.roll(profile, tonic), shares + 1e-9 * np.arange(12))[0, 1])
         for minor, profile in ((False, MAJOR_PROFILE), (True, MINOR_PROFILE))
         for tonic in range(12)
     }
-    return max(fits, key=lambda key: fits[key])

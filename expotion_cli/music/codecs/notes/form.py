@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 PHRASE_BARS = 8
 THEME_BARS = 4
+_KEPT_BARS = 6
+"""Bars of a theme that return note by note; the rest of the phrase is continued anew over its chords."""
 _MATERIAL = "AABACABC"
 """Which theme each section brings, from the first on and again after the last."""
 _ARC = ((0.0, 0.2, 0.75, 0.92, 1.0), (0.35, 0.55, 0.95, 0.85, 0.6))
@@ -98,7 +100,7 @@ def _returning(inside: int, origin: int, begins: int) -> tuple[int | None, int |
     """Bars that return in a section that brings back a theme: its melody first, its chords for a whole phrase."""
     if inside >= PHRASE_BARS or origin + inside >= begins:
         return None, None
-    return origin + inside if inside < THEME_BARS else None, origin + inside
+    return origin + inside if inside < _KEPT_BARS else None, origin + inside
 
 
 def _repeated(inside: int, begins: int, length: int) -> int | None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from expotion_cli.audio.tonality import key_fits
 from expotion_cli.music.codecs.notes import tokens as notes
 from expotion_cli.music.codecs.notes.arrange import dynamics_curve
 from expotion_cli.music.codecs.notes.metrics import five_measures, is_stuck
@@ -26,6 +27,7 @@ VERSION = 2
 """Raised whenever the same takes would be judged otherwise."""
 LONGEST_PAUSE_S = 2.0
 RANGES_FILE = "training.json"
+_OFF_KEY = 0.08
 _SOFTEST = 0.4
 _SPREAD_STEPS = 1.5
 
@@ -71,9 +73,9 @@ class NoteJudge:
         return -self.num_faults(tokens, request), self.num_in_range(tokens, request.timeline.bar_steps), last
 
     def num_faults(self, tokens: np.ndarray, request: CueRequest) -> int:
-        """Number of faults: stuck in a loop, and a pause longer than `LONGEST_PAUSE_S`."""
+        """Number of faults: stuck in a loop, a pause longer than `LONGEST_PAUSE_S`, heard in another key than its own."""
         longest = longest_pause(tokens, request.timeline.bar_steps) / float(request.timeline.rate_hz)
-        return int(is_stuck(tokens)) + int(longest > LONGEST_PAUSE_S)
+        return int(is_stuck(tokens)) + int(longest > LONGEST_PAUSE_S) + int(is_off_key(tokens))
 
     def num_in_range(self, tokens: np.ndarray, bar_steps: int) -> int:
         """How many of the five measures of the arranged notes lie within the training music's 10-90 % range."""
@@ -84,6 +86,27 @@ class NoteJudge:
         rung = ring_on(notes.tokens_to_events(tokens), steps, bar_steps)
         found = five_measures(notes.events_to_tokens(rung, steps))
         return sum(low - 1e-9 <= found[key] <= high + 1e-9 for key, (low, high) in known.items())
+
+
+def is_off_key(tokens: np.ndarray) -> bool:
+    """Whether another tonic than its own fits clearly better."""
+    fits = key_fits(pitch_classes(tokens))
+    return max(fits.values()) > max(fits[0, False], fits[0, True]) + _OFF_KEY
+
+
+def pitch_classes(tokens: np.ndarray) -> np.ndarray:
+    """[12] steps for which each pitch class sounds, the tonic first; the tonic alone where none does."""
+    sounding = np.zeros(12)
+    for name, found in notes.tokens_to_events(tokens).items():
+        kind = notes.VOICES[notes.VOICE_INDEX[name]].kind
+        for event in found if kind in ("pitched", "chord") else ():
+            classes = [event.value]
+            if kind == "chord":
+                root, intervals = notes.chord_pitches(event.value)
+                classes = [root + interval for interval in intervals]
+            for each in classes:
+                sounding[each % 12] += event.end - event.start
+    return sounding if sounding.any() else np.eye(12)[0]
 
 
 def longest_pause(tokens: np.ndarray, bar_steps: int) -> int:
