@@ -73,7 +73,7 @@ class NoteJudge:
         return -self.num_faults(tokens, request), self.num_in_range(tokens, request.timeline.bar_steps), last
 
     def num_faults(self, tokens: np.ndarray, request: CueRequest) -> int:
-        """Number of faults: stuck in a loop, a pause longer than `LONGEST_PAUSE_S`, heard in another key than its own."""
+        """Number of faults: a loop, a pause longer than `LONGEST_PAUSE_S`, another key than its own."""
         longest = longest_pause(tokens, request.timeline.bar_steps) / float(request.timeline.rate_hz)
         return int(is_stuck(tokens)) + int(longest > LONGEST_PAUSE_S) + int(is_off_key(tokens))
 
