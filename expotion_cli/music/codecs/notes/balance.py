@@ -10,7 +10,7 @@ from expotion_cli.audio.loudness import momentary_lufs
 from expotion_cli.music.codecs.notes.sampler import PlayedNote, Synth
 from expotion_cli.music.codecs.notes.tokens import VOICE_INDEX, VOICES
 
-TARGET_LUFS = {"harmony": -26.5, "drums": -23.0, "percussion": -27.5, "bass": -24.0, "figure": -25.5,
+TARGET_LUFS = {"harmony": -26.5, "drums": -23.0, "percussion": -26.0, "bass": -24.5, "figure": -24.0,
                "melody": -21.5, "counter": -25.0}  # fmt: skip
 """Target momentary loudness of each voice by itself, at velocity 92."""
 _DRUM_KEY_LU = {36: 0.0, 38: 0.0, 45: -1.5, 48: -1.5, 49: 0.0, 42: 0.0, 46: 1.0, 51: 0.5, 54: -1.0, 39: 1.0}
