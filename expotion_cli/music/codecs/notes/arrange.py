@@ -27,7 +27,7 @@ CHORD_LOW, CHORD_HIGH = 51, 77
 _CHORD_CENTRE = 63.0
 _DEFAULT_LEVEL = 5.0
 _RAMP_STEPS = STEPS_PER_BEAT // 4
-_LEVEL_DB, _SOFTEST_VELOCITY = 1.2, 0.8
+_LEVEL_DB, _SOFTEST_VELOCITY = 1.6, 0.75
 """Expression between two dynamics levels, and the share of its velocity that a note keeps at the lowest one."""
 _MIDDLE_VELOCITY = 92
 _ACCENTS = {"harmony": 0.5, "drums": 0.5, "percussion": 0.4, "bass": 0.6, "figure": 0.6, "melody": 0.6, "counter": 0.5}

@@ -37,6 +37,7 @@ class BarForm:
         ends_section: it is a section's last bar, and another one follows.
         is_opening: the theme has not begun yet.
         theme: the letter of the section's theme.
+        place: the bar's number from where the theme begins; negative in the opening.
         melody_from: the bar whose melody returns in this one, or None.
         harmony_from: the bar whose chords return in this one, or None.
     """
@@ -47,6 +48,7 @@ class BarForm:
     ends_section: bool
     is_opening: bool
     theme: str
+    place: int
     melody_from: int | None = None
     harmony_from: int | None = None
 
@@ -89,6 +91,7 @@ def plan_form(plan: CuePlan, timeline: Timeline, shift: float = 0.0) -> tuple[Ba
                     place == stop - 1 and stop < count,
                     inside < 0,
                     theme,
+                    inside,
                     melody,
                     harmony,
                 )

@@ -24,7 +24,9 @@ from expotion_cli.music.codecs.notes import tokens as notes
 from expotion_cli.music.codecs.notes.form import BarForm, plan_form, smooth_bars
 from expotion_cli.music.codecs.notes.groove import ANSWERED, Bar, choose_levels, load_groove, play
 from expotion_cli.music.codecs.notes.groove_file import FREE, LET_GO, STRUCK, Groove, Part
-from expotion_cli.music.codecs.notes.tokens import HOLD, NUM_VOICES, REST, VOCAB_SIZE, VOICE_INDEX, VOICES
+from expotion_cli.music.codecs.notes.motifs import motif_of
+from expotion_cli.music.codecs.notes.token_sets import token_sets
+from expotion_cli.music.codecs.notes.tokens import HOLD, NUM_VOICES, REST, VOICE_INDEX, VOICES
 from expotion_cli.music.generate.constraints import DRAWN, NO_SOURCE, Constraints
 from expotion_cli.timing import COMMON_METRE, METRES, STEPS_PER_BEAT
 
@@ -32,7 +34,7 @@ if TYPE_CHECKING:
     from expotion_cli.spotting.plan import CuePlan
     from expotion_cli.timing import Timeline
 
-SKETCH_VERSION = 1
+SKETCH_VERSION = 2
 """Raised whenever the same cue would be sketched otherwise."""
 DECODER_BAR = STEPS_PER_BEAT * METRES[COMMON_METRE]
 """Steps of the bars that the decoder has learned. Shorter bars are its bars without their end."""
@@ -40,27 +42,19 @@ _ENTERS = {"harmony": 0.0, "bass": 0.12, "melody": 0.2, "figure": 0.3, "counter"
 """The intensity from which on a voice plays."""
 _DENSITIES = {"sparse": -0.25, "dense": 0.25}
 _HYSTERESIS = 0.08
-_SOFTEST_LEVEL, _LEVELS = 4.0, 3.0
-_FIGURE_LOW, _BAND, _BAND_STEP = 48, 8, 4
-"""Lowest pitch of the figure's lowest register, semitones in a register, and between two."""
+_SOFTEST_LEVEL, _LEVELS = 3.0, 4.0
+_MOTIF_BARS = 4
+"""Bars in which a motif is heard one and a half times, and a free one."""
 _BACKGROUND = ("bass", "figure")
 """Voices that are softer by a class between hit points."""
-_SINGING, _SUNG = ("melody", "counter"), 0.4
-"""Voices that answer heavier hit points alone, so that the tune may go its own way, and from which weight on."""
+_SINGING, _SUNG = ("melody", "counter"), 0.75
+"""Voices that answer heavier hit points alone, so that the tune may go its own way, and from which weight on.
+A tune that returns is left as it was."""
 _AROUND = 2
 _BREATH, _GAP_STEPS, _HEAVY = 4, 5, 0.6
 """Steps of silence in the background before a hit point, and in all voices but the chords before a heavy one."""
 _HIT_GAP_S, _HITS_PER_S, _LEAST_WEIGHT = 0.3, 1.1, 0.1
 _NEAR_S = 0.055
-_MAJOR, _MINOR = (0, 2, 4, 5, 7, 9, 11), (0, 2, 3, 5, 7, 8, 10, 11)
-_CHORDS = {
-    False: {0: ("maj", "maj7", "sus4"), 2: ("min", "min7"), 4: ("min", "min7"), 5: ("maj", "maj7"),
-            7: ("maj", "dom7", "sus4"), 9: ("min", "min7"), 11: ("dim", "hdim7")},
-    True: {0: ("min", "min7"), 2: ("dim", "hdim7"), 3: ("maj", "maj7"), 5: ("min", "min7"),
-           7: ("min", "min7", "maj", "dom7"), 8: ("maj", "maj7"), 10: ("maj", "dom7"), 11: ("dim",)},
-}  # fmt: skip
-"""Chords of the major and of the minor mode: semitones from the tonic to the root → qualities."""
-_TONIC = {None: ("maj", "min", "maj7", "min7"), False: ("maj", "maj7"), True: ("min", "min7")}
 
 
 @dataclass(frozen=True)
@@ -124,6 +118,7 @@ def sketch(
     writer.write_drums(pattern, seed)
     writer.write_entries()
     writer.write_rhythm(pattern)
+    writer.write_tune(seed)
     writer.write_themes()
     writer.write_answers()
     return Sketch(bars, strikes, *writer.laid_out())
@@ -178,7 +173,7 @@ class _Writer:
         shape = (NUM_VOICES, self.num_steps)
         self.given, self.source = np.full(shape, DRAWN), np.full(shape, NO_SOURCE)
         self.mask_of = np.zeros(shape, dtype=np.int64)
-        self.masks, self.mask_numbers = _masks(is_minor)
+        self.masks, self.mask_numbers = token_sets(is_minor, _BACKGROUND)
         self.playing = _playing(bars, muted)
 
     def write_dynamics(self) -> None:
@@ -242,6 +237,23 @@ class _Writer:
         if first is not None:
             self.mask_of[VOICE_INDEX["harmony"], first * self.bar_steps] = self.mask_numbers["harmony", "tonic"]
 
+    def write_tune(self, seed: int) -> None:
+        """The rhythm of each theme's motif; every fourth bar is free, but begins with a note."""
+        motifs: dict[str, Part] = {}
+        smooth = smooth_bars([bar.intensity for bar in self.bars])
+        for number, bar in enumerate(self.bars):
+            if bar.is_opening or not self.playing["melody"][number]:
+                continue
+            if bar.theme not in motifs:
+                motifs[bar.theme] = motif_of(bar.theme, self.timeline.metre, float(smooth[number]), seed)
+            part = motifs[bar.theme] if bar.place % _MOTIF_BARS != _MOTIF_BARS - 1 else self._free_bar
+            self._pace("melody", number, part, bar.place)
+
+    @property
+    def _free_bar(self) -> Part:
+        """A bar that begins with a note and goes on as the decoder likes."""
+        return Part(((0, STRUCK), *((step, FREE) for step in range(1, self.bar_steps))), self.bar_steps)
+
     def _plain_part(self, name: str) -> Part:
         """The rhythm of a voice of which the groove says nothing."""
         bar = self.bar_steps
@@ -255,15 +267,15 @@ class _Writer:
         steps = range(0, bar, bar // len(contour))
         return Part(tuple(zip(steps, contour, strict=True)), bar)
 
-    def _pace(self, name: str, number: int, part: Part) -> None:
-        """Hold a voice in one bar to a rhythm."""
+    def _pace(self, name: str, number: int, part: Part, place: int | None = None) -> None:
+        """Hold a voice in one bar to a rhythm; `place` counts the bars of a rhythm that is longer than one."""
         if not self.playing[name][number]:
             return
         row, first = VOICE_INDEX[name], number * self.bar_steps
         stop = min(first + self.bar_steps, self.num_steps)
         self.given[row, first:stop] = HOLD
         bars_of_part = max(1, part.num_steps // self.bar_steps)
-        begins = first - number % bars_of_part * self.bar_steps
+        begins = first - (number if place is None else place) % bars_of_part * self.bar_steps
         for step, mark in part.marks:
             place = begins + step
             if not first <= place < stop:
@@ -298,7 +310,8 @@ class _Writer:
             gap = _GAP_STEPS if strike.weight >= _HEAVY and strike.step - before >= 2 * STEPS_PER_BEAT else 0
             for name, playing in self.playing.items():
                 row = VOICE_INDEX[name]
-                if not playing[number] or (name in _SINGING and strike.weight < _SUNG):
+                is_returning = name == "melody" and self.bars[number].melody_from is not None
+                if not playing[number] or is_returning or (name in _SINGING and strike.weight < _SUNG):
                     continue
                 around = slice(max(0, strike.step - _AROUND), strike.step + _AROUND + 1)
                 self.given[row, around], self.source[row, around] = HOLD, NO_SOURCE
@@ -351,55 +364,3 @@ def _playing(bars: Sequence[BarForm], muted: Sequence[str]) -> dict[str, list[bo
     for name in leading:
         playing[name] = [True] * len(bars)
     return playing
-
-
-def _masks(is_minor: bool | None) -> tuple[np.ndarray, dict[tuple[str, str], int]]:
-    """([M, V] bool sets of tokens, (voice, kind) → its row).
-
-    Kinds: "soft" (hold, rest or an onset of a softer class), "onset" (such an onset), "loud" (an onset
-    of the loudest class), for harmony "tonic" (an onset of the tonic chord), for the figure "register 0" to
-    "register 4" (an onset in a register).
-    """
-    rows = [np.ones(VOCAB_SIZE, dtype=bool)]
-    numbers: dict[tuple[str, str], int] = {}
-    for name in _ENTERS:
-        voice = VOICES[VOICE_INDEX[name]]
-        loudest = (len(notes.CHORD_VELOCITIES) if voice.kind == "chord" else len(notes.VELOCITIES)) - 1
-        softer = loudest - 1 - (name in _BACKGROUND)
-        soft, loud, tonic = (np.zeros(VOCAB_SIZE, dtype=bool) for _ in range(3))
-        for token in range(notes.FIRST_ONSET, VOCAB_SIZE):
-            onset = notes.read_token(voice, token)
-            if onset is None or not _in_mode(voice, onset[0], is_minor):
-                continue
-            if onset[1] == loudest:
-                loud[token] = True
-            elif onset[1] <= softer:
-                soft[token] = True
-            tonic[token] = voice.kind == "chord" and onset[1] < loudest and _is_chord(onset[0], {0: _TONIC[is_minor]})
-        still = soft.copy()
-        still[[HOLD, REST]] = True
-        kinds = {"soft": still, "onset": soft, "loud": loud}
-        if voice.kind == "chord":
-            kinds["tonic"] = tonic
-        if name == "figure":
-            pitches = np.array([(notes.read_token(voice, token) or (0, 0))[0] for token in range(VOCAB_SIZE)])
-            for register in range(5):
-                low = _FIGURE_LOW + _BAND_STEP * register
-                kinds[f"register {register}"] = soft & (pitches >= low) & (pitches < low + _BAND)
-        for kind, mask in kinds.items():
-            numbers[name, kind] = len(rows)
-            rows.append(mask)
-    return np.array(rows), numbers
-
-
-def _in_mode(voice: notes.Voice, value: int, is_minor: bool | None) -> bool:
-    if is_minor is None:
-        return True
-    if voice.kind == "chord":
-        return _is_chord(value, _CHORDS[is_minor])
-    return value % 12 in (_MINOR if is_minor else _MAJOR)
-
-
-def _is_chord(value: int, chords: dict[int, tuple[str, ...]]) -> bool:
-    root, quality = divmod(value, len(notes.QUALITIES))
-    return notes.QUALITY_NAMES[quality] in chords.get(root, ())

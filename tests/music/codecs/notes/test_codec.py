@@ -58,9 +58,9 @@ def test_dynamics_swell_within_a_sixteenth_and_reach_their_level_at_the_event() 
     assert np.all(np.diff(curve) >= 0) and np.allclose(np.diff(curve[45:49]), 2)
 
 
-def test_between_the_lowest_level_and_the_highest_lie_twelve_decibels() -> None:
+def test_between_the_levels_that_a_sketch_uses_lie_less_than_ten_decibels() -> None:
     events = {
-        "dynamics": [Event(0, 48, 0), Event(48, 96, 7)],
+        "dynamics": [Event(0, 48, 3), Event(48, 96, 7)],
         "drums": [Event(step, step + 1, 1, 2) for step in range(0, 96, 12)],
         "melody": [Event(step, step + 12, 72, 2) for step in range(0, 96, 12)],
     }
@@ -68,7 +68,7 @@ def test_between_the_lowest_level_and_the_highest_lie_twelve_decibels() -> None:
     for name in ("drums", "melody"):
         soft, loud = (arrangement.notes[name][place].velocity for place in (0, 5))
         change_db = 40 * np.log10(arrangement.control[60] / arrangement.control[0] * loud / soft)
-        assert 8 < change_db < 13 and soft < loud
+        assert 5 < change_db < 10 and soft < loud
     assert arrangement.control.argmax() >= 48 and (np.diff(arrangement.control) >= 0).all()
 
 

