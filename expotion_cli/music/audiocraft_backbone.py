@@ -72,6 +72,10 @@ class AudiocraftCodec:
         """Sound has no notes to settle beforehand."""
         return
 
+    def answered(self, *_: Any, **__: Any) -> tuple[float, ...]:
+        """Sound answers no hit point by itself."""
+        return ()
+
     def decode(
         self, tokens: np.ndarray, timeline: Timeline, settings: Any = None, *, seed: int = 0, marks: Any = ()
     ) -> Rendering:

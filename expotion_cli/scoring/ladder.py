@@ -305,6 +305,8 @@ def follow(
 ) -> Score:
     """Make the music follow its cue plan: by level, by accents at hit points, and by where it begins and ends.
 
+    Hit points that the notes answer get no other accent.
+
     Args:
         model: that composed it.
         score: from `render`.
@@ -325,6 +327,7 @@ def follow(
         grid=timeline if on_grid else None,
         tonic=sound_settings(recipe, seed, plan, prompt).tonic if on_grid else None,
         seed=seed,
+        answered=frozenset(model.codec.answered(plan, timeline, recipe.compose)),
     )
     return replace(score, audio=followed.audio, answers=followed.answers)
 

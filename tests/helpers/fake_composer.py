@@ -24,6 +24,9 @@ class FakeCodec:
     def sketch(self, *_: object, **__: object) -> None:
         return None
 
+    def answered(self, *_: object, **__: object) -> tuple[float, ...]:
+        return ()
+
     def decode(self, tokens: np.ndarray, timeline: Timeline, settings: object = None, *, seed: int = 0, marks=()):
         num_samples = timeline.samples(self.sample_rate)
         pitch = np.repeat(200.0 + 10 * tokens[0], self.sample_rate // 10 + 1)[:num_samples]

@@ -89,6 +89,10 @@ class Codec(Protocol):
         """What is settled about a cue's tokens before they are drawn; None where all is left to the decoder."""
         ...
 
+    def answered(self, plan: CuePlan, timeline: Timeline, compose: Compose) -> tuple[float, ...]:
+        """Seconds of the hit points that the music itself answers; the follow layer leaves them alone."""
+        ...
+
     def decode(
         self,
         tokens: np.ndarray,

@@ -70,6 +70,10 @@ class EncodecCodec:
         """Sound has no notes to settle beforehand."""
         return
 
+    def answered(self, *_: Any, **__: Any) -> tuple[float, ...]:
+        """Sound answers no hit point by itself."""
+        return ()
+
     @torch.inference_mode()
     def decode(
         self, tokens: np.ndarray, timeline: Timeline, settings: Any = None, *, seed: int = 0, marks: Any = ()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -27,6 +27,7 @@ from expotion_cli.timing import STEPS_PER_BEAT, Timeline
 _SNAP_S = 0.04
 """An accent moves to the music's grid by at most this much; farther off it stays with the picture."""
 _BREATH_S, _RISE_S = 0.13, 0.012
+_ANSWERED_BREATH = 0.4
 _BREATH_DB = (2.5, 7.5)
 _SPARE_HITS = 1
 _PEAKS_LU = 12.0
@@ -82,6 +83,7 @@ def follow(
     grid: Timeline | None = None,
     tonic: int | None = None,
     seed: int = 0,
+    answered: Collection[float] = (),
 ) -> Followed:
     """Make music follow a cue plan, whoever made it, and keep it between the plan's start and end.
 
@@ -96,10 +98,11 @@ def follow(
         grid: the beat grid that the music was written on; None finds the music's own.
         tonic: pitch class of its key; None finds it.
         seed: of the cue; makes strokes differ.
+        answered: seconds of the hit points that the music answers itself: they get a shallower breath, and no accent.
     """
     followed = Followed(audio, ())
     if settings.mode != NO_FOLLOW and np.any(audio):
-        followed = _layered(audio, sample_rate, plan, settings, grid, tonic, seed)
+        followed = _layered(audio, sample_rate, plan, settings, grid, tonic, seed, answered)
     return replace(followed, audio=level.within(followed.audio, sample_rate, plan.start_s, plan.end_s))
 
 
@@ -111,6 +114,7 @@ def _layered(
     grid: Timeline | None,
     tonic: int | None,
     seed: int,
+    answered: Collection[float],
 ) -> Followed:
     levelled = level.apply_db(audio, level.levelling_db(audio, sample_rate), sample_rate)
     rows = math.ceil(audio.shape[1] / sample_rate * level.RATE_HZ)
@@ -124,12 +128,17 @@ def _layered(
     gain_db -= gain_db.max(initial=-settings.dynamics_db)
     levelled = level.brighten(levelled, sample_rate, _TONE * gain_db)
     low, high = _BREATH_DB
-    gain_db = gain_db + level.breath_db(times_s, low + (high - low) * weights, rows, _BREATH_S, _RISE_S)
+    depths = (low + (high - low) * weights) * np.array(
+        [_ANSWERED_BREATH if hit.time_s in answered else 1.0 for hit in chosen]
+    )
+    gain_db = gain_db + level.breath_db(times_s, depths, rows, _BREATH_S, _RISE_S)
     music = level.apply_db(levelled, gain_db, sample_rate)
     answers: list[Answer] = []
-    if len(chosen):
+    left = [place for place, hit in enumerate(chosen) if hit.time_s not in answered]
+    if left:
         if tonic is None:
             tonic = _find_tonic(audio, sample_rate)
+        chosen, times_s = tuple(chosen[place] for place in left), times_s[left]
         accents, answers = _accents(levelled, sample_rate, chosen, times_s, settings, tonic, seed)
         music = music + accents
     music = level.apply_db(music, level.compress_db(music, sample_rate, ratio=2.0, above_lu=3.0), sample_rate)

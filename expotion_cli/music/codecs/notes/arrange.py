@@ -30,7 +30,7 @@ _RAMP_STEPS = STEPS_PER_BEAT // 4
 _LEVEL_DB, _SOFTEST_VELOCITY = 1.6, 0.75
 """Expression between two dynamics levels, and the share of its velocity that a note keeps at the lowest one."""
 _MIDDLE_VELOCITY = 92
-_ACCENTS = {"harmony": 0.5, "drums": 0.5, "percussion": 0.4, "bass": 0.6, "figure": 0.6, "melody": 0.6, "counter": 0.5}
+_ACCENTS = {"harmony": 0.5, "drums": 1.0, "percussion": 0.5, "bass": 0.6, "figure": 0.6, "melody": 0.6, "counter": 0.5}
 """How much of a note's distance from the middle velocity is played: what is held stays as loud as it was struck."""
 _ONSET_OFFSETS_S = {"harmony": 0.0, "drums": 0.0, "percussion": 0.006, "bass": 0.004, "figure": 0.01, "melody": -0.008,
                     "counter": 0.014}  # fmt: skip

@@ -19,7 +19,7 @@ from expotion_cli.music.codecs.notes.instruments import SoundSettings
 from expotion_cli.music.codecs.notes.judge import NoteJudge
 from expotion_cli.music.codecs.notes.midi import Marks, to_midi
 from expotion_cli.music.codecs.notes.render import SAMPLE_RATE, Renderer
-from expotion_cli.music.codecs.notes.sketch import DECODER_BAR, SKETCH_VERSION, Sketch, sketch
+from expotion_cli.music.codecs.notes.sketch import DECODER_BAR, SKETCH_VERSION, Sketch, sketch, strikes_on_grid
 from expotion_cli.music.codecs.notes.soundfont import SoundFont, load_soundfont
 from expotion_cli.music.codecs.notes.tokens import NUM_VOICES, VOCAB_SIZE, tokens_to_events
 
@@ -121,6 +121,10 @@ class NoteCodec:
             groove=compose.groove,
             seed=seed,
         )
+
+    def answered(self, plan: CuePlan, timeline: Timeline, compose: Compose) -> tuple[float, ...]:
+        """Seconds of the hit points that notes answer."""
+        return tuple(strike.time_s for strike in strikes_on_grid(plan, timeline, compose.answers))
 
     def decode(
         self,

@@ -64,10 +64,12 @@ class Strike:
     Attributes:
         step: where it is struck.
         weight: 0..1.
+        time_s: of the hit point.
     """
 
     step: int
     weight: float
+    time_s: float
 
 
 @dataclass(frozen=True)
@@ -153,7 +155,7 @@ def strikes_on_grid(plan: CuePlan, timeline: Timeline, answers: float) -> tuple[
         sixteenth = 3 * round(exact / 3)
         step = sixteenth if abs(sixteenth - exact) / rate <= _NEAR_S else round(exact)
         if 0 <= step < timeline.num_steps:
-            found.append(Strike(step, hit.weight))
+            found.append(Strike(step, hit.weight, hit.time_s))
     return tuple(sorted(found, key=lambda strike: strike.step))
 
 
