@@ -10,9 +10,12 @@ from __future__ import annotations
 
 import argparse
 import io
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
+import symusic
 from bench import print_table
 from PIL import Image
 
@@ -28,7 +31,7 @@ from expotion_cli.inspection.marks import GREEN, ORANGE, PURPLE, TALL, Curve, La
 from expotion_cli.inspection.observe import Observer
 from expotion_cli.inspection.plan_lanes import beat_times, plan_lanes
 from expotion_cli.inspection.raster import to_png
-from expotion_cli.inspection.scene import Line, Photo, Scene, Text
+from expotion_cli.inspection.scene import Box, Line, Photo, Scene, Text
 from expotion_cli.media.clip import ClipInfo
 from expotion_cli.media.frames import View
 from expotion_cli.media.probe import probe
@@ -45,6 +48,11 @@ WIDTH, LEFT, RIGHT, TOP, GAP = 1200, 172, 138, 84, 10
 SAMPLE_RATE = 32_000
 QUIETEST_DB, LOUDEST_DB = -40.0, -4.0
 LEVEL_RATE_HZ = 20.0
+NOTES_HEIGHT, LOWEST, HIGHEST = 230, 20, 92
+VOICE_COLOURS = {
+    "melody": "#c0392b", "counter": "#8e44ad", "figure": "#2e86c1", "harmony": "#95a5a6", "bass": "#27ae60",
+    "drums": "#222222", "percussion": "#7f6000",
+}  # fmt: skip
 NUM_THUMBNAILS, THUMBNAIL_GAP = 8, 4
 
 
@@ -54,7 +62,9 @@ def main() -> None:
     work = parser.parse_args().work
     recipe = expotion.load_recipe(RECIPE)
     clips = write_demo_clips(work / "clips")
-    expotion.score_folder(work / "clips", work / "scored", model=expotion.load_model, recipe=recipe)
+    call = "from expotion_cli.cli import score_main; score_main()"
+    flags = [str(work / "clips"), "--recipe", RECIPE, "--out", str(work / "scored"), "--midi", "--quiet"]
+    subprocess.run([sys.executable, "-c", call, *flags], check=True)
     cache, rows = EmbeddingCache(), []  # the streams that were scored
     for clip in clips:
         info, scored = probe(clip.path), work / "scored" / f"{clip.name}.mp4"
@@ -75,7 +85,12 @@ def following(clip: ClipInfo, scored: Path, plan: CuePlan) -> Scene:
     thumbnails = thumbnails_of(clip, plot)
     points, intensity, _, grid = plan_lanes(plan, clip.duration, int(plot.width))
     sound = read_clip_sound(scored, SAMPLE_RATE)
-    lanes = [points, intensity, grid, loudness_lane(sound, plan), accents_lane(sound, plan, sidecar["hits"])]
+    score = symusic.Score(scored.with_suffix(".mid")).to("second")
+    notes = Lane(
+        "Notes", "of the MIDI file", NOTES_HEIGHT, LOWEST, HIGHEST, (),
+        keys=tuple((name, colour) for name, colour in VOICE_COLOURS.items()), has_beats=True,
+    )  # fmt: skip
+    lanes = [points, intensity, grid, notes, loudness_lane(sound, plan), accents_lane(sound, plan, sidecar["hits"])]
     top = TOP + thumbnails[0].shape[0] + GAP
     bottom = top + sum(lane.height + GAP for lane in lanes)
     drawing = Scene(WIDTH, bottom + 34, f"How the music follows {clip.path.name}")
@@ -91,6 +106,8 @@ def following(clip: ClipInfo, scored: Path, plan: CuePlan) -> Scene:
     beats, y = beat_times(plan, clip.duration), float(top)
     for lane in lanes:
         draw_lane(drawing, plot, lane, y, beats)
+        if lane is notes:
+            draw_notes(drawing, plot, score, y)
         y += lane.height + GAP
     drawing.add(Line(((plot.left, bottom), (plot.end, bottom)), FAINT, 1.2))
     times, words = chart.axis_times(plan.duration_s)
@@ -99,6 +116,22 @@ def following(clip: ClipInfo, scored: Path, plan: CuePlan) -> Scene:
         drawing.add(Line(((x, bottom), (x, bottom + 6)), FAINT, 1.2))
         drawing.add(Text(x, bottom + 22, words(time), 14, DIM, "middle"))
     return drawing
+
+
+def draw_notes(drawing: Scene, plot: Plot, score: symusic.Score, top: float) -> None:
+    """A piano roll; drums and percussion as small marks at its lower edge, louder notes thicker."""
+    scale = NOTES_HEIGHT / (HIGHEST - LOWEST)
+    for track in score.tracks:
+        voice = track.name.split(":")[0].split(" ")[0].lower()
+        colour = VOICE_COLOURS.get(voice, INK)
+        for note in track.notes:
+            x, width = plot.x(note.time), max(2.0, plot.x(note.time + note.duration) - plot.x(note.time) - 1)
+            height = 2 + note.velocity / 40
+            pitch = LOWEST + 2 + (note.pitch - 35) % 24 / 2 if track.is_drum else note.pitch
+            if track.is_drum:
+                width = 3.0
+            if LOWEST <= pitch <= HIGHEST:
+                drawing.add(Box(x, top + (HIGHEST - pitch) * scale - height / 2, width, height, colour))
 
 
 def thumbnails_of(clip: ClipInfo, plot: Plot) -> list[np.ndarray]:

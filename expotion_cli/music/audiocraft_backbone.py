@@ -72,9 +72,9 @@ class AudiocraftCodec:
         """Sound has no notes to settle beforehand."""
         return
 
-    def answered(self, *_: Any, **__: Any) -> tuple[float, ...]:
+    def answered(self, *_: Any, **__: Any) -> dict[float, float]:
         """Sound answers no hit point by itself."""
-        return ()
+        return {}
 
     def decode(
         self, tokens: np.ndarray, timeline: Timeline, settings: Any = None, *, seed: int = 0, marks: Any = ()

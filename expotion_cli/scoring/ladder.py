@@ -78,7 +78,7 @@ class Score:
         audio: [2, n] float32.
         sample_rate: in Hz.
         midi: a standard MIDI file, where the codec writes notes.
-        answers: the accents that the follow layer laid over the music.
+        answers: the accents that answer hit points, of the notes and of the follow layer.
         orchestration: key, metre and who plays, as the sidecar says it; empty for music without notes.
     """
 
@@ -319,6 +319,7 @@ def follow(
     from expotion_cli.scoring.follow import layer
 
     on_grid = model.codec.follows_tempo
+    by_notes = model.codec.answered(plan, timeline, recipe.compose)
     followed = layer.follow(
         score.audio,
         score.sample_rate,
@@ -327,9 +328,15 @@ def follow(
         grid=timeline if on_grid else None,
         tonic=sound_settings(recipe, seed, plan, prompt).tonic if on_grid else None,
         seed=seed,
-        answered=frozenset(model.codec.answered(plan, timeline, recipe.compose)),
+        answered=by_notes.keys(),
     )
-    return replace(score, audio=followed.audio, answers=followed.answers)
+    composed = [
+        layer.Answer(round(max(0.0, by_notes[hit.time_s]), 4), hit.time_s, hit.weight, ("notes",))
+        for hit in plan.hits
+        if hit.time_s in by_notes
+    ]
+    answers = sorted([*followed.answers, *composed], key=lambda answer: answer.hit_s)
+    return replace(score, audio=followed.audio, answers=tuple(answers))
 
 
 def finish(

@@ -237,7 +237,7 @@ def followed(plan: CuePlan, given: str | None, answers: Iterable[Answer]) -> dic
     Args:
         plan: what the music should do.
         given: the file that the plan was read from, or None if it was found in the picture.
-        answers: the accents that were laid over the music.
+        answers: the accents that answer them.
     """
     by_hit = {answer.hit_s: answer for answer in answers}
     hits = []

@@ -24,8 +24,8 @@ class FakeCodec:
     def sketch(self, *_: object, **__: object) -> None:
         return None
 
-    def answered(self, *_: object, **__: object) -> tuple[float, ...]:
-        return ()
+    def answered(self, *_: object, **__: object) -> dict[float, float]:
+        return {}
 
     def decode(self, tokens: np.ndarray, timeline: Timeline, settings: object = None, *, seed: int = 0, marks=()):
         num_samples = timeline.samples(self.sample_rate)

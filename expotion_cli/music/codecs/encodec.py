@@ -70,9 +70,9 @@ class EncodecCodec:
         """Sound has no notes to settle beforehand."""
         return
 
-    def answered(self, *_: Any, **__: Any) -> tuple[float, ...]:
+    def answered(self, *_: Any, **__: Any) -> dict[float, float]:
         """Sound answers no hit point by itself."""
-        return ()
+        return {}
 
     @torch.inference_mode()
     def decode(

@@ -46,13 +46,13 @@ _TONE = 2.0
 
 @dataclass(frozen=True)
 class Answer:
-    """An accent that was laid over the music.
+    """An accent that answers a hit point.
 
     Attributes:
         time_s: when it sounds.
         hit_s: the hit point it answers.
         weight: the hit point's.
-        sounds: names of its accents.
+        sounds: names of its accents; "notes" for one that was composed.
     """
 
     time_s: float

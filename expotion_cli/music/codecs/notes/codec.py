@@ -122,9 +122,10 @@ class NoteCodec:
             seed=seed,
         )
 
-    def answered(self, plan: CuePlan, timeline: Timeline, compose: Compose) -> tuple[float, ...]:
-        """Seconds of the hit points that notes answer."""
-        return tuple(strike.time_s for strike in strikes_on_grid(plan, timeline, compose.answers))
+    def answered(self, plan: CuePlan, timeline: Timeline, compose: Compose) -> dict[float, float]:
+        """Seconds of the hit points that notes answer → seconds at which they do."""
+        strikes = strikes_on_grid(plan, timeline, compose.answers)
+        return {strike.time_s: float(timeline.time_of(strike.step)) for strike in strikes}
 
     def decode(
         self,
