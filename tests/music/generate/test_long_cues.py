@@ -112,6 +112,7 @@ def test_level_and_spectrum_jump_no_more_where_windows_join_than_at_other_bar_li
     assert p_value(takes, [take.audio for take in takes], jump) > LEAST_P
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["level", "spectrum"])
 def test_a_seam_would_be_noticed(takes, kind):
     """The same takes with seams put in: what each window wrote is softer or duller than what the one before wrote."""
@@ -139,6 +140,7 @@ def held(take: Take, bars: np.ndarray) -> tuple[int, int]:
     return going_on, sounding
 
 
+@pytest.mark.slow
 def test_notes_are_held_across_joins_as_they_are_across_other_bar_lines(takes):
     """A join is no general re-attack. One-sided binomial test with the other bar lines' share."""
     across, before = np.sum([held(take, take.bars[take.joins]) for take in takes], axis=0)
