@@ -13,6 +13,8 @@ from expotion_cli.music.codecs.notes import metrics as measures
 from expotion_cli.music.codecs.notes.copies import SEPARATOR, join_melodies, longest_shared_run, melody_codes
 from expotion_cli.storage import cache_root, digest_of
 
+PIECES = Path(__file__).resolve().parents[2] / "shared" / "corpus" / "freedoom"
+"""MIDI files that the model learned from; left out where they are not there."""
 STATISTICS = ("scale_consistency", "pitch_class_entropy", "density", "polyphony", "empty_beat_rate", "silence_rate")
 """Of `metrics.statistics`, those that are compared with the training music."""
 
@@ -22,12 +24,14 @@ def training_corpus(folder: Path | None, name: str = "build") -> Any:
 
     Args:
         folder: of a built corpus.
-        name: "build" for the pieces of the first stage, "following" for those of the second.
+        name: "build" for the pieces of the first stage, "grooves" for those of the second, MIDI files among them.
     """
     from expotion_cli.training.mini.corpus.build import SOURCES_FILE, build_corpus, load_corpus
     from expotion_cli.training.mini.settings import MiniSettings
 
-    settings = MiniSettings.load().corpus[name]
+    settings = dict(MiniSettings.load().corpus[name])
+    if name == "grooves" and PIECES.is_dir():
+        settings["pieces"] = str(PIECES)
     if folder is None:
         folder = cache_root() / "benchmarks" / f"corpus-{digest_of(settings)[:16]}"
         if not (folder / SOURCES_FILE).is_file():
@@ -38,7 +42,7 @@ def training_corpus(folder: Path | None, name: str = "build") -> Any:
 
 def training_melodies() -> np.ndarray:
     """The melodies of all training pieces of both stages, as `join_melodies` joins them."""
-    corpora = [training_corpus(None, name) for name in ("build", "following")]
+    corpora = [training_corpus(None, name) for name in ("build", "grooves")]
     return join_melodies(corpus.piece(number) for corpus in corpora for number in corpus.train)
 
 

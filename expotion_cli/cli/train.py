@@ -156,6 +156,12 @@ def mini(
     recipe: Annotated[
         Path | None, typer.Option(help="A training recipe (.toml); the shipped one by default.", show_default=False)
     ] = None,
+    pieces: Annotated[
+        Path | None,
+        typer.Option(
+            help="A folder of General-MIDI files to train on as well, with their LICENCE.txt.", show_default=False
+        ),
+    ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "cpu",
 ) -> None:
     """Make the embedded model: corpus, tokenizer, decoder, adapter. Can be stopped; run it again to resume."""
@@ -163,7 +169,7 @@ def mini(
     from expotion_cli.training.mini.settings import MiniSettings
     from expotion_cli.training.mini.trainer import MiniTrainer
 
-    MiniTrainer(work, MiniSettings.load(recipe), str(choose_device(device))).run(out)
+    MiniTrainer(work, MiniSettings.load(recipe), str(choose_device(device)), pieces).run(out)
     print(f"{out} · score with it: expotion-score clips --model {out} --adapter {out / 'adapter'}")
 
 

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from expotion_cli.music.conditioning import StepStream
     from expotion_cli.music.request import CueRequest
     from expotion_cli.spotting.activity import SeenStream
+    from expotion_cli.spotting.plan import CuePlan
 
 STRIDE_SHARE = 0.6
 """A long cue advances by this share of a window and keeps the rest as context: audiocraft's 18 of 30 seconds."""
@@ -116,7 +117,7 @@ class AudiocraftModel:
         """No tempo: the codec has no beat."""
 
     def condition(
-        self, streams: Mapping[str, SeenStream], timeline: Timeline, *, pulse: float = 0.0
+        self, streams: Mapping[str, SeenStream], timeline: Timeline, *, plan: CuePlan | None = None
     ) -> dict[str, StepStream] | None:
         """None: it follows text alone."""
         return None

@@ -15,22 +15,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from expotion_cli.errors import EmptyStreamError, UnknownNameError
+from expotion_cli.music.plan_stream import PLAN, PLAN_DIMS, StepPlan, on_steps, plan_rows
 from expotion_cli.music.transformer.adapter import StreamSpec
 from expotion_cli.spotting.activity import ACTIVITY_FLOORS, SeenStream, normalise
+from expotion_cli.spotting.plan import CuePlan
 from expotion_cli.timing import BEATS_PER_BAR, STEPS_PER_BEAT, Timeline, resample_rows
 
 FORM = "form"
 """A stream made here, not by an encoder: nearness of the cue's opening and of its ending."""
-DRIVE = "drive"
-"""Another stream made here: how much moves by all encoders together, from the clip's calmest to its liveliest."""
-DRIVE_LAGS = (-3, -1, 0, 1, 2, 3, 4, 5, 6, 7, 9, 11)
-"""Steps back at which each row also holds the curve: at one position, voice k is k steps behind (delay pattern)."""
-DRIVE_DIMS = tuple(f"back_{lag}" for lag in DRIVE_LAGS)
-DRIVE_STANDARD = (0.42, 0.35)
-DRIVE_WEIGHTS = {("flow", "energy"): 0.6, ("pose", "energy"): 0.3, ("face", "head_speed"): 0.1}
-DRIVE_RANGE, DRIVE_FLOOR, DRIVE_LIMIT = (15, 92), 0.1, 1.3
-PULSE_PLACES, PULSE_WEIGHTS = (0, 2, 3, 5, 6, 7, 9, 11, 12), (1.0, 0.2, 0.1, 0.3, 0.45, 0.3, 0.1, 0.5, 1.0)
-MADE_HERE = (FORM, DRIVE)
+MADE_HERE = (FORM, PLAN)
 """Streams that are made here and come from no encoder."""
 FORM_DIMS = ("opening", "ending")
 FORM_DECAY_STEPS = 2 * BEATS_PER_BAR * STEPS_PER_BEAT
@@ -49,7 +42,7 @@ EMBEDDED_STREAMS = (
     StreamSpec("face", ("arousal", "valence", "expression_speed", "head_speed", "head_accent")),
     StreamSpec("flow", ("energy", "accent", "energy_left", "energy_right")),
     StreamSpec(FORM, FORM_DIMS),
-    StreamSpec(DRIVE, DRIVE_DIMS),
+    StreamSpec(PLAN, PLAN_DIMS),
 )
 """The streams that the embedded model's adapter reads."""
 
@@ -100,8 +93,17 @@ def form_stream(num_steps: int, ending_step: float | None = None) -> StepStream:
     return StepStream(values.astype(np.float32), np.ones(num_steps, dtype=bool))
 
 
+def plan_stream(plan: StepPlan, num_steps: int) -> StepStream:
+    """The plan stream of a plan on the step grid, as `condition` and training make it."""
+    return StepStream(plan_rows(plan, num_steps), np.ones(num_steps, dtype=bool))
+
+
 def condition(
-    streams: Mapping[str, SeenStream], timeline: Timeline, specs: Sequence[StreamSpec], *, pulse: float = 0.0
+    streams: Mapping[str, SeenStream],
+    timeline: Timeline,
+    specs: Sequence[StreamSpec],
+    *,
+    plan: CuePlan | None = None,
 ) -> dict[str, StepStream]:
     """Put the streams an adapter reads on a cue's step grid (temporal smoothing, EXPOTION section 3).
 
@@ -112,7 +114,7 @@ def condition(
         streams: by name, of one clip.
         timeline: the cue's grid.
         specs: the adapter's streams.
-        pulse: 0..1, how strongly beats are mixed into the drive; 0 leaves it to the motion alone.
+        plan: what the picture asks of the music; None leaves the plan stream out.
 
     Returns:
         Stream by name.
@@ -126,10 +128,9 @@ def condition(
     for spec in specs:
         if spec.name == FORM:
             result[FORM] = form_stream(timeline.num_steps, _ending_step(timeline))
-        elif spec.name == DRIVE:
-            curve, seen = drive_curve(streams, times)
-            if seen.any():
-                result[DRIVE] = drive_stream(with_pulse(curve, pulse), seen)
+        elif spec.name == PLAN:
+            if plan is not None:
+                result[PLAN] = plan_stream(on_steps(plan, timeline), timeline.num_steps)
         elif spec.name in streams:
             result[spec.name] = _on_grid(spec, streams[spec.name], times)
     return result
@@ -167,65 +168,6 @@ def _named_dims(spec: StreamSpec, stream: SeenStream) -> np.ndarray:
         for dim in spec.dims
     ]
     return np.stack(columns, axis=1)
-
-
-def drive_curve(streams: Mapping[str, SeenStream], times: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """How much moves at each moment: 0 where the clip is at its calmest, about 1 at its liveliest.
-
-    People and shots differ in how much they move at rest, so each activity is scaled between its own low and high
-    percentile; the floor keeps a clip without contrast near 0. The result is the weighted mean of the activities that
-    were seen at that moment.
-
-    Args:
-        streams: by name, of one clip.
-        times: [T] seconds.
-
-    Returns:
-        (curve [T] float32, mask [T] bool: any of the encoders saw something).
-    """
-    total, weights = np.zeros(len(times)), np.zeros(len(times))
-    for (name, dim), weight in DRIVE_WEIGHTS.items():
-        stream = streams.get(name)
-        if stream is None or dim not in stream.dims or not np.any(stream.mask):
-            continue
-        seen = np.asarray(stream.mask, dtype=bool)
-        values = normalise(name, dim, stream.values[:, stream.dims.index(dim)], seen)
-        low, high = np.percentile(values[seen], DRIVE_RANGE)
-        scaled = (values - low) / (high - low + DRIVE_FLOOR)
-        nearest = np.clip(np.rint(times * stream.rate_hz).astype(int), 0, len(seen) - 1)
-        share = weight * seen[nearest]
-        total += share * resample_rows(scaled[:, None], stream.rate_hz, times)[:, 0]
-        weights += share
-    curve = np.clip(total / np.maximum(weights, 1e-6), 0, DRIVE_LIMIT)
-    return curve.astype(np.float32), weights > 0
-
-
-def with_pulse(curve: np.ndarray, pulse: float) -> np.ndarray:
-    """Mix beats into a drive curve: stronger on them, weaker between, and a little even in stillness.
-
-    Free gestures fall between the beats as often as on them. Where a tempo was asked for, it should be audible.
-
-    Args:
-        curve: [S], from `drive_curve`; step 0 is a beat.
-        pulse: 0..1; 0 leaves the curve as it is.
-    """
-    places = np.arange(len(curve)) % STEPS_PER_BEAT
-    weight = np.interp(places, PULSE_PLACES, PULSE_WEIGHTS)
-    beaten = curve * (0.3 + 0.75 * weight) + 0.35 * weight
-    return np.clip((1 - pulse) * curve + pulse * beaten, 0, DRIVE_LIMIT).astype(np.float32)
-
-
-def drive_stream(curve: np.ndarray, seen: np.ndarray) -> StepStream:
-    """The drive stream of a curve on the step grid.
-
-    Args:
-        curve: [S], from `drive_curve`.
-        seen: mask [S] bool.
-    """
-    steps = np.arange(len(curve))
-    columns = [curve[np.clip(steps - lag, 0, len(curve) - 1)] for lag in DRIVE_LAGS]
-    mean, deviation = DRIVE_STANDARD
-    return StepStream(((np.stack(columns, axis=1) - mean) / deviation).astype(np.float32), seen)
 
 
 def _ending_step(timeline: Timeline) -> float:

@@ -17,6 +17,7 @@ from expotion_cli.music.generate.rerank import keep_best, takes_of
 from expotion_cli.music.request import CueRequest
 from expotion_cli.music.transformer.adapter import JointEmbeddingAdapter
 from expotion_cli.spotting.activity import SeenStream
+from expotion_cli.spotting.plan import CuePlan
 from expotion_cli.timing import Timeline
 
 if TYPE_CHECKING:
@@ -83,12 +84,16 @@ class Model:
         return tuple(spec.name for spec in self.adapter.config.streams if spec.name not in MADE_HERE)
 
     def condition(
-        self, streams: Mapping[str, SeenStream], timeline: Timeline, *, pulse: float = 0.0
+        self,
+        streams: Mapping[str, SeenStream],
+        timeline: Timeline,
+        *,
+        plan: CuePlan | None = None,
     ) -> dict[str, StepStream] | None:
         """The streams its adapter reads, on the cue's step grid (`conditioning.condition`); None without an adapter."""
         if self.adapter is None:
             return None
-        return condition(streams, timeline, self.adapter.config.streams, pulse=pulse)
+        return condition(streams, timeline, self.adapter.config.streams, plan=plan)
 
     def generate(
         self,

@@ -46,9 +46,6 @@ STAGES = ("see", "spot", "compose", "render", "follow", "finish")
 Progress = Callable[[float], None]
 """Called with the share that is done, 0..1."""
 
-ASKED_PULSE = 1.0
-"""How clearly beats are heard where a tempo was asked for (`conditioning.with_pulse`)."""
-
 
 @dataclass(frozen=True)
 class Seen:
@@ -228,11 +225,10 @@ def compose_request(
     from expotion_cli.music.generate.sampling import Sampling
     from expotion_cli.music.request import CueRequest
 
-    low, high = tempo_range(recipe, prompt)
     timeline = model.codec.timeline(duration, plan.tempo if model.codec.follows_tempo else None)
     # Without visual guidance the picture steers no token: the music stays steady, and the follow layer answers.
-    streams = seen.streams if recipe.generate.visual_guidance > 0 else {}
-    conditioning = model.condition(streams, timeline, pulse=ASKED_PULSE if low == high else 0.0)
+    steers = recipe.generate.visual_guidance > 0
+    conditioning = model.condition(seen.streams if steers else {}, timeline, plan=plan if steers else None)
     wanted = brief.read(prompt, recipe)
     sketch = model.codec.sketch(
         plan,

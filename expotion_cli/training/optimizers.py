@@ -20,6 +20,7 @@ def muon_and_adamw(
     other_lr: float,
     weight_decay: float,
     gate_lr: float | None = None,
+    muon: bool = True,
 ) -> list[torch.optim.Optimizer]:
     """Muon (Jordan et al. 2024) for hidden matrices; AdamW for embeddings, output heads, norms, biases and gates.
 
@@ -29,9 +30,11 @@ def muon_and_adamw(
         other_lr: learning rate of AdamW.
         weight_decay: of Muon; AdamW's is 0.
         gate_lr: learning rate of parameters named "gates"; `other_lr` by default.
+        muon: False leaves the matrices to AdamW as well, at `matrix_lr`: PyTorch's Muon works in bf16, which processors
+            without it emulate, at a thirtieth of the speed.
 
     Returns:
-        [Muon, AdamW].
+        [Muon, AdamW], or AdamW alone.
     """
     matrices: list[nn.Parameter] = []
     others: list[nn.Parameter] = []
@@ -44,7 +47,12 @@ def muon_and_adamw(
     groups: list[dict[str, Any]] = [{"params": others}]
     if gates:
         groups.append({"params": gates, "lr": other_lr if gate_lr is None else gate_lr})
+    if not muon:
+        groups.append({"params": matrices, "lr": matrix_lr, "weight_decay": weight_decay})
+    adamw = torch.optim.AdamW(groups, lr=other_lr, weight_decay=0.0, betas=BETAS, fused=True)
+    if not muon:
+        return [adamw]
     return [
         torch.optim.Muon(matrices, lr=matrix_lr, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw"),
-        torch.optim.AdamW(groups, lr=other_lr, weight_decay=0.0, betas=BETAS, fused=True),
+        adamw,
     ]

@@ -57,7 +57,7 @@ def test_a_person_goes_in_and_a_scored_video_comes_out(expotion, short_clip, tmp
     seconds = np.sqrt(np.mean(sound[:, : 4 * 44_100].reshape(2, 4, -1) ** 2, axis=(0, 2)))
     assert seconds[:3].min() > 0.005, "no second before the fade is silent"
     assert tone_share(read_clip_sound(short_clip, 44_100)) > 0.9
-    assert tone_share(sound) < 0.01, "the clip's own tone is replaced"
+    assert tone_share(sound) < 0.05, "the clip's own tone is replaced"
 
     found = {stream["name"]: stream["found"] for stream in said["streams"]}
     assert found["face"] > 0.9 and found["pose"] > 0.9 and found["flow"] == 1 and not said["left_out"]

@@ -49,7 +49,7 @@ class FakeComposer:
         self.codec = FakeCodec()
         self.composed: list[str] = []
 
-    def condition(self, streams: object, timeline: Timeline, *, pulse: float = 0.0) -> dict:
+    def condition(self, streams: object, timeline: Timeline, *, plan: object = None) -> dict:
         return {}
 
     def generate(self, requests, *, batch_size="auto", on_progress=None):

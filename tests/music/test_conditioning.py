@@ -10,23 +10,20 @@ import pytest
 
 from expotion_cli.errors import EmptyStreamError, UnknownNameError
 from expotion_cli.music.conditioning import (
-    DRIVE,
-    DRIVE_DIMS,
-    DRIVE_LIMIT,
     EMBEDDED_STREAMS,
     FORM,
     FORM_DIMS,
     condition,
-    drive_curve,
-    drive_stream,
     form_stream,
-    with_pulse,
 )
 from expotion_cli.music.load import load_model
+from expotion_cli.music.plan_stream import PLAN, PLAN_DIMS
 from expotion_cli.music.transformer.adapter import StreamSpec
 from expotion_cli.recipe import load_recipe
 from expotion_cli.scoring import ladder
 from expotion_cli.spotting.activity import ACTIVITY_FLOORS, ACTIVITY_LIMIT, motion_signal, normalise
+from expotion_cli.spotting.hits import HitPoint
+from expotion_cli.spotting.plan import make_plan
 from expotion_cli.timing import Timeline, beat_rate_hz
 
 
@@ -189,63 +186,24 @@ def test_the_embedded_streams_name_every_dimension_once():
     assert set(ACTIVITY_FLOORS) <= read
 
 
-def test_the_drive_lies_between_the_calm_and_the_liveliest_of_what_each_sensor_saw():
-    swing = np.abs(np.sin(np.arange(250) / 8))
-    times = np.arange(200) / 20
-    seen = {
-        "flow": stream(0.2 + 0.1 * swing, dims=("energy",)),
-        "pose": stream(5 + 3 * swing, dims=("energy",)),
-    }
-    curve, known = drive_curve(seen, times)
-    expected = np.interp(times * 25, np.arange(250), swing)
-    assert known.all() and 0 <= curve.min() and curve.max() <= DRIVE_LIMIT
-    assert np.corrcoef(curve, expected)[0, 1] > 0.95 and np.quantile(curve, 0.1) < 0.1 < 0.6 < np.quantile(curve, 0.9)
-    still, _ = drive_curve({"flow": stream(np.full(250, 0.01) + 1e-4 * swing, dims=("energy",))}, times)
-    assert still.max() < 0.1
-
-
-def test_the_drive_goes_on_with_the_sensors_that_are_left_and_is_unknown_without_any():
-    swing = np.abs(np.sin(np.arange(250) / 8))
-    mask = np.arange(250) < 100
-    body = Seen((5 + 3 * swing)[:, None], mask, 25.0, ("energy",))
-    times = np.arange(200) / 20
-    _, known = drive_curve({"pose": body}, times)
-    assert known[:70].all() and not known[90:].any()
-    both, known = drive_curve({"pose": body, "flow": stream(0.2 + 0.1 * swing, dims=("energy",))}, times)
-    assert known.all() and both[100:].std() > 0.2
+def test_the_plan_is_a_stream_beside_the_encoders_and_is_left_out_without_one():
     timeline = Timeline(Fraction(4), beat_rate_hz(120))
-    assert DRIVE not in condition({}, timeline, EMBEDDED_STREAMS)
-    assert condition({"pose": body}, timeline, [StreamSpec(DRIVE, DRIVE_DIMS)])[DRIVE].mask.all()
+    plan = make_plan({}, Fraction(4), (120, 120), user_hits=[HitPoint(1.0, 1.0, "user", "")])
+    found = condition({}, timeline, EMBEDDED_STREAMS, plan=plan)[PLAN]
+    assert found.values.shape == (96, len(PLAN_DIMS)) and found.mask.all()
+    assert found.values[:, PLAN_DIMS.index("hit_back_0")].argmax() == 24
+    assert PLAN not in condition({}, timeline, EMBEDDED_STREAMS)
+    assert PLAN not in condition({}, timeline, [spec for spec in EMBEDDED_STREAMS if spec.name != PLAN], plan=plan)
 
 
-def test_each_row_of_the_drive_tells_the_curve_some_steps_back():
-    curve = np.linspace(0, 1, 60, dtype=np.float32)
-    values = drive_stream(curve, np.ones(60, bool)).values
-    now = values[:, DRIVE_DIMS.index("back_0")]
-    assert np.array_equal(values[7:, DRIVE_DIMS.index("back_7")], now[:-7])
-    assert np.array_equal(values[:-3, DRIVE_DIMS.index("back_-3")], now[3:])
-
-
-def test_where_a_tempo_was_asked_for_beats_stand_out_of_the_drive_even_in_stillness():
-    still, lively = np.zeros(48, np.float32), np.full(48, 0.8, np.float32)
-    assert np.array_equal(with_pulse(lively, 0.0), lively)
-    for curve in (still, lively):
-        beaten = with_pulse(curve, 1.0)
-        assert (beaten[::12] > curve[::12]).all() and beaten[::12].min() > beaten[3::6].max() + 0.2
-    assert with_pulse(still, 1.0).mean() < 0.6 * with_pulse(lively, 1.0).mean()
-
-
-def test_a_tempo_asked_for_in_the_prompt_sets_the_grid_and_is_heard_in_the_drive():
+def test_the_plan_steers_the_model_where_the_picture_may():
     model = load_model("expotion-mini", device="cpu")
     swing = 0.2 + 0.1 * np.abs(np.sin(np.arange(100) / 8))
     dims = ("energy", "accent", "energy_left", "energy_right")
     seen = ladder.Seen({"flow": stream(swing, swing, swing, swing, dims=dims)})
-    recipe = load_recipe("cinematic", {"generate.visual_guidance": 3})
-    plans = [ladder.spot(seen, Fraction(4), recipe, prompt=prompt) for prompt in ("strings", "strings, 77 bpm")]
-    free = ladder.compose_request(model, seen, plans[0], Fraction(4), recipe, prompt="strings", seed=0)
-    asked = ladder.compose_request(model, seen, plans[1], Fraction(4), recipe, prompt="strings, 77 bpm", seed=0)
-    assert float(plans[1].tempo.bpm) == 77 and asked.timeline.rate_hz == beat_rate_hz(77)
-    now = DRIVE_DIMS.index("back_0")
-    drives = [request.conditioning[DRIVE].values[:, now] for request in (free, asked)]
-    lead = [drive[::12].mean() - drive[3::6].mean() for drive in drives]
-    assert lead[1] > lead[0] + 0.5
+    for guidance, steers in ((3.0, True), (0.0, False)):
+        recipe = load_recipe("cinematic", {"generate.visual_guidance": guidance})
+        plan = ladder.spot(seen, Fraction(4), recipe, prompt="strings, 77 bpm")
+        asked = ladder.compose_request(model, seen, plan, Fraction(4), recipe, prompt="strings, 77 bpm", seed=0)
+        assert float(plan.tempo.bpm) == 77 and asked.timeline.rate_hz == beat_rate_hz(77)
+        assert (PLAN in asked.conditioning) == steers

@@ -74,7 +74,7 @@ def test_it_stays_green_when_everything_is_loaded_anew(repository):
 
 @pytest.mark.parametrize(
     ("old", "new", "named"),
-    [("emotional dramatic cinematic film score", "solo harp", "prompt"), ('"per-clip"', '"per-clip:1"', "seed")],
+    [(load_recipe("cinematic").prompt, "solo harp", "prompt"), ('"per-clip"', '"per-clip:1"', "seed")],
 )
 def test_a_changed_prompt_or_seed_is_named_and_heard(repository, loaded, old, new, named):
     recipe = repository / "mine.toml"

@@ -135,7 +135,7 @@ def test_a_given_tempo_is_taken_as_it_is():
         timeline=lambda duration, tempo: Timeline(duration, tempo.bpm / 5, tempo.start),
         sketch=lambda *_, **__: None,
     )
-    model = SimpleNamespace(codec=codec, condition=lambda streams, timeline, *, pulse: None)
+    model = SimpleNamespace(codec=codec, condition=lambda streams, timeline, *, plan: None)
     recipe = load_recipe("cinematic")
     plan = dataclasses.replace(ladder.spot(ladder.Seen(), Fraction(4), recipe), tempo=given)
     request = ladder.compose_request(model, ladder.Seen(), plan, Fraction(4), recipe, prompt="strings", seed=1)

@@ -13,6 +13,10 @@ from functools import lru_cache
 import numpy as np
 
 from expotion_cli.music.conditioning import FORM, StepStream, condition, form_stream
+from expotion_cli.music.plan_stream import PLAN
+from expotion_cli.music.transformer.adapter import StreamSpec
+from expotion_cli.spotting.activity import SeenStream
+from expotion_cli.spotting.plan import make_plan
 from expotion_cli.timing import Timeline
 from expotion_cli.training.adapter.batches import Batch, BatchShape, Sample, collate
 from expotion_cli.training.adapter.motion_from_audio import MARGIN_S, synthetic_motion
@@ -23,6 +27,8 @@ from expotion_cli.training.settings import START, DataSettings
 _ORDER, _CROP, _HELD_OUT = 1 << 40, 2 << 40, 3 << 40
 """Purposes of `keyed_generator`."""
 _CACHED_CLIPS = 64
+_BPM = (60.0, 140.0)
+"""The plan's tempo: music without a beat grid ignores it."""
 
 
 @dataclass(frozen=True)
@@ -158,17 +164,25 @@ class CropSampler:
         music = clip.curves.between(start_s - MARGIN_S, start_s + length / rate + MARGIN_S)
         motion = synthetic_motion(music, keyed_generator(*crop.key))
         specs = [spec for spec in self.shape.specs if spec.name != FORM]
-        return condition(motion, Timeline(length / self.shape.rate_hz, self.shape.rate_hz), specs)
+        return planned_condition(motion, Timeline(length / self.shape.rate_hz, self.shape.rate_hz), specs)
 
     def _whole_condition(self, digest: str) -> Mapping[str, StepStream]:
         """A whole clip's streams on the step grid: people are scaled over the clip, as at inference."""
         clip = self.load(digest)
         timeline = Timeline(clip.tokens.shape[1] / self.shape.rate_hz, self.shape.rate_hz)
         specs = [spec for spec in self.shape.specs if spec.name != FORM]
-        return condition({name: s for name, s in clip.streams.items() if s.mask.any()}, timeline, specs)
+        return planned_condition({name: s for name, s in clip.streams.items() if s.mask.any()}, timeline, specs)
 
     def _order_of(self, epoch: int) -> np.ndarray:
         return keyed_generator(self.seed, epoch, _ORDER).permutation(len(self.entries))
+
+
+def planned_condition(
+    streams: Mapping[str, SeenStream], timeline: Timeline, specs: Sequence[StreamSpec]
+) -> dict[str, StepStream]:
+    """Streams on the step grid; where an adapter reads the plan, the one that spotting finds in them."""
+    asks = any(spec.name == PLAN for spec in specs) and bool(streams)
+    return condition(streams, timeline, specs, plan=make_plan(streams, timeline.duration, _BPM) if asks else None)
 
 
 def has_picture(clip: ClipRecord, names: Sequence[str]) -> bool:

@@ -11,36 +11,33 @@ from torch import Tensor
 from expotion_cli.music.conditioning import FORM, MADE_HERE, StepStream
 from expotion_cli.music.transformer.adapter import JointEmbeddingAdapter
 from expotion_cli.training.mini.crops import Crop
-from expotion_cli.training.mini.sensors import masked_streams, sensor_streams
+from expotion_cli.training.mini.sensors import sensor_streams
 
 MATCHED, MISMATCHED, MASKED, OFF = "", "shuffled_", "unseen_", "off_"
 """Conditions of an evaluation, by the prefix of their columns in `held_out.csv`."""
+MASK_ALL = {"all": 1.0, "sensors": 0.0, "plan": 0.0, "each": 0.0}
 
 
 def crop_streams(crop: Crop, rng: np.random.Generator) -> dict[str, StepStream]:
-    """Streams of a crop: its motion as sensors would see it; masked for a piece that follows no motion."""
-    if crop.motion is None:
-        return masked_streams(crop.tokens.shape[1], crop.form)
-    return sensor_streams(crop.motion, crop.tokens, crop.attributes, rng, crop.form)
+    """Streams of a crop: its plan, and a motion that would have led to it as sensors would see it."""
+    return sensor_streams(crop.plan, crop.tokens, crop.attributes, rng, crop.form)
 
 
 def drop_streams(
-    streams: Mapping[str, StepStream], drop_all: float, drop_each: float, rng: np.random.Generator
+    streams: Mapping[str, StepStream], chances: Mapping[str, float], rng: np.random.Generator
 ) -> dict[str, StepStream]:
-    """Mask the whole picture (for guidance) or single sensors; the form always stays.
-
-    The drive is made from all sensors, so it goes only with the whole picture.
+    """Mask the whole picture with its plan (for guidance), all sensors, the plan, or single sensors; the form stays.
 
     Args:
         streams: by name; not changed.
-        drop_all: probability of masking the whole picture.
-        drop_each: probability of masking each single sensor.
+        chances: probability of masking "all", "sensors", "plan", and "each" single sensor.
         rng: source of randomness.
     """
-    drops_all = rng.random() < drop_all
+    drops = {name: rng.random() < chances[name] for name in ("all", "sensors", "plan")}
     result = {}
     for name, stream in streams.items():
-        dropped = (name != FORM and drops_all) or (name not in MADE_HERE and rng.random() < drop_each)
+        alone = drops["plan"] if name in MADE_HERE else drops["sensors"] or rng.random() < chances["each"]
+        dropped = name != FORM and (drops["all"] or alone)
         result[name] = StepStream(stream.values, stream.mask & (not dropped))
     return result
 
@@ -50,13 +47,13 @@ def evaluation_streams(crops: Sequence[Crop], condition: str) -> list[dict[str, 
 
     Args:
         crops: evaluated together.
-        condition: MATCHED gives each crop its own picture, MISMATCHED the next crop's, MASKED none.
+        condition: MATCHED gives each crop its own picture and plan, MISMATCHED the next crop's, MASKED none.
     """
     own = [crop_streams(crop, np.random.default_rng(index)) for index, crop in enumerate(crops)]
     given = own[1:] + own[:1] if condition == MISMATCHED else own
     streams = [{**other, FORM: mine[FORM]} for other, mine in zip(given, own, strict=True)]
     if condition == MASKED:
-        return [drop_streams(s, 1.0, 0.0, np.random.default_rng(0)) for s in streams]
+        return [drop_streams(s, MASK_ALL, np.random.default_rng(0)) for s in streams]
     return streams
 
 

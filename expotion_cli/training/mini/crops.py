@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
@@ -12,10 +13,15 @@ from torch import Tensor
 
 from expotion_cli.music.codecs.notes.tokens import HOLD, NUM_VOICES, REST, VOCAB_SIZE
 from expotion_cli.music.conditioning import FORM_DECAY_STEPS, StepStream
+from expotion_cli.music.plan_stream import StepPlan
 from expotion_cli.timing import BEATS_PER_BAR, STEPS_PER_BEAT
 from expotion_cli.training.loss import IGNORE_INDEX, next_token_pairs, token_loss
 from expotion_cli.training.mini.corpus.build import Corpus
+from expotion_cli.training.mini.corpus.midi_pieces import MIDI
+from expotion_cli.training.mini.plan_from_music import plan_of
 
+FROM_EACH = 4
+"""Crops of a held-out piece by people, of which there are few."""
 BAR_STEPS = BEATS_PER_BAR * STEPS_PER_BEAT
 
 
@@ -31,8 +37,8 @@ class PieceLike(Protocol):
         """What its captions are written from."""
 
     @property
-    def motion(self) -> np.ndarray | None:
-        """The motion it was composed for, if any."""
+    def plan(self) -> StepPlan:
+        """What a cue plan would have said of it."""
 
 
 @dataclass(frozen=True)
@@ -42,17 +48,20 @@ class CorpusPiece:
     Attributes:
         tokens: [K, S] uint8.
         attributes: what its captions are written from.
-        motion: [S] the motion curve it was written on; None if it follows no motion.
     """
 
     tokens: np.ndarray
     attributes: dict[str, Any]
-    motion: np.ndarray | None = None
+
+    @cached_property
+    def plan(self) -> StepPlan:
+        """What a cue plan would have said of it."""
+        return plan_of(self.tokens, self.attributes["tempo_bpm"])
 
 
 def corpus_pieces(corpus: Corpus, numbers: Sequence[int]) -> list[CorpusPiece]:
     """The pieces of a corpus with these numbers."""
-    return [CorpusPiece(corpus.piece(n), corpus.attributes[n], corpus.motion(n)) for n in numbers]
+    return [CorpusPiece(corpus.piece(n), corpus.attributes[n]) for n in numbers]
 
 
 @dataclass(frozen=True)
@@ -64,14 +73,14 @@ class Crop:
         valid_steps: steps of the piece and of one bar of silence after it; losses are taken on these.
         form: how near opening and ending are, as in `music.conditioning.form_stream`.
         attributes: of the piece, for captions.
-        motion: [S] the motion curve it was written on, 0 after the piece's end; None if it follows no motion.
+        plan: of the piece, seen from the crop's first step.
     """
 
     tokens: np.ndarray
     valid_steps: int
     form: StepStream
     attributes: Mapping
-    motion: np.ndarray | None = None
+    plan: StepPlan
 
 
 def crop(piece: PieceLike, start: int, num_steps: int) -> Crop:
@@ -85,12 +94,8 @@ def crop(piece: PieceLike, start: int, num_steps: int) -> Crop:
     steps = start + np.arange(num_steps)
     form = np.stack([np.exp(-steps / FORM_DECAY_STEPS), np.exp(-np.maximum(length - steps, 0) / FORM_DECAY_STEPS)], 1)
     valid = min(num_steps, part.shape[1] + BAR_STEPS)
-    motion = None
-    if piece.motion is not None:
-        motion = np.zeros(num_steps, np.float32)
-        motion[: part.shape[1]] = piece.motion[start : start + num_steps]
     stream = StepStream(form.astype(np.float32), np.ones(num_steps, dtype=bool))
-    return Crop(tokens, valid, stream, piece.attributes, motion)
+    return Crop(tokens, valid, stream, piece.attributes, piece.plan.shifted(start))
 
 
 def draw_crop(pieces: Sequence[PieceLike], weights: np.ndarray, num_steps: int, rng: np.random.Generator) -> Crop:
@@ -129,21 +134,52 @@ def fixed_crops(pieces: Sequence[PieceLike], window: int, limit: int = 48) -> li
     return crops
 
 
+def held_out_crops(pieces: Sequence[PieceLike], window: int) -> dict[str, list[Crop]]:
+    """Crops for evaluation, always the same, by group.
+
+    Args:
+        pieces: held out.
+        window: steps of a crop.
+
+    Returns:
+        "composed" as `fixed_crops` makes them; of "midi" and "score" `FROM_EACH` a piece, evenly spread.
+    """
+    groups = {name: [piece for piece in pieces if group_of(piece) == name] for name in ("composed", "midi", "score")}
+    result = {"composed": fixed_crops(groups.pop("composed"), window)}
+    for name, members in groups.items():
+        result[name] = [
+            crop(
+                piece,
+                round(max(0, piece.tokens.shape[1] - window) * part / (FROM_EACH - 1) / BAR_STEPS) * BAR_STEPS,
+                window,
+            )
+            for piece in members
+            for part in range(FROM_EACH if piece.tokens.shape[1] > window else 1)
+        ]
+    return {name: crops for name, crops in result.items() if crops}
+
+
 def piece_weights(pieces: Sequence[PieceLike], shares: Mapping[str, float]) -> np.ndarray:
     """Cumulative probabilities for `draw_crop`: each group gets its share, each piece in proportion to its length.
 
     Args:
-        pieces: `attributes["source"]` is "composed", or names a score.
-        shares: probabilities of the groups "composed" and "score"; groups without pieces are skipped.
+        pieces: `attributes["source"]` is "composed", or names a score or a MIDI file.
+        shares: probabilities of the groups "composed", "score" and "midi"; groups without pieces are skipped.
     """
     lengths = np.array([piece.tokens.shape[1] for piece in pieces], dtype=float)
-    groups = np.array(["composed" if p.attributes["source"] == "composed" else "score" for p in pieces])
+    groups = np.array([group_of(piece) for piece in pieces])
     weights = np.zeros(len(pieces))
     for group, share in shares.items():
         inside = groups == group
         if inside.any():
             weights[inside] = share * lengths[inside] / lengths[inside].sum()
     return np.cumsum(weights / weights.sum())
+
+
+def group_of(piece: PieceLike) -> str:
+    """The group of a piece: "composed", "midi" or "score"."""
+    source = piece.attributes["source"]
+    return "composed" if source == "composed" else "midi" if source.startswith(MIDI) else "score"
 
 
 def collate(crops: Sequence[Crop], device: torch.device) -> tuple[Tensor, Tensor]:

@@ -24,10 +24,12 @@ from expotion_cli.music.transformer.text import TextEncoder
 from expotion_cli.timing import BEATS_PER_BAR, STEPS_PER_BEAT
 from expotion_cli.training.logs import read_log
 from expotion_cli.training.mini.corpus.build import SOURCES_FILE, Corpus
+from expotion_cli.weights.manifest import find_manifest
 
 NAME = "expotion-mini"
 STORED = torch.float16
 """Half the size of float32, and closer to the trained weights than bf16."""
+TERMS_FILE = "LICENCE-training-music.txt"
 PERCENTILES = {"p5": 5, "p10": 10, "p50": 50, "p90": 90, "p95": 95}
 STATISTICS_PIECES, EXCERPTS_A_PIECE = 400, 4
 EXCERPT_STEPS = (96, 192, 384)
@@ -38,11 +40,11 @@ def export_mini(
     folder: Path,
     work: Path,
     text_settings: Mapping[str, Any],
-    corpus: Corpus,
-    following: Corpus,
+    facts: Mapping[str, Any],
     decoder: MusicDecoder,
     text: TextEncoder,
     adapter: JointEmbeddingAdapter,
+    terms: Path | None = None,
 ) -> None:
     """Write the model folder and, beside it, its manifest.
 
@@ -50,11 +52,11 @@ def export_mini(
         folder: the model folder, e.g. `models/expotion-mini`; its files are replaced.
         work: the work folder, with logs and tokenizer.
         text_settings: the text encoder's T5 configuration.
-        corpus: of the first stage, for the facts about the training music.
-        following: corpus of the second stage, likewise.
+        facts: about the training, from `training_facts` and `following_facts`.
         decoder: trained.
         text: trained text encoder.
         adapter: trained.
+        terms: the licence of music it was trained on, which goes with it; None for own music.
 
     Raises:
         OSError: a file can't be written.
@@ -88,7 +90,9 @@ def export_mini(
     )
     shutil.copyfile(work / "tokenizer" / "tokenizer.json", folder / "tokenizer.json")
     save_adapter(folder / "adapter", adapter, NAME, STORED)
-    storage.write_json(folder / "training.json", training_facts(work, corpus, following))
+    storage.write_json(folder / "training.json", dict(facts))
+    if terms is not None:
+        shutil.copyfile(terms, folder / TERMS_FILE)
     write_manifest(folder)
 
 
@@ -103,26 +107,45 @@ def model_tensors(decoder: MusicDecoder, text: TextEncoder) -> dict[str, Tensor]
     return {name: tensor.detach().to("cpu", STORED).contiguous() for name, tensor in tensors.items()}
 
 
-def training_facts(work: Path, corpus: Corpus, following: Corpus) -> dict:
-    """Facts for the model card and the tests: corpora, licences, losses, statistics of the training music.
+def training_facts(work: Path, corpus: Corpus) -> dict[str, Any]:
+    """Facts about the first stage, for the model card and the tests: corpus, licences, losses.
 
     Args:
         work: the work folder.
         corpus: of the first stage.
-        following: corpus of the second stage.
     """
-    sources = json.loads((work / "corpus" / SOURCES_FILE).read_text())
     return {
-        "corpus": {**_corpus_facts(corpus), "scores": [s for s in sources if s.get("used")]},
-        "following": {
-            **_corpus_facts(following),
-            "moved_pieces": sum(following.attributes[n]["moved"] for n in following.train),
-        },
-        **music_statistics(following),
+        "corpus": {**_corpus_facts(corpus), "scores": _used(work / "corpus")},
         "unigram": json.loads((work / "pretrain" / "unigram.json").read_text()),
         "pretrain": read_log(work / "pretrain" / "held_out.csv"),
-        "follow": read_log(work / "follow" / "held_out.csv"),
     }
+
+
+def facts_of_model(name: str) -> dict[str, Any]:
+    """Facts about the first stage of the model that a run started from."""
+    folder = find_manifest(name, "music").folder
+    assert folder is not None
+    known = json.loads((folder / "training.json").read_text())
+    earlier = [
+        *known.get("earlier", []),
+        {key: known[key] for key in ("following", "grooves", "follow") if key in known},
+    ]
+    return {**{key: known[key] for key in ("corpus", "unigram", "pretrain")}, "earlier": earlier}
+
+
+def following_facts(work: Path, grooves: Corpus) -> dict[str, Any]:
+    """Facts about the second stage: corpus, licences, losses, statistics of its music.
+
+    Args:
+        work: the work folder.
+        grooves: corpus of the second stage.
+    """
+    facts = {**_corpus_facts(grooves), "files": _used(work / "grooves")}
+    return {"grooves": facts, **music_statistics(grooves), "follow": read_log(work / "follow" / "held_out.csv")}
+
+
+def _used(folder: Path) -> list[dict[str, Any]]:
+    return [source for source in json.loads((folder / SOURCES_FILE).read_text()) if source.get("used")]
 
 
 def _corpus_facts(corpus: Corpus) -> dict:
@@ -177,8 +200,8 @@ def write_manifest(folder: Path) -> None:
     files = sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
     lines = [
         'kind = "music"',
-        'title = "Composes notes for eight voices and follows face, pose and flow"',
-        'version = "2"',
+        'title = "Composes notes for eight voices and follows a cue plan, face, pose and flow"',
+        'version = "3"',
         'licence = "MIT (weights and music made with them; see the card for the training music)"',
         'source = "trained by this project: expotion train mini"',
         f'folder = "{folder.name}"',

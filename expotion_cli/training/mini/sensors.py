@@ -1,9 +1,8 @@
 """Synthetic sensors: conditioning streams that pose, face and flow would give for a motion curve.
 
-Following pieces are written on a motion curve (`corpus.motion`). Each sensor observes it with its own gain, delay,
+A motion curve is made up from a piece's plan (`motion.motion_of`). Each sensor observes it with its own gain, delay,
 noise and gaps, more or less accurately and split between left and right; the result is standardised as
-`music.conditioning` does with real streams. The drive, which at inference is made from the available sensors, stays
-close to the curve, so the music learns to follow what the sensors agree on.
+`music.conditioning` does with real streams. The plan itself is given as it is, so the music learns to follow that.
 
 Facial expression is a designed prior: valence rises with a major mode, arousal with high and dense music.
 """
@@ -16,17 +15,16 @@ import numpy as np
 
 from expotion_cli.music.codecs.notes.tokens import FIRST_ONSET, NUM_VOICES, VELOCITIES, VOICE_INDEX, VOICES
 from expotion_cli.music.conditioning import (
-    DRIVE,
-    DRIVE_LIMIT,
     EMBEDDED_STREAMS,
     FORM,
     StepStream,
-    drive_stream,
+    plan_stream,
     standardise,
 )
+from expotion_cli.music.plan_stream import PLAN, StepPlan
 from expotion_cli.spotting.activity import ACTIVITY_LIMIT
 from expotion_cli.timing import STEPS_PER_BEAT
-from expotion_cli.training.mini.corpus.motion import smooth, smooth_noise
+from expotion_cli.training.mini.motion import motion_of, smooth, smooth_noise
 
 _MIDDLE_PITCH, _PITCH_SPREAD, _MIDDLE_DENSITY, _DENSITY_SPREAD = 66.0, 6.0, 4.0, 2.0
 _POSE_TRUTH, _FACE_TRUTH, _FLOW_TRUTH = (0.45, 0.9), (0.15, 0.7), (0.75, 1.0)
@@ -45,33 +43,18 @@ def liveliness(tokens: np.ndarray) -> float:
     return float(np.clip(0.5 * height + 0.5 * (density - _MIDDLE_DENSITY) / _DENSITY_SPREAD, -1, 1))
 
 
-def masked_streams(num_steps: int, form: StepStream) -> dict[str, StepStream]:
-    """Streams of music without a picture: all are masked but the form.
-
-    Args:
-        num_steps: S.
-        form: the form stream, S rows.
-    """
-    result = {FORM: form}
-    for spec in EMBEDDED_STREAMS:
-        if spec.name != FORM:
-            values = np.zeros((num_steps, len(spec.dims)), np.float32)
-            result[spec.name] = StepStream(values, np.zeros(num_steps, dtype=bool))
-    return result
-
-
 def sensor_streams(
-    motion: np.ndarray,
+    plan: StepPlan,
     tokens: np.ndarray,
     attributes: Mapping,
     rng: np.random.Generator,
     form: StepStream,
 ) -> dict[str, StepStream]:
-    """Streams of a person who moves along a motion curve.
+    """Streams of a person whose motion would have led to a plan, and of the plan itself.
 
     Args:
-        motion: [S] the curve, 0 to about 1.
-        tokens: [K, S] the music written on it; affects the face only.
+        plan: of the music, on the step grid.
+        tokens: [K, S] the music; affects the face only.
         attributes: the piece's tempo and mode.
         rng: source of all randomness.
         form: the form stream of this stretch.
@@ -79,9 +62,11 @@ def sensor_streams(
     Returns:
         Every stream in `EMBEDDED_STREAMS`, S rows each.
     """
-    assert tokens.shape == (NUM_VOICES, len(motion)), tokens.shape
+    assert tokens.shape[0] == NUM_VOICES, tokens.shape
+    num_steps = tokens.shape[1]
+    motion = motion_of(plan, num_steps, attributes["tempo_bpm"], rng)
     step_hz = attributes["tempo_bpm"] * STEPS_PER_BEAT / 60
-    person = _Person(np.asarray(motion, dtype=np.float64), step_hz, rng)
+    person = _Person(motion, step_hz, rng)
     mood = (-0.2 if attributes["mode"] == "minor" else 0.25) * rng.uniform(0.4, 1.2) + rng.normal(0, 0.08)
     alive = 0.35 + 0.3 * liveliness(tokens) + rng.normal(0, 0.08)
     result = {FORM: form}
@@ -104,7 +89,7 @@ def sensor_streams(
         spec = next(spec for spec in EMBEDDED_STREAMS if spec.name == name)
         values = np.stack([standardise(name, dim, makers[dim]()) for dim in spec.dims], axis=1)
         result[name] = StepStream(values, person.visibility())
-    result[DRIVE] = drive_stream(person.drive(), np.ones(len(motion), dtype=bool))
+    result[PLAN] = plan_stream(plan, num_steps)
     return result
 
 
@@ -146,11 +131,6 @@ class _Person:
     def posture(self, centre: float, swing: float) -> np.ndarray:
         slow = smooth(self.motion, 0.5 * self.step_hz)
         return np.clip(centre + swing * (slow - 0.4) * self.rng.uniform(0, 1) + self.drift(0.5 * swing), -2, 2)
-
-    def drive(self) -> np.ndarray:
-        """The curve with little noise, as all sensors together give it. [S]."""
-        noise = self.rng.uniform(0.0, 0.05) * smooth_noise(self.rng, len(self.motion), 0.06 * self.step_hz)
-        return np.clip(self.rng.uniform(0.95, 1.05) * self.motion + noise, 0, DRIVE_LIMIT).astype(np.float32)
 
     def visibility(self) -> np.ndarray:
         """[S] bool: mostly visible, with gaps; sometimes never."""

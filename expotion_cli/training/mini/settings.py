@@ -18,13 +18,13 @@ from expotion_cli.training.optimizers import muon_and_adamw
 _CONFIGURED: Mapping[str, Callable[..., Any]] = {
     "loop": LoopSettings,
     "build": build_corpus,
-    "following": build_corpus,
+    "grooves": build_corpus,
     "optimizer": muon_and_adamw,
     "adapter_optimizer": muon_and_adamw,
 }
 """Tables whose keys are the arguments of a function; those with a default may be left out."""
-_NOT_IN_RECIPES = ("folder", "modules")
-_FREE_TABLES = ("corpus.shares",)
+_NOT_IN_RECIPES = ("folder", "pieces", "modules")
+_FREE_TABLES = ("corpus.shares", "follow.shares")
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class MiniSettings:
         text: sizes of the T5 text encoder.
         adapter: sizes of the adapter.
         pretrain: first stage: decoder and text encoder on captioned music.
-        follow: second stage: all three on pieces written on motion curves.
+        follow: second stage: all three on grooves and on people's pieces, with their plans.
     """
 
     corpus: dict[str, Any]

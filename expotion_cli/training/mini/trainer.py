@@ -1,8 +1,8 @@
-"""Trains the embedded model from scratch: corpora, tokenizer, decoder, then decoder and adapter together, export.
+"""Trains the embedded model: corpora, tokenizer, decoder, then decoder and adapter together, export.
 
 In the first stage decoder and text encoder learn music from captioned pieces. In the second, both and the adapter learn
-to follow: they are trained on pieces written on motion curves, which synthetic sensors observe (`sensors`), and on some
-pieces that follow no motion, with the picture masked.
+to follow a plan: each piece comes with what a cue plan would have said of it (`plan_from_music`), and with the motion
+of a person in whom that plan would have been found (`sensors`). The second stage can also start from a model.
 
 Every stage has its own folder, and is skipped or resumed when run again. The settings are `recipes/train/mini.toml`.
 """
@@ -10,6 +10,7 @@ Every stage has its own folder, and is skipped or resumed when run again. The se
 from __future__ import annotations
 
 import dataclasses
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,8 @@ from torch import Tensor
 from torch.nn import init
 
 from expotion_cli import storage
+from expotion_cli.music.checkpoints.adapter_files import load_adapter
+from expotion_cli.music.checkpoints.huggingface import load_checkpoint
 from expotion_cli.music.codecs.notes.tokens import NUM_VOICES, VOCAB_SIZE
 from expotion_cli.music.conditioning import EMBEDDED_STREAMS, StepStream
 from expotion_cli.music.transformer.adapter import AdapterConfig, JointEmbeddingAdapter
@@ -44,12 +47,14 @@ from expotion_cli.training.mini.conditioning import (
 )
 from expotion_cli.training.mini.corpus.build import SOURCES_FILE, Corpus, build_corpus, load_corpus
 from expotion_cli.training.mini.corpus.captions import caption
+from expotion_cli.training.mini.corpus.midi_pieces import LICENCE_FILE
 from expotion_cli.training.mini.crops import (
     Crop,
     collate,
     corpus_pieces,
     draw_crop,
     fixed_crops,
+    held_out_crops,
     loss_parts,
     piece_weights,
     unigram_baseline,
@@ -57,8 +62,9 @@ from expotion_cli.training.mini.crops import (
 from expotion_cli.training.mini.settings import MiniSettings
 from expotion_cli.training.optimizers import muon_and_adamw
 from expotion_cli.training.seeding import keyed_generator
+from expotion_cli.weights.manifest import Manifest, find_manifest
 
-CORPUS, FOLLOWING = "corpus", "following"
+CORPUS, GROOVES = "corpus", "grooves"
 PRETRAIN, FOLLOW = "pretrain", "follow"
 """Folders of the corpora and stages below the work folder."""
 _INIT_STD = 0.02
@@ -75,10 +81,11 @@ class MiniTrainer:
         work: gets the corpora, the tokenizer, checkpoints and logs.
         settings: the recipe.
         device: where to train.
+        pieces: a folder of MIDI files for the second stage.
     """
 
-    def __init__(self, work: Path, settings: MiniSettings, device: str = "cpu"):
-        self.work, self.settings, self.device = work, settings, torch.device(device)
+    def __init__(self, work: Path, settings: MiniSettings, device: str = "cpu", pieces: Path | None = None):
+        self.work, self.settings, self.device, self.pieces = work, settings, torch.device(device), pieces
         self.window = settings.adapter["window_steps"]
 
     def run(self, destination: Path) -> None:
@@ -89,19 +96,31 @@ class MiniTrainer:
             ExpotionError: a loss is not finite; the last checkpoint stays.
             OutputError: something can't be written; the last checkpoint is whole.
         """
-        from expotion_cli.training.mini.export import export_mini
+        from expotion_cli.training.mini.export import export_mini, facts_of_model, following_facts, training_facts
 
-        run_folder.claim(self.work, {"recipe": dataclasses.asdict(self.settings)}, is_writer=True)
-        corpus, following = self.corpus(CORPUS), self.corpus(FOLLOWING)
-        decoder, text = self.pretrain(corpus)
-        adapter = self.follow(following, decoder, text)
-        export_mini(destination, self.work, self.text_settings, corpus, following, decoder, text, adapter)
+        names = sorted(path.name for path in self.pieces.glob("*.mid")) if self.pieces is not None else []
+        inputs = {"recipe": dataclasses.asdict(self.settings), "pieces": names}
+        run_folder.claim(self.work, inputs, is_writer=True)
+        first, start = None, self.settings.follow["start"]
+        if start:
+            decoder, text = self.start_from(start)
+        else:
+            first = self.corpus(CORPUS)
+            decoder, text = self.pretrain(first)
+        grooves = self.corpus(GROOVES)
+        adapter = self.follow(grooves, decoder, text)
+        known = training_facts(self.work, first) if first is not None else facts_of_model(start)
+        facts = known | following_facts(self.work, grooves)
+        terms = self.pieces / LICENCE_FILE if self.pieces is not None else None
+        terms = terms if terms is not None and terms.is_file() else None
+        export_mini(destination, self.work, self.text_settings, facts, decoder, text, adapter, terms)
 
     def corpus(self, name: str = CORPUS) -> Corpus:
-        """The corpus of the first stage (CORPUS) or the second (FOLLOWING), built if it is not there yet."""
+        """The corpus of the first stage (CORPUS) or the second (GROOVES), built if it is not there yet."""
         folder = self.work / name
         if not (folder / SOURCES_FILE).is_file():
-            build_corpus(folder, **self.settings.corpus["build" if name == CORPUS else name])
+            pieces = self.pieces if name == GROOVES else None
+            build_corpus(folder, **self.settings.corpus["build" if name == CORPUS else name], pieces=pieces)
         return load_corpus(folder)
 
     def build_decoder(self) -> MusicDecoder:
@@ -144,6 +163,20 @@ class MiniTrainer:
         model.load_state_dict(T5EncoderModel(T5Config(**self.text_settings)).state_dict())
         return TextEncoder(model, load_tokenizer(folder)).to(self.device)
 
+    def start_from(self, name: str) -> tuple[MusicDecoder, TextEncoder]:
+        """Decoder and text encoder of a model, with its tokenizer; they must have the recipe's sizes.
+
+        Raises:
+            WeightsError: its weights are missing or damaged.
+        """
+        model = _shipped(name)
+        assert model.folder is not None
+        checkpoint = load_checkpoint(model.folder, device=self.device, dtype=torch.float32)
+        folder = self.work / "tokenizer"
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(model.folder / "tokenizer.json", folder / "tokenizer.json")
+        return checkpoint.decoder, checkpoint.text
+
     def pretrain(self, corpus: Corpus) -> tuple[MusicDecoder, TextEncoder]:
         """First stage: train decoder and text encoder on captioned music."""
         decoder, text = self.build_decoder(), self.build_text_encoder(corpus)
@@ -172,9 +205,9 @@ class MiniTrainer:
         """Second stage: train the adapter together with decoder and text encoder.
 
         Args:
-            corpus: pieces written on motion curves, and others.
-            decoder: from `pretrain`; trained further in place.
-            text: from `pretrain`; trained further in place.
+            corpus: grooves, and pieces by people.
+            decoder: from `pretrain` or `start_from`; trained further in place.
+            text: likewise.
 
         Returns:
             The adapter.
@@ -185,10 +218,10 @@ class MiniTrainer:
             AdapterConfig(dim=decoder.config.dim, streams=EMBEDDED_STREAMS, **self.settings.adapter)
         )
         adapter.to(self.device)
+        known = _shipped(settings["start"]).adapter if settings["start"] else None
         train = corpus_pieces(corpus, corpus.train)
-        weights = piece_weights(train, {"composed": 1.0})
-        moving = [piece for piece in corpus_pieces(corpus, corpus.held_out) if piece.motion is not None]
-        held_out = fixed_crops(moving, self.window)
+        weights = piece_weights(train, settings["shares"])
+        held_out = held_out_crops(corpus_pieces(corpus, corpus.held_out), self.window)
 
         def condition_fn(step: int) -> Tensor:
             rng = keyed_generator(settings["loop"]["seed"] + 1, step)
@@ -197,7 +230,10 @@ class MiniTrainer:
 
         if not (self.work / FOLLOW / CHECKPOINT).is_file():
             decoder.requires_grad_(False)
-            warm_up_adapter(adapter, decoder, condition_fn, steps=settings["warm_up_steps"])
+            if known is not None:
+                continue_adapter(adapter, load_adapter(known, decoder)[0])
+            else:
+                warm_up_adapter(adapter, decoder, condition_fn, steps=settings["warm_up_steps"])
         decoder.train().requires_grad_(True)
         text.train().requires_grad_(True)
 
@@ -206,8 +242,7 @@ class MiniTrainer:
             text_dropout = settings["text_dropout"]
             if rng.random() < settings["decoder_alone"]:  # the decoder must also work without an adapter
                 return token_loss(*self._predict(decoder, text, crops, rng, text_dropout=text_dropout))
-            drop_all, drop_each = settings["drop_all"], settings["drop_each"]
-            streams = [drop_streams(crop_streams(crop, rng), drop_all, drop_each, rng) for crop in crops]
+            streams = [drop_streams(crop_streams(crop, rng), settings["drop"], rng) for crop in crops]
             return token_loss(*self._predict(decoder, text, crops, rng, adapter, streams, text_dropout=text_dropout))
 
         def evaluate() -> dict[str, float]:
@@ -220,7 +255,9 @@ class MiniTrainer:
                         return self._predict(decoder, text, crops, rng)
                     return self._predict(decoder, text, crops, rng, adapter, evaluation_streams(crops, condition))
 
-                figures |= {condition + key: value for key, value in _held_out_losses(held_out, predict).items()}
+                for group, crops in held_out.items():
+                    losses = _held_out_losses(crops, predict)
+                    figures |= {f"{condition}{group}_{key}": value for key, value in losses.items()}
             return figures | {"gate": adapter.gates.abs().mean().item()}
 
         optimizers = [
@@ -248,13 +285,54 @@ class MiniTrainer:
         inputs, targets = collate(crops, self.device)
         sequences = [text.tokenize(caption(crop.attributes, rng)) for crop in crops]
         has_text = torch.from_numpy(rng.random(len(crops)) >= text_dropout).to(self.device)
-        with torch.autocast(self.device.type, torch.bfloat16):
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=has_bf16(self.device)):
             ids, mask = text.pad(sequences, max(len(sequence) for sequence in sequences))
             encoded, side = decoder.encode_text(text(ids, mask), mask & has_text[:, None]), None
             if adapter is not None:
                 side = adapter.side_stream(decoder, condition_batch(adapter, streams, self.device))
             logits = decoder(inputs, LockstepContext(encoded, side_stream=side))
         return logits, targets
+
+
+def _shipped(name: str) -> Manifest:
+    """The manifest of a model, its files checked."""
+    found = find_manifest(name, "music")
+    found.require()
+    return found
+
+
+def has_bf16(device: torch.device) -> bool:
+    """Whether a device computes in bf16; processors without it emulate it, at a twentieth of the speed."""
+    if device.type != "cpu":
+        return True
+    # torch tells of the real thing only through this private name.
+    return bool(getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)())
+
+
+@torch.no_grad()
+def continue_adapter(adapter: JointEmbeddingAdapter, known: JointEmbeddingAdapter) -> None:
+    """Begin an adapter as another one of the same sizes; what it reads for the first time gets random weights.
+
+    Args:
+        adapter: new; changed in place.
+        known: trained.
+    """
+    torch.nn.init.normal_(adapter.ld_proj.weight, std=adapter.config.input_dim**-0.5)
+    columns = {key: i for i, key in enumerate(_dims(known))}
+    for i, key in enumerate(_dims(adapter)):
+        if key in columns:
+            adapter.ld_proj.weight[:, i] = known.ld_proj.weight[:, columns[key]]
+    adapter.pos_emb.copy_(known.pos_emb)
+    adapter.gates.copy_(known.gates)
+    for own, other in zip(adapter.merge_linear, known.merge_linear, strict=True):
+        own.load_state_dict(other.state_dict())
+    for spec in adapter.config.streams:
+        if spec in known.config.streams:
+            adapter.missing[spec.name].copy_(known.missing[spec.name])
+
+
+def _dims(adapter: JointEmbeddingAdapter) -> list[tuple[str, str]]:
+    return [(spec.name, dim) for spec in adapter.config.streams for dim in spec.dims]
 
 
 @torch.no_grad()

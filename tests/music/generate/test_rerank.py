@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from fractions import Fraction
 
@@ -10,13 +11,14 @@ import numpy as np
 import pytest
 from options import make_request
 
-from expotion_cli.music.codecs.notes.judge import NoteJudge, longest_pause, motion_correlation, onset_strength
+from expotion_cli.music.codecs.notes.judge import NoteJudge, longest_pause, onset_strength, plan_correlation
 from expotion_cli.music.codecs.notes.metrics import five_measures, is_stuck
 from expotion_cli.music.codecs.notes.muspy import MEASURES
 from expotion_cli.music.codecs.notes.tokens import Event, chord_value, events_to_tokens
-from expotion_cli.music.conditioning import DRIVE, condition, drive_stream
+from expotion_cli.music.conditioning import condition, plan_stream
 from expotion_cli.music.generate.rerank import keep_best, take_seed, takes_of
 from expotion_cli.music.load import load_model
+from expotion_cli.music.plan_stream import PLAN, StepPlan
 from expotion_cli.music.request import CueRequest
 from expotion_cli.timing import Tempo, Timeline
 
@@ -25,8 +27,11 @@ GRID = Timeline(Fraction(8), Fraction(24))
 SCALE = (60, 62, 64, 65, 67, 69, 71, 72)
 
 
-def request(motion: np.ndarray | None = None, takes: int = 1, seed: int = 7) -> CueRequest:
-    seen = {} if motion is None else {DRIVE: drive_stream(motion.astype(np.float32), np.ones(len(motion), bool))}
+def request(hits: Sequence[int] | None = None, takes: int = 1, seed: int = 7) -> CueRequest:
+    seen = {}
+    if hits is not None:
+        plan = StepPlan(np.full(STEPS // 48, 0.5), tuple((step, 1.0) for step in hits))
+        seen = {PLAN: plan_stream(plan, STEPS)}
     return make_request("calm strings", GRID, seen, seed, takes=takes)
 
 
@@ -63,27 +68,22 @@ def test_the_best_is_kept_as_soon_as_the_last_take_is_there_whatever_their_order
     assert by_cue[0] is tokens[1] and by_cue[2] is tokens[4]  # of equals the first take
 
 
-def test_strikes_on_the_motion_follow_better_than_strikes_beside_it():
-    motion = np.zeros(STEPS)
+def test_strikes_on_the_hit_points_follow_better_than_strikes_beside_them():
     places = [10, 34, 70, 100, 121, 160]
-    for place in places:
-        motion[place - 2 : place + 3] = (0.4, 0.8, 1.0, 0.8, 0.4)
     on, beside = tune(places), tune([place + 8 for place in places])
-    asked = request(motion)
-    assert motion_correlation(on, asked) > 0.8 and motion_correlation(beside, asked) < 0.1
-    assert motion_correlation(on, request()) == 0
+    asked = request(places)
+    assert plan_correlation(on, asked) > 0.8 and plan_correlation(beside, asked) < 0.1
+    assert plan_correlation(on, request()) == 0
     judge = NoteJudge()
     assert judge(on, asked) > judge(beside, asked)
 
 
 @pytest.mark.parametrize("steps", [1, 3, 8, 9, 10])
 def test_a_cue_of_a_few_steps_is_judged_too(steps):
-    asked = request(np.linspace(0, 1, STEPS))
-    drive = asked.conditioning[DRIVE]
-    short = replace(drive, values=drive.values[:steps], mask=drive.mask[:steps])
-    assert (
-        -1 <= motion_correlation(tune(range(0, STEPS, 24))[:, :steps], replace(asked, conditioning={DRIVE: short})) <= 1
-    )
+    asked = request([3, 50])
+    plan = asked.conditioning[PLAN]
+    short = replace(plan, values=plan.values[:steps], mask=plan.mask[:steps])
+    assert -1 <= plan_correlation(tune(range(0, STEPS, 24))[:, :steps], replace(asked, conditioning={PLAN: short})) <= 1
 
 
 def test_harder_and_fuller_strikes_count_more():
@@ -117,14 +117,12 @@ def test_a_long_pause_is_a_fault_and_a_held_chord_is_none():
 
 
 def test_more_measures_in_range_win_over_closer_following_and_faults_over_both():
-    motion = np.zeros(STEPS)
-    motion[::24] = 1
-    asked = request(motion)
+    asked = request(range(0, STEPS, 24))
     inside, outside = tune(range(3, STEPS, 9)), tune(range(0, STEPS, 24), pitches=tuple(range(60, 72)))
     around = {key: (value - 0.05, value + 0.05) for key, value in five_measures(inside).items()}
     judge = NoteJudge({STEPS: around})
     assert judge.num_in_range(inside, 48) == len(MEASURES) > judge.num_in_range(outside, 48)
-    assert motion_correlation(outside, asked) > motion_correlation(inside, asked)
+    assert plan_correlation(outside, asked) > plan_correlation(inside, asked)
     assert judge(inside, asked) > judge(outside, asked)
     stuck = tune(range(0, STEPS, 6), pitches=(60,))
     assert judge(outside, asked) > judge(stuck, asked)

@@ -9,7 +9,8 @@ import pytest
 import torch
 from adapter_runs import trainer_for
 
-from expotion_cli.music.conditioning import DRIVE, EMBEDDED_STREAMS, FORM
+from expotion_cli.music.conditioning import EMBEDDED_STREAMS, FORM
+from expotion_cli.music.plan_stream import PLAN
 from expotion_cli.music.transformer.adapter import StreamSpec
 from expotion_cli.music.transformer.delay import remove_delay
 from expotion_cli.training.adapter.batches import BatchShape
@@ -166,7 +167,7 @@ def test_motion_that_is_made_up_takes_its_share(music_data):
     batch = crops.batch([crop for crop in drawn if crop.is_synthetic][:6])
     assert batch.masks["pose"].float().mean() > 0.6 and batch.values["pose"].std() > 0.05
     assert batch.masks[FORM].all() and batch.values[FORM].max() > 0.5
-    assert batch.masks[DRIVE].all() and batch.values[DRIVE].std() > 0.05, "the drive comes from motion that is made up"
+    assert batch.masks[PLAN].all() and batch.values[PLAN].std() > 0.05, "the plan is found in motion that is made up"
     held_out = CropSampler(music_data, clips, shape, DataSettings(synthetic=0.4), 0).held_out(12)
     judged = [crop for crop in held_out if crop.clip.streams]
     assert judged and not any(crop.is_synthetic for crop in judged), "judged on real motion where there is"

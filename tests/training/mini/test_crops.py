@@ -10,12 +10,15 @@ import torch
 
 from expotion_cli.music.codecs.notes.tokens import FIRST_ONSET, HOLD, NUM_VOICES, REST, VOCAB_SIZE
 from expotion_cli.music.conditioning import form_stream
+from expotion_cli.music.plan_stream import StepPlan, plan_rows
 from expotion_cli.training.loss import token_loss
 from expotion_cli.training.mini.crops import (
     BAR_STEPS,
+    FROM_EACH,
     collate,
     crop,
     draw_crop,
+    held_out_crops,
     loss_parts,
     piece_weights,
     unigram_baseline,
@@ -26,12 +29,13 @@ from expotion_cli.training.mini.crops import (
 class Music:
     tokens: np.ndarray
     attributes: dict
-    motion: np.ndarray | None = None
+    plan: StepPlan
 
 
 def music(bars: int, seed: int = 0, source: str = "composed") -> Music:
     tokens = np.random.default_rng(seed).integers(0, VOCAB_SIZE, (NUM_VOICES, bars * BAR_STEPS)).astype(np.uint8)
-    return Music(tokens, {"source": source, "seed": seed})
+    plan = StepPlan(np.linspace(0, 1, bars), ((0, 0.5), (90, 1.0), (100, 0.4), (300, 0.7)), (0, 4 * BAR_STEPS))
+    return Music(tokens, {"source": source, "seed": seed}, plan)
 
 
 PIECE = music(8)
@@ -53,12 +57,20 @@ def test_a_crop_past_the_end_rests_there_and_one_bar_of_silence_is_valid():
     assert crop(PIECE, 5 * BAR_STEPS, WINDOW).valid_steps == WINDOW
 
 
-def test_a_crop_takes_its_stretch_of_the_motion_and_stillness_past_the_end():
-    assert crop(PIECE, 0, WINDOW).motion is None
-    moved = Music(PIECE.tokens, PIECE.attributes, np.arange(8 * BAR_STEPS, dtype=np.float16) / 1000)
-    inside, last = crop(moved, 2 * BAR_STEPS, WINDOW), crop(moved, 7 * BAR_STEPS, WINDOW)
-    assert np.array_equal(inside.motion, moved.motion[2 * BAR_STEPS : 6 * BAR_STEPS].astype(np.float32))
-    assert np.array_equal(last.motion[:BAR_STEPS], moved.motion[7 * BAR_STEPS :]) and not last.motion[BAR_STEPS:].any()
+def test_a_crop_sees_its_piece_s_plan_from_its_own_first_step():
+    found = crop(PIECE, 2 * BAR_STEPS, WINDOW).plan
+    assert np.array_equal(found.intensity, PIECE.plan.intensity[2:])
+    assert found.hits == tuple((step - 2 * BAR_STEPS, weight) for step, weight in PIECE.plan.hits)
+    whole, part = plan_rows(PIECE.plan, 8 * BAR_STEPS), plan_rows(found, WINDOW)
+    assert np.allclose(part, whole[2 * BAR_STEPS : 2 * BAR_STEPS + WINDOW], atol=1e-6)
+
+
+def test_held_out_crops_are_taken_from_every_group_and_spread_over_pieces_by_people():
+    pieces = [music(8), music(20, 1, "midi tune"), music(4, 2, "midi short")]
+    found = held_out_crops(pieces, WINDOW)
+    assert set(found) == {"composed", "midi"} and len(found["midi"]) == FROM_EACH + 1
+    assert np.array_equal(found["midi"][0].tokens, pieces[1].tokens[:, :WINDOW])
+    assert np.array_equal(found["midi"][FROM_EACH - 1].tokens, pieces[1].tokens[:, -WINDOW:])
 
 
 def test_the_form_of_a_crop_is_that_stretch_of_the_whole_pieces_form():
@@ -141,7 +153,7 @@ def test_onsets_are_judged_apart_from_holds_and_rests():
 def test_the_unigram_baseline_is_the_entropy_of_what_each_voice_says():
     tokens = np.full((NUM_VOICES, 2000 * BAR_STEPS), HOLD, dtype=np.uint8)
     tokens[:, ::4] = FIRST_ONSET
-    piece = Music(tokens, {})
+    piece = Music(tokens, {}, PIECE.plan)
     found = unigram_baseline([piece], [crop(piece, 0, WINDOW)])
     assert found["all"] == pytest.approx(-(0.25 * np.log(0.25) + 0.75 * np.log(0.75)), rel=0.01)
     assert found["onset"] == pytest.approx(-np.log(0.25), rel=0.01)
@@ -150,7 +162,7 @@ def test_the_unigram_baseline_is_the_entropy_of_what_each_voice_says():
 def test_the_unigram_baseline_keeps_voices_apart_and_does_not_choke_on_new_tokens():
     tokens = np.full((NUM_VOICES, 100 * BAR_STEPS), HOLD, dtype=np.uint8)
     tokens[3] = REST
-    piece = Music(tokens, {})
+    piece = Music(tokens, {}, PIECE.plan)
     assert unigram_baseline([piece], [crop(music(4), 0, WINDOW), crop(piece, 0, WINDOW)])["all"] < np.inf
     known = crop(piece, 0, WINDOW)
     known.tokens[0, 0] = FIRST_ONSET + 5

@@ -16,15 +16,17 @@ import torch
 from options import make_request
 
 from expotion_cli.errors import EnvironmentProblem, RecipeError, UsageError
-from expotion_cli.music.conditioning import DRIVE, FORM, StepStream, form_stream
+from expotion_cli.music.conditioning import FORM, StepStream, form_stream
 from expotion_cli.music.load import load_model
+from expotion_cli.music.plan_stream import PLAN
+from expotion_cli.music.transformer.adapter import AdapterConfig, JointEmbeddingAdapter, StreamSpec
 from expotion_cli.timing import Tempo
 from expotion_cli.training.logs import read_log
-from expotion_cli.training.mini.conditioning import condition_batch, drop_streams
+from expotion_cli.training.mini.conditioning import MASK_ALL, condition_batch, drop_streams
 from expotion_cli.training.mini.corpus.build import build_corpus
 from expotion_cli.training.mini.crops import corpus_pieces, fixed_crops
 from expotion_cli.training.mini.settings import MiniSettings
-from expotion_cli.training.mini.trainer import MiniTrainer
+from expotion_cli.training.mini.trainer import MiniTrainer, continue_adapter
 from expotion_cli.weights import manifest
 
 LOOP = {"steps": 2, "warmup_steps": 1, "eval_every": 2, "save_every": 1, "seed": 1}
@@ -33,13 +35,13 @@ TINY = MiniSettings(
     corpus={
         "shares": {"composed": 1.0},
         "build": {"num_composed": 20, "seed": 1, "chorales": False, "workers": 1, "held_out_share": 0.15},
-        "following": {
+        "grooves": {
             "num_composed": 16,
             "seed": 2,
             "chorales": False,
             "workers": 1,
             "held_out_share": 0.2,
-            "following_share": 0.7,
+            "grooves": True,
         },
     },
     decoder={"dim": 32, "num_layers": 1, "num_heads": 2, "ffn_dim": 64},
@@ -47,12 +49,13 @@ TINY = MiniSettings(
     adapter={"num_layers": 1, "rank": 4, "window_steps": 96},
     pretrain={"window_steps": 96, "batch": 2, "text_dropout": 0.1, "optimizer": OPTIMIZER, "loop": LOOP},
     follow={
+        "start": "",
+        "shares": {"composed": 0.6, "midi": 0.4},
         "batch": 2,
         "warm_up_steps": 10,
         "decoder_alone": 0.0,
         "text_dropout": 0.1,
-        "drop_all": 0.1,
-        "drop_each": 0.2,
+        "drop": {"all": 0.1, "sensors": 0.2, "plan": 0.1, "each": 0.2},
         "optimizer": OPTIMIZER,
         "adapter_optimizer": OPTIMIZER,
         "loop": LOOP,
@@ -66,6 +69,15 @@ def made(tmp_path_factory) -> tuple[Path, Path]:
     root = tmp_path_factory.mktemp("mini")
     MiniTrainer(root / "work", TINY).run(root / "models" / "tiny-mini")
     return root / "work", root / "models" / "tiny-mini"
+
+
+def ship(folder: Path, monkeypatch) -> None:
+    """Let a model's folder stand among the shipped models, beside the soundfont."""
+    shipped = manifest.shipped_folder("models")
+    for name in ("fluidr3mono", "fluidr3mono.toml"):
+        if not (folder.parent / name).exists():
+            (folder.parent / name).symlink_to(shipped / name)
+    monkeypatch.setattr(manifest, "shipped_folder", lambda name: folder.parent)
 
 
 def compose(model) -> np.ndarray:
@@ -89,7 +101,7 @@ def test_what_is_exported_loads_by_path_and_composes(made):
 
 def test_what_is_exported_is_a_shipped_model_with_a_manifest_of_all_its_files(made, monkeypatch):
     _, folder = made
-    monkeypatch.setattr(manifest, "shipped_folder", lambda name: folder.parent)
+    ship(folder, monkeypatch)
     model = load_model("tiny-mini", device="cpu")
     assert "own" in model.adapter_name
     listed = {file.path for file in manifest.find_manifest("tiny-mini", "music").files}
@@ -118,8 +130,9 @@ def test_the_facts_tell_of_corpus_losses_and_statistics(made):
     assert sum(facts["corpus"]["styles"].values()) == facts["corpus"]["train_pieces"]
     assert 0 < facts["unigram"]["all"] < facts["unigram"]["onset"]
     assert facts["pretrain"] == read_log(work / "pretrain" / "held_out.csv")
-    assert {"all", "onset", "shuffled_onset", "unseen_onset", "off_onset", "gate"} <= set(facts["follow"][-1])
-    assert 0 < facts["following"]["moved_pieces"] < facts["following"]["train_pieces"] < 16
+    columns = {f"{condition}composed_onset" for condition in ("", "shuffled_", "unseen_", "off_")}
+    assert columns | {"gate"} <= set(facts["follow"][-1])
+    assert 0 < facts["grooves"]["train_pieces"] < 16 and facts["grooves"]["files"] == []
     density = facts["statistics"]["density"]
     assert 0 < density["p5"] < density["p50"] < density["p95"]
     by_steps = facts["statistics_by_steps"]
@@ -171,25 +184,27 @@ def test_held_out_crops_come_from_pieces_never_trained_on(made):
 
 def streams() -> dict[str, StepStream]:
     seen = {name: StepStream(np.ones((10, 2), np.float32), np.ones(10, bool)) for name in ("pose", "face", "flow")}
-    return {**seen, FORM: form_stream(10), DRIVE: StepStream(np.ones((10, 2), np.float32), np.ones(10, bool))}
+    return {**seen, FORM: form_stream(10), PLAN: StepStream(np.ones((10, 2), np.float32), np.ones(10, bool))}
 
 
 def test_dropped_streams_are_masked_all_at_once_or_each_alone_and_the_form_stays():
     rng = np.random.default_rng(0)
-    drawn = [drop_streams(streams(), 0.2, 0.3, rng) for _ in range(1500)]
+    chances = {"all": 0.2, "sensors": 0.1, "plan": 0.15, "each": 0.3}
+    drawn = [drop_streams(streams(), chances, rng) for _ in range(1500)]
     seen = np.array([[found[name].mask.all() for name in ("pose", "face", "flow")] for found in drawn])
     assert all(found[FORM].mask.all() for found in drawn)
-    assert (~seen).mean() == pytest.approx(0.2 + 0.8 * 0.3, abs=0.03)
-    assert (~seen).all(axis=1).mean() == pytest.approx(0.2 + 0.8 * 0.3**3, abs=0.03)
-    drives = np.array([found[DRIVE].mask.all() for found in drawn])
-    assert (~drives).mean() == pytest.approx(0.2, abs=0.03) and not seen[~drives].any()
-    assert not any(drop_streams(streams(), 1.0, 0.0, rng)["pose"].mask)
-    assert drop_streams(streams(), 0.0, 0.0, rng)["pose"].mask.all()
+    assert (~seen).mean() == pytest.approx(0.28 + 0.72 * 0.3, abs=0.03)
+    assert (~seen).all(axis=1).mean() == pytest.approx(0.28 + 0.72 * 0.3**3, abs=0.03)
+    plans = np.array([found[PLAN].mask.all() for found in drawn])
+    assert (~plans).mean() == pytest.approx(0.2 + 0.8 * 0.15, abs=0.03)
+    assert (plans & ~seen.any(axis=1)).any() and (~plans & seen.any(axis=1)).any(), "each is learned without the other"
+    assert not any(drop_streams(streams(), MASK_ALL, rng)["pose"].mask)
+    assert drop_streams(streams(), dict.fromkeys(chances, 0.0), rng)["pose"].mask.all()
 
 
 def test_dropping_leaves_the_given_streams_alone():
     given = streams()
-    drop_streams(given, 1.0, 1.0, np.random.default_rng(0))
+    drop_streams(given, dict.fromkeys(MASK_ALL, 1.0), np.random.default_rng(0))
     assert given["pose"].mask.all()
 
 
@@ -232,12 +247,11 @@ def test_the_shipped_weights_were_made_with_the_shipped_recipe(repository):
         loop = getattr(settings, stage)["loop"]
         every, steps = loop["eval_every"], loop["steps"]
         assert [row["step"] for row in facts[stage]] == sorted({*range(every, steps, every), steps})
-    corpus, following = facts["corpus"], facts["following"]
+    corpus, grooves = facts["corpus"], facts["grooves"]
     pieces = settings.corpus["build"]["num_composed"] + len(corpus["scores"])
     assert corpus["train_pieces"] + corpus["held_out_pieces"] == pieces
-    composed = settings.corpus["following"]
-    assert following["train_pieces"] + following["held_out_pieces"] == composed["num_composed"]
-    assert following["moved_pieces"] / following["train_pieces"] == pytest.approx(composed["following_share"], abs=0.02)
+    assert grooves["train_pieces"] + grooves["held_out_pieces"] > settings.corpus["grooves"]["num_composed"]
+    assert len(grooves["files"]) > 50 and all(file["statement"].startswith("Copyright") for file in grooves["files"])
 
 
 def test_a_work_folder_of_another_recipe_is_not_gone_on_with(made, tmp_path):
@@ -256,9 +270,9 @@ def test_a_recipes_keys_are_the_shipped_ones(repository, tmp_path):
         ("dim = 192", "dimm = 192"): "'decoder.dimm' (did you mean 'decoder.dim'?)",
         ("num_heads = 6\n", ""): "'decoder.num_heads' is missing",
         ("save_every = 50, seed = 2", "save_evry = 50, seed = 2"): "'follow.loop.save_evry'",
-        ("matrix_lr = 6e-3, ", ""): "'follow.adapter_optimizer.matrix_lr' is missing",
+        ("matrix_lr = 2e-3, ", ""): "'follow.adapter_optimizer.matrix_lr' is missing",
         ("[follow]", "[folow]"): "'folow' (did you mean 'follow'?)",
-        ("seed = 1\n\n[corpus.following]", "seeds = 1\n\n[corpus.following]"): "'corpus.build.seeds'",
+        ("seed = 1\n\n[corpus.grooves]", "seeds = 1\n\n[corpus.grooves]"): "'corpus.build.seeds'",
     }
     for (old, new), wanted in changes.items():
         assert text.count(old) == 1, old
@@ -277,3 +291,38 @@ def test_missing_scores_are_told_before_hours_of_composing(tmp_path, monkeypatch
     with pytest.raises(EnvironmentProblem, match="pip install music21"):
         build_corpus(tmp_path / "corpus", num_composed=10**6, seed=0)
     assert not (tmp_path / "corpus").exists()
+
+
+def test_the_second_stage_can_start_from_a_model_with_another_adapter(made, tmp_path, monkeypatch):
+    _, folder = made
+    ship(folder, monkeypatch)
+    other = copy.deepcopy(TINY)
+    other.follow.update(start="tiny-mini", loop={**LOOP, "steps": 1})
+    trainer = MiniTrainer(tmp_path / "work", other)
+    trainer.run(tmp_path / "models" / "again")
+    assert not (tmp_path / "work" / "pretrain").exists()
+    facts, first = (json.loads((f / "training.json").read_text()) for f in (tmp_path / "models" / "again", folder))
+    assert facts["pretrain"] == first["pretrain"] and facts["earlier"][0]["follow"] == first["follow"]
+    again = load_model(str(tmp_path / "models" / "again"), adapter=tmp_path / "models" / "again" / "adapter")
+    known = load_model(str(folder), device="cpu", adapter=folder / "adapter")
+    assert again.adapter.pos_emb.sub(known.adapter.pos_emb).abs().max() < 0.1, "it was not begun anew"
+    assert len(compose(again)) == 8
+
+
+def test_an_adapter_continues_what_it_knows_and_draws_what_it_reads_anew():
+    old, new = (
+        JointEmbeddingAdapter(AdapterConfig(8, 1, 3, 12, (StreamSpec("a", ("x", "y")), *more)))
+        for more in ((), (StreamSpec("b", ("z",)),))
+    )
+    torch.nn.init.normal_(old.ld_proj.weight)
+    old.missing["a"].data.fill_(2.0)
+    old.gates.data.fill_(0.3)
+    continue_adapter(new, old)
+    assert torch.equal(new.ld_proj.weight[:, :2], old.ld_proj.weight) and new.ld_proj.weight[:, 2].abs().min() > 0
+    assert new.gates.item() == pytest.approx(0.3) and (new.missing["a"] == 2).all() and not new.missing["b"].any()
+
+
+def test_the_recipe_for_a_gpu_makes_the_same_model_from_the_weights_that_ship(repository):
+    usual, other = MiniSettings.load(), MiniSettings.load(repository / "recipes" / "train" / "mini-gpu.toml")
+    assert (usual.decoder, usual.text, usual.adapter) == (other.decoder, other.text, other.adapter)
+    assert usual.follow["start"] == "" and other.follow["start"] == "expotion-mini"

@@ -1,4 +1,4 @@
-"""Made-up sensors are witnesses of a motion curve, each in its own way; the drive stays close to it."""
+"""Made-up sensors are witnesses of a motion curve, each in its own way; the plan stands beside them as it is."""
 
 from __future__ import annotations
 
@@ -6,20 +6,28 @@ import numpy as np
 import pytest
 
 from expotion_cli.music.codecs.notes.tokens import Event, events_to_tokens
-from expotion_cli.music.conditioning import DRIVE, DRIVE_DIMS, EMBEDDED_STREAMS, FORM, form_stream, standardise
+from expotion_cli.music.conditioning import EMBEDDED_STREAMS, FORM, form_stream, plan_stream, standardise
+from expotion_cli.music.plan_stream import PLAN, StepPlan
 from expotion_cli.spotting.activity import ACTIVITY_FLOORS, ACTIVITY_LIMIT
-from expotion_cli.training.mini.corpus.motion import draw_motion
-from expotion_cli.training.mini.sensors import liveliness, masked_streams, sensor_streams
+from expotion_cli.training.mini.motion import LIMIT, motion_of
+from expotion_cli.training.mini.sensors import liveliness, sensor_streams
 
 NUM_STEPS = 768
 QUIET = events_to_tokens({"melody": [Event(0, 48, 55)]}, NUM_STEPS)
 FACTS = {"tempo_bpm": 100, "mode": "major"}
 
 
+def draw_plan(seed: int) -> StepPlan:
+    rng = np.random.default_rng((seed, 1))
+    hits = np.sort(rng.choice(np.arange(6, NUM_STEPS, 12), 14, replace=False))
+    weights = rng.uniform(0.3, 1.0, len(hits))
+    return StepPlan(rng.uniform(0, 1, NUM_STEPS // 48), tuple(zip(hits.tolist(), weights.tolist(), strict=True)))
+
+
 def see(seed: int, attributes: dict = FACTS, tokens: np.ndarray = QUIET):
-    rng = np.random.default_rng(seed)
-    motion = draw_motion(rng, NUM_STEPS, 100)
-    return motion, sensor_streams(motion, tokens, attributes, rng, form_stream(NUM_STEPS))
+    plan = draw_plan(seed)
+    motion = motion_of(plan, NUM_STEPS, 100, np.random.default_rng(seed))
+    return motion, sensor_streams(plan, tokens, attributes, np.random.default_rng(seed), form_stream(NUM_STEPS))
 
 
 def column(streams, name: str, dim: str) -> np.ndarray:
@@ -49,15 +57,21 @@ def test_every_sensor_sees_the_motion_far_more_than_another_persons(people, name
     assert own > least and own > others + 0.8 * least
 
 
-def test_the_drive_is_the_curve_and_each_of_its_columns_tells_it_some_steps_back(people):
-    moving = [(motion, streams) for motion, streams in people if motion.std() > 0.1]
-    assert len(moving) > 30, "noise is all there is of the others, who sit still"
-    for motion, streams in moving:
-        assert np.corrcoef(column(streams, DRIVE, "back_0"), motion)[0, 1] > 0.95
-    for _, streams in people:
-        back = column(streams, DRIVE, "back_7")
-        assert np.allclose(back[7:], column(streams, DRIVE, "back_0")[:-7])
-        assert np.allclose(column(streams, DRIVE, "back_-3")[:-3], column(streams, DRIVE, "back_0")[3:])
+def test_people_move_where_it_is_intense_and_at_hit_points():
+    level, hits = [], []
+    for seed in range(40):
+        plan = draw_plan(seed)
+        motion = motion_of(plan, NUM_STEPS, 100, np.random.default_rng(seed))
+        assert motion.shape == (NUM_STEPS,) and motion.min() >= 0 and motion.max() <= LIMIT
+        level.append(np.corrcoef(motion.reshape(-1, 48).mean(axis=1), plan.intensity)[0, 1])
+        near = [motion[max(0, step - 3) : step + 4].max() for step, weight in plan.hits if weight > 0.6]
+        hits.append(np.mean(near) - motion.mean())
+    assert np.mean(level) > 0.6 and np.mean(hits) > 0.25
+
+
+def test_the_plan_is_given_as_it_is(people):
+    for seed, (_, streams) in enumerate(people):
+        assert np.array_equal(streams[PLAN].values, plan_stream(draw_plan(seed), NUM_STEPS).values)
 
 
 def test_values_stay_in_the_range_of_real_ones(people):
@@ -92,13 +106,7 @@ def test_sensors_are_mostly_there_have_gaps_and_are_sometimes_missing(people):
     shares = np.array([[streams[name].mask.mean() for name in ("pose", "face", "flow")] for _, streams in people])
     assert 0.7 < shares.mean() < 0.99
     assert (shares == 0).any() and ((shares > 0) & (shares < 1)).any()
-    assert all(streams[FORM].mask.all() and streams[DRIVE].mask.all() for _, streams in people)
-
-
-def test_without_a_picture_only_the_form_is_known():
-    streams = masked_streams(96, form_stream(96))
-    assert {name for name, stream in streams.items() if stream.mask.any()} == {FORM}
-    assert streams[DRIVE].values.shape == (96, len(DRIVE_DIMS))
+    assert all(streams[FORM].mask.all() and streams[PLAN].mask.all() for _, streams in people)
 
 
 def test_the_same_person_moves_the_same_way_again():

@@ -1,4 +1,4 @@
-"""Ranks takes of a cue by their notes, before rendering: faults, statistics, then the motion or the pulse."""
+"""Ranks takes of a cue by their notes, before rendering: faults, statistics, then the plan or the pulse."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from expotion_cli.music.codecs.notes.arrange import dynamics_curve
 from expotion_cli.music.codecs.notes.metrics import five_measures, is_stuck
 from expotion_cli.music.codecs.notes.muspy import MEASURES
 from expotion_cli.music.codecs.notes.ringing import ring_on
-from expotion_cli.music.conditioning import DRIVE, DRIVE_LAGS
+from expotion_cli.music.plan_stream import PLAN, asked
 from expotion_cli.storage import digest_of
 from expotion_cli.timing import STEPS_PER_BEAT
 
 if TYPE_CHECKING:
     from expotion_cli.music.request import CueRequest
 
-VERSION = 2
+VERSION = 3
 """Raised whenever the same takes would be judged otherwise."""
 LONGEST_PAUSE_S = 2.0
 RANGES_FILE = "training.json"
@@ -38,7 +38,7 @@ class NoteJudge:
 
     Attributes:
         ranges: measure → (10th, 90th percentile) in the training music, by length of the excerpts in steps. Empty: only
-            faults and the correlation with the motion count.
+            faults and the correlation with the plan count.
     """
 
     ranges: Mapping[int, Mapping[str, tuple[float, float]]] = field(default_factory=dict)
@@ -66,10 +66,10 @@ class NoteJudge:
     def __call__(self, tokens: np.ndarray, request: CueRequest) -> tuple[float, ...]:
         """Sort key of tokens [8, S], higher is better: (-faults, measures in range, how it follows or how it pulses).
 
-        A cue that the motion conditions is compared with the motion, a steady one with its own beats.
+        A cue that a plan conditions is compared with the plan, a steady one with its own beats.
         """
-        drive = (request.conditioning or {}).get(DRIVE)
-        last = pulse_clarity(tokens) if drive is None or not drive.mask.any() else motion_correlation(tokens, request)
+        plan = (request.conditioning or {}).get(PLAN)
+        last = pulse_clarity(tokens) if plan is None or not plan.mask.any() else plan_correlation(tokens, request)
         return -self.num_faults(tokens, request), self.num_in_range(tokens, request.timeline.bar_steps), last
 
     def num_faults(self, tokens: np.ndarray, request: CueRequest) -> int:
@@ -149,15 +149,20 @@ def pulse_clarity(tokens: np.ndarray) -> float:
     return round(max(returns), 6)
 
 
-def motion_correlation(tokens: np.ndarray, request: CueRequest) -> float:
-    """Pearson correlation of blurred onset strength with the motion that conditioned the cue; 0 without motion."""
-    drive = (request.conditioning or {}).get(DRIVE)
-    if drive is None or not drive.mask.any():
+def plan_correlation(tokens: np.ndarray, request: CueRequest) -> float:
+    """Pearson correlation of onset strength with the plan that conditioned the cue; 0 without one.
+
+    Both are blurred alike; the plan asks for its intensity, and for more at its hit points.
+    """
+    plan = (request.conditioning or {}).get(PLAN)
+    if plan is None or not plan.mask.any():
         return 0.0
     reach = np.arange(-4, 5)
-    struck = np.convolve(onset_strength(tokens), np.exp(-0.5 * (reach / _SPREAD_STEPS) ** 2))
-    struck = struck[reach[-1] : len(struck) - reach[-1]]  # as long as the cue, however short that is
-    motion = drive.values[:, DRIVE_LAGS.index(0)]
-    a, b = struck[drive.mask] - struck[drive.mask].mean(), motion[drive.mask] - motion[drive.mask].mean()
+    kernel = np.exp(-0.5 * (reach / _SPREAD_STEPS) ** 2)
+    intensity, hits = asked(plan.values)
+    # Cut to be as long as the cue, however short that is.
+    struck, hit = (np.convolve(row, kernel)[reach[-1] : -reach[-1]] for row in (onset_strength(tokens), hits))
+    wanted = intensity + hit
+    a, b = struck[plan.mask] - struck[plan.mask].mean(), wanted[plan.mask] - wanted[plan.mask].mean()
     size = np.sqrt(float(a @ a) * float(b @ b))
     return round(float(a @ b / size), 6) if size > 1e-9 else 0.0

@@ -18,6 +18,7 @@ from expotion_cli.training.mini.corpus.energy import (
     STILL,
     EnergyProfile,
     draw_energy_profile,
+    groove_energy_profile,
     steady_energy_profile,
 )
 from expotion_cli.training.mini.corpus.form import LENGTHS, plan
@@ -34,7 +35,8 @@ def compose(rng: np.random.Generator, style: str | None = None, follow: str | No
     Args:
         rng: the only source of randomness; the same state gives the same piece.
         style: a key of `styles.STYLES`; drawn by default.
-        follow: "clear", "loose" or "none": how closely the piece follows its energy profile; drawn by default.
+        follow: "clear", "loose" or "none": how closely the piece follows its energy profile; "groove": closely, a
+            profile without stillness. Drawn from the first three by default.
 
     Raises:
         KeyError: no such style.
@@ -45,12 +47,13 @@ def compose(rng: np.random.Generator, style: str | None = None, follow: str | No
     mode, feel = r.choice(habits.modes), r.choice(habits.feels)
     num_bars = r.choice(LENGTHS)
     follow = follow or theory.weighted(r, {"clear": 0.6, "loose": 0.2, "none": 0.2})
-    strength = {"clear": 1.0, "loose": 0.6, "none": 0.0}[follow]
-    profile = (
-        draw_energy_profile(r, 4 * num_bars, strength, habits.lift)
-        if strength
-        else steady_energy_profile(r, 4 * num_bars, habits.lift)
-    )
+    strength = {"clear": 1.0, "loose": 0.6, "none": 0.0, "groove": 1.0}[follow]
+    if follow == "groove":
+        profile = groove_energy_profile(r, 4 * num_bars, habits.lift)
+    elif strength:
+        profile = draw_energy_profile(r, 4 * num_bars, strength, habits.lift)
+    else:
+        profile = steady_energy_profile(r, 4 * num_bars, habits.lift)
     arrangement = Arrangement(r, habits, mode, feel, num_bars, _followed(profile))
     plan(arrangement, name)
     sounds = _write_voices(arrangement, name)

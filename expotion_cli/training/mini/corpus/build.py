@@ -3,7 +3,7 @@
 A corpus is a folder with
 
 - `corpus.safetensors`: all pieces one after another: `tokens` uint8 [8, total], `offsets` int64 [N + 1], `energy` and
-  `accent` float16 [total] on the step grid: the motion curve or energy profile of each piece, NaN for none;
+  `accent` float16 [total] on the step grid: the energy profile of each piece, NaN for none;
 - `attributes.json`: one entry a piece;
 - `split.json`: numbers of the training and held-out pieces, whole pieces each;
 - `sources.json`: origin and licence of the scores.
@@ -22,10 +22,10 @@ from typing import Any
 import numpy as np
 
 from expotion_cli import storage
-from expotion_cli.errors import EnvironmentProblem
+from expotion_cli.errors import EnvironmentProblem, UsageError
 from expotion_cli.training.mini.corpus.arranger import compose
 from expotion_cli.training.mini.corpus.energy import HALF_BEAT
-from expotion_cli.training.mini.corpus.following import compose_following
+from expotion_cli.training.mini.corpus.midi_pieces import MIDI, is_held_out, read_folder
 from expotion_cli.training.mini.corpus.piece import Piece
 
 CORPUS_FILE, ATTRIBUTES_FILE, SPLIT_FILE, SOURCES_FILE = (
@@ -44,7 +44,7 @@ class Corpus:
     Attributes:
         tokens: [8, total] uint8.
         offsets: [N + 1] int64; piece i is `tokens[:, offsets[i]:offsets[i + 1]]`.
-        energy: [total] float16, 0..1.3; NaN for pieces without profile or motion.
+        energy: [total] float16, 0..1; NaN for pieces without profile.
         accent: [total] float16, strength 0..1 at accented steps, else 0; NaN as above.
         attributes: one dict a piece, with "source" and "licence".
         train: numbers of the pieces to train on.
@@ -63,12 +63,6 @@ class Corpus:
         """[8, S] uint8 tokens of one piece."""
         return self.tokens[:, self.offsets[number] : self.offsets[number + 1]]
 
-    def motion(self, number: int) -> np.ndarray | None:
-        """[S] float16, the motion curve that a piece was written on; None if it follows no motion."""
-        if not self.attributes[number].get("moved"):
-            return None
-        return self.energy[self.offsets[number] : self.offsets[number + 1]]
-
 
 def build_corpus(
     folder: str | Path,
@@ -77,7 +71,8 @@ def build_corpus(
     chorales: bool = True,
     workers: int = 2,
     held_out_share: float = 0.03,
-    following_share: float | None = None,
+    grooves: bool = False,
+    pieces: str | Path | None = None,
 ) -> Path:
     """Compose the corpus and write it; the same arguments give the same bytes, whatever `workers` is.
 
@@ -88,14 +83,15 @@ def build_corpus(
         chorales: also read the free scores that come with music21 (needs music21).
         workers: processes.
         held_out_share: share of pieces to hold out, 0..1.
-        following_share: share of pieces written on motion curves, 0..1; the others follow nothing. None composes all
-            pieces on energy profiles.
+        grooves: compose all pieces on profiles without stillness.
+        pieces: also read the General-MIDI files of this folder; its `LICENCE.txt` states their terms.
 
     Returns:
         The folder.
 
     Raises:
         EnvironmentProblem: `chorales` is set and music21 is not installed.
+        UsageError: `pieces` holds no MIDI file that can be read.
     """
     from safetensors.numpy import save_file
 
@@ -103,9 +99,7 @@ def build_corpus(
         raise EnvironmentProblem("music21 is not installed.", remedy="Run: pip install music21")
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    blocks = [
-        (seed, first, min(first + _BLOCK, num_composed), following_share) for first in range(0, num_composed, _BLOCK)
-    ]
+    blocks = [(seed, first, min(first + _BLOCK, num_composed), grooves) for first in range(0, num_composed, _BLOCK)]
     if workers > 1 and len(blocks) > 1:
         with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
             packed = list(pool.map(_compose_block, blocks))
@@ -118,6 +112,12 @@ def build_corpus(
         scores, sources = read_scores()
         if scores:
             packed.append(_pack(scores))
+    if pieces is not None:
+        found, rows = read_folder(Path(pieces))
+        if not found:
+            raise UsageError("No MIDI file of this folder can be read as a piece.", path=pieces)
+        packed.append(_pack(found))
+        sources += rows
     lengths = np.concatenate([p[1] for p in packed]) if packed else np.zeros(0, np.int64)
     attributes = [a for p in packed for a in p[4]]
     with storage.atomic_path(folder / CORPUS_FILE) as temporary:
@@ -147,25 +147,20 @@ def load_corpus(folder: str | Path) -> Corpus:
     return Corpus(attributes=attributes, train=split["train"], held_out=split["held_out"], **arrays)
 
 
-def compose_numbered(seed: int, number: int, following_share: float | None = None) -> Piece:
+def compose_numbered(seed: int, number: int, grooves: bool = False) -> Piece:
     """Compose piece `number` of a corpus; it depends on its arguments alone.
 
     Args:
         seed: of the corpus.
         number: of the piece.
-        following_share: see `build_corpus`.
+        grooves: see `build_corpus`.
     """
-    rng = np.random.default_rng((seed, number))
-    if following_share is None:
-        return compose(rng)
-    return compose_following(rng) if rng.random() < following_share else compose(rng, follow="none")
+    return compose(np.random.default_rng((seed, number)), follow="groove" if grooves else None)
 
 
 def driving_curves(piece: Piece) -> tuple[np.ndarray, np.ndarray]:
-    """([S] energy or motion, [S] accent strength) that a piece was written on, as stored; NaN for none."""
+    """([S] energy, [S] accent strength) that a piece was written on, as stored; NaN for none."""
     size = piece.tokens.shape[1]
-    if piece.motion is not None:
-        return piece.motion.astype(np.float16), np.full(size, np.nan, np.float16)
     if piece.profile is None:
         return np.full(size, np.nan, np.float16), np.full(size, np.nan, np.float16)
     energy = np.repeat(np.asarray(piece.profile.energy, np.float16), HALF_BEAT)[:size]
@@ -178,9 +173,9 @@ def driving_curves(piece: Piece) -> tuple[np.ndarray, np.ndarray]:
 Packed = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, list[dict[str, Any]]]
 
 
-def _compose_block(block: tuple[int, int, int, float | None]) -> Packed:
-    seed, first, last, following_share = block
-    return _pack([compose_numbered(seed, number, following_share) for number in range(first, last)])
+def _compose_block(block: tuple[int, int, int, bool]) -> Packed:
+    seed, first, last, grooves = block
+    return _pack([compose_numbered(seed, number, grooves) for number in range(first, last)])
 
 
 def _pack(pieces: list[Piece]) -> Packed:
@@ -190,21 +185,23 @@ def _pack(pieces: list[Piece]) -> Packed:
         np.array([piece.tokens.shape[1] for piece in pieces], np.int64),
         np.concatenate([energy for energy, _ in rows]),
         np.concatenate([accent for _, accent in rows]),
-        [
-            {**piece.attributes, "source": piece.source, "licence": piece.licence, "moved": piece.motion is not None}
-            for piece in pieces
-        ],
+        [{**piece.attributes, "source": piece.source, "licence": piece.licence} for piece in pieces],
     )
 
 
 def _split(attributes: list[dict[str, Any]], seed: int, share: float) -> dict[str, list[int]]:
-    """Hold out whole pieces; pieces from one score stay together."""
+    """Hold out whole pieces; pieces from one score stay together. MIDI files are held out by their names."""
     rng = np.random.default_rng((seed, 1 << 32))
     groups: dict[str, list[int]] = {}
     for number, entry in enumerate(attributes):
         key = f"composed {number}" if entry["source"] == "composed" else entry["source"]
         groups.setdefault(key, []).append(number)
-    held_out = [n for members in groups.values() if rng.random() < share for n in members]
+    held_out = [
+        n
+        for key, members in groups.items()
+        if (rng.random() < share if not key.startswith(MIDI) else is_held_out(key.removeprefix(MIDI)))
+        for n in members
+    ]
     if not held_out and len(groups) > 1:
         held_out = list(groups.values())[-1]
     apart = set(held_out)

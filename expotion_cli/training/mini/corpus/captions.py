@@ -18,6 +18,8 @@ STYLE_NAMES: dict[str, tuple[str, ...]] = {
     "pop": ("pop", "upbeat pop", "pop rock", "indie pop", "pop music"),
     "comedy": ("comedy", "playful", "quirky comedy", "cartoon", "funny"),
     "suspense": ("suspense", "suspenseful", "thriller", "horror", "tension"),
+    "rock": ("rock", "hard rock", "rock music", "rock instrumental", "game music"),
+    "metal": ("metal", "heavy metal", "thrash metal", "hard rock", "action game music"),
 }
 _TEMPO_WORDS = {
     "slow": ("slow", "slow tempo", "slow-paced", "unhurried", "downtempo"),
@@ -61,6 +63,8 @@ _USES = {
     "pop": ("a commercial", "a vlog", "a feel-good movie", "a travel video"),
     "comedy": ("a comedy sketch", "a cartoon", "a children's show", "a funny video"),
     "suspense": ("a thriller", "a horror movie", "a crime series", "a chase scene"),
+    "rock": ("a video game", "an action scene", "a sports video", "a road movie"),
+    "metal": ("a video game", "a fight scene", "an action movie", "a chase scene"),
 }
 _FEEL_WORDS = {"swing8": ("swing", "swung"), "triplet": ("triplet feel",), "swing16": ("swung",), "straight": ()}
 

@@ -65,6 +65,16 @@ _STYLE_MOODS: dict[str, dict[str, tuple[str, ...]]] = {
         "middle": ("tense", "suspenseful", "ominous"),
         "high": ("tense", "menacing", "thrilling", "urgent"),
     },
+    "rock": {
+        "low": ("laid-back", "brooding", "gritty"),
+        "middle": ("gritty", "driving", "confident"),
+        "high": ("energetic", "powerful", "driving", "rebellious"),
+    },
+    "metal": {
+        "low": ("dark", "ominous", "heavy"),
+        "middle": ("heavy", "dark", "aggressive"),
+        "high": ("aggressive", "heavy", "furious", "powerful"),
+    },
 }
 
 
@@ -105,7 +115,7 @@ def describe(
 
     Args:
         r: source of randomness, for the moods.
-        style: a key of `styles.STYLES`.
+        style: a key of `captions.STYLE_NAMES`.
         mode: "major", "minor" or "dorian".
         feel: division of the beat.
         tempo_bpm: in beats a minute.
@@ -164,7 +174,7 @@ def describe_plain(
     """Attributes of a piece without an energy profile.
 
     Args:
-        style: a key of `styles.STYLES`.
+        style: a key of `captions.STYLE_NAMES`.
         mode: "major" or "minor".
         tempo_bpm: in beats a minute.
         tokens: [K, S].

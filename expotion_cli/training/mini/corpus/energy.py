@@ -15,6 +15,9 @@ HALF_BEAT = 6
 """Steps that one energy value stands for."""
 STILL = 0.06
 """Energy up to which no note starts."""
+LEAST_GROOVE = 0.24
+"""Energy below which a groove never falls."""
+_BAR_VALUES = 8
 
 
 @dataclass
@@ -69,6 +72,31 @@ def draw_energy_profile(r: Random, num_beats: int, follow: float, lift: float = 
     profile = EnergyProfile(energy=energy, mute=mute, follow=follow)
     profile.accents = _accents(r, profile, num_beats)
     return profile
+
+
+def groove_energy_profile(r: Random, num_beats: int, lift: float = 0.0) -> EnergyProfile:
+    """Draw a profile for a groove that goes on: energy changes from bar to bar and never falls still; few accents.
+
+    Args:
+        r: source of randomness.
+        num_beats: length in beats.
+        lift: added to the energy; a style's usual level.
+    """
+    family = r.choice(("rising", "falling", "steady", "waves", "waves", "blocks", "blocks", "arch"))
+    curve = _curve(r, family, num_beats)
+    energy: list[float] = []
+    for start in range(0, len(curve), _BAR_VALUES):
+        bar = curve[start : start + _BAR_VALUES]
+        mean = LEAST_GROOVE + (1 - LEAST_GROOVE) * sum(bar) / len(bar)
+        energy += [min(max(mean + 0.6 * lift, LEAST_GROOVE), 1.0)] * len(bar)
+    accents: dict[int, float] = {}
+    if r.random() < 0.85:
+        often = r.choice(((2, 3, 4, 4, 6, 8), (4, 6, 8, 8, 12), (8, 12, 16, 16)))
+        beat = r.randrange(0, 8)
+        while beat < num_beats - 4:
+            accents[12 * beat + r.choice((0, 0, 0, 0, 0, 0, 6, 6, 3, 9))] = r.uniform(0.4, 1.0)
+            beat += r.choice(often)
+    return EnergyProfile(energy, [False] * len(energy), accents, 1.0)
 
 
 def steady_energy_profile(r: Random, num_beats: int, lift: float = 0.0) -> EnergyProfile:

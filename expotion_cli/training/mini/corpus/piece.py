@@ -19,10 +19,9 @@ class Piece:
     Attributes:
         tokens: [8, S] int16, see `music.codecs.notes.tokens`.
         attributes: style, mode, tempo, ..., as `captions.caption` reads them.
-        source: "composed", or the score it comes from.
+        source: "composed", or the score or MIDI file it comes from.
         licence: terms of its use.
-        profile: energy and accents it was arranged on; None for scores.
-        motion: [S] the motion curve that a following piece was written on; None for all others.
+        profile: energy and accents it was arranged on; None for scores and MIDI files.
     """
 
     tokens: np.ndarray
@@ -30,4 +29,3 @@ class Piece:
     source: str
     licence: str
     profile: EnergyProfile | None = field(default=None)
-    motion: np.ndarray | None = field(default=None)
