@@ -315,14 +315,15 @@ def follow(
     from expotion_cli.scoring.follow import layer
 
     on_grid = model.codec.follows_tempo
-    by_notes = model.codec.answered(plan, timeline, recipe.compose)
+    settings = sound_settings(recipe, seed, plan, prompt) if on_grid else None
+    by_notes = model.codec.answered(plan, timeline, settings, recipe.compose)
     followed = layer.follow(
         score.audio,
         score.sample_rate,
         plan,
         recipe.follow,
         grid=timeline if on_grid else None,
-        tonic=sound_settings(recipe, seed, plan, prompt).tonic if on_grid else None,
+        tonic=settings.tonic if settings is not None else None,
         seed=seed,
         answered=by_notes.keys(),
     )

@@ -89,7 +89,7 @@ class Codec(Protocol):
         """What is settled about a cue's tokens before they are drawn; None where all is left to the decoder."""
         ...
 
-    def answered(self, plan: CuePlan, timeline: Timeline, compose: Compose) -> dict[float, float]:
+    def answered(self, plan: CuePlan, timeline: Timeline, settings: Any, compose: Compose) -> dict[float, float]:
         """Seconds of the hit points that the music itself answers → seconds at which it does."""
         ...
 

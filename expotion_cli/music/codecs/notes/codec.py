@@ -122,8 +122,15 @@ class NoteCodec:
             seed=seed,
         )
 
-    def answered(self, plan: CuePlan, timeline: Timeline, compose: Compose) -> dict[float, float]:
-        """Seconds of the hit points that notes answer → seconds at which they do."""
+    def answered(
+        self, plan: CuePlan, timeline: Timeline, settings: SoundSettings, compose: Compose
+    ) -> dict[float, float]:
+        """Seconds of the hit points that notes answer → seconds at which they do.
+
+        Without drums, notes are too soft to be heard as answers.
+        """
+        if settings.sounds["drums"].mute:
+            return {}
         strikes = strikes_on_grid(plan, timeline, compose.answers)
         return {strike.time_s: float(timeline.time_of(strike.step)) for strike in strikes}
 
