@@ -19,8 +19,9 @@ from expotion_cli import declare
 from expotion_cli.assets import shipped_folder
 from expotion_cli.errors import RecipeError, reading
 from expotion_cli.storage import digest_of, read_toml
+from expotion_cli.timing import METRES, STEPS_PER_BEAT
 
-STEPS_OF_METRE = {"4/4": 48, "3/4": 36, "6/8": 36}
+STEPS_OF_METRE = {metre: beats * STEPS_PER_BEAT for metre, beats in METRES.items()}
 """Length in steps of a bar of each metre that grooves are written in."""
 LANES = {
     "kick": ("drums", 0), "snare": ("drums", 1), "low_tom": ("drums", 2), "high_tom": ("drums", 3),

@@ -293,7 +293,6 @@ class _Writer:
         """Melodies and chords that return."""
         for number, bar in enumerate(self.bars):
             self._return("melody", number, bar.melody_from)
-            self._return("counter", number, None)
             for name in ("harmony", "bass"):
                 self._return(name, number, bar.harmony_from)
 
