@@ -49,7 +49,7 @@ def test_nothing_unknown_is_muted():
 
 def test_what_is_composed_decides_tokens():
     recipe = load_recipe("cinematic", {"compose.metre": "3/4", "compose.mute": ["bass"]})
-    wanted = {"key": "auto", "metre": "3/4", "mute": ["bass"], "groove": "", "answers": 1}
+    wanted = {"key": "auto", "metre": "3/4", "mute": ["bass"], "groove": "cinematic", "answers": 1}
     assert recipe.cue_fields()["compose"] == wanted == recipe.hashed_fields()["compose"]
 
 
