@@ -24,6 +24,7 @@ import contextlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 
 class ExpotionError(Exception):
@@ -47,9 +48,21 @@ class ExpotionError(Exception):
         self.remedy = remedy
         super().__init__(str(self))
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuilt, (type(self), self.reason, self.path, self.remedy, self.details)
+
     def __str__(self) -> str:
         text = f"{self.path}: {self.reason}" if self.path is not None else self.reason
         return f"{text} {self.remedy}" if self.remedy else text
+
+
+def _rebuilt(
+    kind: type[ExpotionError], reason: str, path: Path | None, remedy: str | None, details: str | None
+) -> ExpotionError:
+    """An error that comes from another process."""
+    error = kind(reason, path=path, remedy=remedy)
+    error.details = details
+    return error
 
 
 class UsageError(ExpotionError):

@@ -58,7 +58,8 @@ def atomic_path(final: str | Path, *, durable: bool = True) -> Iterator[Path]:
     """
     final = Path(final)
     final.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=final.parent, prefix=f".{final.stem[:40]}.", suffix=f".partial{final.suffix}")
+    lead = f".{final.stem.removeprefix('.')}"[:41]  # of a temporary path's own temporary path, too
+    handle, name = tempfile.mkstemp(dir=final.parent, prefix=f"{lead}.", suffix=f".partial{final.suffix}")
     os.close(handle)
     temporary = Path(name)
     try:

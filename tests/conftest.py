@@ -11,6 +11,9 @@ import pytest
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TRANSFORMERS_OFFLINE", "1")
+# Commands that a test calls in its own process use the libraries that are loaded there (`test_workers.py` and
+# `reliability/` use worker processes).
+os.environ.setdefault("EXPOTION_WORKERS", "0")
 # As in the command itself: threads that spin while they wait would slow down whatever else runs here.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 

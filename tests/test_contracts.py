@@ -25,7 +25,7 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 PACKAGE = REPOSITORY / "expotion_cli"
 
 FLOORS = (
-    {"errors", "version"},
+    {"errors", "processes", "version"},
     {"assets", "storage", "timing", "declare", "tags", "keys", "vocabulary"},
     {"compose", "audio", "hints", "phrases"},
     {"recipe", "prompt_reader"},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 from pathlib import Path
@@ -23,11 +24,14 @@ if TYPE_CHECKING:
     from expotion_cli.music.model import Model
     from expotion_cli.recipe import Recipe
     from expotion_cli.scoring.account import Summary
+    from expotion_cli.scoring.executors import Executor
     from expotion_cli.scoring.plan import Plan, Settings
 
 INPUT, MUSIC, SOUND, OUTPUT, MACHINE = "Input", "Music", "Sound", "Output", "Machine"
 OWN_BACKBONE, AUDIOCRAFT = "expotion", "audiocraft"
 OWN_MODEL = "expotion-mini"
+MOST_WORKERS = 64
+PROBE_LANES = 4  # threads, with --workers 0
 
 
 @handle_errors
@@ -177,6 +181,26 @@ def score(
     batch_size: Annotated[
         str, typer.Option(help="Number of cues composed at a time, or auto.", rich_help_panel=MACHINE)
     ] = "auto",
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            help="Clips seen at a time, each in a process of its own; 0: in this process.",
+            envvar="EXPOTION_WORKERS",
+            rich_help_panel=MACHINE,
+            min=0,
+            max=MOST_WORKERS,
+            show_default="half of the cores",
+        ),
+    ] = None,
+    clip_timeout: Annotated[
+        float | None,
+        typer.Option(
+            help="Seconds that reading, seeing or finishing one clip may take; 0 for any time.",
+            rich_help_panel=MACHINE,
+            min=0,
+            show_default="300 and 30 for each second of the clip",
+        ),
+    ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.", rich_help_panel=MACHINE)] = "auto",
     dtype: Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16.", rich_help_panel=MACHINE)] = "auto",
 ) -> int:
@@ -227,6 +251,7 @@ def score(
         verify=verify,
         plans=plans,
         hits=read_hits(hits) if hits is not None else None,
+        clip_timeout_s=clip_timeout,
     )
     composer = {"name": model, "device": device, "dtype": dtype, "adapter": adapter, "soundfont": soundfont}
     if backbone != OWN_BACKBONE:
@@ -240,7 +265,8 @@ def score(
         composer = {"name": model, "device": device, "dtype": dtype, "backbone": backbone}
     elif [name for name in adapter or [] if name != "none"] and chosen.generate.visual_guidance == 0 and not quiet:
         say_aside("this recipe lets the picture steer no token; --visual-guidance 1.5 lets the adapter steer")
-    return _carry_out(inputs, chosen, settings, composer, as_json=as_json, quiet=quiet, dry_run=dry_run)
+    with contextlib.closing(_executor(workers)) as executor:
+        return _carry_out(inputs, chosen, settings, composer, executor, as_json=as_json, quiet=quiet, dry_run=dry_run)
 
 
 def _carry_out(
@@ -248,6 +274,7 @@ def _carry_out(
     recipe: Recipe,
     settings: Settings,
     composer: dict[str, Any],
+    executor: Executor,
     *,
     as_json: bool,
     quiet: bool,
@@ -263,7 +290,7 @@ def _carry_out(
         needs = None
     else:
         needs = needs_of(identity) if identity is not None else needs_ahead(composer["name"], composer.get("adapter"))
-    planned = plan(inputs, recipe, settings, needs=needs)
+    planned = plan(inputs, recipe, settings, needs=needs, executor=executor)
     for problem in planned.problems:
         if problem.error is not None:
             say_error(problem.error, "failed")
@@ -294,12 +321,22 @@ def _carry_out(
                 say_aside(notice, "licence")
 
         say_licence(identity is not None)
-        summary = run(planned, load, identity=identity, listener=listener)
+        summary = run(planned, load, identity=identity, listener=listener, executor=executor)
     if as_json:
         say_json(_summary_record(summary, planned))
     else:
         listener.close_with(summary)
     return summary.exit_code
+
+
+def _executor(workers: int | None) -> Executor:
+    if workers == 0:
+        from expotion_cli.scoring.executors import ThreadExecutor
+
+        return ThreadExecutor({"probe": PROBE_LANES})
+    from expotion_cli.scoring.workers import ProcessExecutor
+
+    return ProcessExecutor(workers or max(1, (os.cpu_count() or 2) // 2))
 
 
 def _load(name: str, *, backbone: str = OWN_BACKBONE, **options: Any) -> Model:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from threading import Event
 
@@ -106,6 +106,7 @@ class Account:
         self.notes: tuple[str, ...] = ()
         self.ledger: Ledger | None = None
         self.stop = Event()
+        self.on_settled: Callable[[Job], object] | None = None
 
     def open(self) -> Ledger:
         """The ledger; opening it is the first moment at which the output folder is touched."""
@@ -119,7 +120,7 @@ class Account:
     def settle_done(self, identity: ModelIdentity) -> bool:
         """Settle all jobs whose results are there already, made by this model; returns whether none is left."""
         self.digests = artefact_digests(self.plan.jobs, self.plan, identity)
-        ledger = self.open()
+        self.open()
         missing = missing_streams(identity, self.plan.streams, self.plan.recipe)
         for note in missing:
             if note not in self.notes:
@@ -127,7 +128,7 @@ class Account:
         self.notes = (*self.plan.streams.remarks, *missing)
         for job in self.plan.jobs:
             if job.name not in self.results:
-                self._settle_if_done(job, ledger)
+                self.settle_if_done(job)
         return len(self.results) == len(self.plan.jobs)
 
     def note(self, notes: Iterable[str]) -> None:
@@ -136,18 +137,20 @@ class Account:
             self.listener.note(note)
         self.notes = (*self.notes, *notes)
 
-    def _settle_if_done(self, job: Job, ledger: Ledger) -> None:
-        if self.plan.settings.overwrite:
-            return
-        digest = self.digests[job.name][1]
+    def settle_if_done(self, job: Job) -> bool:
+        """Settle a job whose result is there already, or can't be written; returns whether it is settled."""
+        if self.plan.settings.overwrite or job.name not in self.digests:
+            return job.name in self.results
+        ledger, digest = self.open(), self.digests[job.name][1]
         known = sidecar.read_sidecar(job.destination)
         if sidecar.is_done(job.destination, known, digest, midi=self.plan.settings.midi, hints=self.hints):
             if not ledger.knows(digest):
                 ledger.write("already", clip=job.name, artefact=digest)
-            self.settle(Result(job.name, "already", job.destination, sidecar=known))
+            self.settle(job, Result(job.name, "already", job.destination, sidecar=known))
         elif known is None and job.destination.exists() and not ledger.began(self.relative(job)):
             reason, remedy = "this file was not made by expotion.", "Move it, or pass --overwrite."
             self.fail(job, OutputError(reason, path=job.destination, remedy=remedy))
+        return job.name in self.results
 
     def relative(self, job: Job) -> str:
         """A result's path inside the output folder, as the ledger calls it."""
@@ -169,11 +172,13 @@ class Account:
         details = {"details": error.details} if error.details else {}
         with contextlib.suppress(OSError):  # a full disk must not hide the reason
             self.open().write("failed", clip=job.name, reason=str(error), **details)
-        self.settle(Result(job.name, "failed", error=error))
+        self.settle(job, Result(job.name, "failed", error=error))
 
-    def settle(self, result: Result) -> None:
+    def settle(self, job: Job, result: Result) -> None:
         """A job is through."""
         self.results[result.name] = result
+        if self.on_settled is not None:
+            self.on_settled(job)
         self.listener.result(result)
 
     def summary(self, started: float) -> Summary:

@@ -10,9 +10,10 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future
-from dataclasses import dataclass
+from concurrent.futures import CancelledError, Future
+from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from expotion_cli import brief
@@ -23,13 +24,14 @@ from expotion_cli.scoring import group, ladder, playing, sidecar
 from expotion_cli.scoring.account import Account, Listener, Summary
 from expotion_cli.scoring.cue_store import CueStore, StoredCue
 from expotion_cli.scoring.executors import Executor, ThreadExecutor
+from expotion_cli.scoring.finishing import finish_clip
 from expotion_cli.scoring.group import ComposedCue, Order
 from expotion_cli.scoring.guard import guard
-from expotion_cli.scoring.measured import measure_result
 from expotion_cli.scoring.plan import Job, Plan, Result
+from expotion_cli.scoring.queue import Queue
 from expotion_cli.scoring.streams import missing_in_clip
 from expotion_cli.spotting.plan_file import as_record, from_record
-from expotion_cli.storage import cache_root, write_bytes
+from expotion_cli.storage import atomic_path, cache_root, write_bytes
 
 if TYPE_CHECKING:
     from expotion_cli.music.model import Model
@@ -53,23 +55,24 @@ def run(
         identity: the model's, where it is known without loading it.
         listener: told how it goes.
         cache: keeps embedding streams; by default the one in the user's cache folder.
-        executor: where clips are seen and finished; by default threads of this process.
+        executor: where clips are seen and finished; by default threads of this process. It is closed in the end.
 
     Raises:
         EnvironmentProblem: the weights are missing or damaged.
         Interrupted: stopped by the user; finished clips stay.
     """
-    if not plan.jobs:
-        return Summary(plan.problems, unscorable=True)
-    started = time.monotonic()
     listener, executor = listener or Listener(), executor or ThreadExecutor()
+    started = time.monotonic()
     account = Account(plan, listener)
+    queue = Queue(account)
     try:
+        if not plan.jobs:
+            return Summary(plan.problems, unscorable=True)
         with _interruptible(account):
             if identity is not None and account.settle_done(identity):
                 return account.summary(started)
             seeing = _Seeing(plan, executor, account, cache)
-            seeing.begin(account.surely_missing())
+            seeing.begin(account.surely_missing()[: group.GROUP])
             model = load()
             actual = ModelIdentity.of(model)
             if actual != identity:
@@ -78,11 +81,12 @@ def run(
                 if plan.settings.midi and not model.codec.follows_tempo:
                     account.note([f"no MIDI files: {model.name} makes sound, not notes"])
                 account.note(playing.check_instruments(model, plan.recipe, [job.prompt for job in account.pending()]))
-            _Run(plan, model, actual, account, seeing, executor).climb()
+            _Run(plan, model, actual, account, queue, seeing, executor).climb()
             return account.summary(started)
     finally:
         account.stop.set()
         executor.close()
+        queue.close()
         account.hints.settle()
 
 
@@ -116,7 +120,15 @@ class _Seeing:
         """Have these clips seen, in this order, unless that has begun already."""
         for job in jobs:
             if job.name not in self._seen:
-                self._seen[job.name] = self._executor.submit("see", self._see, job)
+                self._seen[job.name] = self._executor.submit(
+                    "see",
+                    partial(ladder.see, cache=self._cache),
+                    job.clip,
+                    self._plan.streams.sources,
+                    path=job.clip.path,
+                    limit_s=self._plan.settings.limit_s(job.clip.duration),
+                    on_progress=partial(self._told, job),
+                )
 
     def result(self, job: Job) -> ladder.Seen:
         """What was seen of a clip, as soon as it is there."""
@@ -127,16 +139,10 @@ class _Seeing:
         if job.name in self._seen:
             self._seen[job.name].cancel()
 
-    def _see(self, job: Job) -> ladder.Seen:
-        def progress(share: float) -> None:
-            if self._account.stop.is_set():
-                raise Interrupted("stopped")
-            self._account.listener.stage(job, "see", share)
-
-        progress(0.0)
-        seen = ladder.see(job.clip, self._plan.streams.sources, cache=self._cache, on_progress=progress)
-        self._account.listener.stage(job, "see", 1.0)
-        return seen
+    def _told(self, job: Job, share: float) -> None:
+        if self._account.stop.is_set():
+            raise Interrupted("stopped")
+        self._account.listener.stage(job, "see", share)
 
 
 @dataclass(frozen=True)
@@ -148,37 +154,51 @@ class _Run:
         model: composes.
         identity: the model's.
         account: what is done and what is not.
+        queue: clips that are left, leased to this process group by group.
         seeing: clips being seen.
-        executor: where clips are finished.
+        executor: where clips are seen and finished.
     """
 
     plan: Plan
     model: Model
     identity: ModelIdentity
     account: Account
+    queue: Queue
     seeing: _Seeing
     executor: Executor
 
     def climb(self) -> None:
         """See, spot, compose, render and finish all clips that are left."""
         store = CueStore(cache_root() / "cues")
-        pending = self.account.pending()
-        self.seeing.begin([job for job in pending if not self._has_cue(store, job)])
+        size = group.size_of(self.model.device, self.plan.settings.batch_size)
         finishing: list[Future[None]] = []
-        for jobs in group.groups(pending, self.model.device, self.plan.settings.batch_size):
-            missing = []
-            for job in jobs:
-                cue = store.get(self.account.digests[job.name][0]) if self._has_cue(store, job) else None
-                if cue is None:
-                    missing.append(job)
-                else:
-                    self.seeing.cancel(job)
-                    finishing.append(self.executor.submit("finish", self._finish, job, cue))
-            self.seeing.begin(missing)  # again, if a stored cue turned out to be damaged
-            for job, cue in self._compose(missing, store):
-                finishing.append(self.executor.submit("finish", self._finish, job, cue))
-        for future in finishing:
-            future.result()
+        jobs = self.queue.take(self.account.pending(), size)
+        while True:
+            self.seeing.begin([job for job in jobs if not self._has_cue(store, job)])
+            # The next group is seen while this one is composed.
+            following = self.queue.take(self.account.pending(), size)
+            self.seeing.begin([job for job in following if not self._has_cue(store, job)])
+            self._climb_together(jobs, store, finishing)
+            jobs = following
+            if not jobs:
+                for future in finishing:
+                    future.result()
+                if not self.account.pending():
+                    return
+                jobs = self.queue.wait(self.account.pending(), size)
+
+    def _climb_together(self, jobs: Sequence[Job], store: CueStore, finishing: list[Future[None]]) -> None:
+        missing = []
+        for job in jobs:
+            cue = store.get(self.account.digests[job.name][0]) if self._has_cue(store, job) else None
+            if cue is None:
+                missing.append(job)
+            else:
+                self.seeing.cancel(job)
+                finishing.append(self.executor.submit("render", self._finish, job, cue))
+        self.seeing.begin(missing)  # again, if a stored cue turned out to be damaged
+        for job, cue in self._compose(missing, store):
+            finishing.append(self.executor.submit("render", self._finish, job, cue))
 
     def _has_cue(self, store: CueStore, job: Job) -> bool:
         return not self.plan.settings.overwrite and store.path(self.account.digests[job.name][0]).is_file()
@@ -257,17 +277,33 @@ class _Run:
             with _timed(stages_s, "follow"):
                 score = ladder.follow(self.model, score, timeline, plan, recipe, seed=job.seed, prompt=job.prompt)
             listener.stage(job, "finish", 0.0)
-            with _timed(stages_s, "finish"):
-                relative = self.account.relative(job)
-                ledger.write("begin", clip=job.name, output=relative, artefact=digest)
-                sidecar.remove_leftovers(job.destination)
-                midi = sidecar.midi_path(job.destination)
+            relative = self.account.relative(job)
+            ledger.write("begin", clip=job.name, output=relative, artefact=digest)
+            midi = sidecar.midi_path(job.destination)
+            with _timed(stages_s, "finish"), _cleared(job.destination), atomic_path(job.destination) as video:
+                finishing = self.executor.submit(
+                    "finish",
+                    finish_clip,
+                    job.clip,
+                    job.content,
+                    replace(score, midi=None),
+                    recipe,
+                    video,
+                    plan,
+                    _tags(job, recipe, self.identity),
+                    path=job.clip.path,
+                    limit_s=settings.limit_s(job.clip.duration),
+                )
+                try:
+                    finished = finishing.result()
+                except CancelledError:
+                    raise Interrupted("stopped") from None
+                self.queue.check(job)
                 if settings.midi and score.midi is not None:
                     write_bytes(midi, score.midi)
                 elif (sidecar.read_sidecar(job.destination) or {}).get("midi"):
                     midi.unlink(missing_ok=True)  # it belongs to a result that is about to be replaced
-                tags = _tags(job, recipe, self.identity)
-                report = ladder.finish(job.clip, score, recipe, job.destination, tags=tags)
+            report = finished.report
             said = sidecar.describe(
                 self.identity,
                 recipe,
@@ -279,22 +315,33 @@ class _Run:
                 stages_s=stages_s,
                 run_notes=self.account.notes,
             )
-            video = sidecar.file_record(job.destination)
+            output = {"file": job.destination.name, "bytes": finished.num_bytes, "sha256": finished.sha256}
             said |= {
-                "measured": measure_result(job.destination, report.sample_rate, plan),
+                "measured": finished.measured,
                 "artefact": digest,
                 **score.orchestration,
                 "clip": {"file": job.name, "sha256": job.content, **said["clip"]},
-                "output": {**video, **said["output"]},
+                "output": {**output, **said["output"]},
                 **sidecar.followed(plan, job.given.plan_file, score.answers),
                 "midi": sidecar.file_record(midi) if settings.midi and score.midi is not None else None,
                 "has_midi": score.midi is not None,
             }
             sidecar.write_sidecar(job.destination, said)
-            self.account.hints.expect(job.destination, video["sha256"])
+            self.account.hints.expect(job.destination, finished.sha256)
             self.account.hints.settle()
             ledger.write("scored", clip=job.name, output=relative, artefact=digest, seed=job.seed)
-            self.account.settle(Result(job.name, "scored", job.destination, sidecar=said))
+            self.account.settle(job, Result(job.name, "scored", job.destination, sidecar=said))
+
+
+@contextlib.contextmanager
+def _cleared(destination: Path) -> Iterator[None]:
+    """Nothing of an earlier attempt lies beside this result, and nothing of this one if it fails."""
+    sidecar.remove_leftovers(destination)
+    try:
+        yield
+    except BaseException:
+        sidecar.remove_leftovers(destination)
+        raise
 
 
 @contextlib.contextmanager

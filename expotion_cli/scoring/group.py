@@ -160,8 +160,12 @@ def groups(items: Sequence[T], device: Any, batch_size: int | str = "auto") -> I
         device: where the model runs; a GPU takes more at a time.
         batch_size: at least so many, unless "auto".
     """
-    size = GPU_GROUP if str(device).startswith("cuda") else GROUP
-    if batch_size != "auto":
-        size = max(size, int(batch_size))
+    size = size_of(device, batch_size)
     for start in range(0, len(items), size):
         yield items[start : start + size]
+
+
+def size_of(device: Any, batch_size: int | str = "auto") -> int:
+    """How many cues are composed together: more on a GPU, and at least `batch_size`, unless that is "auto"."""
+    size = GPU_GROUP if str(device).startswith("cuda") else GROUP
+    return size if batch_size == "auto" else max(size, int(batch_size))

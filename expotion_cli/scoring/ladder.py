@@ -125,6 +125,8 @@ def see(
 
         clip = probe(clip)
     started = time.monotonic()
+    if on_progress is not None:
+        on_progress(0.0)
     encoded = dict(encode_clip(clip, (*sources, CUTS), cache=cache, on_progress=on_progress))
     cuts = find_cuts(encoded)
     encoded.pop(CUTS, None)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,9 +24,12 @@ from expotion_cli.spotting.hits_file import UserHits
 from expotion_cli.vision.cuts import CUTS
 
 if TYPE_CHECKING:
+    from expotion_cli.scoring.executors import Executor
     from expotion_cli.vision.encoder import StreamSource
 
 PROBE_THREADS = 4
+CLIP_TIMEOUT_S, CLIP_TIMEOUT_PER_S = 300.0, 30.0
+"""By default a stage of a clip may take so many seconds, and so many more for each second of the clip."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +47,8 @@ class Settings:
         verify: read every byte again instead of trusting that an unchanged file holds what it held.
         plans: folder of cue plans, obeyed instead of what spotting would find.
         hits: hit points of the user's own.
+        clip_timeout_s: how long reading, seeing or finishing one clip may take where it can be stopped; 0 for any
+            time, None for what its length suggests.
     """
 
     out: Path = Path("scored")
@@ -54,6 +61,13 @@ class Settings:
     verify: bool = False
     plans: Path | None = None
     hits: UserHits | None = None
+    clip_timeout_s: float | None = None
+
+    def limit_s(self, duration: Fraction | float) -> float | None:
+        """Seconds that one stage of a clip of this duration may take; None for any time."""
+        if self.clip_timeout_s is None:
+            return CLIP_TIMEOUT_S + CLIP_TIMEOUT_PER_S * float(duration)
+        return self.clip_timeout_s or None
 
 
 @dataclass(frozen=True)
@@ -119,7 +133,14 @@ class Result:
     sidecar: dict[str, Any] | None = None
 
 
-def plan(inputs: Sequence[str | Path], recipe: Recipe, settings: Settings, *, needs: Needs | None = None) -> Plan:
+def plan(
+    inputs: Sequence[str | Path],
+    recipe: Recipe,
+    settings: Settings,
+    *,
+    needs: Needs | None = None,
+    executor: Executor | None = None,
+) -> Plan:
     """Find the clips, probe them all and fix where results go. Writes nothing.
 
     Args:
@@ -127,6 +148,7 @@ def plan(inputs: Sequence[str | Path], recipe: Recipe, settings: Settings, *, ne
         recipe: with all flags laid over it.
         settings: how the batch is run.
         needs: what the model takes from the picture (`streams.needs_ahead`), if that is known.
+        executor: where unknown clips are probed; by default threads of this process.
 
     Raises:
         UsageError: results would collide, a setting is wrong, or there is no folder of plans.
@@ -143,7 +165,8 @@ def plan(inputs: Sequence[str | Path], recipe: Recipe, settings: Settings, *, ne
         encoded = (*encoded, *more)
     hints = FileHints(trusted=not settings.verify)
     with ThreadPoolExecutor(PROBE_THREADS) as pool:
-        inspected = pool.map(lambda source: _inspect(source, encoded, hints, given_files), found.sources)
+        probing = partial(probe_elsewhere, executor, settings.limit_s(0)) if executor is not None else None
+        inspected = pool.map(lambda source: _inspect(source, encoded, hints, given_files, probing), found.sources)
         for source, outcome in zip(found.sources, inspected, strict=True):
             if isinstance(outcome, ExpotionError):
                 problems.append(Result(source.relative.as_posix(), "failed", error=outcome))
@@ -199,24 +222,43 @@ def check_writable(out: Path) -> None:
 
 
 def _inspect(
-    source: Source, encoded: tuple[str | StreamSource, ...], hints: FileHints, given_files: GivenFiles
+    source: Source,
+    encoded: tuple[str | StreamSource, ...],
+    hints: FileHints,
+    given_files: GivenFiles,
+    probing: Callable[[Path], ClipInfo] | None,
 ) -> tuple[ClipInfo, str, dict[str, str], Given] | ExpotionError:
     from expotion_cli.vision.streams import stream_digests
 
     failures: list[ExpotionError] = []
     with guard(source.path, failures.append):
         with reading(source.path, error=ProbeError, remedy="Check its permissions."):
-            clip, content = probe_with(hints, source.path)
+            clip, content = probe_with(hints, source.path, probing)
         return clip, content, stream_digests(clip, encoded, content=content), given_files.of(source, clip)
     return failures[0]
 
 
-def probe_with(hints: FileHints, path: Path) -> tuple[ClipInfo, str]:
+def probe_elsewhere(executor: Executor, limit_s: float | None, path: Path) -> ClipInfo:
+    """Probe a clip where a crash does no harm.
+
+    Args:
+        executor: runs it.
+        limit_s: seconds it may take.
+        path: the clip.
+
+    Raises:
+        ClipError: it can't be scored.
+    """
+    return executor.submit("probe", _probe, path, path=path, limit_s=limit_s).result()
+
+
+def probe_with(hints: FileHints, path: Path, probing: Callable[[Path], ClipInfo] | None = None) -> tuple[ClipInfo, str]:
     """What is known of a clip, and the sha256 of its content; a file that is unchanged is not opened.
 
     Args:
         hints: remembers both.
         path: the clip.
+        probing: probes it; by default `media.probe` does, here.
 
     Raises:
         ProbeError: it can't be scored.
@@ -225,12 +267,16 @@ def probe_with(hints: FileHints, path: Path) -> tuple[ClipInfo, str]:
     remembered = hints.known(path) or {}
     if "clip" in remembered and (known := clip_from(remembered["clip"], path)) is not None:
         return known, remembered["sha256"]
-    from expotion_cli.media.probe import probe
-
-    clip = probe(path)
+    clip = (probing or _probe)(path)
     content = hints.sha256(path)
     hints.remember(path, clip=clip_record(clip))
     return clip, content
+
+
+def _probe(path: Path) -> ClipInfo:
+    from expotion_cli.media.probe import probe  # whoever hands this on need not load libav
+
+    return probe(path)
 
 
 def _prompt(source: Source, recipe: Recipe, prompts: Mapping[str, str]) -> str:

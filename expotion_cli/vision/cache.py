@@ -65,6 +65,9 @@ class EmbeddingCache:
         self.root = Path(root) if root is not None else storage.cache_root() / "embeddings"
         self.hints = FileHints(self.root / "hints")
 
+    def __reduce__(self) -> tuple[type[EmbeddingCache], tuple[Path]]:
+        return type(self), (self.root,)
+
     def path_of(self, digest: str) -> Path:
         """Where the entry of that digest stands or would stand."""
         return self.root / digest[:2] / f"{digest}.safetensors"
