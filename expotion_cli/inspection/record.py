@@ -67,7 +67,7 @@ def record_of(seen: Observation) -> dict[str, Any]:
             "container": clip.container,
             "video_codec": clip.video_codec,
             "num_frames": clip.num_frames,
-            "has_sound": clip.audio is not None,
+            "has_sound": clip.has_sound,
         },
         "streams": [_stream(stream, seen.duration_s) for stream in seen.streams.values()],
         "curves": {"rate_hz": CURVE_RATE_HZ, "values": _curves(seen)},

@@ -13,9 +13,10 @@ import numpy as np
 
 from expotion_cli.errors import DecodeError
 from expotion_cli.media.clip import ClipInfo
+from expotion_cli.media.edits import shown
 from expotion_cli.media.frames import Frame, View
 from expotion_cli.media.painter import Painter
-from expotion_cli.media.probe import has_no_display_times, open_container, probe, video_stream
+from expotion_cli.media.probe import has_no_display_times, open_container, picture_of, probe
 from expotion_cli.timing import exact, num_rows
 
 
@@ -79,21 +80,21 @@ def iter_views(
         DecodeError: none of its frames can be decoded.
     """
     info = clip if isinstance(clip, ClipInfo) else probe(clip)
-    with open_container(info.path) as container:
-        stream = video_stream(container, info.path)
+    with open_container(info.path, without_edits=bool(info.edits)) as container:
+        stream = picture_of(container, info)
         schedules = [_Schedule(number, view, info) for number, view in enumerate(views)]
         painters = [Painter(stream, view) for view in views]
-        shown: _Shown | None = None
+        on_screen: _Shown | None = None
         for time, picture in decoded(container, stream, info, damage or Damage()):
             for schedule in schedules:
-                yield from schedule.until(time, shown)
-            shown = _Shown(picture, painters)
+                yield from schedule.until(time, on_screen)
+            on_screen = _Shown(picture, painters)
             for schedule in schedules:
-                yield from schedule.at(time, shown)
+                yield from schedule.at(time, on_screen)
             if all(schedule.done for schedule in schedules):
                 return
         for schedule in schedules:
-            yield from schedule.until(info.duration, shown)
+            yield from schedule.until(info.duration, on_screen)
 
 
 class _Shown:
@@ -144,9 +145,23 @@ class _Schedule:
 
 
 def decoded(
-    container: av.container.InputContainer, stream: av.video.stream.VideoStream, info: ClipInfo, damage: Damage
+    container: av.container.InputContainer, stream: av.VideoStream, info: ClipInfo, damage: Damage
 ) -> Iterator[tuple[Fraction, av.VideoFrame]]:
-    """Decoded frames with their times, without what is damaged."""
+    """Decoded frames with their times, without what is damaged or not shown."""
+    frames = _in_order(container, stream, info, damage)
+    parts = info.edits.get(info.video_index)
+    some = False
+    for time, frame in frames if parts is None else shown(frames, parts):
+        some = True
+        yield max(time, Fraction(0)), frame
+    if not some:
+        raise DecodeError("none of its frames can be decoded.", path=info.path, remedy="Convert or repair it first.")
+
+
+def _in_order(
+    container: av.container.InputContainer, stream: av.VideoStream, info: ClipInfo, damage: Damage
+) -> Iterator[tuple[Fraction, av.VideoFrame]]:
+    """Frames with rising times."""
     if not stream.codec_context.is_open:  # it is when reading goes on from another place
         stream.thread_type = "AUTO"
     time = None
@@ -154,19 +169,19 @@ def decoded(
     # time stamp of all, for frames leave in display order.
     untimed = has_no_display_times(container)
     waiting: deque[Fraction] | None = deque() if untimed and stream.codec_context.has_b_frames else None
-    for packet in container.demux(stream):
+    for packet in _packets(container, stream, damage):
         if waiting is not None and packet.size and packet.dts is not None:
             waiting.append(packet.dts * packet.time_base - info.start)
         try:
             frames = packet.decode()
-        except av.error.FFmpegError:
+        except (av.error.FFmpegError, ValueError):
             damage.add(float(time or 0))
             continue
         for frame in frames:
             own = frame.dts if untimed and frame.dts is not None else frame.pts
             if waiting:
                 stamp = waiting.popleft()
-            elif own is not None and frame.time_base is not None:
+            elif own is not None and frame.time_base:
                 stamp = own * frame.time_base - info.start
             else:
                 stamp = Fraction(0) if time is None else time + 1 / info.fps
@@ -176,6 +191,14 @@ def decoded(
                 damage.add(float(stamp))  # what is on the screen stays there
                 continue
             time = stamp
-            yield max(stamp, Fraction(0)), frame
-    if time is None:
-        raise DecodeError("none of its frames can be decoded.", path=info.path, remedy="Convert or repair it first.")
+            yield stamp, frame
+
+
+def _packets(
+    container: av.container.InputContainer, stream: av.VideoStream, damage: Damage
+) -> Iterator[av.Packet[av.VideoStream]]:
+    """The stream's packets, as far as the file can be read."""
+    try:
+        yield from container.demux(stream)
+    except av.error.FFmpegError:
+        damage.add(0.0)

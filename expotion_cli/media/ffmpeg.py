@@ -26,6 +26,7 @@ from expotion_cli.errors import ExpotionError, MissingLibraryError, OutputError
 DEMUXERS = ("mov", "matroska", "avi", "mpegts", "mpeg", "flv", "asf", "ogg", "mxf", "nut")
 PROTOCOLS = ("file", "pipe")
 PIPE_CHUNK_SAMPLES = 1 << 18
+AGAIN = "Encode the clip again (H.264 in MP4) and score that."
 STDERR_LINES = 6
 
 
@@ -93,6 +94,7 @@ def run(
     path: str | Path | None = None,
     error: type[ExpotionError] = OutputError,
     arguments: Sequence[str] = (),
+    reason: str = "it can't be read to its end.",
 ) -> Finished:
     """Run a graph built with ffmpeg-python.
 
@@ -102,9 +104,10 @@ def run(
         path: the file to name if it fails.
         error: what to raise then.
         arguments: further global arguments.
+        reason: what to say if it fails and nothing better is known.
 
     Raises:
-        ExpotionError: of the kind `error`, with the end of ffmpeg's messages.
+        ExpotionError: of the kind `error`, with the end of ffmpeg's messages in its `details`.
     """
     command = ffmpeg.compile(
         output.global_args("-hide_banner", "-nostats", *arguments), cmd=ffmpeg_exe(), overwrite_output=True
@@ -131,7 +134,14 @@ def run(
             process.wait()
     log = stderr.decode("utf-8", "replace")
     if process.returncode != 0:
-        raise error(f"ffmpeg stopped with code {process.returncode}: {readable_tail(log)}", path=path)
+        full = "No space left on device" in log
+        failure = error(
+            "there is no space left on the disk." if full else reason,
+            path=path,
+            remedy="Free some space, or choose another folder with --out." if full else AGAIN,
+        )
+        failure.details = f"ffmpeg stopped with code {process.returncode}: {readable_tail(log)}"
+        raise failure
     return Finished(stdout, log)
 
 

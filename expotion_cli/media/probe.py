@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -13,19 +13,21 @@ import av
 import numpy as np
 from av.sidedata.sidedata import Type as SideDataType
 
-from expotion_cli.errors import ProbeError
-from expotion_cli.media.clip import AudioInfo, ClipInfo
+from expotion_cli.errors import ProbeError, reason_of
+from expotion_cli.media.boxes import BoxError, Boxes, read_boxes
+from expotion_cli.media.clip import AUTO_TRACKS, AudioInfo, ClipInfo, Track, Tracks
+from expotion_cli.media.edits import EXPORT, length_of, parts_of, shown
 from expotion_cli.media.ffmpeg import DEMUXERS, file_url, open_options
+from expotion_cli.media.tracks import choose, codec_name, describe, refuse_without_picture
+from expotion_cli.media.walk import CUT_OFF, Span, frame_time, rate_of, refuse_empty_time, refuse_truncated, walk
 
 HEAD_BYTES = 4096
 STILL_BRANDS = {"avif", "heic", "heix", "mif1"}
 WEBM_CODECS = {"vp8", "vp9", "av1"}
-TRUNCATION_SLACK = Fraction(1, 4)  # seconds by which headers may promise more than the packets hold
-DAMAGE_SLACK = Fraction(1, 100)  # ... and when packets are damaged too
-RATE_SLACK = Fraction(1, 1000)  # a mean rate this close to the nominal one is the nominal one
-
+JOINED_LATE = {"mpegts", "mpeg", "flv", "asf"}  # broadcasts: a recording may begin between two key pictures
 NOT_A_VIDEO = "Give a video file (MP4, MOV, MKV, WebM, AVI, MPEG, FLV, WMV, OGG, MXF)."
-CUT_OFF = "Copy or download it again, or repair it first."
+MOST_PIXELS = 1 << 27  # 16,384 x 8,192, of a 360-degree camera
+PROTECTED_TAGS = {"drmi", "drms", "encv", "enca"}
 
 
 @dataclass(frozen=True)
@@ -69,11 +71,6 @@ class Orientation:
         return np.ascontiguousarray(picture)
 
 
-def codec_name(stream: av.stream.Stream) -> str:
-    """The codec's own name, whichever decoder serves it; "unknown" where none does."""
-    return stream.codec_context.codec.canonical_name if stream.codec_context is not None else "unknown"
-
-
 def stored_size(frame: av.VideoFrame, stream: av.video.stream.VideoStream) -> tuple[int, int]:
     """Width and height of a stored frame once its pixels are made square."""
     aspect = stream.sample_aspect_ratio or Fraction(1)
@@ -83,16 +80,21 @@ def stored_size(frame: av.VideoFrame, stream: av.video.stream.VideoStream) -> tu
 
 
 @contextmanager
-def open_container(path: str | Path) -> Iterator[av.container.InputContainer]:
+def open_container(path: str | Path, *, without_edits: bool = False) -> Iterator[av.container.InputContainer]:
     """Open a file with libavformat under the rules of `media.ffmpeg`.
+
+    Args:
+        path: the file.
+        without_edits: pass edit lists over (`media.edits`).
 
     Raises:
         ProbeError: there is no such file, it is empty, or it is not a video container.
     """
     path = Path(path)
     head = _read_head(path)
+    options = open_options() | ({"ignore_editlist": "1"} if without_edits else {})
     try:
-        container = av.open(file_url(path), options=open_options(), metadata_errors="replace")
+        container = av.open(file_url(path), options=options, metadata_errors="replace")
     except (av.error.FFmpegError, UnicodeError) as error:
         raise _why_it_did_not_open(path, head, error) from error
     try:
@@ -101,20 +103,21 @@ def open_container(path: str | Path) -> Iterator[av.container.InputContainer]:
         container.close()
 
 
-def video_stream(container: av.container.InputContainer, path: str | Path) -> av.video.stream.VideoStream:
-    """The first video stream that is not a cover image.
+def picture_of(container: av.container.InputContainer, info: ClipInfo) -> av.VideoStream:
+    """The stream of the clip's picture in its file, opened again.
 
     Raises:
-        ProbeError: there is none.
+        ProbeError: the file has changed since it was probed.
     """
-    for stream in container.streams.video:
-        if not _is_cover(stream) and stream.codec_context is not None:
-            return stream
-    what = "it holds sound but no picture." if container.streams.audio else "it holds no picture."
-    raise ProbeError(what, path=path, remedy=NOT_A_VIDEO)
+    stream = container.streams[info.video_index] if info.video_index < len(container.streams) else None
+    if not isinstance(stream, av.VideoStream) or stream.codec_context is None:
+        raise ProbeError("it changed while it was being scored.", path=info.path, remedy="Score it again.")
+    if not stream.codec_context.is_open:
+        stream.codec_context.options = {"max_pixels": str(MOST_PIXELS)}
+    return stream
 
 
-def probe(path: str | Path) -> ClipInfo:
+def probe(path: str | Path, tracks: Tracks = AUTO_TRACKS) -> ClipInfo:
     """Read a clip's properties, walk through all its packets and decode its first frame.
 
     >>> import expotion_cli as expotion
@@ -124,48 +127,105 @@ def probe(path: str | Path) -> ClipInfo:
 
     Args:
         path: any file.
+        tracks: which picture and sound to take, where the file holds several.
 
     Raises:
-        ProbeError: it is not a video, has no picture or no duration, can't be decoded or is cut off.
+        ProbeError: it is not a video, has no picture or no duration, can't be decoded, is cut off, or claims what
+            can't be.
     """
     path = Path(path)
-    with open_container(path) as container:
-        stream = video_stream(container, path)
-        if container.metadata.get("major_brand", "").strip() in STILL_BRANDS:
-            raise ProbeError("it is a still image.", path=path, remedy=NOT_A_VIDEO)
-        spans, frames = _walk(container, path)
-        picture, frame = spans[stream.index], frames.get(stream.index)
-        if not isinstance(frame, av.VideoFrame):
-            reason = f"its picture ({codec_name(stream)}) can't be decoded."
-            raise ProbeError(reason, path=path, remedy="Convert or repair it first.")
-        fps = _rate(stream, picture)
-        picture.close(Fraction(1) / fps)
-        if picture.duration <= 0:
-            raise ProbeError("its picture has no length.", path=path, remedy=NOT_A_VIDEO)
-        _refuse_truncated(container, spans, path)
-        orientation = Orientation.of(frame)
-        size = stored_size(frame, stream)
-        subtitles = tuple(codec_name(s) for s in container.streams.subtitles)
-        return ClipInfo(
-            path=path,
-            duration=picture.duration,
-            fps=fps,
-            width=size[1] if orientation.transposed else size[0],
-            height=size[0] if orientation.transposed else size[1],
-            rotation=orientation.rotation,
-            container=_container_name(container, stream, path),
-            video_codec=codec_name(stream),
-            audio=_audio_info(container, spans, frames, picture),
-            has_subtitles=bool(subtitles),
-            num_chapters=len(container.chapters()),
-            num_frames=picture.count,
-            start=picture.start,
-            demuxer=demuxer_of(container),
-            video_index=stream.index,
-            cover_indices=tuple(s.index for s in container.streams.video if _is_cover(s)),
-            subtitle_codecs=subtitles,
-            tags=dict(container.metadata),
-        )
+    try:
+        with open_container(path) as container:
+            return _probed(container, path, tracks)
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, MemoryError) as error:
+        # what a damaged file can make libavformat say has no end
+        reason = f"its content contradicts itself ({reason_of(error)})."
+        raise ProbeError(reason, path=path, remedy=CUT_OFF) from error
+
+
+def _probed(container: av.container.InputContainer, path: Path, wanted: Tracks) -> ClipInfo:
+    if container.metadata.get("major_brand", "").strip() in STILL_BRANDS:
+        raise ProbeError("it is a still image.", path=path, remedy=NOT_A_VIDEO)
+    boxes = _boxes(container, path)
+    for video in container.streams.video:
+        _prepare(video, path)
+    untimed = has_no_display_times(container)
+    spans = walk(container, path, by_decoding=untimed)
+    tags = [track.tag for track in boxes.tracks] if boxes is not None else []
+    tags += [""] * (len(container.streams) - len(tags))
+    tracks = tuple(describe(s, spans.get(s.index), tag) for s, tag in zip(container.streams, tags, strict=False))
+    refuse_without_picture(tracks, path, remedy=NOT_A_VIDEO)
+    _refuse_protected(tracks, boxes, path)
+    chosen = choose(container, tracks, spans, wanted, path)
+    stream, picture = container.streams[chosen.index], spans[chosen.index]
+    assert isinstance(stream, av.VideoStream) and isinstance(picture.frame, av.VideoFrame)
+    first = frame_time(picture.frame)
+    begins_late = demuxer_of(container) in JOINED_LATE and first is not None and first > picture.start
+    if begins_late and first is not None:
+        picture.begin_at(first)
+    fps = rate_of(stream, picture)
+    picture.close(1 / fps)
+    if picture.duration <= 0:
+        raise ProbeError("its picture has no length.", path=path, remedy=NOT_A_VIDEO)
+    refuse_empty_time(picture, [span for index, span in spans.items() if tracks[index].kind == "audio"], path)
+    refuse_truncated(container, spans, path, by_decoding=untimed)
+    orientation = Orientation.of(picture.frame)
+    width, height = orientation.turned(stored_size(picture.frame, stream))
+    edits = parts_of(boxes, chosen.index, chosen.sounds, spans, path) if boxes is not None else {}
+    info = ClipInfo(
+        path=path,
+        duration=picture.duration,
+        fps=fps,
+        width=width,
+        height=height,
+        rotation=orientation.rotation,
+        container=_container_name(container, stream, path),
+        video_codec=codec_name(stream),
+        audio=_audio_info(container, tracks, spans, chosen.sounds, picture.start),
+        num_chapters=len(container.chapters()),
+        num_frames=picture.count,
+        start=picture.start,
+        demuxer=demuxer_of(container),
+        video_index=stream.index,
+        tracks=tracks,
+        tags=clean_tags(container.metadata),
+        chosen=wanted,
+        notes=chosen.notes,
+        sound_notes=chosen.sound_notes,
+        begins_late=begins_late,
+        edits=edits,
+    )
+    return _edited(info) if edits else info
+
+
+def _edited(info: ClipInfo) -> ClipInfo:
+    """A description under its edit list."""
+    parts = info.edits[info.video_index]
+    with open_container(info.path, without_edits=True) as container:
+        spans = walk(container, info.path, by_decoding=False)
+        times = spans[info.video_index].times
+        fps = rate_of(picture_of(container, info), spans[info.video_index])
+    count = sum(1 for _ in shown(((time, None) for time in times), parts))
+    if not count:
+        raise ProbeError("its edit list shows nothing of the picture.", path=info.path, remedy=EXPORT)
+    audio = info.audio
+    if audio is not None:
+        heard = info.edits[audio.index]
+        audio = replace(audio, start=heard[0][0], duration=length_of(heard))
+    return replace(info, duration=length_of(parts), fps=fps, num_frames=count, start=Fraction(0), audio=audio)
+
+
+def clean_tags(tags: Mapping[str, str]) -> dict[str, str]:
+    """A file's tags without what says the same twice.
+
+    A key that stands in both kinds of MP4 metadata is read as "value;value"; a date like that is no date.
+    """
+    cleaned = {}
+    for key, value in tags.items():
+        parts = value.split(";")
+        twice = len(parts) > 1 and (len(set(parts)) == 1 or key.lower() in ("creation_time", "date"))
+        cleaned[key] = parts[0] if twice else value
+    return cleaned
 
 
 def has_no_display_times(container: av.container.InputContainer) -> bool:
@@ -173,121 +233,62 @@ def has_no_display_times(container: av.container.InputContainer) -> bool:
     return demuxer_of(container) == "avi"
 
 
-class _Span:
-    """What the packets of one stream cover, in seconds on the container's clock."""
-
-    def __init__(self, decoding_times_only: bool) -> None:
-        self._decoding_times_only = decoding_times_only
-        self.count = 0
-        self.start = Fraction(0)
-        self.last = Fraction(0)
-        self.end = Fraction(0)
-        self.damaged = False
-
-    def add(self, packet: av.Packet[Any]) -> None:
-        stamp, length = packet.pts, packet.duration or 0
-        if stamp is None or self._decoding_times_only:
-            stamp, length = packet.dts, 0
-        self.damaged |= packet.is_corrupt
-        if stamp is None or packet.is_discard:
-            return
-        time = stamp * packet.time_base
-        end = time + length * packet.time_base
-        if not self.count:
-            self.start, self.last, self.end = time, time, end
-        else:
-            self.start, self.last, self.end = min(self.start, time), max(self.last, time), max(self.end, end)
-        self.count += 1
-
-    def close(self, frame_duration: Fraction) -> None:
-        """Give the last frame a length where the container states none."""
-        if self.count and self.end <= self.last:
-            self.end = self.last + frame_duration
-
-    @property
-    def duration(self) -> Fraction:
-        return self.end - self.start
+def _prepare(stream: av.VideoStream, path: Path) -> None:
+    """Bound what decoding may allocate."""
+    context = stream.codec_context
+    if context is None:
+        return
+    if context.width * context.height > MOST_PIXELS:
+        reason = f"its picture of {context.width:,} x {context.height:,} pixels is too large."
+        raise ProbeError(reason, path=path, remedy="Scale it down first.")
+    context.options = {"max_pixels": str(MOST_PIXELS)}
 
 
-def _walk(
-    container: av.container.InputContainer, path: Path
-) -> tuple[dict[int, _Span], dict[int, av.VideoFrame | av.AudioFrame]]:
-    """What each stream's packets cover, and the first decoded frame of each frame or sound."""
-    spans = {s.index: _Span(has_no_display_times(container) and s.type == "video") for s in container.streams}
-    awaited = {s.index for s in container.streams if s.type in ("video", "audio") and s.codec_context is not None}
-    frames: dict[int, av.VideoFrame | av.AudioFrame] = {}
+def _boxes(container: av.container.InputContainer, path: Path) -> Boxes | None:
+    if demuxer_of(container) != "mov":
+        return None
     try:
-        for packet in container.demux():
-            index = packet.stream_index
-            if index in awaited and (frame := _first_frame(packet)) is not None:
-                frames[index] = frame
-                awaited.remove(index)
-            if packet.size:
-                spans[index].add(packet)
-    except av.error.FFmpegError as error:
-        if not any(span.count for span in spans.values()):
-            raise ProbeError(f"it can't be read ({error.strerror}).", path=path, remedy=CUT_OFF) from error
-        for span in spans.values():
-            span.damaged = True
-    return spans, frames
+        found = read_boxes(path)
+    except (BoxError, OSError):
+        return None  # libavformat made sense of it; what only boxes tell is unknown
+    # streams and boxes are told apart by their numbers
+    return found if len(found.tracks) == len(container.streams) else None
 
 
-def _first_frame(packet: av.Packet[Any]) -> av.VideoFrame | av.AudioFrame | None:
-    try:
-        return next(iter(packet.decode()), None)
-    except av.error.FFmpegError:
-        return None  # a damaged or leading packet; a later one may do
-
-
-def _refuse_truncated(container: av.container.InputContainer, spans: dict[int, _Span], path: Path) -> None:
-    """Compare what headers promise with what packets hold.
-
-    Only the container's promise counts, against the longest of its tracks: tracks often differ.
-    """
-    promised = Fraction(container.duration or 0, av.time_base)
-    if has_no_display_times(container):
-        promised = max(promised, max(s.frames / s.average_rate for s in container.streams.video if s.average_rate))
-    held = max(s.end for s in spans.values()) - min(s.start for s in spans.values() if s.count)
-    origin = Fraction(container.start_time or 0, av.time_base)
-    reached = max(s.end for s in spans.values()) - min(origin, Fraction(0))
-    missing = promised - max(held, reached)
-    if missing > max(TRUNCATION_SLACK, promised / 1000):
-        text = f"it is cut off: {float(held):.2f} s of {float(promised):.2f} s are there."
-        raise ProbeError(text, path=path, remedy=CUT_OFF)
-    if any(s.damaged and s.count for s in spans.values()) and missing > DAMAGE_SLACK:
-        raise ProbeError("its end is damaged or missing.", path=path, remedy=CUT_OFF)
-
-
-def _rate(stream: av.video.stream.VideoStream, picture: _Span) -> Fraction:
-    nominal = stream.guessed_rate or stream.average_rate or stream.base_rate
-    nominal = nominal if nominal and 0 < nominal <= 1000 else Fraction(25)
-    if picture.count < 2 or picture.last <= picture.start:
-        return nominal
-    mean = (picture.count - 1) / (picture.last - picture.start)
-    # millisecond time stamps (MKV) make short clips' mean rate uncertain
-    slack = max(RATE_SLACK, Fraction(2, 1000) / (picture.last - picture.start))
-    return nominal if abs(mean / nominal - 1) <= slack else mean.limit_denominator(1_000_000)
+def _refuse_protected(tracks: Sequence[Track], boxes: Boxes | None, path: Path) -> None:
+    pictures = [track for track in tracks if track.kind == "video" and not track.is_cover]
+    if pictures and all(track.tag in PROTECTED_TAGS for track in pictures):
+        raise ProbeError("it is protected (DRM).", path=path, remedy="Use a copy without protection.")
+    if boxes is not None and all(boxes.tracks[track.index].is_elsewhere for track in pictures):
+        reason = "its picture lies in another file, to which it only refers."
+        raise ProbeError(reason, path=path, remedy="Export it as one self-contained file.")
 
 
 def _audio_info(
     container: av.container.InputContainer,
-    spans: dict[int, _Span],
-    frames: dict[int, av.VideoFrame | av.AudioFrame],
-    picture: _Span,
+    tracks: Sequence[Track],
+    spans: dict[int, Span],
+    indices: Sequence[int],
+    picture_start: Fraction,
 ) -> AudioInfo | None:
-    for stream in container.streams.audio:
-        span, frame = spans[stream.index], frames.get(stream.index)
+    for index in indices:
+        stream, span = container.streams[index], spans[index]
+        assert isinstance(stream, av.AudioStream)
         context = stream.codec_context
-        if context is None or frame is None or not context.sample_rate:
+        if span.frame is None or not context.sample_rate:
             continue
-        start = span.start if frame.pts is None or frame.time_base is None else frame.pts * frame.time_base
+        first = frame_time(span.frame)
+        start = span.start if first is None else first
         return AudioInfo(
             codec=codec_name(stream),
             sample_rate=context.sample_rate,
             channels=context.channels,
-            start=start - picture.start,
+            start=start - picture_start,
             duration=span.end - start,
-            index=stream.index,
+            index=index,
+            indices=tuple(indices),
+            language=tracks[index].language,
+            title=tracks[index].title,
         )
     return None
 
@@ -306,10 +307,6 @@ def _container_name(container: av.container.InputContainer, stream: av.video.str
         # both share a demuxer, so only the head's DocType tells them apart
         return "webm" if b"webm" in _read_head(path)[:128] and codec_name(stream) in WEBM_CODECS else "mkv"
     return demuxer
-
-
-def _is_cover(stream: av.video.stream.VideoStream) -> bool:
-    return bool(stream.disposition & av.stream.Disposition.attached_pic)
 
 
 def _display_matrix(frame: av.VideoFrame) -> np.ndarray | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
@@ -53,18 +54,18 @@ def read_sound(path: str | Path, sample_rate: int, channels: int = STEREO, *, ma
 
 
 def read_clip_sound(clip: str | Path | ClipInfo, sample_rate: int) -> np.ndarray:
-    """Read a clip's first sound track, from the first picture's appearance to the picture's end.
+    """Read a clip's own sound, from the first picture's appearance to the picture's end.
 
-    Time stamps are honoured: sound that begins late or pauses is preceded by silence, and sound before the picture is
-    dropped.
+    Time stamps and edit lists are honoured: sound that begins late or pauses is preceded by silence, and sound before
+    the picture is dropped. The mono tracks of one recording are mixed in equal shares.
 
     Args:
         clip: a file, or what `probe` found out about it.
         sample_rate: of the result, in Hz.
 
     Returns:
-        [2, timing.num_samples(duration, sample_rate)] float32; mono is doubled, more channels are folded down.
-        Silence if the clip has no sound.
+        [2, timing.num_samples(duration, sample_rate)] float32; mono is doubled, more channels are folded down, NaN is
+        silence. Silence if the clip has no sound.
 
     Raises:
         ProbeError: the clip can't be opened.
@@ -74,28 +75,44 @@ def read_clip_sound(clip: str | Path | ClipInfo, sample_rate: int) -> np.ndarray
     sound = np.zeros((STEREO, num_samples(info.duration, sample_rate)), dtype=np.float32)
     if info.audio is None:
         return sound
+    decoded = [_add_track(info, index, sound, sample_rate) for index in info.audio.indices]
+    if not any(decoded):
+        reason = f"its sound ({info.audio.codec}) can't be decoded."
+        raise DecodeError(reason, path=info.path, remedy="Convert it first.")
+    if len(decoded) > 1:
+        sound /= len(decoded)
+    return np.nan_to_num(sound, copy=False, posinf=0.0, neginf=0.0)
+
+
+def _add_track(info: ClipInfo, index: int, sound: np.ndarray, sample_rate: int) -> bool:
+    """Add a track to [2, n] on the picture's clock; returns whether any of it could be decoded."""
     decoded = False
-    with open_container(info.path) as container:
-        stream = container.streams[info.audio.index]
-        assert isinstance(stream, av.AudioStream)
+    windows = [_Window(0, 0, sound.shape[1])]
+    if index in info.edits:
+        zero = Fraction(0)
+        windows = [
+            _Window(*(round(time * sample_rate) for time in (at - start, max(at, zero), at + to - start)))
+            for at, start, to in info.edits[index]
+        ]
+    with open_container(info.path, without_edits=bool(info.edits)) as container:
+        stream = container.streams[index] if index < len(container.streams) else None
+        if not isinstance(stream, av.AudioStream) or stream.codec_context is None:
+            return False
         resampler = _Resampler(stream, sample_rate, STEREO)
         position: int | None = None
         for frame in _frames(container, stream):
             if frame is None:
                 continue  # a damaged packet leaves a gap, which the time stamps keep in place
             decoded = True
-            if frame.pts is not None and frame.time_base is not None:
+            if frame.pts is not None and frame.time_base:
                 expected = round((frame.pts * frame.time_base - info.start) * sample_rate)
                 if position is None or abs(expected - position) > GAP_SLACK_S * sample_rate:
                     if position is not None:
-                        position = _place(sound, position, resampler.finish())
+                        position = _place(sound, windows, position, resampler.finish())
                     position = expected
-            position = _place(sound, position or 0, resampler.add(frame))
-        _place(sound, position or 0, resampler.finish())
-    if not decoded:
-        reason = f"its sound ({info.audio.codec}) can't be decoded."
-        raise DecodeError(reason, path=info.path, remedy="Convert it first.")
-    return sound
+            position = _place(sound, windows, position or 0, resampler.add(frame))
+        _place(sound, windows, position or 0, resampler.finish())
+    return decoded
 
 
 def lacks_sound(path: str | Path) -> bool:
@@ -170,11 +187,22 @@ class _Resampler:
     def add(self, frame: av.AudioFrame) -> list[np.ndarray]:
         """What is ready after this frame: arrays [1 or 2, n]."""
         frame.pts = None  # else the resampler would fill gaps by itself
-        return [made.to_ndarray() for made in self._resampler.resample(frame)]
+        try:
+            return [made.to_ndarray() for made in self._resampler.resample(frame)]
+        except (av.error.FFmpegError, ValueError):  # it has other channels or another rate than those before
+            rest = self.finish()
+        try:
+            return [*rest, *(made.to_ndarray() for made in self._resampler.resample(frame))]
+        except (av.error.FFmpegError, ValueError):
+            self._resampler = self._fresh()
+            return rest  # it has no layout at all
 
     def finish(self) -> list[np.ndarray]:
         """What the filter still holds; the next frame begins anew."""
-        rest = [made.to_ndarray() for made in self._resampler.resample(None)]
+        try:
+            rest = [made.to_ndarray() for made in self._resampler.resample(None)]
+        except (av.error.FFmpegError, ValueError):
+            rest = []  # it has not been given anything
         self._resampler = self._fresh()
         return rest
 
@@ -191,11 +219,14 @@ def _frames(
     container: av.container.InputContainer, stream: av.audio.stream.AudioStream
 ) -> Iterator[av.AudioFrame | None]:
     """Decoded frames in order; None for each packet that is damaged."""
-    for packet in container.demux(stream):
-        try:
-            yield from packet.decode()
-        except av.error.FFmpegError:
-            yield None
+    try:
+        for packet in container.demux(stream):
+            try:
+                yield from packet.decode()
+            except (av.error.FFmpegError, ValueError):
+                yield None
+    except av.error.FFmpegError:
+        yield None  # the file can't be read any further
 
 
 def _decode(
@@ -224,11 +255,22 @@ def _decode(
     return sound if max_s is None else sound[:, : round(max_s * sample_rate)]
 
 
-def _place(sound: np.ndarray, position: int, pieces: list[np.ndarray]) -> int:
-    """Write pieces [1 or 2, n] at `position`, which may lie outside; returns where the next one goes."""
+@dataclass(frozen=True)
+class _Window:
+    """Where samples of a track go: by so much later, and only from `low` to `high`."""
+
+    shift: int
+    low: int
+    high: int
+
+
+def _place(sound: np.ndarray, windows: list[_Window], position: int, pieces: list[np.ndarray]) -> int:
+    """Add pieces [1 or 2, n] at `position`, which may lie outside; returns where the next one goes."""
     for piece in pieces:
-        low, high = max(0, position), min(sound.shape[1], position + piece.shape[1])
-        if high > low:
-            sound[:, low:high] = piece[:, low - position : high - position]
+        for window in windows:
+            begin = position + window.shift
+            low, high = max(0, begin, window.low), min(sound.shape[1], begin + piece.shape[1], window.high)
+            if high > low:
+                sound[:, low:high] += piece[:, low - begin : high - begin]
         position += piece.shape[1]
     return position

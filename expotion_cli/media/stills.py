@@ -14,7 +14,7 @@ from expotion_cli.media.clip import ClipInfo
 from expotion_cli.media.decode import Damage, decoded
 from expotion_cli.media.frames import View
 from expotion_cli.media.painter import Painter
-from expotion_cli.media.probe import open_container, probe, video_stream
+from expotion_cli.media.probe import open_container, picture_of, probe
 from expotion_cli.timing import exact
 
 JUMP_S = 8
@@ -37,8 +37,8 @@ def stills(clip: str | Path | ClipInfo, times_s: Sequence[float], view: View) ->
         DecodeError: none of its frames can be decoded.
     """
     info = clip if isinstance(clip, ClipInfo) else probe(clip)
-    with open_container(info.path) as container:
-        stream = video_stream(container, info.path)
+    with open_container(info.path, without_edits=bool(info.edits)) as container:
+        stream = picture_of(container, info)
         painter, reader = Painter(stream, view), _Reader(container, stream, info)
         return [painter.paint(reader.picture_at(exact(float(time)))) for time in times_s]
 

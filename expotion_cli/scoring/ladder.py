@@ -361,7 +361,7 @@ def finish(
     settings = recipe.mix
     original = None
     if settings.mode == UNDER and clip.audio is not None:
-        original = read_clip_sound(clip.path, score.sample_rate)
+        original = read_clip_sound(clip, score.sample_rate)
     mixed = mix(
         score.audio,
         score.sample_rate,
@@ -381,6 +381,7 @@ def finish(
         peak_dbtp=recipe.loudness.peak_dbtp,
         audio_codec=settings.audio_codec,
         metadata=dict(tags or {}),
+        own_sound=settings.mode == UNDER,
     )
     if report.is_quieter and original is not None and own_is_highest(mixed, original):
         report = replace(report, notes=(*report.notes, "the highest peaks are those of the clip's own sound"))

@@ -198,7 +198,7 @@ def describe(
             "fps": round(float(clip.fps), 6),
             "width": clip.width,
             "height": clip.height,
-            "has_sound": clip.audio is not None,
+            "has_sound": clip.has_sound,
         },
         "output": {"audio_codec": report.audio_codec, "sample_rate": report.sample_rate},
         "recipe": {"name": recipe.name, "tags": list(recipe.tags), "digest": recipe.digest, **recipe.fields()},

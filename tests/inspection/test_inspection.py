@@ -55,9 +55,8 @@ def make_stream(name: str, rows: int, mask: np.ndarray | None = None, **columns:
 def make_clip(duration_s: float, width: int = 640, height: int = 480) -> ClipInfo:
     return ClipInfo(
         path=Path("clip.mp4"), duration=Fraction(duration_s).limit_denominator(1000), fps=Fraction(25), width=width,
-        height=height, rotation=0, container="mp4", video_codec="h264", audio=None, has_subtitles=False, num_chapters=0,
-        num_frames=round(duration_s * 25), start=Fraction(0), demuxer="mov", video_index=0, cover_indices=(),
-        subtitle_codecs=(), tags={},
+        height=height, rotation=0, container="mp4", video_codec="h264", audio=None, num_chapters=0,
+        num_frames=round(duration_s * 25), start=Fraction(0), demuxer="mov", video_index=0, tracks=(), tags={},
     )  # fmt: skip
 
 

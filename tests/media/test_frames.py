@@ -27,7 +27,7 @@ def test_one_pass_gives_every_view_what_it_would_get_alone(clip, monkeypatch):
     alone = [split(info, (view,))[0] for view in views]
     opened = []
     real = decode.open_container
-    monkeypatch.setattr(decode, "open_container", lambda path: opened.append(path) or real(path))
+    monkeypatch.setattr(decode, "open_container", lambda path, **options: opened.append(path) or real(path, **options))
     together = split(info, views)
     assert len(opened) == 1
     for one, other in zip(alone, together, strict=True):
