@@ -36,7 +36,7 @@ class ExpotionError(Exception):
         remedy: what to do about it, one sentence.
 
     Attributes:
-        details: a traceback, where nobody foresaw the error; None otherwise.
+        details: for the ledger: what ffmpeg said, or a traceback where nobody foresaw the error; None otherwise.
     """
 
     exit_code = 1

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from expotion_cli.errors import UsageError
 
 if TYPE_CHECKING:
+    from expotion_cli.media.clip import Tracks
     from expotion_cli.recipe import Recipe
     from expotion_cli.vision.encoder import StreamSource
 
@@ -90,6 +91,22 @@ def streams_and_features(text: str | None) -> tuple[Any, tuple[StreamSource, ...
         return (), ()
     split = [part.partition("=") for part in parts]
     return [name.strip() for name, _, _ in split], tuple(_features(name, place) for name, mark, place in split if mark)
+
+
+def tracks(video: int | None, audio: str | None) -> Tracks:
+    """Parse `--video-track` and `--audio-track`: numbers from 1, of sound several separated by commas.
+
+    Raises:
+        UsageError: that is no number of a track.
+    """
+    from expotion_cli.media.clip import Tracks
+
+    numbers = [part.strip() for part in audio.split(",")] if audio is not None else []
+    if video is not None and video < 1:
+        raise UsageError(f"--video-track {video} is no track.", remedy="Give 1 or more.")
+    if not all(number.isdecimal() and int(number) >= 1 for number in numbers):
+        raise UsageError(f"--audio-track {audio!r} is no track.", remedy="Give a number such as 2, or 1,3 to mix them.")
+    return Tracks(video, tuple(dict.fromkeys(map(int, numbers))))
 
 
 def size(text: str, flag: str) -> int:

@@ -14,9 +14,11 @@ from expotion_cli.cli.flags import given, recipe_with, streams_and_features
 from expotion_cli.cli.flags import names as read_names
 from expotion_cli.cli.flags import seed as read_seed
 from expotion_cli.cli.flags import tempo as read_tempo
+from expotion_cli.cli.flags import tracks as read_tracks
 from expotion_cli.cli.say import error_record, handle_errors, say_aside, say_error, say_json
 from expotion_cli.cli.threads import set_waiting
 from expotion_cli.errors import UsageError
+from expotion_cli.media.clip import LONGEST_S
 from expotion_cli.prompts import read_prompts
 from expotion_cli.recipe import DEFAULT_RECIPE, NO_FOLLOW
 
@@ -47,6 +49,19 @@ def score(
     recursive: Annotated[
         bool, typer.Option("--recursive/--no-recursive", help="Look into subfolders.", rich_help_panel=INPUT)
     ] = True,
+    video_track: Annotated[
+        int | None,
+        typer.Option(help="Which picture of clips that hold several: 1, 2, ...", rich_help_panel=INPUT),
+    ] = None,
+    audio_track: Annotated[
+        str | None,
+        typer.Option(
+            help="Which sound track of clips that hold several: 2, or 1,3 to mix them.", rich_help_panel=INPUT
+        ),
+    ] = None,
+    max_duration: Annotated[
+        float, typer.Option(help="Refuse clips that last longer, in seconds.", rich_help_panel=INPUT)
+    ] = LONGEST_S,
     recipe: Annotated[
         str, typer.Option(help="A shipped recipe's name, or the path of a .toml file.", rich_help_panel=MUSIC)
     ] = DEFAULT_RECIPE,
@@ -252,6 +267,8 @@ def score(
         plans=plans,
         hits=read_hits(hits) if hits is not None else None,
         clip_timeout_s=clip_timeout,
+        tracks=read_tracks(video_track, audio_track),
+        max_duration_s=max_duration,
     )
     composer = {"name": model, "device": device, "dtype": dtype, "adapter": adapter, "soundfont": soundfont}
     if backbone != OWN_BACKBONE:

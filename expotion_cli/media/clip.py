@@ -8,6 +8,9 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
 
+from expotion_cli.errors import UsageError
+from expotion_cli.recipe import AUTO_CODEC
+
 
 @dataclass(frozen=True)
 class Tracks:
@@ -132,6 +135,17 @@ class ClipInfo:
     edits: dict[int, tuple[tuple[Fraction, Fraction, Fraction], ...]] = field(default_factory=dict)
 
     @property
+    def picture(self) -> dict[str, Any]:
+        """What of the file is shown, where that isn't simply its first picture: part of the digests of what is seen."""
+        first = next(track.index for track in self.tracks if track.kind == "video" and not track.is_cover)
+        found: dict[str, Any] = {"track": self.video_index} if self.video_index != first else {}
+        if self.begins_late:
+            found["start"] = str(self.start)
+        if self.edits:
+            found["edits"] = [[str(time) for time in part] for part in self.edits[self.video_index]]
+        return found
+
+    @property
     def has_sound(self) -> bool:
         """Whether there is a sound track, be it decodable or not."""
         return any(track.kind == "audio" for track in self.tracks)
@@ -153,6 +167,8 @@ PROBE_VERSION = 2
 MUXERS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska", ".webm": "webm"}
 """ffmpeg's name for the container of a result, by its suffix."""
 SUFFIXES = {"mp4": (".mp4", ".m4v", ".mov"), "mov": (".mov",), "mkv": (".mkv",), "webm": (".webm", ".mkv")}
+LONGEST_S = 2 * 3600
+"""Clips that last longer are refused unless the user allows it: the sound of two hours takes about 8 GB of memory."""
 MP4_PICTURES = {"h264", "hevc", "av1", "mpeg4"}
 """Kinds of pictures that play everywhere in MP4."""
 MP4_HOLDS = set("apv av1 dirac ffv1 h264 hevc jpeg2000 mjpeg mpeg1video mpeg2video mpeg4 png tscc2 vc1 vp9 vvc".split())
@@ -172,6 +188,23 @@ def output_suffix(info: ClipInfo) -> str:
     if info.container in SUFFIXES:
         return own if own in SUFFIXES[info.container] else SUFFIXES[info.container][0]
     return ".mp4" if info.video_codec in MP4_PICTURES and not info.has_subtitles else ".mkv"
+
+
+def check_codec(info: ClipInfo, audio_codec: str) -> None:
+    """Refuse a codec that the result's container can't hold, before anything is composed for it.
+
+    Args:
+        info: the clip.
+        audio_codec: of the recipe; `recipe.AUTO_CODEC` always fits.
+
+    Raises:
+        UsageError: naming the codecs that fit.
+    """
+    suffix = output_suffix(info)
+    fitting = AUDIO_CODECS[MUXERS[suffix]]
+    if audio_codec not in (*fitting, AUTO_CODEC):
+        remedy = f"Use --audio-codec {' or '.join(fitting)}, or auto."
+        raise UsageError(f"{audio_codec} sound doesn't go into {suffix}.", path=info.path, remedy=remedy)
 
 
 def clip_record(info: ClipInfo) -> dict[str, Any]:

@@ -27,9 +27,12 @@ SOUNDING_DB = 18.0  # below the level of its loud parts, the clip's own sound is
 SILENT_DBFS = -60.0
 LEAD_S, HOLD_S, SMOOTH_S = 0.2, 0.6, 0.4
 PAUSE_LIFT_LU = 5.0  # in pauses of the clip's own sound the music rises by this
-BANG_DB = 15.0  # above its loud parts, the clip's own sound is a clap or a fault, which no level is taken from
+BANG_DB, BANG_S = 15.0, 0.3  # shorter and by more above its surroundings is a clap, which no level is taken from,
+BANG_SHARE = 0.05  # unless claps fill this much of what can be heard
+RELATIVE_GATE_DB = 10.0  # as in EBU R128: what lies so far below the mean is no measure of how loud a sound is
 OVERSHOOT = 2.0  # times full scale: decoders pass it by a few decibels, no sound does by more
 SWELL_WINDOW_S = 0.4
+MEDIAN_HOPS = 10_000  # looked at together, so that long sounds need little memory
 SWELL_DB = 3.0  # while the clip's own sound sounds, swells of the music above its mean are limited to this
 
 
@@ -132,10 +135,10 @@ def _faded(samples: np.ndarray, sample_rate: int, fade_in: bool) -> np.ndarray:
 def _beneath(music: np.ndarray, own: np.ndarray, sample_rate: int, under_lu: float) -> np.ndarray:
     """Bring the music to its level under the clip's own sound, ducked where that sounds. Both are [2, n]."""
     hop = max(1, round(HOP_S * sample_rate))
-    own_db, music_db = (_level_db(sound, hop, window) for sound, window in ((own, WINDOW_S), (music, SWELL_WINDOW_S)))
-    loud_db = np.percentile(own_db[own_db > SILENT_DBFS], 90) if np.any(own_db > SILENT_DBFS) else SILENT_DBFS
-    highest = 10 ** ((loud_db + BANG_DB) / 20)
-    own_lufs = measure(np.clip(own, -highest, highest).astype(np.float32), sample_rate).integrated_lufs
+    heard = _without_bangs(own, hop)
+    own_db, music_db = (_level_db(sound, hop, window) for sound, window in ((heard, WINDOW_S), (music, SWELL_WINDOW_S)))
+    loud_db = _loud_db(own_db)
+    own_lufs = measure(heard, sample_rate).integrated_lufs
     music_lufs = measure(music, sample_rate).integrated_lufs
     if not (math.isfinite(own_lufs) and math.isfinite(music_lufs)):
         return music  # one of them is silent or too short to have a loudness: nothing to duck for
@@ -150,6 +153,32 @@ def _beneath(music: np.ndarray, own: np.ndarray, sample_rate: int, under_lu: flo
     centres = (np.arange(len(gain_db)) + 0.5) * hop
     gain = 10 ** (np.interp(np.arange(music.shape[1]), centres, gain_db) / 20)
     return music * gain.astype(np.float32)
+
+
+def _without_bangs(own: np.ndarray, hop: int) -> np.ndarray:
+    """The sound [2, n] with its claps and faults turned down, to take levels from."""
+    own_db = _level_db(own, hop, HOP_S)
+    half = round(BANG_S / HOP_S)  # of a window in which something shorter is the smaller part
+    padded = np.pad(own_db, half, mode="edge")
+    around_db = np.empty_like(own_db)
+    for start in range(0, len(own_db), MEDIAN_HOPS):
+        windows = np.lib.stride_tricks.sliding_window_view(padded[start : start + MEDIAN_HOPS + 2 * half], 2 * half + 1)
+        around_db[start : start + MEDIAN_HOPS] = np.median(windows, axis=1)[:MEDIAN_HOPS]
+    down_db = np.maximum(around_db, SILENT_DBFS) - own_db
+    down_db[down_db > -BANG_DB] = 0
+    if not 0 < np.count_nonzero(down_db) < BANG_SHARE * np.count_nonzero(own_db > SILENT_DBFS):
+        return own  # there are none, or so many that they are what the clip sounds like
+    gain = np.repeat((10 ** (down_db / 20)).astype(np.float32), hop)[: own.shape[1]]
+    return own * gain
+
+
+def _loud_db(own_db: np.ndarray) -> float:
+    """Level of the loud parts of a sound, in dBFS, from its level in each hop."""
+    sounding = own_db[own_db > SILENT_DBFS]
+    if not len(sounding):
+        return SILENT_DBFS
+    mean_db = 10 * math.log10(float(np.mean(10 ** (sounding / 10))))
+    return float(np.percentile(sounding[sounding > mean_db - RELATIVE_GATE_DB], 90))
 
 
 def _level_db(sound: np.ndarray, hop: int, window_s: float) -> np.ndarray:

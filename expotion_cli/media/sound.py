@@ -21,6 +21,7 @@ SOUND_SUFFIXES = frozenset(".wav .flac .mp3 .ogg .oga .opus .m4a .aac .aif .aiff
 SOUND_DEMUXERS = ("wav", "w64", "flac", "mp3", "aac", "aiff", "caf", *DEMUXERS)
 """As `media.ffmpeg.DEMUXERS`: none of them follows references to other files."""
 LONGEST_S = 4 * 3600
+MIX_HZ = 48_000  # of a mix with own sound that reaches higher than the music
 GAP_SLACK_S = 0.02  # time stamps wander by less than this without a gap in the sound
 _DAMAGED_SHARE = 1 / 20
 _SILENCE = 1e-4

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from threading import Event
+from typing import Any
 
 from expotion_cli.errors import ExpotionError, OutputError
 from expotion_cli.hints import FileHints
@@ -77,6 +78,7 @@ def artefact_digests(jobs: Iterable[Job], plan: Plan, identity: ModelIdentity) -
     for job in jobs:
         cue = {
             "clip": job.content,
+            **({"picture": job.clip.picture} if job.clip.picture else {}),
             "seen": job.streams,  # "streams" are the recipe's names
             "watched": list(plan.streams.names),
             "model": identity.digest,
@@ -90,7 +92,9 @@ def artefact_digests(jobs: Iterable[Job], plan: Plan, identity: ModelIdentity) -
         }
         tokens = sidecar.cue_digest(cue)
         follow = {"version": FOLLOW_VERSION, "accents": ACCENTS_VERSION}
-        result = {"tokens": tokens, "codec": identity.codec_digest, "recipe": finishing, "follow": follow}
+        result: dict[str, Any] = {"tokens": tokens, "codec": identity.codec_digest, "recipe": finishing, "follow": follow}
+        if job.clip.chosen.audio:
+            result["sound"] = list(job.clip.chosen.audio)
         digests[job.name] = (tokens, sidecar.result_digest(result))
     return digests
 

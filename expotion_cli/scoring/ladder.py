@@ -356,18 +356,22 @@ def finish(
     """
     from expotion_cli.media.mix import mix, own_is_highest
     from expotion_cli.media.remux import remux
-    from expotion_cli.media.sound import read_clip_sound
+    from expotion_cli.media.sound import MIX_HZ, read_clip_sound, resample
 
     settings = recipe.mix
-    original = None
+    music, sample_rate, original = score.audio, score.sample_rate, None
     if settings.mode == UNDER and clip.audio is not None:
-        original = read_clip_sound(clip, score.sample_rate)
+        # the clip's own sound keeps its band, whatever the music has
+        if clip.audio.sample_rate > sample_rate:
+            sample_rate = MIX_HZ
+        music = resample(music, score.sample_rate, sample_rate)
+        original = read_clip_sound(clip, sample_rate)
     mixed = mix(
-        score.audio,
-        score.sample_rate,
+        music,
+        sample_rate,
         original=original,
         mode=REPLACE if original is None else settings.mode,
-        num_samples=num_samples(clip.duration, score.sample_rate),
+        num_samples=num_samples(clip.duration, sample_rate),
         fade_in_s=settings.fade_in_s,
         fade_out_s=settings.fade_out_s,
         under_lu=settings.under_lu,
@@ -375,7 +379,7 @@ def finish(
     report = remux(
         clip,
         mixed,
-        score.sample_rate,
+        sample_rate,
         destination,
         target_lufs=recipe.loudness.lufs,
         peak_dbtp=recipe.loudness.peak_dbtp,

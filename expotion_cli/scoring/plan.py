@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -13,7 +14,16 @@ from typing import TYPE_CHECKING, Any
 from expotion_cli import brief
 from expotion_cli.errors import ExpotionError, ProbeError, UsageError, reading, writing
 from expotion_cli.hints import FileHints
-from expotion_cli.media.clip import ClipInfo, clip_from, clip_record, output_suffix
+from expotion_cli.media.clip import (
+    AUTO_TRACKS,
+    LONGEST_S,
+    ClipInfo,
+    Tracks,
+    check_codec,
+    clip_from,
+    clip_record,
+    output_suffix,
+)
 from expotion_cli.recipe import Recipe
 from expotion_cli.scoring import playing
 from expotion_cli.scoring.discover import Source, destination, discover, refuse_collisions
@@ -49,6 +59,8 @@ class Settings:
         hits: hit points of the user's own.
         clip_timeout_s: how long reading, seeing or finishing one clip may take where it can be stopped; 0 for any
             time, None for what its length suggests.
+        tracks: which picture and sound to take of clips that hold several.
+        max_duration_s: clips that last longer are refused.
     """
 
     out: Path = Path("scored")
@@ -62,6 +74,8 @@ class Settings:
     plans: Path | None = None
     hits: UserHits | None = None
     clip_timeout_s: float | None = None
+    tracks: Tracks = AUTO_TRACKS
+    max_duration_s: float = LONGEST_S
 
     def limit_s(self, duration: Fraction | float) -> float | None:
         """Seconds that one stage of a clip of this duration may take; None for any time."""
@@ -166,7 +180,9 @@ def plan(
     hints = FileHints(trusted=not settings.verify)
     with ThreadPoolExecutor(PROBE_THREADS) as pool:
         probing = partial(probe_elsewhere, executor, settings.limit_s(0)) if executor is not None else None
-        inspected = pool.map(lambda source: _inspect(source, encoded, hints, given_files, probing), found.sources)
+        inspected = pool.map(
+            lambda source: _inspect(source, encoded, hints, given_files, probing, recipe, settings), found.sources
+        )
         for source, outcome in zip(found.sources, inspected, strict=True):
             if isinstance(outcome, ExpotionError):
                 problems.append(Result(source.relative.as_posix(), "failed", error=outcome))
@@ -226,57 +242,77 @@ def _inspect(
     encoded: tuple[str | StreamSource, ...],
     hints: FileHints,
     given_files: GivenFiles,
-    probing: Callable[[Path], ClipInfo] | None,
+    probing: Callable[[Path, Tracks], ClipInfo] | None,
+    recipe: Recipe,
+    settings: Settings,
 ) -> tuple[ClipInfo, str, dict[str, str], Given] | ExpotionError:
     from expotion_cli.vision.streams import stream_digests
 
     failures: list[ExpotionError] = []
     with guard(source.path, failures.append):
         with reading(source.path, error=ProbeError, remedy="Check its permissions."):
-            clip, content = probe_with(hints, source.path, probing)
+            clip, content = probe_with(hints, source.path, probing, tracks=settings.tracks)
+        if clip.duration > settings.max_duration_s:
+            reason = f"it lasts {_length(clip.duration)}, longer than {_length(settings.max_duration_s)}."
+            remedy = f"Pass --max-duration {math.ceil(clip.duration)}, or cut it into parts."
+            raise ProbeError(reason, path=source.path, remedy=remedy)
+        check_codec(clip, recipe.mix.audio_codec)
         return clip, content, stream_digests(clip, encoded, content=content), given_files.of(source, clip)
     return failures[0]
 
 
-def probe_elsewhere(executor: Executor, limit_s: float | None, path: Path) -> ClipInfo:
+def _length(seconds: float | Fraction) -> str:
+    return f"{float(seconds) / 60:.3g} minutes" if seconds < 3600 else f"{float(seconds) / 3600:.3g} hours"
+
+
+def probe_elsewhere(executor: Executor, limit_s: float | None, path: Path, tracks: Tracks) -> ClipInfo:
     """Probe a clip where a crash does no harm.
 
     Args:
         executor: runs it.
         limit_s: seconds it may take.
         path: the clip.
+        tracks: which picture and sound to take, where it holds several.
 
     Raises:
         ClipError: it can't be scored.
     """
-    return executor.submit("probe", _probe, path, path=path, limit_s=limit_s).result()
+    return executor.submit("probe", _probe, path, tracks, path=path, limit_s=limit_s).result()
 
 
-def probe_with(hints: FileHints, path: Path, probing: Callable[[Path], ClipInfo] | None = None) -> tuple[ClipInfo, str]:
+def probe_with(
+    hints: FileHints,
+    path: Path,
+    probing: Callable[[Path, Tracks], ClipInfo] | None = None,
+    *,
+    tracks: Tracks = AUTO_TRACKS,
+) -> tuple[ClipInfo, str]:
     """What is known of a clip, and the sha256 of its content; a file that is unchanged is not opened.
 
     Args:
         hints: remembers both.
         path: the clip.
         probing: probes it; by default `media.probe` does, here.
+        tracks: which picture and sound to take, where it holds several.
 
     Raises:
         ProbeError: it can't be scored.
         OSError: it can't be read.
     """
     remembered = hints.known(path) or {}
-    if "clip" in remembered and (known := clip_from(remembered["clip"], path)) is not None:
+    known = clip_from(remembered["clip"], path) if "clip" in remembered else None
+    if known is not None and known.chosen == tracks:
         return known, remembered["sha256"]
-    clip = (probing or _probe)(path)
+    clip = (probing or _probe)(path, tracks)
     content = hints.sha256(path)
     hints.remember(path, clip=clip_record(clip))
     return clip, content
 
 
-def _probe(path: Path) -> ClipInfo:
+def _probe(path: Path, tracks: Tracks) -> ClipInfo:
     from expotion_cli.media.probe import probe  # whoever hands this on need not load libav
 
-    return probe(path)
+    return probe(path, tracks)
 
 
 def _prompt(source: Source, recipe: Recipe, prompts: Mapping[str, str]) -> str:

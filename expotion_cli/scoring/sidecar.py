@@ -39,7 +39,7 @@ FORMAT = 2
 CUE_VERSION = 1
 """Raised when the digest of a cue comes to be made of other facts."""
 
-RESULT_VERSION = 3
+RESULT_VERSION = 4
 """Raised when the same tokens and settings come to give another result."""
 
 SIDECAR_SUFFIX = ".score.json"

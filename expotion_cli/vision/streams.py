@@ -155,12 +155,13 @@ class _Clip:
 
     @property
     def content(self) -> str:
-        """sha256 of its bytes."""
+        """sha256 of its bytes, and of what of them is shown where that isn't the first picture from its beginning."""
         if self._content is None:
             with reading(self.path, error=ProbeError):
                 self._state = self._now()
                 self._content = content_hash(self.path) if self._cache is None else self._cache.content_hash(self.path)
-        return self._content
+        picture = self._info.picture if self._info is not None else {}
+        return storage.digest_of({"file": self._content, "picture": picture}) if picture else self._content
 
     def read(self, source: StreamSource) -> EmbeddingStream:
         """Its rows in a folder of features."""
