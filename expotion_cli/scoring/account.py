@@ -92,7 +92,8 @@ def artefact_digests(jobs: Iterable[Job], plan: Plan, identity: ModelIdentity) -
         }
         tokens = sidecar.cue_digest(cue)
         follow = {"version": FOLLOW_VERSION, "accents": ACCENTS_VERSION}
-        result: dict[str, Any] = {"tokens": tokens, "codec": identity.codec_digest, "recipe": finishing, "follow": follow}
+        result: dict[str, Any] = {"tokens": tokens, "codec": identity.codec_digest}
+        result |= {"recipe": finishing, "follow": follow}
         if job.clip.chosen.audio:
             result["sound"] = list(job.clip.chosen.audio)
         digests[job.name] = (tokens, sidecar.result_digest(result))
