@@ -15,7 +15,8 @@ from expotion_cli.cli.flags import names as read_names
 from expotion_cli.cli.flags import seed as read_seed
 from expotion_cli.cli.flags import tempo as read_tempo
 from expotion_cli.cli.flags import tracks as read_tracks
-from expotion_cli.cli.say import error_record, handle_errors, say_aside, say_error, say_json
+from expotion_cli.cli.records import plan_record, summary_record
+from expotion_cli.cli.say import handle_errors, say_aside, say_error, say_json
 from expotion_cli.cli.threads import set_waiting
 from expotion_cli.errors import UsageError
 from expotion_cli.media.clip import LONGEST_S
@@ -25,9 +26,8 @@ from expotion_cli.recipe import DEFAULT_RECIPE, NO_FOLLOW
 if TYPE_CHECKING:
     from expotion_cli.music.model import Model
     from expotion_cli.recipe import Recipe
-    from expotion_cli.scoring.account import Summary
     from expotion_cli.scoring.executors import Executor
-    from expotion_cli.scoring.plan import Plan, Settings
+    from expotion_cli.scoring.plan import Settings
 
 INPUT, MUSIC, SOUND, OUTPUT, MACHINE = "Input", "Music", "Sound", "Output", "Machine"
 OWN_BACKBONE, AUDIOCRAFT = "expotion", "audiocraft"
@@ -315,7 +315,7 @@ def _carry_out(
         say_aside(note)
     if dry_run:
         if as_json:
-            say_json(_plan_record(planned))
+            say_json(plan_record(planned))
         elif not quiet:
             show_plan(planned)
         return 3 if not planned.jobs else 1 if planned.problems else 0
@@ -340,7 +340,7 @@ def _carry_out(
         say_licence(identity is not None)
         summary = run(planned, load, identity=identity, listener=listener, executor=executor)
     if as_json:
-        say_json(_summary_record(summary, planned))
+        say_json(summary_record(summary, planned))
     else:
         listener.close_with(summary)
     return summary.exit_code
@@ -385,44 +385,3 @@ def _batch_size(text: str) -> int | str:
     if not text.isdecimal() or int(text) < 1:
         raise UsageError(f"--batch-size {text!r} is out of range.", remedy="Give auto, or 1 or more.")
     return int(text)
-
-
-def _plan_record(planned: Plan) -> dict[str, Any]:
-    jobs = [
-        {
-            "clip": job.name,
-            "path": str(job.clip.path),
-            "output": str(job.destination),
-            "duration_s": round(float(job.clip.duration), 3),
-            "prompt": job.prompt,
-            "seed": job.seed,
-            "plan": job.given.plan_file,
-        }
-        for job in planned.jobs
-    ]
-    failed = [
-        {"clip": problem.name, "error": error_record(problem.error)} for problem in planned.problems if problem.error
-    ]
-    return {"recipe": planned.recipe.name, "out": str(planned.settings.out), "clips": jobs, "failed": failed}
-
-
-def _summary_record(summary: Summary, planned: Plan) -> dict[str, Any]:
-    from expotion_cli.scoring.sidecar import sidecar_path
-
-    rows = []
-    for result in summary.results:
-        row: dict[str, Any] = {"clip": result.name, "status": result.status}
-        if result.output is not None:
-            row |= {"output": str(result.output), "sidecar": str(sidecar_path(result.output))}
-            row |= {key: (result.sidecar or {}).get(key) for key in ("prompt", "seed", "tempo", "loudness", "notes")}
-        if result.error is not None:
-            row["error"] = error_record(result.error)
-        rows.append(row)
-    return {
-        "exit_code": summary.exit_code,
-        "out": str(planned.settings.out),
-        "recipe": {"name": planned.recipe.name, "digest": planned.recipe.digest},
-        "duration_s": summary.duration_s,
-        "counts": {status: summary.count(status) for status in ("scored", "already", "failed")},
-        "clips": rows,
-    }

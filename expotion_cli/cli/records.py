@@ -1,0 +1,54 @@
+"""What `expotion-score` prints as JSON."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from expotion_cli.cli.say import error_record
+
+if TYPE_CHECKING:
+    from expotion_cli.scoring.account import Summary
+    from expotion_cli.scoring.plan import Plan
+
+
+def plan_record(planned: Plan) -> dict[str, Any]:
+    """What `--dry-run --json` says."""
+    jobs = [
+        {
+            "clip": job.name,
+            "path": str(job.clip.path),
+            "output": str(job.destination),
+            "duration_s": round(float(job.clip.duration), 3),
+            "prompt": job.prompt,
+            "seed": job.seed,
+            "plan": job.given.plan_file,
+        }
+        for job in planned.jobs
+    ]
+    failed = [
+        {"clip": problem.name, "error": error_record(problem.error)} for problem in planned.problems if problem.error
+    ]
+    return {"recipe": planned.recipe.name, "out": str(planned.settings.out), "clips": jobs, "failed": failed}
+
+
+def summary_record(summary: Summary, planned: Plan) -> dict[str, Any]:
+    """What `--json` says at the end."""
+    from expotion_cli.scoring.sidecar import sidecar_path
+
+    rows = []
+    for result in summary.results:
+        row: dict[str, Any] = {"clip": result.name, "status": result.status}
+        if result.output is not None:
+            row |= {"output": str(result.output), "sidecar": str(sidecar_path(result.output))}
+            row |= {key: (result.sidecar or {}).get(key) for key in ("prompt", "seed", "tempo", "loudness", "notes")}
+        if result.error is not None:
+            row["error"] = error_record(result.error)
+        rows.append(row)
+    return {
+        "exit_code": summary.exit_code,
+        "out": str(planned.settings.out),
+        "recipe": {"name": planned.recipe.name, "digest": planned.recipe.digest},
+        "duration_s": summary.duration_s,
+        "counts": {status: summary.count(status) for status in ("scored", "already", "failed")},
+        "clips": rows,
+    }
