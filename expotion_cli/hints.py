@@ -8,7 +8,6 @@ was, until somebody verifies it. What must be right under all circumstances read
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import threading
 import time
@@ -23,6 +22,8 @@ State = tuple[int, ...]
 
 SETTLED_NS = 2_000_000_000
 """A file changed more recently than this may change again within one tick of its file system's clock."""
+
+LARGEST_HINT_BYTES = 1 << 20
 
 _hashed: dict[State, str] = {}  # within this process also of files that were changed just now
 
@@ -134,7 +135,7 @@ class FileHints:
         for hint in self.paths():
             wrong = None
             with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-                known = json.loads(hint.read_text())
+                known = _parsed(hint)
                 key, path = state_of(known["path"]), Path(known["path"])
                 if known["key"] == list(key):
                     if (sha256 := storage.digest_file(path)) == known["sha256"]:
@@ -156,7 +157,7 @@ class FileHints:
     def _read(self, key: State) -> dict[str, Any] | None:
         place = self._place(key)
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-            known = json.loads(place.read_bytes())
+            known = _parsed(place)
             if known["key"] == list(key) and len(known["sha256"]) == 64:
                 with contextlib.suppress(OSError):
                     os.utime(place)  # `prune` removes what was not used for longest
@@ -181,6 +182,10 @@ class FileHints:
 
     def _is_right(self, known: Mapping[str, Any], path: str | Path) -> bool:
         return bool(known) and known["sha256"] == self.sha256(path)
+
+
+def _parsed(place: Path) -> Any:
+    return storage.parse_json(storage.read_text(place, LARGEST_HINT_BYTES))
 
 
 def _is_settled(key: State) -> bool:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 
 from expotion_cli import keys
-from expotion_cli.errors import UsageError, reading
+from expotion_cli.errors import UsageError
 from expotion_cli.recipe import bounds
+from expotion_cli.storage import read_json
 
 _NUMBER = r"\d{2,3}(?:\.\d+)?"
 # Not inside a word or a longer number, and not after a minus sign; a hyphen after a word ("lofi-96bpm") is fine.
@@ -42,8 +42,7 @@ def read_prompts(path: str | Path) -> dict[str, str]:
         UsageError: the file can't be read, or is not a table of texts.
     """
     remedy = 'Write {"clip name": "prompt", ...}.'
-    with reading(path, "the prompts", error=UsageError, remedy=remedy):
-        found = json.loads(Path(path).read_text(encoding="utf-8-sig"))
+    found = read_json(path, "the prompts", remedy=remedy)
     if not isinstance(found, dict) or not all(isinstance(text, str) for text in found.values()):
         raise UsageError("the prompts are not a table of texts.", path=path, remedy=remedy)
     return found

@@ -1,11 +1,18 @@
-"""Files that are whole or absent: atomic writes, content digests, canonical JSON."""
+"""Files that are whole or absent: atomic writes, content digests, canonical JSON; and others' files, read in bounds.
+
+Names of files need not be UTF-8. Python keeps their odd bytes as lone surrogates; in JSON these stand as escapes, so
+that every file written here is UTF-8 and gives the same name back.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
+import re
+import stat
 import tempfile
 import tomllib
 from collections.abc import Iterator
@@ -15,6 +22,13 @@ from typing import Any
 from expotion_cli.errors import ExpotionError, UsageError, reading
 
 CHUNK_BYTES = 1 << 20
+LARGEST_JSON_BYTES = 8 << 20
+"""Of a JSON file by others: parsing may take fifty times as much memory."""
+LARGEST_TOML_BYTES = 1 << 20
+
+_TOO_DEEP = "nested too deeply"
+_DOTTED_KEY = re.compile(r"""(?:(?:"(?:[^"\\\n]|\\.)*+"|'[^'\n]*+'|(?<![\w-])[\w-]++)[ \t]*+\.[ \t]*+){64}""")
+_NO_LINKS = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)  # nor is a FIFO waited for
 
 
 def digest_bytes(*parts: bytes | memoryview) -> str:
@@ -28,7 +42,7 @@ def digest_bytes(*parts: bytes | memoryview) -> str:
 
 def digest_of(value: Any) -> str:
     """sha256 (hex) of a JSON-like value, independent of key order."""
-    return digest_bytes(canonical_json(value).encode())
+    return digest_bytes(encoded(canonical_json(value)))
 
 
 def digest_file(path: str | Path) -> str:
@@ -43,6 +57,11 @@ def digest_file(path: str | Path) -> str:
 def canonical_json(value: Any) -> str:
     """JSON with sorted keys and no spaces; raises TypeError on what JSON can't hold."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def encoded(text: str) -> bytes:
+    """JSON text as UTF-8; what UTF-8 can't hold becomes an escape that JSON knows."""
+    return text.encode("utf-8", "backslashreplace")
 
 
 @contextlib.contextmanager
@@ -90,16 +109,62 @@ def write_bytes(final: str | Path, content: bytes) -> None:
 def write_hint(final: str | Path, value: Any) -> None:
     """Write compact JSON atomically, but not durably: for what may be lost without harm."""
     with atomic_path(final, durable=False) as temporary:
-        temporary.write_bytes(canonical_json(value).encode())
+        temporary.write_bytes(encoded(canonical_json(value)))
 
 
 def write_json(final: str | Path, value: Any) -> None:
     """Write indented JSON atomically."""
-    write_bytes(final, (json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode())
+    write_bytes(final, encoded(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"))
+
+
+def read_bytes(path: str | Path, most_bytes: int) -> bytes:
+    """A regular file's content, if it is no larger than this.
+
+    Raises:
+        OSError: it can't be read.
+        ValueError: it is larger, or no regular file.
+    """
+    status = os.stat(path)
+    if stat.S_ISDIR(status.st_mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+    if not stat.S_ISREG(status.st_mode):  # a FIFO would be waited for
+        raise ValueError("not a regular file")
+    with open(path, "rb") as file:
+        content = file.read(most_bytes + 1)
+    if len(content) > most_bytes:
+        raise ValueError(f"larger than {_in_words(most_bytes)}")
+    return content
+
+
+def read_text(path: str | Path, most_bytes: int = LARGEST_JSON_BYTES) -> str:
+    """A regular file's text, UTF-8 with or without a byte order mark, if it is no larger than this.
+
+    Raises:
+        OSError: it can't be read.
+        ValueError: it is larger, no regular file, or not UTF-8.
+    """
+    return read_bytes(path, most_bytes).decode("utf-8-sig")
+
+
+def parse_json(content: str | bytes) -> Any:
+    """What JSON text says.
+
+    Raises:
+        ValueError: it is not JSON, or nested too deeply.
+    """
+    try:
+        return json.loads(content)
+    except RecursionError:
+        raise ValueError(_TOO_DEEP) from None
 
 
 def read_json(
-    path: str | Path, what: str = "it", *, error: type[ExpotionError] = UsageError, remedy: str | None = None
+    path: str | Path,
+    what: str = "it",
+    *,
+    error: type[ExpotionError] = UsageError,
+    remedy: str | None = None,
+    most_bytes: int = LARGEST_JSON_BYTES,
 ) -> Any:
     """Read a JSON file; a byte order mark is allowed.
 
@@ -108,12 +173,28 @@ def read_json(
         what: the subject of the message where it can't be read.
         error: class of the error to raise.
         remedy: what to do about it.
+        most_bytes: a larger file is not read.
 
     Raises:
-        ExpotionError: of class `error`: the file can't be read or is not JSON.
+        ExpotionError: of class `error`: the file can't be read, is too large, not JSON or nested too deeply.
     """
-    with reading(path, what, error=error, remedy=remedy, also=(RecursionError, ValueError)):
-        return json.loads(Path(path).read_text(encoding="utf-8-sig"))
+    with reading(path, what, error=error, remedy=remedy, also=(ValueError,)):
+        return parse_json(read_text(path, most_bytes))
+
+
+def parse_toml(text: str) -> dict[str, Any]:
+    """What TOML text says.
+
+    Raises:
+        ValueError: it is not TOML, or nested too deeply.
+    """
+    # The parser's work grows with the square of a dotted key's parts.
+    if _DOTTED_KEY.search(text):
+        raise ValueError(_TOO_DEEP)
+    try:
+        return tomllib.loads(text)
+    except RecursionError:
+        raise ValueError(_TOO_DEEP) from None
 
 
 def read_toml(path: str | Path, what: str = "it", *, error: type[ExpotionError] = UsageError) -> dict[str, Any]:
@@ -125,23 +206,22 @@ def read_toml(path: str | Path, what: str = "it", *, error: type[ExpotionError] 
         error: class of the error to raise.
 
     Raises:
-        ExpotionError: of class `error`: the file can't be read or is not TOML.
+        ExpotionError: of class `error`: the file can't be read, is too large, not TOML or nested too deeply.
     """
-    path = Path(path)
-    with reading(path, what, error=error):
-        text = path.read_text(encoding="utf-8")
+    with reading(path, what, error=error, also=(ValueError,)):
+        text = read_text(path, LARGEST_TOML_BYTES)
     try:
-        return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as problem:
+        return parse_toml(text)
+    except ValueError as problem:
         raise error(f"{what} is not valid TOML: {problem}.", path=path) from problem
 
 
 def append_line(path: str | Path, line: str) -> None:
-    """Append one line with a single write, so that lines of two processes never mix."""
+    """Append one line with a single write, so that lines of two processes never mix. A link is not followed."""
     assert "\n" not in line
-    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | _NO_LINKS, 0o644)
     try:
-        os.write(handle, (line + "\n").encode())
+        os.write(handle, encoded(line + "\n"))
         os.fsync(handle)
     finally:
         os.close(handle)
@@ -162,3 +242,7 @@ def _sync_folder(folder: Path) -> None:
             os.fsync(handle)
         finally:
             os.close(handle)
+
+
+def _in_words(num_bytes: int) -> str:
+    return f"{num_bytes >> 20} MB" if num_bytes >= 1 << 20 else f"{num_bytes >> 10} kB"

@@ -7,7 +7,7 @@ import threading
 import time
 from typing import Any
 
-from expotion_cli.cli.say import say_aside, say_error
+from expotion_cli.cli.say import say, say_aside, say_error, shown
 from expotion_cli.scoring.account import Listener, Summary
 from expotion_cli.scoring.ladder import STAGES
 from expotion_cli.scoring.plan import Job, Plan, Result
@@ -71,11 +71,11 @@ class Lines(Reporter):
         if result.output is not None:
             with self._lock:
                 facts = " · ".join([f"{result.name} → {result.output}", *self.facts(result)])
-                print(f"{result.status:<8} {facts}", file=self.stream, flush=True)
+                say(f"{result.status:<8} {facts}", file=self.stream)
 
     def close_with(self, summary: Summary) -> None:
         """Print the summary."""
-        print(summary_line(summary, self.plan), file=self.stream, flush=True)
+        say(summary_line(summary, self.plan), file=self.stream)
 
 
 class LiveTable(Reporter):
@@ -115,11 +115,13 @@ class LiveTable(Reporter):
         if result.error is not None:
             from rich.text import Text
 
-            self.console.print(Text.assemble(("failed", "bold red"), f": {result.error}"))
+            self.console.print(Text.assemble(("failed", "bold red"), shown(f": {result.error}")))
 
     def close_with(self, summary: Summary) -> None:
         """Print the summary."""
-        self.console.print(summary_line(summary, self.plan))
+        from rich.text import Text
+
+        self.console.print(Text(shown(summary_line(summary, self.plan))))
 
     def draw(self) -> Any:
         """The current table."""
@@ -175,7 +177,7 @@ class LiveTable(Reporter):
         from rich.text import Text
 
         result = self._results.get(job.name)
-        cells: list[Any] = [Text(job.name), Text(f"{float(job.clip.duration):.1f} s", style="dim")]
+        cells: list[Any] = [Text(shown(job.name)), Text(f"{float(job.clip.duration):.1f} s", style="dim")]
         if result is None:
             shares = self._shares[job.name]
             marks = [_share(shares.get("see")), _share(shares.get("compose"))]
@@ -229,13 +231,13 @@ def summary_line(summary: Summary, plan: Plan) -> str:
 
 def show_plan(plan: Plan) -> None:
     """What `--dry-run` prints: one line for each clip."""
-    print(f"recipe {plan.recipe.name}, streams {', '.join(plan.streams.names) or 'none'}, output {plan.settings.out}/")
+    say(f"recipe {plan.recipe.name}, streams {', '.join(plan.streams.names) or 'none'}, output {plan.settings.out}/")
     for job in plan.jobs:
         clip = job.clip
         sound = "sound" if clip.audio is not None else "no sound"
         facts = f"{float(clip.duration):.1f} s · {clip.width}×{clip.height} · {float(clip.fps):.4g} fps · {sound}"
         facts += f" · plan {job.given.plan_file}" if job.given.plan_file is not None else ""
-        print(f"would score {job.name} → {job.destination} · {facts} · seed {job.seed}")
+        say(f"would score {job.name} → {job.destination} · {facts} · seed {job.seed}")
 
 
 def _share(share: float | None) -> Any:

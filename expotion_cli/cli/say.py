@@ -5,13 +5,16 @@ from __future__ import annotations
 import functools
 import json
 import os
+import re
 import sys
 from collections.abc import Callable
 from typing import Any
 
+import click
 import typer
 
-from expotion_cli.errors import ExpotionError, Interrupted
+from expotion_cli.cli.console import STOPPED, unforeseen
+from expotion_cli.errors import ExpotionError, Interrupted, OutputError
 
 TYPER_OPTIONS: dict[str, Any] = {
     "add_completion": False,
@@ -19,6 +22,25 @@ TYPER_OPTIONS: dict[str, Any] = {
     "context_settings": {"help_option_names": ["-h", "--help"]},
 }
 """Options of every typer app here."""
+_NEVER_RAW = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+"""Control characters, changes of writing direction, bytes that are no UTF-8: names must not steer a terminal."""
+
+
+def shown(text: str) -> str:
+    """Text on one line that a terminal shows as it is: names from outside may hold anything."""
+    return _NEVER_RAW.sub(_escape, text)
+
+
+def _escape(found: re.Match[str]) -> str:
+    code = ord(found[0])
+    if 0xDC80 <= code <= 0xDCFF:  # a byte that is no UTF-8, as Python keeps it in names
+        return f"\\x{code - 0xDC00:02x}"
+    return repr(found[0])[1:-1]
+
+
+def say(text: str, *, file: Any = None) -> None:
+    """One line on standard output, or on another stream."""
+    print(shown(text), file=file or sys.stdout, flush=True)
 
 
 def error_record(error: ExpotionError) -> dict[str, Any]:
@@ -37,12 +59,24 @@ def say_aside(text: str, label: str = "note") -> None:
     if sys.stderr.isatty() and "NO_COLOR" not in os.environ:
         colour = {"note": "36", "licence": "36", "interrupted": "33"}.get(label, "31")
         label = f"\x1b[1;{colour}m{label}\x1b[0m"
-    print(f"{label}: {text}", file=sys.stderr, flush=True)
+    print(f"{label}: {shown(text)}", file=sys.stderr, flush=True)
 
 
 def say_json(value: Any) -> None:
-    """JSON on standard output."""
-    print(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False), flush=True)
+    """JSON on standard output; where its encoding can't hold a character, an escape that JSON knows stands there.
+
+    Raises:
+        OutputError: standard output can't be written, and not because its reader has gone.
+    """
+    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
+    try:
+        text.encode(sys.stdout.encoding or "utf-8")
+    except UnicodeEncodeError:
+        text = json.dumps(value, indent=2, allow_nan=False)
+    print(text, flush=True)
+    lost = getattr(sys.stdout, "lost", None)
+    if lost is not None and not isinstance(lost, BrokenPipeError):
+        raise OutputError("the JSON summary is lost.", remedy="Free some space, and run the same command again.")
 
 
 def handle_errors(command: Callable[..., int | None]) -> Callable[..., None]:
@@ -52,14 +86,14 @@ def handle_errors(command: Callable[..., int | None]) -> Callable[..., None]:
     def wrapped(*args: Any, **kwargs: Any) -> None:
         try:
             code = command(*args, **kwargs) or 0
+        except (SystemExit, click.ClickException, click.exceptions.Exit, click.Abort):
+            raise
         except KeyboardInterrupt:
-            error: ExpotionError = Interrupted("stopped.", remedy="Run the same command again to go on.")
-            code = _give_up(error, kwargs)
+            code = _give_up(STOPPED, kwargs)
         except ExpotionError as problem:
             code = _give_up(problem, kwargs)
-        except BrokenPipeError:  # the reader of our output has closed the pipe, as `head` does
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            code = 0
+        except BaseException as problem:  # libraries in other languages raise errors of their own kind
+            code = _give_up(unforeseen(problem), kwargs)
         raise typer.Exit(code)
 
     return wrapped
@@ -67,6 +101,6 @@ def handle_errors(command: Callable[..., int | None]) -> Callable[..., None]:
 
 def _give_up(error: ExpotionError, options: dict[str, Any]) -> int:
     say_error(error, "interrupted" if isinstance(error, Interrupted) else "error")
-    if options.get("as_json"):
+    if options.get("as_json") and getattr(sys.stdout, "lost", None) is None:
         say_json({"exit_code": error.exit_code, "error": error_record(error)})
     return error.exit_code

@@ -15,7 +15,8 @@ from expotion_cli.media.probe import probe
 from expotion_cli.media.sound import SOUND_SUFFIXES, read_clip_sound, read_sound
 from expotion_cli.prompts import read_prompts
 from expotion_cli.recipe import load_recipe, recipe_names
-from expotion_cli.scoring.discover import VIDEO_SUFFIXES, Source, discover
+from expotion_cli.scoring.discover import Source, discover
+from expotion_cli.scoring.naming import VIDEO_SUFFIXES
 from expotion_cli.scoring.sidecar import read_sidecar
 from expotion_cli.tags import TAGS, tags_in
 

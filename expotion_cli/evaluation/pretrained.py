@@ -6,7 +6,6 @@ machine; the network is asked only where the user says so. Nothing in their file
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ import numpy as np
 from expotion_cli.errors import WeightsError
 from expotion_cli.evaluation.outputs import SAMPLE_RATE
 from expotion_cli.media.sound import resample, to_mono
-from expotion_cli.storage import digest_file
+from expotion_cli.storage import digest_file, parse_json, read_text
 
 CLAP, AST = "laion/clap-htsat-unfused", "MIT/ast-finetuned-audioset-10-10-0.4593"
 CLAP_WINDOW_S, CLAP_HOP_S = 5.0, 2.5
@@ -141,7 +140,7 @@ def _place(repo: str, kind: str, where: WeightsSource) -> str:
     folder = where.folder
     for candidate in () if folder is None else (folder / repo, folder / repo.partition("/")[2], folder):
         try:
-            config = json.loads((candidate / "config.json").read_text(encoding="utf-8"))
+            config = parse_json(read_text(candidate / "config.json"))
         except (OSError, ValueError):
             continue
         if isinstance(config, dict) and config.get("model_type") == kind:

@@ -20,7 +20,8 @@ from expotion_cli.errors import (
     reason_of,
 )
 from expotion_cli.recipe import Recipe
-from expotion_cli.scoring.discover import destination, discover, refuse_collisions
+from expotion_cli.scoring.discover import discover
+from expotion_cli.scoring.naming import inside, refuse_collisions
 from expotion_cli.storage import write_bytes, write_json
 
 if TYPE_CHECKING:
@@ -107,7 +108,7 @@ def plan(inputs: Sequence[str | Path], out: Path, *, recursive: bool = True) -> 
         except ExpotionError as error:
             problems.append(Result(name, error=error))
             continue
-        jobs.append(Job(name, clip, destination(out, source.relative, RECORD_SUFFIX)))
+        jobs.append(Job(name, clip, inside(out, source.renamed(RECORD_SUFFIX))))
     refuse_collisions((job.clip.path, path) for job in jobs for path in (job.record,))
     return jobs, problems
 

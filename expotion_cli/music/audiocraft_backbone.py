@@ -9,7 +9,6 @@ the cue, so that a cue does not depend on its neighbours here either. That makes
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -24,6 +23,7 @@ from expotion_cli import storage
 from expotion_cli.errors import EnvironmentProblem, UsageError, WeightsError
 from expotion_cli.music.checkpoints.audiocraft import CODEC_FILE, LM_FILE, named_beside, read_exported
 from expotion_cli.music.checkpoints.safe_torch import read_torch_file
+from expotion_cli.music.checkpoints.state_dict import read_json
 from expotion_cli.music.codecs.codec import Rendering
 from expotion_cli.music.load import DTYPES, choose_device
 from expotion_cli.timing import Timeline
@@ -240,7 +240,7 @@ def _language_model(folder: Path, device: str, dtype: torch.dtype) -> tuple[Any,
     text = named_beside(folder, str(words.t5.name), path, "text encoder")
     with _blaming(text):
         # audiocraft takes only the names in these tables, which may as well be paths.
-        T5Conditioner.MODELS_DIMS[str(text)] = json.loads((text / "config.json").read_text())["d_model"]
+        T5Conditioner.MODELS_DIMS[str(text)] = read_json(text / "config.json")["d_model"]
         T5Conditioner.MODELS.append(str(text))
         words.t5.name = str(text)
     with _blaming(path):

@@ -8,7 +8,6 @@ find out whether its results are there already asks here and imports no torch.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import platform
 from collections.abc import Iterator, Mapping, Sequence
@@ -94,7 +93,7 @@ def recall(arguments: Mapping[str, Any]) -> ModelIdentity | None:
     if place is None:
         return None
     try:
-        values = json.loads(place.read_bytes())
+        values = storage.parse_json(storage.read_text(place))
         dims = {str(name): tuple(map(str, names)) for name, names in values["stream_dims"].items()}
         return ModelIdentity(**{**values, "streams": tuple(values["streams"]), "stream_dims": dims})
     except (OSError, ValueError, TypeError, KeyError, AttributeError):

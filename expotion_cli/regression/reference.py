@@ -6,7 +6,6 @@ music itself depends on, and recording the same again writes the same bytes.
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
@@ -15,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from expotion_cli import storage
 from expotion_cli.errors import ClipError, UsageError, reading, writing
 from expotion_cli.media.flac import read_flac, write_flac
 from expotion_cli.recipe import renamed
@@ -23,6 +23,7 @@ from expotion_cli.storage import digest_file, write_bytes, write_json
 
 MANIFEST = "regress.json"
 FORMAT = 1
+LARGEST_MANIFEST_BYTES = 64 << 20
 TOKENS_SUFFIX, SOUND_SUFFIX = ".tokens.safetensors", ".flac"
 
 
@@ -154,7 +155,7 @@ def read_reference(folder: str | Path) -> Reference:
         what = "the folder holds no recorded reference" if folder.is_dir() else "there is no such reference folder"
         raise UsageError(f"{what}.", path=folder, remedy=f"Record one: expotion regress record CLIPS --to {folder}")
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = storage.parse_json(storage.read_text(path, LARGEST_MANIFEST_BYTES))
         if values["format"] != FORMAT:
             raise UsageError(
                 f"its format is {values['format']!r}, this version of expotion reads {FORMAT}.",

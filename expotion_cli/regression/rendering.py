@@ -22,9 +22,10 @@ from expotion_cli.music.identity import ModelIdentity
 from expotion_cli.recipe import Recipe
 from expotion_cli.regression.measures import Sound
 from expotion_cli.scoring import ladder, playing
-from expotion_cli.scoring.discover import Source, destination, refuse_collisions
+from expotion_cli.scoring.discover import Source
 from expotion_cli.scoring.group import ComposedCue, Order, compose, groups
 from expotion_cli.scoring.guard import guard
+from expotion_cli.scoring.naming import destination, refuse_collisions
 from expotion_cli.scoring.sidecar import tempo_record, versions
 from expotion_cli.scoring.streams import missing_in_clip, missing_streams, needs_of, streams_for
 from expotion_cli.storage import digest_bytes, digest_file

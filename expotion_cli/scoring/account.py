@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ from expotion_cli.scoring.ledger import Ledger
 from expotion_cli.scoring.plan import Job, Plan, Result, check_writable
 from expotion_cli.scoring.streams import missing_streams
 from expotion_cli.spotting.plan import SPOTTING_VERSION
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -100,11 +103,42 @@ def artefact_digests(jobs: Iterable[Job], plan: Plan, identity: ModelIdentity) -
     return digests
 
 
+class _Guarded(Listener):
+    """A listener whose own trouble is nobody's failure: after the first, it is told nothing more.
+
+    Args:
+        listener: the one to tell.
+    """
+
+    def __init__(self, listener: Listener):
+        self._listener: Listener | None = listener
+
+    def note(self, text: str) -> None:
+        """See `Listener`."""
+        self._tell("note", text)
+
+    def stage(self, job: Job, stage: str, share: float) -> None:
+        """See `Listener`."""
+        self._tell("stage", job, stage, share)
+
+    def result(self, result: Result) -> None:
+        """See `Listener`."""
+        self._tell("result", result)
+
+    def _tell(self, what: str, *about: Any) -> None:
+        try:
+            if self._listener is not None:
+                getattr(self._listener, what)(*about)
+        except Exception:
+            self._listener = None
+            logger.warning("progress is no longer shown", exc_info=True)
+
+
 class Account:
     """What is done and what is not: results so far, the ledger, and each result's digests."""
 
     def __init__(self, plan: Plan, listener: Listener):
-        self.plan, self.listener = plan, listener
+        self.plan, self.listener = plan, _Guarded(listener)
         self.hints = FileHints(trusted=not plan.settings.verify)
         self.results: dict[str, Result] = {}
         self.digests: dict[str, tuple[str, str]] = {}
@@ -175,7 +209,7 @@ class Account:
     def fail(self, job: Job, error: ExpotionError) -> None:
         """A job failed."""
         details = {"details": error.details} if error.details else {}
-        with contextlib.suppress(OSError):  # a full disk must not hide the reason
+        with contextlib.suppress(OSError, ExpotionError):  # a full disk must not hide the reason
             self.open().write("failed", clip=job.name, reason=str(error), **details)
         self.settle(job, Result(job.name, "failed", error=error))
 

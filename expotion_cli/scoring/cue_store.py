@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from expotion_cli.storage import atomic_path, digest_bytes
+from expotion_cli.storage import atomic_path, digest_bytes, parse_json
 
 
 @dataclass(frozen=True)
@@ -98,9 +98,9 @@ def read_cue(path: Path) -> StoredCue | None:
             tokens, metadata = file.get_tensor("tokens"), file.metadata() or {}
         notes = metadata["notes"]
         whole = metadata["sum"] == _sum(tokens, notes)
-    except (OSError, SafetensorError, KeyError):
+        return StoredCue(tokens, parse_json(notes)) if whole else None
+    except (OSError, SafetensorError, KeyError, ValueError):
         return None
-    return StoredCue(tokens, json.loads(notes)) if whole else None
 
 
 def _sum(tokens: np.ndarray, notes: str) -> str:

@@ -2,25 +2,36 @@
 
 A file inside a folder counts as a clip by its content (the first bytes of a video container), or by a video suffix;
 a text file named `.mp4` is therefore found, and told apart when it is probed. A file named on the command line always
-counts.
+counts. Nothing that looks like a clip goes missing without a word: what is no regular file or can't be read is a
+problem, and what is passed over (a camera's proxy, a second link to the same file) stands in a note.
 """
 
 from __future__ import annotations
 
 import glob
 import os
+import stat
 import sys
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePath
 
-from expotion_cli.errors import ClipError, ExpotionError, ProbeError, UsageError, reading
+from expotion_cli.errors import ClipError, ExpotionError, ProbeError, UsageError, reading, reason_of
+from expotion_cli.scoring.naming import VIDEO_SUFFIXES, renamed, spelling
+from expotion_cli.storage import read_text
 
-VIDEO_SUFFIXES = frozenset(
-    ".mp4 .m4v .mov .mkv .webm .avi .mpg .mpeg .m2ts .wmv .flv .ogv .3gp .3g2 .mxf .vob .divx".split()
+PROXY_SUFFIXES = frozenset({".lrv", ".lrf"})
+"""Low-resolution copies that cameras write beside the film."""
+LARGEST_LIST_BYTES = 64 << 20
+_KINDS = (
+    (stat.S_ISFIFO, "a FIFO"),
+    (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a device"),
 )
-AMBIGUOUS_SUFFIXES = frozenset({".ts", ".mts", ".ogg", ".qt", ".f4v"})
-"""Suffixes that videos share with other files; such a file counts by its content alone."""
+_NAMED = 5
+"""Notes name so many files, and count the others."""
 _SOUND_OR_PICTURE_BRANDS = (b"M4A ", b"M4B ", b"M4P ", b"heic", b"heix", b"mif1", b"avif", b"avis", b"crx ")
 _SNIFF_BYTES = 4 * 188 + 8
 
@@ -32,15 +43,21 @@ class Source:
     Attributes:
         path: where it lies.
         relative: where its result belongs below the output folder, before the container decides the suffix.
+        shares_stem: another clip of the batch has the same path but for the suffix, so results keep the whole name.
     """
 
     path: Path
     relative: PurePath
+    shares_stem: bool = False
 
     @property
     def names(self) -> tuple[str, str, str]:
         """What a user's file may call it: path inside the input folder, file name, stem."""
         return self.relative.as_posix(), self.relative.name, self.relative.stem
+
+    def renamed(self, suffix: str, label: str = "") -> PurePath:
+        """The path inside the output folder of a file that is made for this clip (`renamed`)."""
+        return renamed(self.relative, suffix, label=label, whole=self.shares_stem)
 
 
 @dataclass(frozen=True)
@@ -49,18 +66,20 @@ class Found:
 
     Attributes:
         sources: the clips, each once, in the order given; inside a folder sorted by path.
-        problems: arguments without a clip.
+        problems: arguments without a clip, and what looks like a clip but can't be read as a file.
+        notes: what was passed over, and why.
     """
 
     sources: tuple[Source, ...]
     problems: tuple[ExpotionError, ...]
+    notes: tuple[str, ...] = ()
 
 
 def discover(inputs: Sequence[str | Path], *, out: str | Path, recursive: bool = True) -> Found:
     """Turn the arguments into clips.
 
     Results mirror the input: a file lands in `out` under its own name, a folder's files under their path inside it.
-    The output folder is never searched, nor are hidden files and folders.
+    The output folder is never searched, nor are hidden files and folders, nor linked folders.
 
     Args:
         inputs: files, folders or glob patterns.
@@ -70,33 +89,98 @@ def discover(inputs: Sequence[str | Path], *, out: str | Path, recursive: bool =
     Raises:
         UsageError: the output folder is itself an input.
     """
-    out_path = Path(out).resolve()
-    sources: dict[Path, Source] = {}
-    problems: list[ExpotionError] = []
+    search = _Search(os.path.realpath(out), recursive)
     for argument in inputs:
         paths = _expand(str(argument))
         if not paths:
-            problems.append(_missing(str(argument)))
+            search.problems.append(_missing(str(argument)))
         for path in paths:
-            if path.is_dir():
-                if path.resolve() == out_path:
-                    raise UsageError(
-                        "the output folder is also an input.", path=path, remedy="Choose another folder with --out."
-                    )
-                members = list(_walk(path, out_path, recursive))
-                if not members:
-                    problems.append(
-                        ClipError(
-                            "the folder holds no video.",
-                            path=path,
-                            remedy="Give a folder with clips." if recursive else "Leave out --no-recursive?",
-                        )
-                    )
-                for member in members:
-                    sources.setdefault(member.resolve(), Source(member, member.relative_to(path)))
-            else:
-                sources.setdefault(path.resolve(), Source(path, PurePath(path.name)))
-    return Found(tuple(sources.values()), tuple(problems))
+            search.add(path)
+    names = {spelling(source.relative): spelling(source.renamed("")) for source in search.sources.values()}
+    stems = Counter(names.values())
+    sources = [replace(each, shares_stem=stems[spelling(each.renamed(""))] > 1) for each in search.sources.values()]
+    return Found(tuple(sources), tuple(search.problems), tuple(search.notes()))
+
+
+@dataclass
+class _Search:
+    """A search under way.
+
+    Attributes:
+        out: the output folder, without links.
+        recursive: look into subfolders.
+        sources: by their path without links.
+        problems: see `Found`.
+        again, proxies, folders: other paths of known clips, proxies of films, linked folders; all passed over.
+    """
+
+    out: str
+    recursive: bool
+    sources: dict[str, Source] = field(default_factory=dict)
+    problems: list[ExpotionError] = field(default_factory=list)
+    again: list[tuple[Path, Path]] = field(default_factory=list)
+    proxies: list[Path] = field(default_factory=list)
+    folders: list[Path] = field(default_factory=list)
+
+    def add(self, path: Path) -> None:
+        """One argument: a file, or all clips of a folder."""
+        if not path.is_dir():
+            self._take(Source(path, PurePath(path.name)))
+            return
+        if os.path.realpath(path) == self.out:
+            raise UsageError(
+                "the output folder is also an input.", path=path, remedy="Choose another folder with --out."
+            )
+        before = len(self.sources) + len(self.problems) + len(self.again)
+        self._walk(path)
+        if len(self.sources) + len(self.problems) + len(self.again) == before:
+            remedy = "Give a folder with clips." if self.recursive else "Leave out --no-recursive?"
+            self.problems.append(ClipError("the folder holds no video.", path=path, remedy=remedy))
+
+    def notes(self) -> list[str]:
+        """What was passed over, one sentence each."""
+        twice = [f"{path} (as {first})" for path, first in self.again]
+        return [
+            *([f"the same files again, scored once: {listed(twice)}"] if twice else []),
+            *([f"proxies of films beside them, passed over: {listed(self.proxies)}"] if self.proxies else []),
+            *([f"links to folders are not followed: {listed(self.folders)}"] if self.folders else []),
+        ]
+
+    def _take(self, source: Source) -> None:
+        if (problem := _refusal(source.path)) is not None:
+            self.problems.append(problem)
+            return
+        real = os.path.realpath(source.path)
+        first = self.sources.setdefault(real, source)
+        if os.path.abspath(first.path) == os.path.abspath(source.path):
+            return
+        if first.path.is_symlink() and not source.path.is_symlink():
+            self.sources[real], first, source = source, source, first
+        self.again.append((source.path, first.path))
+
+    def _walk(self, top: Path) -> None:
+        for root, folders, files in os.walk(top, onerror=self._unread):
+            here = Path(root)
+            linked = [here / name for name in folders if not name.startswith(".") and (here / name).is_symlink()]
+            self.folders += linked if self.recursive else []
+            folders[:] = sorted(
+                name for name in folders if not name.startswith(".") and os.path.realpath(here / name) != self.out
+            )
+            films = {name.casefold() for name in files if PurePath(name).suffix.lower() in VIDEO_SUFFIXES}
+            for name in sorted(files):
+                path = here / name
+                if name.startswith(".") or not _may_be_video(path):
+                    continue
+                if _is_proxy(name, films):
+                    self.proxies.append(path)
+                else:
+                    self._take(Source(path, path.relative_to(top)))
+            if not self.recursive:
+                return
+
+    def _unread(self, error: OSError) -> None:
+        reason = f"the folder can't be read ({reason_of(error)})."
+        self.problems.append(ClipError(reason, path=error.filename, remedy="Check its permissions."))
 
 
 def read_input_list(path: str | Path) -> list[str]:
@@ -109,58 +193,15 @@ def read_input_list(path: str | Path) -> list[str]:
         UsageError: the list can't be read.
     """
     with reading(path, "the input list", error=UsageError, remedy="Give a text file, one path a line, or -."):
-        text = sys.stdin.read() if str(path) == "-" else Path(path).read_text(encoding="utf-8-sig")
+        text = sys.stdin.read() if str(path) == "-" else read_text(path, LARGEST_LIST_BYTES)
     lines = (line.strip() for line in text.splitlines())
     return [line for line in lines if line and not line.startswith("#")]
 
 
-def destination(out: str | Path, relative: PurePath, suffix: str) -> Path:
-    """Where the result of a source goes: the clip's own name, with the suffix its container asks for.
-
-    Raises:
-        UsageError: the path would leave the output folder (a link inside it points elsewhere).
-    """
-    path = Path(out) / renamed(relative, suffix)
-    if not path.parent.resolve().is_relative_to(Path(out).resolve()):
-        raise UsageError(
-            "the result would land outside the output folder.", path=path, remedy="Remove the link inside --out."
-        )
-    return path
-
-
-def renamed(relative: PurePath, suffix: str) -> PurePath:
-    """The clip's own name with another suffix: `sub/two.mp4` → `sub/two.plan.json`."""
-    own = relative.suffix.lower()
-    # Only a suffix that means a container is replaced: "take.2" is a name, and becomes "take.2.mp4".
-    stem = relative.stem if own in VIDEO_SUFFIXES or own in AMBIGUOUS_SUFFIXES else relative.name
-    return relative.parent / (relative.name if own == suffix.lower() else stem + suffix)
-
-
-def refuse_collisions(pairs: Iterable[tuple[Path, Path]]) -> None:
-    """Notice results that would overwrite each other, or an input.
-
-    Two results collide when their names differ in the suffix or in capitals alone: they would share a sidecar, or a
-    file where the file system does not tell capitals apart.
-
-    Args:
-        pairs: (input, result) of every clip.
-
-    Raises:
-        UsageError: naming the inputs that collide.
-    """
-    pairs = list(pairs)
-    inputs = {source.resolve() for source, _ in pairs}
-    taken: dict[str, Path] = {}
-    for source, result in pairs:
-        if result.resolve() in inputs:
-            raise UsageError("the result would overwrite a clip.", path=result, remedy="Choose another --out folder.")
-        key = str(result.with_suffix("")).casefold()
-        if key in taken:
-            raise UsageError(
-                f"{taken[key]} and {source} would both become {result.with_suffix('')}.*.",
-                remedy="Give the folder that holds both, rename one, or score them into different --out folders.",
-            )
-        taken[key] = source
+def listed(names: Sequence[object]) -> str:
+    """Names for a note: the first few, and how many more."""
+    more = len(names) - _NAMED
+    return ", ".join(map(str, names[:_NAMED])) + (f" and {more} more" if more > 0 else "")
 
 
 def looks_like_video(path: Path) -> bool:
@@ -185,13 +226,47 @@ def looks_like_video(path: Path) -> bool:
     )
 
 
+def _may_be_video(path: Path) -> bool:
+    return path.suffix.lower() in VIDEO_SUFFIXES or (os.path.isfile(path) and looks_like_video(path))
+
+
+def _is_proxy(name: str, films: set[str]) -> bool:
+    """Whether a camera wrote this file beside a film, as a copy of low resolution.
+
+    Args:
+        name: of the file.
+        films: names, in small letters, of the films in its folder.
+    """
+    path = PurePath(name.casefold())
+    if path.suffix not in PROXY_SUFFIXES:
+        return False
+    stems = {path.stem}
+    if path.stem.startswith("gl"):  # GoPro: GL010001.LRV belongs to GX010001.MP4 or GH010001.MP4
+        stems |= {"gx" + path.stem[2:], "gh" + path.stem[2:]}
+    return any(PurePath(film).stem in stems for film in films)
+
+
+def _refusal(path: Path) -> ExpotionError | None:
+    """Why a path can't be a clip, before it is opened: opening a FIFO would wait for ever."""
+    try:
+        mode = os.stat(path).st_mode
+    except OSError as error:
+        if path.is_symlink():
+            return ProbeError("the link leads nowhere.", path=path, remedy="Remove it, or restore its target.")
+        return ProbeError(f"it can't be read ({reason_of(error)}).", path=path, remedy="Check its permissions.")
+    if stat.S_ISREG(mode):
+        return None
+    kind = next((name for is_kind, name in _KINDS if is_kind(mode)), "something else")
+    return ProbeError(f"it is {kind}, not a regular file.", path=path, remedy="Give a video file.")
+
+
 def _expand(argument: str) -> list[Path]:
     """The path itself where it exists (whatever characters it holds), else what the pattern matches, sorted."""
-    path = Path(argument).expanduser()
-    if path.exists():
-        return [path]
+    for path in (argument, os.path.expanduser(argument)):
+        if os.path.lexists(path):
+            return [Path(path)]
     if glob.has_magic(argument):
-        return [Path(match) for match in sorted(glob.glob(str(path), recursive=True)) if os.path.exists(match)]
+        return [Path(match) for match in sorted(glob.glob(path, recursive=True)) if os.path.lexists(match)]
     return []
 
 
@@ -199,17 +274,3 @@ def _missing(argument: str) -> ExpotionError:
     if glob.has_magic(argument):
         return ClipError("nothing matches this pattern.", path=argument, remedy="Check the pattern.")
     return ProbeError("there is no such file or folder.", path=argument, remedy="Check the path.")
-
-
-def _walk(folder: Path, out: Path, recursive: bool) -> Iterator[Path]:
-    for root, folders, files in os.walk(folder):
-        here = Path(root)
-        folders[:] = sorted(name for name in folders if not name.startswith(".") and (here / name).resolve() != out)
-        for name in sorted(files):
-            path = here / name
-            if name.startswith(".") or not path.is_file():
-                continue
-            if path.suffix.lower() in VIDEO_SUFFIXES or looks_like_video(path):
-                yield path
-        if not recursive:
-            return

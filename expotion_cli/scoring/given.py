@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from expotion_cli.errors import UsageError
-from expotion_cli.scoring.discover import Source, renamed
+from expotion_cli.scoring.discover import Source, listed
 from expotion_cli.spotting.hits import HitPoint
 from expotion_cli.spotting.hits_file import UserHits
 from expotion_cli.spotting.plan import CuePlan
@@ -17,9 +17,6 @@ from expotion_cli.storage import digest_of
 
 if TYPE_CHECKING:
     from expotion_cli.media.clip import ClipInfo
-
-_NAMED = 5
-"""Notes name so many files, and count the others."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +95,7 @@ def find_given(sources: Sequence[Source], folder: Path | None, hits: UserHits | 
     if not folder.is_dir():
         raise UsageError("there is no such folder.", path=folder, remedy="Write plans with `expotion plan`.")
     files = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob(f"*{SUFFIX}"))}
-    wanted = {source.relative.as_posix(): renamed(source.relative, SUFFIX) for source in sources}
+    wanted = {source.relative.as_posix(): source.renamed(SUFFIX) for source in sources}
     plans = {name: files[place.as_posix()] for name, place in wanted.items() if place.as_posix() in files}
     spare = [path for path in files.values() if path not in plans.values()]
     unused = []
@@ -111,18 +108,13 @@ def find_given(sources: Sequence[Source], folder: Path | None, hits: UserHits | 
         places = [path.relative_to(folder).as_posix() for path in paths]
         if clips:
             notes.append(
-                f"{_listed(places)} may be meant for {_listed(clips)}, so it's for none: mirror the clips' paths"
+                f"{listed(places)} may be meant for {listed(clips)}, so it's for none: mirror the clips' paths"
             )
         else:
             unused += places
     without = [name for name in wanted if name not in plans]
     if without:
-        notes.append(f"no plan for {_listed(without)}; spotted as usual")
+        notes.append(f"no plan for {listed(without)}; spotted as usual")
     if unused:
-        notes.append(f"plans for no clip at hand: {_listed(unused)}")
+        notes.append(f"plans for no clip at hand: {listed(unused)}")
     return GivenFiles(folder, plans, hits, tuple(notes))
-
-
-def _listed(names: Sequence[str]) -> str:
-    more = len(names) - _NAMED
-    return ", ".join(names[:_NAMED]) + (f" and {more} more" if more > 0 else "")

@@ -8,7 +8,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from expotion_cli.storage import append_line
+from expotion_cli.storage import append_line, parse_json
+
+LONGEST_LINE = 1 << 20
+"""Characters of one event."""
 
 
 class Ledger:
@@ -36,11 +39,12 @@ class Ledger:
 
     def _close_cut_line(self) -> None:
         """A full disk may have cut the last line; what follows must not run into it."""
-        if self.path.is_file() and self.path.stat().st_size:
-            with open(self.path, "rb+") as file:
-                file.seek(-1, 2)
-                if file.read(1) != b"\n":
-                    file.write(b"\n")
+        if self.path.is_symlink() or not self.path.is_file() or not self.path.stat().st_size:
+            return
+        with open(self.path, "rb+") as file:
+            file.seek(-1, 2)
+            if file.read(1) != b"\n":
+                file.write(b"\n")
 
     def began(self, output: str) -> bool:
         """Whether an earlier run was about to write this file, given by its path inside the output folder."""
@@ -52,17 +56,20 @@ class Ledger:
 
 
 def read_ledger(path: Path) -> list[dict[str, Any]]:
-    """All events; a line that a kill cut short is skipped."""
-    try:
-        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
+    """All events; a line that a kill cut short, or that is no event, is skipped.
+
+    Raises:
+        OSError: it is there and can't be read.
+    """
+    if not path.is_file():
         return []
     entries = []
-    for line in lines:
-        try:
-            entry = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(entry, dict):
-            entries.append(entry)
+    with open(path, encoding="utf-8", errors="replace") as lines:
+        while line := lines.readline(LONGEST_LINE):
+            try:
+                entry = parse_json(line)
+            except ValueError:
+                continue
+            if isinstance(entry, dict):
+                entries.append(entry)
     return entries

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
 import math
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -26,9 +28,11 @@ from expotion_cli.media.clip import (
 )
 from expotion_cli.recipe import Recipe
 from expotion_cli.scoring import playing
-from expotion_cli.scoring.discover import Source, destination, discover, refuse_collisions
+from expotion_cli.scoring.discover import Source, discover
 from expotion_cli.scoring.given import Given, GivenFiles, find_given
 from expotion_cli.scoring.guard import guard
+from expotion_cli.scoring.naming import collisions, inside, too_long
+from expotion_cli.scoring.sidecar import midi_path, sidecar_path
 from expotion_cli.scoring.streams import FALLBACK_STREAM, Needs, StreamChoice, streams_for
 from expotion_cli.spotting.hits_file import UserHits
 from expotion_cli.vision.cuts import CUTS
@@ -165,7 +169,7 @@ def plan(
         executor: where unknown clips are probed; by default threads of this process.
 
     Raises:
-        UsageError: results would collide, a setting is wrong, or there is no folder of plans.
+        UsageError: a setting is wrong, or there is no folder of plans.
     """
     playing.check_sound(recipe)
     streams = streams_for(recipe, needs, settings.features)
@@ -188,23 +192,31 @@ def plan(
                 problems.append(Result(source.relative.as_posix(), "failed", error=outcome))
                 continue
             clip, content, stream_digests, given = outcome
+            prompt, seed = _prompt(source, recipe, settings.prompts), recipe.seed_for(content)
+            try:
+                destination = _destination(source, clip, settings)
+            except ExpotionError as error:
+                problems.append(Result(source.relative.as_posix(), "failed", error=error))
+                continue
             jobs.append(
                 Job(
                     name=source.relative.as_posix(),
                     clip=clip,
-                    destination=destination(settings.out, source.relative, output_suffix(clip)),
+                    destination=destination,
                     content=content,
                     streams=stream_digests,
-                    prompt=_prompt(source, recipe, settings.prompts),
-                    seed=recipe.seed_for(content),
+                    prompt=prompt,
+                    seed=seed,
                     given=given,
                 )
             )
-    refuse_collisions((job.clip.path, job.destination) for job in jobs)
+    colliding = collisions((job.clip.path, job.destination) for job in jobs)
+    problems += [Result(job.name, "failed", error=error) for job, error in zip(jobs, colliding, strict=True) if error]
+    jobs = [job for job, error in zip(jobs, colliding, strict=True) if error is None]
     unused = _unused_prompts(found.sources, settings.prompts)
     # Models of sound take whatever a prompt says.
     said = prompt_notes([job.prompt for job in jobs], recipe) if needs is not None and needs.follows_tempo else ()
-    notes = (*streams.notes, *streams.remarks, *unused, *given_files.notes, *said)
+    notes = (*streams.notes, *streams.remarks, *found.notes, *unused, *given_files.notes, *said)
     return Plan(tuple(jobs), tuple(problems), recipe, settings, streams, notes)
 
 
@@ -232,9 +244,23 @@ def check_writable(out: Path) -> None:
     """
     with writing(out, "the output folder", error=UsageError, remedy="Choose another with --out."):
         out.mkdir(parents=True, exist_ok=True)
-        probe = out / ".expotion-write-test"
-        probe.write_bytes(b"")
-        probe.unlink()
+        handle, probe = tempfile.mkstemp(dir=out, prefix=".expotion-write-test.", suffix=".partial")
+        os.close(handle)
+        os.unlink(probe)
+
+
+def _destination(source: Source, clip: ClipInfo, settings: Settings) -> Path:
+    """Where a clip's result goes.
+
+    Raises:
+        UsageError: outside the output folder.
+        OutputError: a name has too many bytes for the file system.
+    """
+    video = inside(settings.out, source.renamed(output_suffix(clip)))
+    # MIDI files count even if none is asked for: so a later run with --midi has room.
+    if (problem := too_long(video.parent, [video.name, sidecar_path(video).name, midi_path(video).name])) is not None:
+        raise problem
+    return video
 
 
 def _inspect(

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 from expotion_cli.errors import EnvironmentProblem, ExpotionError, ProbeError, reading
 from expotion_cli.recipe import Recipe
 from expotion_cli.scoring import ladder
-from expotion_cli.scoring.discover import destination, discover, refuse_collisions
+from expotion_cli.scoring.discover import discover
 from expotion_cli.scoring.guard import guard
+from expotion_cli.scoring.naming import inside, refuse_collisions
 from expotion_cli.spotting.hits import HitPoint
 from expotion_cli.spotting.hits_file import UserHits
 from expotion_cli.spotting.plan import CuePlan
@@ -91,7 +92,7 @@ def find_jobs(
             with reading(source.path, error=ProbeError, remedy="Check its permissions."):
                 clip = probe(source.path)
             own = () if hits is None else hits.of(source.names, float(clip.duration), float(clip.fps))
-            jobs.append(PlanJob(name, clip, destination(to, source.relative, SUFFIX), own))
+            jobs.append(PlanJob(name, clip, inside(to, source.renamed(SUFFIX)), own))
         problems += [PlanResult(name, FAILED, error=error) for error in failures]
     refuse_collisions((job.clip.path, job.destination) for job in jobs)
     notes = [] if hits is None else hits.unused(name for source in found.sources for name in source.names)

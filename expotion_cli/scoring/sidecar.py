@@ -9,7 +9,6 @@ Format 2 names stages and settings as the rest of the program does (`see`, `fini
 
 from __future__ import annotations
 
-import json
 import math
 import platform
 import shutil
@@ -21,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from expotion_cli.hints import FileHints
 from expotion_cli.spotting.plan_file import plan_digest
-from expotion_cli.storage import digest_file, digest_of, write_json
+from expotion_cli.storage import digest_file, digest_of, parse_json, read_text, write_json
 from expotion_cli.version import __version__
 
 if TYPE_CHECKING:
@@ -74,7 +73,7 @@ def file_record(path: Path) -> dict[str, Any]:
 def read_sidecar(video: Path) -> dict[str, Any] | None:
     """The sidecar of a result in today's form, or None where there is none that can be read."""
     try:
-        content = json.loads(sidecar_path(video).read_text(encoding="utf-8"))
+        content = parse_json(read_text(sidecar_path(video)))
     except (OSError, ValueError):
         return None
     return upgraded(content) if isinstance(content, dict) else None

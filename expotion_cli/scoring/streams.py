@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from expotion_cli.declare import nearest_hint
 from expotion_cli.errors import ExpotionError, RecipeError, UnknownNameError, UsageError
 from expotion_cli.recipe import NO_FOLLOW, Recipe
+from expotion_cli.storage import parse_json, read_text
 
 if TYPE_CHECKING:
     from expotion_cli.music.identity import ModelIdentity
@@ -92,7 +92,7 @@ def needs_ahead(name: str, adapter: str | Path | Sequence[str | Path] | None = N
         if not folder.exists():
             return None
         settings = folder / "config.json"  # audiocraft's files have none
-        config = json.loads(settings.read_text(encoding="utf-8")) if settings.is_file() else {}
+        config = parse_json(read_text(settings)) if settings.is_file() else {}
         read = [found for path in given if (found := _reads(Path(path))) is not None]
         streams = read[0] if read else (_reads(own) if own is not None else None)
         return Needs(streams or {}, config.get("codec") == "notes")
@@ -108,7 +108,7 @@ def _reads(adapter: Path) -> dict[str, tuple[str, ...]] | None:
         from expotion_cli.music.checkpoints.adapter_files import released_streams
 
         return {spec.name: spec.dims for spec in released_streams(adapter)}
-    values = json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))
+    values = parse_json(read_text(adapter / "adapter_config.json"))
     if "streams" not in values:
         return None
     return {

@@ -6,7 +6,6 @@ A recipe is built in layers: the defaults below, then a TOML file (`recipes/trai
 from __future__ import annotations
 
 import dataclasses
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,7 @@ from expotion_cli import declare
 from expotion_cli.assets import shipped_folder
 from expotion_cli.declare import nearest_hint
 from expotion_cli.errors import RecipeError, UnknownNameError
-from expotion_cli.storage import digest_of, read_toml
+from expotion_cli.storage import digest_of, parse_toml, read_toml
 
 RANDOM, START = "random", "start"
 ADAMW, MUON = "adamw", "muon"
@@ -216,8 +215,8 @@ def _read_setting(text: str) -> tuple[str, Any]:
     if not equals:
         raise RecipeError(f"--set {text!r} can't be read.", remedy="Write KEY=VALUE, e.g. train.steps=50.")
     try:
-        return key.strip(), tomllib.loads(f"value = {value}")["value"]
-    except tomllib.TOMLDecodeError:
+        return key.strip(), parse_toml(f"value = {value}")["value"]
+    except ValueError:
         return key.strip(), value.strip()  # a word without quotes
 
 

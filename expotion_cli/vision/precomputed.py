@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -131,10 +130,10 @@ def _safetensors(content: bytes) -> tuple[dict[str, Any], dict[str, Any]]:
     from safetensors.torch import load
 
     tensors = {name: _array(value) for name, value in load(content).items()}
-    header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+    header = storage.parse_json(content[8 : 8 + int.from_bytes(content[:8], "little")])
     metadata = dict(header.get("__metadata__") or {})
     if "dims" in metadata:
-        metadata["dims"] = json.loads(metadata["dims"])
+        metadata["dims"] = storage.parse_json(metadata["dims"])
     return tensors, metadata
 
 

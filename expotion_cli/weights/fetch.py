@@ -13,7 +13,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import http.client
-import json
 import os
 import shutil
 import ssl
@@ -158,9 +157,9 @@ def _query_hub(manifest: Manifest, revision: str) -> Lock:
     assert manifest.folder is not None
     wanted = manifest.folder / manifest.files[0].name
     with _connection(manifest, wanted, hub_address()), _open(url) as answer:
-        content = answer.read()
+        content = answer.read(storage.LARGEST_JSON_BYTES)
     try:
-        values = json.loads(content)
+        values = storage.parse_json(content)
         stated = {entry["rfilename"]: entry for entry in values["siblings"]}
         lock = Lock(manifest.repo, str(values["sha"]))
         for file in manifest.files:

@@ -7,9 +7,7 @@ pinned at the first fetch by a lock file in the model's folder. Where both state
 
 from __future__ import annotations
 
-import json
 import re
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
@@ -207,7 +205,7 @@ def read_lock(folder: Path, repo: str = "", revision: str = "") -> Lock | None:
         revision: the manifest's; anything but a full commit matches every lock.
     """
     try:
-        values = json.loads((folder / LOCK_FILE).read_text(encoding="utf-8"))
+        values = storage.parse_json(storage.read_text(folder / LOCK_FILE))
         pins = {
             str(name): Pin(
                 int(pin["bytes"]), pin.get("sha256"), pin.get("git_sha1"), md5=pin.get("md5"), url=pin.get("url", "")
@@ -291,7 +289,7 @@ def licence_notice(name: str) -> str:
 def _read(path: Path) -> Manifest:
     root = path.parent
     try:
-        values: Mapping[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
+        values: Mapping[str, Any] = storage.parse_toml(storage.read_text(path))
         repo, revision = values.get("repo", ""), values.get("revision", "")
         stated = {each["path"]: _parse_pin(each, ships=not repo) for each in values.get("files", ())}
         folder = root / values["folder"] if "folder" in values else None
@@ -318,7 +316,7 @@ def _read(path: Path) -> Manifest:
             restricted=bool(values.get("restricted", False)),
             about_bytes=total if all(file.num_bytes for file in files) else int(values["about_bytes"]),
         )
-    except (OSError, tomllib.TOMLDecodeError, KeyError, TypeError, ValueError) as error:
+    except (OSError, KeyError, TypeError, ValueError) as error:
         raise WeightsError(f"The manifest can't be read ({error!r}).", path=path) from error
 
 

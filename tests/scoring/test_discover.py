@@ -8,7 +8,8 @@ from pathlib import Path, PurePath
 import pytest
 
 from expotion_cli.errors import UsageError
-from expotion_cli.scoring.discover import destination, discover, looks_like_video, read_input_list, refuse_collisions
+from expotion_cli.scoring.discover import discover, looks_like_video, read_input_list
+from expotion_cli.scoring.naming import destination, refuse_collisions
 
 MP4 = b"\x00\x00\x00\x20ftypisom" + bytes(900)
 MKV = b"\x1aE\xdf\xa3" + bytes(900)

@@ -23,6 +23,8 @@ from expotion_cli.errors import ExpotionError, UsageError, writing
 from expotion_cli.training.data.curves import MusicCurves
 from expotion_cli.training.data.tokens import TokenFormat
 
+LARGEST_LIST_BYTES = 256 << 20
+
 FORMAT = 1
 DATA_FILE, SHARDS, ITEMS = "data.json", "shards", "items"
 SHARD_BYTES = 128 << 20
@@ -160,7 +162,7 @@ class DataFolder:
             UsageError: it can't be read.
         """
         path = self.path / DATA_FILE
-        content = storage.read_json(path, remedy="Prepare the data again.")
+        content = storage.read_json(path, remedy="Prepare the data again.", most_bytes=LARGEST_LIST_BYTES)
         if not isinstance(content, dict) or content.get("format") != FORMAT:
             raise UsageError(f"it is not of format {FORMAT}.", path=path, remedy="Prepare the data again.")
         return content

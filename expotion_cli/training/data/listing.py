@@ -23,8 +23,11 @@ from typing import Any
 
 from expotion_cli.errors import ClipError, ExpotionError, UsageError, reading
 from expotion_cli.media.sound import SOUND_SUFFIXES, lacks_sound
-from expotion_cli.scoring.discover import VIDEO_SUFFIXES, looks_like_video
+from expotion_cli.scoring.discover import looks_like_video
+from expotion_cli.scoring.naming import VIDEO_SUFFIXES
 from expotion_cli.storage import read_json
+
+LARGEST_TABLE_BYTES = 64 << 20
 
 CAPTIONS_FILE = "captions.json"
 LIST_SUFFIXES = (".txt", ".lst", ".list", ".csv")
@@ -198,7 +201,7 @@ class _SidecarFiles:
 
 
 def _read_json(path: Path) -> dict[str, Any]:
-    values = read_json(path, remedy="Correct or remove it.")
+    values = read_json(path, remedy="Correct or remove it.", most_bytes=LARGEST_TABLE_BYTES)
     if not isinstance(values, dict):
         raise UsageError("it does not hold a JSON object.", path=path, remedy='Write {"clip": "caption"}.')
     return values

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,13 +10,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from expotion_cli.audio.tonality import key_fits
+from expotion_cli.errors import WeightsError
 from expotion_cli.music.codecs.notes import tokens as notes
 from expotion_cli.music.codecs.notes.arrange import dynamics_curve
 from expotion_cli.music.codecs.notes.metrics import five_measures, is_stuck
 from expotion_cli.music.codecs.notes.muspy import MEASURES
 from expotion_cli.music.codecs.notes.ringing import ring_on
 from expotion_cli.music.plan_stream import PLAN, asked
-from expotion_cli.storage import digest_of
+from expotion_cli.storage import digest_of, read_json
 from expotion_cli.timing import STEPS_PER_BEAT
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ class NoteJudge:
         path = folder / RANGES_FILE
         if not path.is_file():
             return cls()
-        rows = json.loads(path.read_text()).get("statistics_by_steps", {})
+        rows = read_json(path, "the model's statistics", error=WeightsError).get("statistics_by_steps", {})
         ranges = {
             int(steps): {key: (row[key]["p10"], row[key]["p90"]) for key in MEASURES if key in row}
             for steps, row in rows.items()
