@@ -252,12 +252,13 @@ def test_a_file_made_by_someone_else_is_not_overwritten_unasked(clips, tmp_path)
     assert score(clips, tmp_path, overwrite=True).exit_code == 0
 
 
-def test_inputs_that_collide_stop_the_batch_before_anything_is_made(clips, tmp_path):
+def test_of_inputs_that_collide_the_first_keeps_the_name_and_the_other_is_named_as_failed(clips, tmp_path):
     recipe = load_recipe("cinematic", BLIND)
     twins = [clips / "a.mp4", clips / "b.mov", _copy(clips / "a.mp4", tmp_path)]
-    with pytest.raises(UsageError, match="both"):
-        plan(twins, recipe, Settings(tmp_path / "o"))
-    assert not (tmp_path / "o").exists()
+    planned = plan(twins, recipe, Settings(tmp_path / "o"))
+    assert [job.destination.name for job in planned.jobs] == ["a.mp4", "b.mov"]
+    (problem,) = planned.problems
+    assert str(twins[0]) in str(problem.error) and str(twins[2]) in str(problem.error) and problem.error.remedy
 
 
 def test_an_output_folder_that_can_not_be_made_is_a_usage_error(clips, tmp_path):
