@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import os
 import tempfile
-import math
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
