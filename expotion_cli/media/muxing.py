@@ -32,6 +32,8 @@ ENCODERS: dict[str, dict[str, Any]] = {
 APPLE_TAG_PREFIX = "com."
 OF_THE_CONTAINER = ("major_brand", "minor_version", "compatible_brands")
 LONGEST_TAG = 1000
+TIMED = ("audio", "video", "subtitle")
+DROP_EARLY = "noise=drop=lt(pts\\,0)"  # leaves all packets as they are but those before the picture
 UNTIMED = {"mpeg", "mpegts"}  # not every packet of these has a time stamp
 
 
@@ -99,6 +101,8 @@ class Job:
                 settings["movflags"] = "+use_metadata_tags"
             if self.clip.video_codec == "hevc" and self.clip.container not in MP4_MUXERS:
                 settings["tag:v:0"] = "hvc1"  # Apple's players refuse hev1
+        else:  # nothing may come before 0 there, or all else would be moved
+            settings |= {f"bsf:{n}": DROP_EARLY for n, track in enumerate(self.kept.copied, 2) if track.kind in TIMED}
         if self._cover is not None:
             settings["attach"] = str(self._cover)
         if self.muxer == "matroska" and self.clip.video_codec == "rawvideo":

@@ -102,8 +102,11 @@ class Span:
 
     @property
     def filled(self) -> Fraction:
-        """The sum of all packets' lengths."""
-        return self._filled * self.time_base
+        """The sum of all packets' lengths; of sound no more than twice what so many packets like the first one hold."""
+        claimed = self._filled * self.time_base
+        if isinstance(self.frame, av.AudioFrame) and self.frame.sample_rate:
+            return min(claimed, 2 * self.count * Fraction(self.frame.samples, self.frame.sample_rate))
+        return claimed
 
     @property
     def longest(self) -> Fraction:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from expotion_cli.errors import ExpotionError
 from expotion_cli.hints import content_hash
+from expotion_cli.media.clip import AUTO_TRACKS, Tracks
 from expotion_cli.music.identity import ModelIdentity
 from expotion_cli.recipe import Recipe
 from expotion_cli.scoring import ladder, playing
@@ -63,6 +64,7 @@ def score_clip(
     user_hits: Sequence[HitPoint] = (),
     features: Iterable[StreamSource] = (),
     cache: EmbeddingCache | None = None,
+    tracks: Tracks = AUTO_TRACKS,
 ) -> ScoredClip:
     """Score one clip, all rungs.
 
@@ -83,6 +85,7 @@ def score_clip(
         user_hits: hit points to add.
         features: folders of rows computed elsewhere, in place of the encoders of these names.
         cache: keeps embedding streams between runs.
+        tracks: which picture and sound to take, where the clip holds several.
 
     Raises:
         ClipError: the clip can't be scored.
@@ -91,7 +94,7 @@ def score_clip(
     """
     from expotion_cli.media.probe import probe
 
-    clip = probe(path)
+    clip = probe(path, tracks)
     choice = streams_for(recipe, needs_of(model), features)
     seen = ladder.see(clip, choice.sources, cache=cache)
     identity = ModelIdentity.of(model)

@@ -186,6 +186,22 @@ def test_own_sound_outside_the_picture_and_folded_channels_are_told(base, music,
     assert "the 0.60 s of its own sound after the picture are left out" in report.notes
 
 
+@pytest.mark.parametrize("suffix", [".mkv", ".mp4"])
+def test_a_further_sound_track_that_begins_early_moves_nothing(base, music, tmp_path, suffix):
+    early = tmp_path / f"early{suffix}"
+    inputs = ["-itsoffset", 0.6, "-i", base, "-i", base, *tone("0.3*sin(2*PI*700*t)")]
+    maps = ["-map", "0:v", "-map", "1:a", "-map", "2:a", "-c", "copy", "-c:a:1", "aac", "-ac:a:1", 2]
+    ffmpeg(*inputs, *maps, early)
+    _, path, report = finished(early, music, own_sound=True)
+    assert "sound track 2 is kept beside the mix" in report.notes
+    with av.open(str(path)) as container:
+        firsts: dict[int, float] = {}
+        for packet in container.demux():
+            if packet.size and not packet.is_discard:
+                firsts.setdefault(packet.stream_index, float(packet.pts * packet.time_base))
+    assert firsts[0] == 0 and abs(firsts[1]) < 0.03 and (suffix == ".mp4" or abs(firsts[2]) < 0.03)
+
+
 @pytest.mark.parametrize("suffix", [".ts", ".avi"])
 def test_hevc_gets_the_tag_that_apple_plays(hevc, music, tmp_path, suffix):
     other = tmp_path / f"other{suffix}"
