@@ -22,6 +22,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+from bench import RESULTS, machine, print_table, write_results
 
 from expotion_cli.media.ffmpeg import ffmpeg_exe
 from expotion_cli.processes import die_with_parent, limit_memory
@@ -30,7 +31,8 @@ LIMIT_S = 30.0
 MEMORY_BYTES = 2 << 30
 SAMPLE_RATE = 16_000
 ABSURD = (0, 1, 0x7F, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF, 0x10000, 0x7FFF, 0xFFFF, 0x01000000)
-GOOD = ("read", "refused")
+KINDS = ("read", "refused", "wrong error", "crash", "hang")
+GOOD = KINDS[:2]
 
 PICTURE = ["-f", "lavfi", "-i", "testsrc2=size=64x48:rate=25:duration=0.6"]
 SOUND = ["-f", "lavfi", "-i", "aevalsrc='0.3*sin(2*PI*440*t)':d=0.6:s=16000"]
@@ -180,7 +182,7 @@ def main() -> int:
     parser.add_argument("--files", type=int, default=2000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--keep", type=Path, help="folder for files that were neither read nor refused")
-    parser.add_argument("--json", type=Path, default=Path(__file__).parent / "results" / "fuzz_media.json")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="folder for the figures as JSON")
     parser.add_argument("--child", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child is not None:
@@ -204,23 +206,14 @@ def main() -> int:
                 if options.keep is not None:
                     options.keep.mkdir(parents=True, exist_ok=True)
                     os.replace(path, options.keep / path.name)
-    kinds = ("read", "refused", "wrong error", "crash", "hang")
-    print(f"{'':16}" + "".join(f"{kind:>12}" for kind in kinds))
-    for name in sorted(bases):
-        print(f"{name:16}" + "".join(f"{counts[name, kind]:12}" for kind in kinds))
-    totals = {kind: sum(counts[name, kind] for name in bases) for kind in kinds}
-    print(f"{'all':16}" + "".join(f"{totals[kind]:12}" for kind in kinds))
-    print(f"slowest file {slowest:.2f} s, peak memory of a child {peak} MiB")
-    options.json.parent.mkdir(exist_ok=True)
-    record = {
-        "files": options.files,
-        "seed": options.seed,
-        **totals,
-        "slowest_s": slowest,
-        "peak_mib": peak,
-        "bad": bad,
-    }
-    options.json.write_text(json.dumps(record, indent=2) + "\n")
+    rows = [[name, *(counts[name, kind] for kind in KINDS)] for name in sorted(bases)]
+    totals = {kind: sum(counts[name, kind] for name in bases) for kind in KINDS}
+    print_table(
+        f"{options.files} damaged files, seed {options.seed}", ["made of", *KINDS], [*rows, ["all", *totals.values()]]
+    )
+    print(f"\nslowest file {slowest:.2f} s, peak memory of a child {peak} MiB")
+    record = {"machine": machine(), "files": options.files, "seed": options.seed, **totals}
+    write_results("fuzz_media", {**record, "slowest_s": slowest, "peak_mib": peak, "bad": bad}, options.results)
     return 1 if bad else 0
 
 

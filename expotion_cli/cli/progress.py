@@ -234,9 +234,10 @@ def show_plan(plan: Plan) -> None:
     say(f"recipe {plan.recipe.name}, streams {', '.join(plan.streams.names) or 'none'}, output {plan.settings.out}/")
     for job in plan.jobs:
         clip = job.clip
-        sound = "sound" if clip.audio is not None else "no sound"
+        sound = "sound" if clip.audio is not None else "sound of an unknown kind" if clip.has_sound else "no sound"
         facts = f"{float(clip.duration):.1f} s · {clip.width}×{clip.height} · {float(clip.fps):.4g} fps · {sound}"
         facts += f" · plan {job.given.plan_file}" if job.given.plan_file is not None else ""
+        facts += "".join(f" · {note}" for note in clip.notes)
         say(f"would score {job.name} → {job.destination} · {facts} · seed {job.seed}")
 
 

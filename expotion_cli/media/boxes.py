@@ -212,11 +212,16 @@ def _content(file: BinaryIO, top: _Top) -> bytes:
 def _read_moov(file: BinaryIO, tops: Sequence[_Top]) -> Box:
     for top in tops:
         if top.kind == b"moov" and top.size <= MOST_INDEX_BYTES:
-            return Box(b"moov", children=_parsed(_content(file, top)))
+            return Box(b"moov", children=parse(_content(file, top)))
     raise BoxError("no index")
 
 
-def _parsed(data: bytes, depth: int = 0) -> list[Box]:
+def parse(data: bytes, depth: int = 0) -> list[Box]:
+    """The boxes in a piece of a file.
+
+    Raises:
+        BoxError: one claims more than is there.
+    """
     boxes, start = [], 0
     while start + 8 <= len(data):
         size, kind = struct.unpack_from(">I4s", data, start)
@@ -231,7 +236,7 @@ def _parsed(data: bytes, depth: int = 0) -> list[Box]:
             raise BoxError(f"{kind!r} claims {size} bytes")
         content = data[start + header : start + size]
         if kind in CONTAINERS and depth < 8:
-            boxes.append(Box(kind, children=_parsed(content, depth + 1)))
+            boxes.append(Box(kind, children=parse(content, depth + 1)))
         else:
             boxes.append(Box(kind, content))
         start += size

@@ -18,6 +18,7 @@ DAMAGE_SLACK = Fraction(1, 100)  # ... and when packets are damaged too
 RATE_SLACK = Fraction(1, 1000)  # a mean rate this close to the nominal one is the nominal one
 LONGEST_STILL_S = 120  # one picture may stay for so long with nothing to hear; longer, the time stamps are wrong
 HEARD_SHARE = Fraction(9, 10)  # sound that fills so much of the length vouches for it
+ABSURD_S = 1e8  # three years: no clock jumped, the numbers are damaged
 MOST_PACKETS = 10_000_000  # of one stream: 46 hours at 60 pictures a second
 
 CUT_OFF = "Copy or download it again, or repair it first."
@@ -232,6 +233,8 @@ def refuse_empty_time(picture: Span, sounds: list[Span], path: Path) -> None:
     heard = max((sound.filled for sound in sounds), default=Fraction(0))
     if still <= LONGEST_STILL_S or heard >= HEARD_SHARE * picture.duration:
         return
+    if still > ABSURD_S:
+        raise ProbeError("its time stamps can't be true.", path=path, remedy=REPAIR)
     length = f"{float(still) / 60:,.0f} minutes" if still < 7200 else f"{float(still) / 3600:,.0f} hours"
     raise ProbeError(
         f"its time stamps jump by {length}, with neither picture nor sound in between.",

@@ -288,7 +288,10 @@ def _inspect(
 
 
 def _length(seconds: float | Fraction) -> str:
-    return f"{float(seconds) / 60:.3g} minutes" if seconds < 3600 else f"{float(seconds) / 3600:.3g} hours"
+    size, unit = next(
+        (size, unit) for size, unit in ((3600, "hours"), (60, "minutes"), (0, "seconds")) if seconds >= size
+    )
+    return f"{float(seconds) / (size or 1):.3g} {unit}"
 
 
 def probe_elsewhere(executor: Executor, limit_s: float | None, path: Path, tracks: Tracks) -> ClipInfo:

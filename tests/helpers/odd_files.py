@@ -14,7 +14,7 @@ from pathlib import Path
 import av
 import numpy as np
 
-from expotion_cli.media.boxes import Box, _parsed
+from expotion_cli.media.boxes import Box, parse
 from expotion_cli.media.ffmpeg import ffmpeg_exe
 
 MARKS_S = (0.4, 1.2, 1.6)
@@ -58,7 +58,7 @@ def still(folder: Path) -> Path:
 
 def edited(path: Path, target: Path, edit: Callable[[list[Box]], object], after: bytes = b"") -> Path:
     """A file whose index lies at the end, with changes to its index, and bytes after it."""
-    boxes = _parsed(path.read_bytes())
+    boxes = parse(path.read_bytes())
     assert boxes[-1].kind == b"moov", [box.kind for box in boxes]
     edit(boxes)
     target.write_bytes(b"".join(map(bytes, boxes)) + after)

@@ -28,7 +28,7 @@ from odd_files import (
 from options import remux
 
 from expotion_cli.errors import ExpotionError, ProbeError
-from expotion_cli.media.boxes import Box, BoxError, Changes, read_boxes, rewrite
+from expotion_cli.media.boxes import Box, BoxError, Changes, parse, read_boxes, rewrite
 from expotion_cli.media.clip import output_suffix
 from expotion_cli.media.decode import iter_frames
 from expotion_cli.media.probe import probe
@@ -354,7 +354,6 @@ def test_no_message_names_a_temporary_file(base, music, tmp_path, monkeypatch):
 
 
 def _index(path: Path) -> Box:
-    from expotion_cli.media.boxes import _parsed
 
-    (moov,) = [box for box in _parsed(path.read_bytes()) if box.kind == b"moov"]
+    (moov,) = [box for box in parse(path.read_bytes()) if box.kind == b"moov"]
     return moov

@@ -33,8 +33,8 @@ def plain(tmp_path_factory):
 
 
 def test_mutated_files_of_all_kinds_are_read_or_refused(tmp_path):
-    report = tmp_path / "report.json"
-    fuzzer = [sys.executable, REPOSITORY / "benchmarks" / "fuzz_media.py", "--json", report]
+    report = tmp_path / "fuzz_media.json"
+    fuzzer = [sys.executable, REPOSITORY / "benchmarks" / "fuzz_media.py", "--results", report.parent]
     done = subprocess.run([*fuzzer, "--files", "63", "--seed", "11"], capture_output=True, text=True, cwd=tmp_path)
     found = json.loads(report.read_text())
     assert done.returncode == 0 and not found["bad"], found["bad"]
@@ -53,10 +53,10 @@ def test_the_fuzzer_counts_what_is_neither_read_nor_refused(tmp_path):
         "        return iter(())\n"
         "    decode.iter_frames = frames\n"
     )
-    report = tmp_path / "report.json"
+    report = tmp_path / "fuzz_media.json"
     command = [sys.executable, REPOSITORY / "benchmarks" / "fuzz_media.py", "--files", "9", "--seed", "11"]
     paths = f"{tmp_path}:{REPOSITORY}"
-    done = subprocess.run([*command, "--json", report], env={"PATH": "/usr/bin:/bin", "PYTHONPATH": paths})
+    done = subprocess.run([*command, "--results", report.parent], env={"PATH": "/usr/bin:/bin", "PYTHONPATH": paths})
     found = json.loads(report.read_text())
     assert done.returncode == 1 and (found["crash"], found["wrong error"]) == (1, 1), found
 
