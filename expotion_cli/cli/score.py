@@ -15,6 +15,7 @@ from expotion_cli.cli.flags import names as read_names
 from expotion_cli.cli.flags import seed as read_seed
 from expotion_cli.cli.flags import tempo as read_tempo
 from expotion_cli.cli.flags import tracks as read_tracks
+from expotion_cli.cli.places import LOCAL, MOST_WORKERS, Place, choose_place
 from expotion_cli.cli.records import plan_record, summary_record
 from expotion_cli.cli.say import handle_errors, say_aside, say_error, say_json
 from expotion_cli.cli.threads import set_waiting
@@ -24,16 +25,16 @@ from expotion_cli.prompts import read_prompts
 from expotion_cli.recipe import DEFAULT_RECIPE, NO_FOLLOW
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from expotion_cli.music.model import Model
     from expotion_cli.recipe import Recipe
-    from expotion_cli.scoring.executors import Executor
+    from expotion_cli.scoring.composers import Composer
     from expotion_cli.scoring.plan import Settings
 
 INPUT, MUSIC, SOUND, OUTPUT, MACHINE = "Input", "Music", "Sound", "Output", "Machine"
 OWN_BACKBONE, AUDIOCRAFT = "expotion", "audiocraft"
 OWN_MODEL = "expotion-mini"
-MOST_WORKERS = 64
-PROBE_LANES = 4  # threads, with --workers 0
 
 
 @handle_errors
@@ -217,6 +218,19 @@ def score(
         ),
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.", rich_help_panel=MACHINE)] = "auto",
+    devices: Annotated[
+        str | None,
+        typer.Option(
+            help="Several devices that share the work, each with a process of its own: all, or cuda:0,cuda:1 ...",
+            rich_help_panel=MACHINE,
+        ),
+    ] = None,
+    executor: Annotated[
+        str, typer.Option(help="Where it runs: local, or ray (pip install expotion[ray]).", rich_help_panel=MACHINE)
+    ] = LOCAL,
+    ray_address: Annotated[
+        str | None, typer.Option(help="Of the Ray cluster; by default one on this machine.", rich_help_panel=MACHINE)
+    ] = None,
     dtype: Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16.", rich_help_panel=MACHINE)] = "auto",
 ) -> int:
     """Score clips: compose music for each from its picture and a recipe, and remux it with the unchanged picture."""
@@ -282,8 +296,9 @@ def score(
         composer = {"name": model, "device": device, "dtype": dtype, "backbone": backbone}
     elif [name for name in adapter or [] if name != "none"] and chosen.generate.visual_guidance == 0 and not quiet:
         say_aside("this recipe lets the picture steer no token; --visual-guidance 1.5 lets the adapter steer")
-    with contextlib.closing(_executor(workers)) as executor:
-        return _carry_out(inputs, chosen, settings, composer, executor, as_json=as_json, quiet=quiet, dry_run=dry_run)
+    where = choose_place(executor, composer, workers=workers, devices=devices, ray_address=ray_address)
+    with contextlib.closing(where):
+        return _carry_out(inputs, chosen, settings, composer, where, as_json=as_json, quiet=quiet, dry_run=dry_run)
 
 
 def _carry_out(
@@ -291,7 +306,7 @@ def _carry_out(
     recipe: Recipe,
     settings: Settings,
     composer: dict[str, Any],
-    executor: Executor,
+    where: Place,
     *,
     as_json: bool,
     quiet: bool,
@@ -307,7 +322,7 @@ def _carry_out(
         needs = None
     else:
         needs = needs_of(identity) if identity is not None else needs_ahead(composer["name"], composer.get("adapter"))
-    planned = plan(inputs, recipe, settings, needs=needs, executor=executor)
+    planned = plan(inputs, recipe, settings, needs=needs, executor=where.executor)
     for problem in planned.problems:
         if problem.error is not None:
             say_error(problem.error, "failed")
@@ -325,10 +340,14 @@ def _carry_out(
 
     with choose_listener(planned, quiet=quiet, as_json=as_json) as listener:
 
-        def load() -> Model:
+        def load() -> Model | Sequence[Composer]:
             listener.waiting_for = f"loading {composer['name']}"
-            model = _load(**composer)
-            remember(composer, ModelIdentity.of(model))
+            if composers := where.composers():
+                remember(composer, composers[0].identity)
+                model: Model | Sequence[Composer] = composers
+            else:
+                model = _load(**composer)
+                remember(composer, ModelIdentity.of(model))
             say_licence(identity is None)
             listener.waiting_for = ""
             return model
@@ -338,22 +357,12 @@ def _carry_out(
                 say_aside(notice, "licence")
 
         say_licence(identity is not None)
-        summary = run(planned, load, identity=identity, listener=listener, executor=executor)
+        summary = run(planned, load, identity=identity, listener=listener, executor=where.executor)
     if as_json:
         say_json(summary_record(summary, planned))
     else:
         listener.close_with(summary)
     return summary.exit_code
-
-
-def _executor(workers: int | None) -> Executor:
-    if workers == 0:
-        from expotion_cli.scoring.executors import ThreadExecutor
-
-        return ThreadExecutor({"probe": PROBE_LANES})
-    from expotion_cli.scoring.workers import ProcessExecutor
-
-    return ProcessExecutor(workers or max(1, (os.cpu_count() or 2) // 2))
 
 
 def _load(name: str, *, backbone: str = OWN_BACKBONE, **options: Any) -> Model:

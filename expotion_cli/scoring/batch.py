@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import CancelledError, Future
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -20,17 +20,18 @@ from expotion_cli import brief
 from expotion_cli.errors import Interrupted
 from expotion_cli.music.identity import ModelIdentity
 from expotion_cli.recipe import Recipe
-from expotion_cli.scoring import group, ladder, playing, sidecar
+from expotion_cli.scoring import group, ladder, sidecar
 from expotion_cli.scoring.account import Account, Listener, Summary
+from expotion_cli.scoring.composers import FOUND, Composer, LocalComposer, Playing
 from expotion_cli.scoring.cue_store import CueStore, StoredCue
 from expotion_cli.scoring.executors import Executor, ThreadExecutor
 from expotion_cli.scoring.finishing import finish_clip
-from expotion_cli.scoring.group import ComposedCue, Order
+from expotion_cli.scoring.group import Order
 from expotion_cli.scoring.guard import guard
 from expotion_cli.scoring.plan import Job, Plan, Result
 from expotion_cli.scoring.queue import Queue
 from expotion_cli.scoring.streams import missing_in_clip
-from expotion_cli.spotting.plan_file import as_record, from_record
+from expotion_cli.spotting.plan_file import from_record
 from expotion_cli.storage import atomic_path, cache_root, write_bytes
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
 
 def run(
     plan: Plan,
-    load: Callable[[], Model],
+    load: Callable[[], Model | Sequence[Composer]],
     *,
     identity: ModelIdentity | None = None,
     listener: Listener | None = None,
@@ -51,7 +52,7 @@ def run(
 
     Args:
         plan: from `plan`.
-        load: gives the model; called once, and only if something is left to do.
+        load: gives the model, or several composers that share the work; called once, and only if something is left.
         identity: the model's, where it is known without loading it.
         listener: told how it goes.
         cache: keeps embedding streams; by default the one in the user's cache folder.
@@ -65,6 +66,7 @@ def run(
     started = time.monotonic()
     account = Account(plan, listener)
     queue = Queue(account)
+    composers: Sequence[Composer] = ()
     try:
         if not plan.jobs:
             return Summary(plan.problems, unscorable=True)
@@ -73,18 +75,22 @@ def run(
                 return account.summary(started)
             seeing = _Seeing(plan, executor, account, cache)
             seeing.begin(account.surely_missing()[: group.GROUP])
-            model = load()
-            actual = ModelIdentity.of(model)
+            loaded = load()
+            composers = loaded if isinstance(loaded, Sequence) else (LocalComposer(loaded),)
+            actual = composers[0].identity
             if actual != identity:
                 account.settle_done(actual)
             if account.pending():
-                if plan.settings.midi and not model.codec.follows_tempo:
-                    account.note([f"no MIDI files: {model.name} makes sound, not notes"])
-                account.note(playing.check_instruments(model, plan.recipe, [job.prompt for job in account.pending()]))
-            _Run(plan, model, actual, account, queue, seeing, executor).climb()
+                if plan.settings.midi and not actual.follows_tempo:
+                    account.note([f"no MIDI files: {actual.name} makes sound, not notes"])
+                account.note(composers[0].check(plan.recipe, [job.prompt for job in account.pending()]))
+            runs = [_Run(plan, composer, account, queue, seeing, executor, len(composers)) for composer in composers]
+            _climb_all(runs)
             return account.summary(started)
     finally:
         account.stop.set()
+        for composer in composers:
+            composer.close()
         executor.close()
         queue.close()
         account.hints.settle()
@@ -103,6 +109,21 @@ def _interruptible(account: Account) -> Iterator[None]:
             f"stopped; {done} of {total} clips are done.",
             remedy="Run the same command again to go on where it stopped.",
         ) from None
+
+
+def _climb_all(runs: Sequence[_Run]) -> None:
+    """Have all composers work on what is left, until nothing is."""
+    if len(runs) == 1:
+        runs[0].climb()
+        return
+    with ThreadPoolExecutor(len(runs), thread_name_prefix="compose") as pool:
+        climbing = [pool.submit(run.climb) for run in runs]
+        try:
+            for future in climbing:
+                future.result()
+        except BaseException:
+            runs[0].account.stop.set()
+            raise
 
 
 class _Seeing:
@@ -147,45 +168,59 @@ class _Seeing:
 
 @dataclass(frozen=True)
 class _Run:
-    """A run with its model at hand.
+    """A run with its composer at hand.
 
     Attributes:
         plan: what is carried out.
-        model: composes.
-        identity: the model's.
+        composer: composes and plays.
         account: what is done and what is not.
         queue: clips that are left, leased to this process group by group.
         seeing: clips being seen.
         executor: where clips are seen and finished.
+        sharers: number of composers that share the work.
     """
 
     plan: Plan
-    model: Model
-    identity: ModelIdentity
+    composer: Composer
     account: Account
     queue: Queue
     seeing: _Seeing
     executor: Executor
+    sharers: int = 1
+
+    @property
+    def identity(self) -> ModelIdentity:
+        """The model's."""
+        return self.composer.identity
 
     def climb(self) -> None:
         """See, spot, compose, render and finish all clips that are left."""
         store = CueStore(cache_root() / "cues")
-        size = group.size_of(self.model.device, self.plan.settings.batch_size)
         finishing: list[Future[None]] = []
-        jobs = self.queue.take(self.account.pending(), size)
+        jobs = self._take()
         while True:
             self.seeing.begin([job for job in jobs if not self._has_cue(store, job)])
             # The next group is seen while this one is composed.
-            following = self.queue.take(self.account.pending(), size)
+            following = self._take()
             self.seeing.begin([job for job in following if not self._has_cue(store, job)])
             self._climb_together(jobs, store, finishing)
             jobs = following
             if not jobs:
                 for future in finishing:
                     future.result()
-                if not self.account.pending():
+                pending = self.account.pending()
+                jobs = self.queue.wait(pending, self._group_size(len(pending)))
+                if not jobs:
                     return
-                jobs = self.queue.wait(self.account.pending(), size)
+
+    def _take(self) -> list[Job]:
+        pending = self.account.pending()
+        return self.queue.take(pending, self._group_size(len(pending)))
+
+    def _group_size(self, left: int) -> int:
+        """Clips to take next: the fewer are left, the fewer, so that several composers end at about the same time."""
+        size = group.size_of(self.identity.device, self.plan.settings.batch_size)
+        return size if self.sharers == 1 else max(1, min(size, left // (2 * self.sharers)))
 
     def _climb_together(self, jobs: Sequence[Job], store: CueStore, finishing: list[Future[None]]) -> None:
         missing = []
@@ -220,31 +255,24 @@ class _Run:
             )
             for job in jobs
         ]
-        cues = group.compose(
-            self.model,
+        cues = self.composer.compose(
             orders,
             failed=lambda order, error: self.account.fail(order.key, error),
             batch_size=self.plan.settings.batch_size,
             on_progress=self._composing,
         )
-        for cue in cues:
-            job: Job = cue.order.key
-            notes = {
-                "tempo": sidecar.tempo_record(cue.tempo),
-                "plan": as_record(cue.plan),
-                "streams": list(cue.seen.reports),
+        for order, cue in cues:
+            job: Job = order.key
+            notes = dict(cue.notes)
+            missing = missing_in_clip(self.identity, self.plan.streams, notes.pop(FOUND), self.plan.recipe)
+            notes |= {
                 "left_out": list(self.plan.streams.notes),
-                "notes": [*cue.seen.notes, *self._missing(cue), *self._said(job)],
-                "stages_s": {"see": cue.seen.took_s, "compose": cue.took_s},
-                "composed_together": cue.together,
+                "notes": [*notes["notes"], *missing, *self._said(job)],
             }
             with guard(job.clip.path, partial(self.account.fail, job)):
                 kept = StoredCue(cue.tokens, notes)
                 store.put(self.account.digests[job.name][0], kept)
                 yield job, kept
-
-    def _missing(self, cue: ComposedCue) -> tuple[str, ...]:
-        return missing_in_clip(self.identity, self.plan.streams, cue.seen.streams, self.plan.recipe)
 
     def _said(self, job: Job) -> tuple[str, ...]:
         return brief.read(job.prompt, self.plan.recipe).notes if self.identity.follows_tempo else ()
@@ -265,17 +293,11 @@ class _Run:
                 self.account.open(),
             )
             digest = self.account.digests[job.name][1]
-            stages_s: dict[str, float] = {}
             listener.stage(job, "render", 0.0)
             plan = from_record(cue.notes["plan"], job.clip.duration, is_given=False)
-            with _timed(stages_s, "render"):
-                timeline = ladder.cue_timeline(self.model, job.clip.duration, cue.notes["tempo"])
-                score = ladder.render(
-                    self.model, cue.tokens, timeline, recipe, seed=job.seed, plan=plan, prompt=job.prompt
-                )
-            listener.stage(job, "follow", 0.0)
-            with _timed(stages_s, "follow"):
-                score = ladder.follow(self.model, score, timeline, plan, recipe, seed=job.seed, prompt=job.prompt)
+            played = self.composer.play(cue, Playing(job.clip.duration, recipe, job.seed, job.prompt))
+            score, stages_s = played.score, dict(played.stages_s)
+            listener.stage(job, "follow", 1.0)
             listener.stage(job, "finish", 0.0)
             relative = self.account.relative(job)
             ledger.write("begin", clip=job.name, output=relative, artefact=digest)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
@@ -27,6 +28,8 @@ class Queue:
         self._leases = Leases(account.plan.settings.out)
         self._taken: set[str] = set()
         self._elsewhere: set[str] = set()
+        self._told = False
+        self._lock = threading.Lock()
         account.on_settled = self._release
 
     def take(self, jobs: Iterable[Job], size: int) -> list[Job]:
@@ -39,25 +42,30 @@ class Queue:
         return self._take([job for job in jobs if job.name not in self._elsewhere], size)
 
     def wait(self, jobs: Iterable[Job], size: int) -> list[Job]:
-        """Wait for clips that others work on: they are settled when they are done, or else handed out here.
+        """Wait for clips that other processes work on: they are settled when they are done, or else handed out here.
 
         Args:
-            jobs: what is left, all of it being worked on elsewhere.
+            jobs: what is left. What was handed out here is passed over.
             size: most clips to take.
 
         Returns:
-            At least one clip, or none if all are settled.
+            At least one clip, or none if none of them is left.
         """
-        left = list(jobs)
+        left = [job for job in jobs if job.name in self._elsewhere]
+        if not left:
+            return []
         who = self._leases.holder(self._account.relative(left[0]))
         count = "1 clip is" if len(left) == 1 else f"{len(left)} clips are"
-        self._account.listener.note(f"{count} being scored by {who}; waiting for it")
+        with self._lock:
+            told, self._told = self._told, True
+        if not told:
+            self._account.listener.note(f"{count} being scored by {who}; waiting for it")
         while left:
             if taken := self._take(left, size):
                 return taken
-            left = [job for job in left if job.name not in self._account.results]
-            if left:
-                self._account.stop.wait(LOOK_AGAIN_S)
+            left = [job for job in left if job.name in self._elsewhere and job.name not in self._account.results]
+            if left and self._account.stop.wait(LOOK_AGAIN_S):
+                break
         return []
 
     def check(self, job: Job) -> None:
@@ -79,18 +87,19 @@ class Queue:
 
     def _take(self, jobs: Iterable[Job], size: int) -> list[Job]:
         taken: list[Job] = []
-        for job in jobs:
-            if len(taken) == size:
-                break
-            if job.name in self._taken:
-                continue
-            if not self._leases.take(self._account.relative(job)):
-                self._elsewhere.add(job.name)
-                continue
-            self._taken.add(job.name)
-            self._elsewhere.discard(job.name)
-            if not self._account.settle_if_done(job):  # another process may have finished it since the last look
-                taken.append(job)
+        with self._lock:
+            for job in jobs:
+                if len(taken) == size:
+                    break
+                if job.name in self._taken:
+                    continue
+                if not self._leases.take(self._account.relative(job)):
+                    self._elsewhere.add(job.name)
+                    continue
+                self._taken.add(job.name)
+                self._elsewhere.discard(job.name)
+                if not self._account.settle_if_done(job):  # another process may have finished it since the last look
+                    taken.append(job)
         return taken
 
     def _release(self, job: Job) -> None:

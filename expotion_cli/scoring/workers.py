@@ -14,7 +14,7 @@ import pickle
 import signal
 import threading
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,14 +26,32 @@ from expotion_cli.scoring.executors import Progress, ThreadExecutor
 from expotion_cli.scoring.guard import as_failure
 
 T = TypeVar("T")
-STAGES = ("finish", "probe", "see")
-"""Stages that run in workers, the most urgent first."""
+DOING = {
+    "finish": "finishing it",
+    "probe": "reading it",
+    "see": "looking at its picture",
+    "compose": "composing its music",
+}
+"""Stages that may run in workers, the most urgent first, as messages call them."""
+LIMITED = ("probe", "see")
+"""Stages whose memory is limited: finishing holds the whole cue, and composing the model."""
 TRIES = 2
 MEMORY_BYTES = 8 << 30
 """Most that a worker may hold, on machines with twice as much."""
 POLL_S = 0.1  # between two looks at how far a rung is, and whether it is still wanted
 JOIN_S = 5.0
 GIB = 1 << 30
+
+
+def clip_workers(seeing: int = 1, *, memory_bytes: int | None = None) -> ProcessExecutor:
+    """Worker processes for all that opens a clip.
+
+    Args:
+        seeing: clips seen at a time; one process more finishes clips meanwhile.
+        memory_bytes: most that one worker may hold.
+    """
+    lanes = {"finish": max(1, seeing // 2), "probe": seeing + 1, "see": seeing}
+    return ProcessExecutor(lanes, seeing + 1, memory_bytes=memory_bytes)
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,20 +67,23 @@ class _Task:
 
 
 class ProcessExecutor:
-    """Runs probing, seeing and finishing in worker processes, other stages in threads.
+    """Runs some stages in worker processes, others in threads.
 
     Args:
-        workers: clips seen at a time; one process more finishes clips meanwhile.
-        memory_bytes: most that one worker may hold; by default `MEMORY_BYTES` or half of the machine's memory.
+        lanes: stage → how many of its rungs run in workers at a time; the other stages run in threads here.
+        size: number of workers; they are started when there is something to do.
+        memory_bytes: most that one worker may hold (`LIMITED`); by default `MEMORY_BYTES` or half of the machine's
+            memory.
     """
 
-    def __init__(self, workers: int = 1, *, memory_bytes: int | None = None):
+    def __init__(self, lanes: Mapping[str, int], size: int, *, memory_bytes: int | None = None):
+        assert lanes.keys() <= DOING.keys(), lanes
         self._memory_bytes = memory_bytes
-        self._lanes = {"probe": workers + 1, "see": workers, "finish": max(1, workers // 2)}
-        self._size = workers + 1
-        self._threads = ThreadExecutor({"render": self._lanes["finish"] + 1})
+        self._lanes = {stage: lanes[stage] for stage in DOING if stage in lanes}
+        self._size = size
+        self._threads = ThreadExecutor({"render": size})
         self._changed = threading.Condition()
-        self._waiting: dict[str, deque[_Task]] = {stage: deque() for stage in STAGES}
+        self._waiting: dict[str, deque[_Task]] = {stage: deque() for stage in self._lanes}
         self._running: Counter[str] = Counter()
         self._closed = False
         self._workers: list[_Worker] = []
@@ -77,7 +98,7 @@ class ProcessExecutor:
         on_progress: Progress | None = None,
     ) -> Future[T]:
         """See `executors.Executor`; here what is running can be cancelled, too."""
-        if stage not in STAGES:
+        if stage not in self._lanes:
             return self._threads.submit(stage, rung, *arguments, on_progress=on_progress)
         task = _Task(stage, (rung, arguments), path, limit_s, on_progress)
         with self._changed:
@@ -122,7 +143,7 @@ class ProcessExecutor:
         """The most urgent task whose lane is free, as soon as there is one; None once all is over."""
         with self._changed:
             while not self._closed:
-                for stage in STAGES:
+                for stage in self._lanes:
                     if self._waiting[stage] and self._running[stage] < self._lanes[stage]:
                         self._running[stage] += 1
                         return self._waiting[stage].popleft()
@@ -175,8 +196,7 @@ class _Worker:
             timer.daemon = True
             timer.start()
         try:
-            # Finishing holds the whole cue, however long: its memory is bounded by the clip's length alone.
-            limit = None if task.stage == "finish" else self._memory_bytes
+            limit = self._memory_bytes if task.stage in LIMITED else None
             share.value = last = 0.0
             pipe.send((task.on_progress is not None, limit, task.path, *task.call))
             while not pipe.poll(POLL_S):
@@ -224,7 +244,7 @@ class _Worker:
         process = self._process
         if process is not None:
             process.join(JOIN_S)
-        doing = {"probe": "reading it", "see": "looking at its picture", "finish": "finishing it"}[task.stage]
+        doing = DOING[task.stage]
         if self._timed_out:
             return ClipError(
                 f"{doing} took longer than {task.limit_s:.0f} s, twice.",
@@ -269,13 +289,24 @@ def _serve_rungs(pipe: Any, share: Any, parent: int) -> None:
             told, memory_bytes, path, rung, arguments = pipe.recv()
         except EOFError:
             return
-        pipe.send(_run(share if told else None, memory_bytes, path, rung, arguments))
+        pipe.send(run_rung(share if told else None, memory_bytes, path, rung, arguments))
 
 
-def _run(
+def run_rung(
     share: Any, memory_bytes: int | None, path: Path | None, rung: Callable[..., Any], arguments: tuple[Any, ...]
 ) -> tuple[bool, Any]:
-    """(True, the rung's result) or (False, its failure)."""
+    """Run a rung for somebody elsewhere: whatever goes wrong is a value, too.
+
+    Args:
+        share: where the rung tells how far it is (`value`), or None.
+        memory_bytes: most that this process may hold meanwhile, or None.
+        path: the clip at work.
+        rung: what to call.
+        arguments: for it.
+
+    Returns:
+        (True, the rung's result) or (False, its failure, an `ExpotionError`).
+    """
 
     def tell(done: float) -> None:
         share.value = done

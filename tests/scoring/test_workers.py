@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from expotion_cli.errors import ClipError, DecodeError
-from expotion_cli.scoring.workers import ProcessExecutor
+from expotion_cli.scoring.workers import ProcessExecutor, clip_workers
 
 CLIP = Path("clip.mp4")
 WAIT_S = 60
@@ -23,7 +23,7 @@ WAIT_S = 60
 
 @pytest.fixture
 def executor() -> Iterator[ProcessExecutor]:
-    made = ProcessExecutor(1)
+    made = clip_workers(1)
     yield made
     made.close()
 
@@ -124,7 +124,7 @@ def test_a_runaway_is_ended_at_its_limit_of_time(executor):
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux keeps such limits")
 def test_more_memory_than_allowed_is_the_clips_failure(tmp_path):
-    executor = ProcessExecutor(1, memory_bytes=1 << 30)
+    executor = clip_workers(1, memory_bytes=1 << 30)
     with pytest.raises(ClipError, match=r"clip\.mp4: it needs more memory than the 1 GiB that one clip may take"):
         executor.submit("see", fill, 2 << 30, path=CLIP).result(WAIT_S)
     assert executor.submit("see", fill, 1 << 20).result(WAIT_S) == 1 << 20
@@ -146,8 +146,7 @@ def test_what_runs_can_be_cancelled(executor):
 
 
 def test_finishing_goes_before_what_waits_to_be_seen():
-    executor, order = ProcessExecutor(1), []
-    executor._size = 1  # one worker for all
+    executor, order = ProcessExecutor({"finish": 1, "see": 1}, 1), []
     blocked = executor.submit("see", time.sleep, 1.0)
     waiting = [executor.submit(stage, abs, number) for number, stage in enumerate(("see", "finish"))]
     for number, future in enumerate(waiting):
@@ -160,7 +159,7 @@ def test_finishing_goes_before_what_waits_to_be_seen():
 
 
 def test_several_clips_are_seen_at_a_time(tmp_path):
-    executor = ProcessExecutor(2)
+    executor = clip_workers(2)
     for number in range(2):
         executor.submit("see", start_child, tmp_path / str(number))
     assert wait_for(tmp_path / "0") != wait_for(tmp_path / "1"), "both began, and neither ever ends"
@@ -169,7 +168,7 @@ def test_several_clips_are_seen_at_a_time(tmp_path):
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no such signal")
 def test_closing_ends_a_stopped_worker_and_what_it_started(tmp_path):
-    executor = ProcessExecutor(1)
+    executor = clip_workers(1)
     pid = executor.submit("see", os.getpid).result(WAIT_S)
     never = executor.submit("see", start_child, tmp_path / "child")
     child = wait_for(tmp_path / "child")
@@ -187,9 +186,9 @@ def test_closing_ends_a_stopped_worker_and_what_it_started(tmp_path):
 def test_no_worker_outlives_a_killed_batch(tmp_path):
     script = (
         "import os, sys, pathlib, time\n"
-        "from expotion_cli.scoring.workers import ProcessExecutor\n"
+        "from expotion_cli.scoring.workers import clip_workers\n"
         "if __name__ == '__main__':\n"
-        "    pid = ProcessExecutor(1).submit('see', os.getpid).result()\n"
+        "    pid = clip_workers(1).submit('see', os.getpid).result()\n"
         "    pathlib.Path(sys.argv[1]).write_text(str(pid))\n"
         "    time.sleep(600)\n"
     )

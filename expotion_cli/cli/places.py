@@ -1,0 +1,107 @@
+"""Where a batch runs: this process, worker processes, several devices, or a Ray cluster."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from expotion_cli.errors import UsageError
+
+if TYPE_CHECKING:
+    from expotion_cli.scoring.composers import HostedComposer
+    from expotion_cli.scoring.executors import Executor
+
+LOCAL, RAY = EXECUTORS = ("local", "ray")
+MOST_WORKERS = 64
+PROBE_LANES = 4  # threads, with --workers 0
+
+
+def _none() -> Sequence[HostedComposer]:
+    return ()
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a batch runs.
+
+    Attributes:
+        executor: probes, sees and finishes clips.
+        composers: gives those that compose elsewhere than in this process; none if the model is loaded here.
+    """
+
+    executor: Executor
+    composers: Callable[[], Sequence[HostedComposer]] = _none
+
+    def close(self) -> None:
+        """End what runs there."""
+        self.executor.close()
+
+
+def choose_place(
+    executor: str, composer: Mapping[str, Any], *, workers: int | None, devices: str | None, ray_address: str | None
+) -> Place:
+    """Where the flags want a batch to run. Nothing is started yet.
+
+    Args:
+        executor: "local" or "ray".
+        composer: arguments of `music.load.load_model`.
+        workers: clips seen at a time; 0 for threads of this process, None for half of the cores.
+        devices: "all", or names of devices; None for the one of `composer`.
+        ray_address: of the cluster.
+
+    Raises:
+        UsageError: the flags don't go together.
+        MissingLibraryError: Ray is not installed.
+    """
+    if executor not in EXECUTORS:
+        raise UsageError(f"--executor {executor!r} is unknown.", remedy=f"Use {' or '.join(EXECUTORS)}.")
+    if ray_address is not None and executor != RAY:
+        raise UsageError("--ray-address needs --executor ray.", remedy="Add --executor ray, or leave it out.")
+    if (devices is not None or executor == RAY) and "backbone" in composer:
+        raise UsageError(
+            "audiocraft composes on one device of this machine.", remedy="Leave --devices and --executor out."
+        )
+    if executor == RAY:
+        if devices is not None or workers is not None:
+            raise UsageError(
+                "--devices and --workers are for one machine; a Ray cluster knows what it has.",
+                remedy="Leave them out.",
+            )
+        from expotion_cli.scoring.ray_cluster import RayCluster
+
+        cluster = RayCluster(ray_address)
+        return Place(cluster, lambda: cluster.composers(composer))
+    if workers == 0:
+        from expotion_cli.scoring.executors import ThreadExecutor
+
+        here: Executor = ThreadExecutor({"probe": PROBE_LANES})
+    else:
+        from expotion_cli.scoring.workers import clip_workers
+
+        here = clip_workers(workers or max(1, (os.cpu_count() or 2) // 2))
+    if devices is None:
+        return Place(here)
+    names = _devices(devices, composer["device"])
+    return Place(here, lambda: _hosted(names, composer))
+
+
+def _devices(text: str, device: str) -> list[str]:
+    if device != "auto":
+        raise UsageError("--device and --devices exclude each other.", remedy="Leave one of them out.")
+    if text != "all":
+        names = [name.strip() for name in text.split(",") if name.strip()]
+        if not names:
+            raise UsageError("--devices names none.", remedy="Give all, or names like cuda:0,cuda:1.")
+        return names
+    import torch
+
+    return [f"cuda:{number}" for number in range(torch.cuda.device_count())] or ["cpu"]
+
+
+def _hosted(devices: Sequence[str], composer: Mapping[str, Any]) -> Sequence[HostedComposer]:
+    from expotion_cli.scoring.composers import HostedComposer
+    from expotion_cli.scoring.workers import ProcessExecutor
+
+    return [HostedComposer(ProcessExecutor({"compose": 1}, 1), {**composer, "device": device}) for device in devices]

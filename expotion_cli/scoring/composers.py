@@ -1,0 +1,246 @@
+"""Who composes and plays: a model in this process, or one in a process or on a machine of its own.
+
+A batch hands cues to composers and takes tokens and music from them. `LocalComposer` has the model at hand.
+`HostedComposer` has it loaded wherever an executor runs things, so a batch can keep several GPUs busy.
+"""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+from expotion_cli.errors import ExpotionError, Interrupted
+from expotion_cli.music.identity import ModelIdentity
+from expotion_cli.recipe import Recipe
+from expotion_cli.scoring import group, ladder, playing, sidecar
+from expotion_cli.scoring.cue_store import StoredCue
+from expotion_cli.scoring.executors import Executor
+from expotion_cli.scoring.group import ComposedCue, Order
+from expotion_cli.scoring.guard import guard
+from expotion_cli.spotting.plan_file import as_record, from_record
+
+if TYPE_CHECKING:
+    from expotion_cli.music.model import Model
+
+T = TypeVar("T")
+FOUND = "found"
+"""Note of a cue: names of the streams that found somebody. It is not kept."""
+
+Failed = Callable[[Order, ExpotionError], object]
+Told = Callable[[Sequence[Order], float], None]
+
+
+@dataclass(frozen=True)
+class Playing:
+    """What playing a cue takes, its tokens aside.
+
+    Attributes:
+        duration: of the picture, in seconds.
+        recipe: with all flags laid over it.
+        seed: of the cue.
+        prompt: of the cue.
+    """
+
+    duration: Fraction
+    recipe: Recipe
+    seed: int
+    prompt: str
+
+
+@dataclass(frozen=True)
+class Played:
+    """A cue as music.
+
+    Attributes:
+        score: the music.
+        stages_s: how long rendering and following took.
+    """
+
+    score: ladder.Score
+    stages_s: Mapping[str, float]
+
+
+class Composer(Protocol):
+    """Composes and plays cues."""
+
+    @property
+    def identity(self) -> ModelIdentity:
+        """Which model it is."""
+        ...
+
+    def check(self, recipe: Recipe, prompts: Sequence[str]) -> tuple[str, ...]:
+        """See `playing.check_instruments`."""
+        ...
+
+    def compose(
+        self, orders: Sequence[Order], *, batch_size: int | str, failed: Failed, on_progress: Told
+    ) -> Iterator[tuple[Order, StoredCue]]:
+        """See, spot and compose: see `group.compose`.
+
+        Args:
+            orders: what is wanted, at least one.
+            batch_size: cues generated at a time, or "auto".
+            failed: told what went wrong with an order; the others go on.
+            on_progress: told the orders not yet done and the share of the work that is.
+        """
+        ...
+
+    def play(self, cue: StoredCue, playing: Playing) -> Played:
+        """Render a cue and let it follow its plan."""
+        ...
+
+    def close(self) -> None:
+        """Nothing more will be asked."""
+        ...
+
+
+class LocalComposer:
+    """A model in this process."""
+
+    def __init__(self, model: Model):
+        self._model = model
+        self.identity = ModelIdentity.of(model)
+
+    def check(self, recipe: Recipe, prompts: Sequence[str]) -> tuple[str, ...]:
+        """See `Composer`."""
+        return playing.check_instruments(self._model, recipe, prompts)
+
+    def compose(
+        self, orders: Sequence[Order], *, batch_size: int | str, failed: Failed, on_progress: Told
+    ) -> Iterator[tuple[Order, StoredCue]]:
+        """See `Composer`."""
+        cues = group.compose(self._model, orders, failed=failed, batch_size=batch_size, on_progress=on_progress)
+        for cue in cues:
+            yield cue.order, _stored(cue)
+
+    def play(self, cue: StoredCue, playing: Playing) -> Played:
+        """See `Composer`."""
+        plan = from_record(cue.notes["plan"], playing.duration, is_given=False)
+        timeline = ladder.cue_timeline(self._model, playing.duration, cue.notes["tempo"])
+        recipe, seed, prompt = playing.recipe, playing.seed, playing.prompt
+        started = time.monotonic()
+        score = ladder.render(self._model, cue.tokens, timeline, recipe, seed=seed, plan=plan, prompt=prompt)
+        rendered = time.monotonic()
+        score = ladder.follow(self._model, score, timeline, plan, recipe, seed=seed, prompt=prompt)
+        stages_s = {"render": round(rendered - started, 3), "follow": round(time.monotonic() - rendered, 3)}
+        return Played(score, stages_s)
+
+    def close(self) -> None:
+        """See `Composer`; the model stays the caller's."""
+
+
+class HostedComposer:
+    """A model that an executor's process or machine has loaded.
+
+    Args:
+        executor: runs stage "compose", each time at the same place or at one that loads the same model.
+        arguments: of `music.load.load_model`.
+    """
+
+    def __init__(self, executor: Executor, arguments: Mapping[str, Any]):
+        self._executor = executor
+        self._arguments = tuple(sorted((key, tuple(v) if isinstance(v, list) else v) for key, v in arguments.items()))
+
+    @functools.cached_property
+    def identity(self) -> ModelIdentity:
+        """See `Composer`; this loads the model."""
+        return self._there(_identity)
+
+    def check(self, recipe: Recipe, prompts: Sequence[str]) -> tuple[str, ...]:
+        """See `Composer`."""
+        return self._there(_check, recipe, tuple(prompts))
+
+    def compose(
+        self, orders: Sequence[Order], *, batch_size: int | str, failed: Failed, on_progress: Told
+    ) -> Iterator[tuple[Order, StoredCue]]:
+        """See `Composer`; cues arrive together, when all are there."""
+        ready: list[tuple[Order, Order]] = []
+        for order in orders:
+            with guard(order.clip.path, functools.partial(failed, order)):
+                seen = order.see()
+                ready.append((order, replace(order, see=functools.partial(_same, seen), key=None)))
+        if not ready:
+            return
+        left = [order for order, _ in ready]
+        on_progress(left, 0.0)
+        try:
+            outcomes = self._there(_compose, [sent for _, sent in ready], batch_size)
+        except Interrupted:
+            raise
+        except ExpotionError as error:
+            for order in left:
+                failed(order, error)
+            return
+        for (order, _), outcome in zip(ready, outcomes, strict=True):
+            if isinstance(outcome, ExpotionError):
+                failed(order, outcome)
+            else:
+                yield order, outcome
+
+    def play(self, cue: StoredCue, playing: Playing) -> Played:
+        """See `Composer`."""
+        return self._there(_play, cue, playing)
+
+    def close(self) -> None:
+        """End the process or give the machine back."""
+        self._executor.close()
+
+    def _there(self, rung: Callable[..., T], *arguments: Any) -> T:
+        return self._executor.submit("compose", rung, self._arguments, *arguments).result()
+
+
+def _same(value: Any) -> Any:
+    return value
+
+
+@functools.lru_cache(maxsize=1)
+def _hosted(arguments: tuple[tuple[str, Any], ...]) -> LocalComposer:
+    """The model of this process, loaded once."""
+    from expotion_cli.music.load import load_model
+
+    return LocalComposer(load_model(**dict(arguments)))
+
+
+def _identity(arguments: tuple[tuple[str, Any], ...]) -> ModelIdentity:
+    return _hosted(arguments).identity
+
+
+def _check(arguments: tuple[tuple[str, Any], ...], recipe: Recipe, prompts: Sequence[str]) -> tuple[str, ...]:
+    return _hosted(arguments).check(recipe, prompts)
+
+
+def _compose(
+    arguments: tuple[tuple[str, Any], ...], orders: Sequence[Order], batch_size: int | str
+) -> list[StoredCue | ExpotionError]:
+    """For each order its cue, or why there is none."""
+    numbered = [replace(order, key=number) for number, order in enumerate(orders)]
+    outcomes: dict[int, StoredCue | ExpotionError] = {}
+    cues = _hosted(arguments).compose(
+        numbered,
+        batch_size=batch_size,
+        failed=lambda order, error: outcomes.__setitem__(order.key, error),
+        on_progress=lambda orders, share: None,
+    )
+    outcomes |= {order.key: cue for order, cue in cues}
+    return [outcomes[number] for number in range(len(orders))]
+
+
+def _play(arguments: tuple[tuple[str, Any], ...], cue: StoredCue, playing: Playing) -> Played:
+    return _hosted(arguments).play(cue, playing)
+
+
+def _stored(cue: ComposedCue) -> StoredCue:
+    notes = {
+        "tempo": sidecar.tempo_record(cue.tempo),
+        "plan": as_record(cue.plan),
+        "streams": list(cue.seen.reports),
+        FOUND: sorted(cue.seen.streams),
+        "notes": list(cue.seen.notes),
+        "stages_s": {"see": cue.seen.took_s, "compose": cue.took_s},
+        "composed_together": cue.together,
+    }
+    return StoredCue(cue.tokens, notes)
