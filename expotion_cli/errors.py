@@ -10,6 +10,7 @@
     │   ├── EmptyStreamError                 an embedding stream has no rows
     │   └── PlanError                        a cue plan can't be read or obeyed
     ├── OutputError                 per clip a result can't be written
+    │   └── RefusedError            exit 2   it would replace a file unasked
     ├── EnvironmentProblem          exit 4   something this machine lacks
     │   ├── WeightsError                     weights missing, truncated or of another shape
     │   └── MissingLibraryError              a system library is missing
@@ -101,6 +102,12 @@ class PlanError(ClipError):
 
 class OutputError(ExpotionError):
     """A result can't be written where it should go."""
+
+
+class RefusedError(OutputError):
+    """A result would replace a file that is somebody else's, was changed, or is of other settings."""
+
+    exit_code = 2
 
 
 class EnvironmentProblem(ExpotionError):

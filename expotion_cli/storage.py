@@ -219,12 +219,21 @@ def read_toml(path: str | Path, what: str = "it", *, error: type[ExpotionError] 
 def append_line(path: str | Path, line: str) -> None:
     """Append one line with a single write, so that lines of two processes never mix. A link is not followed."""
     assert "\n" not in line
-    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | _NO_LINKS, 0o644)
+    handle = open_to_append(path)
     try:
         os.write(handle, encoded(line + "\n"))
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def open_to_append(path: str | Path) -> int:
+    """A handle at a file's end, where a link is not followed.
+
+    Raises:
+        OSError: it can't be written.
+    """
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | _NO_LINKS, 0o644)
 
 
 def cache_root() -> Path:

@@ -60,6 +60,21 @@ def names(text: str | None) -> Any:
     return () if parts == ("none",) else parts
 
 
+def name_by(text: str | None) -> tuple[str, ...]:
+    """Parse `--name-by`: what results are named by.
+
+    Raises:
+        UsageError: they can't be named by that.
+    """
+    from expotion_cli.scoring.naming import NAMED_BY
+
+    parts = tuple(dict.fromkeys(part.strip().lower() for part in (text or "").split(",") if part.strip()))
+    for part in parts:
+        if part not in NAMED_BY:
+            raise UsageError(f"--name-by {part!r} is unknown.", remedy=f"Use {', '.join(NAMED_BY)}.")
+    return parts
+
+
 def streams(text: str | None) -> Any:
     """Parse `--streams` for commands that encode clips themselves: names separated by commas, or none.
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import sys
 import threading
 import time
+from collections.abc import Mapping
 from typing import Any
 
 from expotion_cli.cli.say import say, say_aside, say_error, shown
 from expotion_cli.scoring.account import Listener, Summary
 from expotion_cli.scoring.ladder import STAGES
 from expotion_cli.scoring.plan import Job, Plan, Result
+from expotion_cli.scoring.standing import ALREADY, Standing
 
 STAGE_WEIGHTS = {"see": 0.55, "compose": 0.25, "render": 0.05, "finish": 0.15}
 """Rough shares of a clip's time, for the bar and the ETA only."""
@@ -47,7 +49,7 @@ class Reporter(Listener):
     def result(self, result: Result) -> None:
         """See `Listener`."""
         if result.error is not None:
-            say_error(result.error, "failed")
+            say_error(result.error, result.status)
 
     def facts(self, result: Result) -> list[str]:
         """Facts about a result, without notes that were printed for all clips."""
@@ -115,7 +117,7 @@ class LiveTable(Reporter):
         if result.error is not None:
             from rich.text import Text
 
-            self.console.print(Text.assemble(("failed", "bold red"), shown(f": {result.error}")))
+            self.console.print(Text.assemble((result.status, "bold red"), shown(f": {result.error}")))
 
     def close_with(self, summary: Summary) -> None:
         """Print the summary."""
@@ -185,7 +187,7 @@ class LiveTable(Reporter):
             marks.append(Text("…", style="cyan") if "render" in shares else _share(None))
             return [*cells, *marks, Text("")]
         mark = Text("–", style="red") if result.error else Text("✓", style="green")
-        facts = Text("failed", style="red") if result.error else Text(", ".join(self.facts(result)))
+        facts = Text(result.status, style="red") if result.error else Text(", ".join(self.facts(result)))
         return [*cells, mark, mark, mark, facts]
 
     def _bar(self, done: float, eta: float | None, finished: int) -> Any:
@@ -224,12 +226,12 @@ def result_facts(result: Result) -> list[str]:
 def summary_line(summary: Summary, plan: Plan) -> str:
     """The last line: how many clips, how long it took, where the results are."""
     counts = [(summary.count("scored"), "scored"), (summary.count("already"), "already there")]
-    counts.append((summary.count("failed"), "failed"))
+    counts += [(summary.count(status), status) for status in ("refused", "failed")]
     said = ", ".join(f"{number} {word}" for number, word in counts if number) or "nothing to score"
     return f"{said} in {_clock(summary.duration_s)} → {plan.settings.out}/"
 
 
-def show_plan(plan: Plan) -> None:
+def show_plan(plan: Plan, found: Mapping[str, Standing]) -> None:
     """What `--dry-run` prints: one line for each clip."""
     say(f"recipe {plan.recipe.name}, streams {', '.join(plan.streams.names) or 'none'}, output {plan.settings.out}/")
     for job in plan.jobs:
@@ -238,7 +240,13 @@ def show_plan(plan: Plan) -> None:
         facts = f"{float(clip.duration):.1f} s · {clip.width}×{clip.height} · {float(clip.fps):.4g} fps · {sound}"
         facts += f" · plan {job.given.plan_file}" if job.given.plan_file is not None else ""
         facts += "".join(f" · {note}" for note in clip.notes)
-        say(f"would score {job.name} → {job.destination} · {facts} · seed {job.seed}")
+        standing = found[job.name]
+        if standing.error is not None:
+            say_error(standing.error, "would refuse")
+        elif standing.verdict == ALREADY:
+            say(f"already there {job.name} → {job.destination}")
+        else:
+            say(f"would {standing.verdict} {job.name} → {job.destination} · {facts} · seed {job.seed}")
 
 
 def _share(share: float | None) -> Any:

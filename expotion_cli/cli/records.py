@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from expotion_cli.cli.say import error_record
@@ -9,19 +10,22 @@ from expotion_cli.cli.say import error_record
 if TYPE_CHECKING:
     from expotion_cli.scoring.account import Summary
     from expotion_cli.scoring.plan import Plan
+    from expotion_cli.scoring.standing import Standing
 
 
-def plan_record(planned: Plan) -> dict[str, Any]:
+def plan_record(planned: Plan, found: Mapping[str, Standing]) -> dict[str, Any]:
     """What `--dry-run --json` says."""
     jobs = [
         {
             "clip": job.name,
+            "would": found[job.name].verdict,
             "path": str(job.clip.path),
             "output": str(job.destination),
             "duration_s": round(float(job.clip.duration), 3),
             "prompt": job.prompt,
             "seed": job.seed,
             "plan": job.given.plan_file,
+            **({"error": error_record(error)} if (error := found[job.name].error) is not None else {}),
         }
         for job in planned.jobs
     ]
@@ -49,6 +53,6 @@ def summary_record(summary: Summary, planned: Plan) -> dict[str, Any]:
         "out": str(planned.settings.out),
         "recipe": {"name": planned.recipe.name, "digest": planned.recipe.digest},
         "duration_s": summary.duration_s,
-        "counts": {status: summary.count(status) for status in ("scored", "already", "failed")},
+        "counts": {status: summary.count(status) for status in ("scored", "already", "refused", "failed")},
         "clips": rows,
     }

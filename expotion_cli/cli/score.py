@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 from expotion_cli.cli.flags import given, recipe_with, streams_and_features
+from expotion_cli.cli.flags import name_by as read_name_by
 from expotion_cli.cli.flags import names as read_names
 from expotion_cli.cli.flags import seed as read_seed
 from expotion_cli.cli.flags import tempo as read_tempo
@@ -178,8 +179,14 @@ def score(
         Path, typer.Option("--out", "-o", help="Folder for the results; mirrors the input.", rich_help_panel=OUTPUT)
     ] = Path("scored"),
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Score again what is already there.", rich_help_panel=OUTPUT)
+        bool, typer.Option("--overwrite", help="Score again, and replace what is there.", rich_help_panel=OUTPUT)
     ] = False,
+    name_by: Annotated[
+        str | None,
+        typer.Option(
+            help="Put into the results' names what they are made by: recipe,seed,prompt,model.", rich_help_panel=OUTPUT
+        ),
+    ] = None,
     midi: Annotated[
         bool, typer.Option("--midi", help="Also write each cue as a MIDI file.", rich_help_panel=OUTPUT)
     ] = False,
@@ -273,6 +280,8 @@ def score(
         out=out,
         recursive=recursive,
         overwrite=overwrite,
+        name_by=read_name_by(name_by),
+        model=model,
         midi=midi,
         batch_size=_batch_size(batch_size),
         prompts=read_prompts(prompts) if prompts is not None else {},
@@ -312,6 +321,7 @@ def _carry_out(
     quiet: bool,
     dry_run: bool,
 ) -> int:
+    from expotion_cli.cli.dry_run import look_ahead
     from expotion_cli.cli.progress import choose_listener, show_plan
     from expotion_cli.music.identity import ModelIdentity, recall, remember
     from expotion_cli.scoring.plan import plan
@@ -329,11 +339,13 @@ def _carry_out(
     for note in planned.notes:
         say_aside(note)
     if dry_run:
+        found = look_ahead(planned, identity, composer, lambda: _load(**composer))
         if as_json:
-            say_json(plan_record(planned))
+            say_json(plan_record(planned, found))
         elif not quiet:
-            show_plan(planned)
-        return 3 if not planned.jobs else 1 if planned.problems else 0
+            show_plan(planned, found)
+        refused = any(each.error is not None for each in found.values())
+        return 3 if not planned.jobs else 1 if planned.problems else 2 if refused else 0
 
     from expotion_cli.scoring.batch import run
     from expotion_cli.weights.manifest import licence_notice

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from threading import Event
 from typing import Any
 
-from expotion_cli.errors import ExpotionError, OutputError
+from expotion_cli.errors import ExpotionError, UsageError, writing
 from expotion_cli.hints import FileHints
 from expotion_cli.music.codecs.notes.groove_file import groove_digest
 from expotion_cli.music.identity import ModelIdentity
@@ -18,6 +18,7 @@ from expotion_cli.scoring import sidecar
 from expotion_cli.scoring.follow import ACCENTS_VERSION, FOLLOW_VERSION
 from expotion_cli.scoring.ledger import Ledger
 from expotion_cli.scoring.plan import Job, Plan, Result, check_writable
+from expotion_cli.scoring.standing import ALREADY, REPLACE, Standing, standing
 from expotion_cli.scoring.streams import missing_streams
 from expotion_cli.spotting.plan import SPOTTING_VERSION
 
@@ -44,10 +45,10 @@ class Summary:
 
     @property
     def exit_code(self) -> int:
-        """0: all scored or already there; 1: some failed; 3: there was nothing that could be scored."""
+        """0: all scored or already there; 1: some failed; 2: some refused; 3: nothing could be scored."""
         if not self.results or self.unscorable:
             return 3
-        return 1 if self.count("failed") else 0
+        return 1 if self.count("failed") else 2 if self.count("refused") else 0
 
 
 class Listener:
@@ -108,10 +109,14 @@ class _Guarded(Listener):
 
     Args:
         listener: the one to tell.
+
+    Attributes:
+        stages: the stage of each job that has begun, and when it began (`time.monotonic`).
     """
 
     def __init__(self, listener: Listener):
         self._listener: Listener | None = listener
+        self.stages: dict[str, tuple[str, float]] = {}
 
     def note(self, text: str) -> None:
         """See `Listener`."""
@@ -119,6 +124,8 @@ class _Guarded(Listener):
 
     def stage(self, job: Job, stage: str, share: float) -> None:
         """See `Listener`."""
+        _, began = self.stages.get(job.name, (stage, time.monotonic()))
+        self.stages[job.name] = (stage, began)
         self._tell("stage", job, stage, share)
 
     def result(self, result: Result) -> None:
@@ -143,6 +150,8 @@ class Account:
         self.results: dict[str, Result] = {}
         self.digests: dict[str, tuple[str, str]] = {}
         self.notes: tuple[str, ...] = ()
+        self.identity: ModelIdentity | None = None
+        self._tells_of_versions = False
         self.ledger: Ledger | None = None
         self.stop = Event()
         self.on_settled: Callable[[Job], object] | None = None
@@ -150,15 +159,30 @@ class Account:
     def open(self) -> Ledger:
         """The ledger; opening it is the first moment at which the output folder is touched."""
         if self.ledger is None:
-            check_writable(self.plan.settings.out)
-            self.ledger = Ledger(self.plan.settings.out / "ledger.jsonl")
+            out = self.plan.settings.out
+            check_writable(out)
+            path = out / "ledger.jsonl"
+            with writing(path, "the ledger", error=UsageError, remedy="Check permissions, or choose another --out."):
+                ledger = Ledger(path)
+                ledger.check()
+            self.ledger = ledger
             for problem in self.plan.problems:
-                self.ledger.write("failed", clip=problem.name, reason=str(problem.error))
+                ledger.write("failed", clip=problem.name, outcome="failed", reason=str(problem.error))
         return self.ledger
+
+    def standings(self, identity: ModelIdentity) -> dict[str, Standing]:
+        """What a run would do with each job, by its name. Writes nothing."""
+        digests = artefact_digests(self.plan.jobs, self.plan, identity)
+        ledger = Ledger(self.plan.settings.out / "ledger.jsonl")
+        return {
+            job.name: standing(job, digests[job.name][1], self.plan, identity, ledger, self.hints)
+            for job in self.plan.jobs
+        }
 
     def settle_done(self, identity: ModelIdentity) -> bool:
         """Settle all jobs whose results are there already, made by this model; returns whether none is left."""
         self.digests = artefact_digests(self.plan.jobs, self.plan, identity)
+        self.identity = identity
         self.open()
         missing = missing_streams(identity, self.plan.streams, self.plan.recipe)
         for note in missing:
@@ -178,17 +202,20 @@ class Account:
 
     def settle_if_done(self, job: Job) -> bool:
         """Settle a job whose result is there already, or can't be written; returns whether it is settled."""
-        if self.plan.settings.overwrite or job.name not in self.digests:
+        if self.plan.settings.overwrite or self.identity is None or job.name in self.results:
             return job.name in self.results
         ledger, digest = self.open(), self.digests[job.name][1]
-        known = sidecar.read_sidecar(job.destination)
-        if sidecar.is_done(job.destination, known, digest, midi=self.plan.settings.midi, hints=self.hints):
+        found = standing(job, digest, self.plan, self.identity, ledger, self.hints)
+        if found.verdict == ALREADY:
             if not ledger.knows(digest):
-                ledger.write("already", clip=job.name, artefact=digest)
-            self.settle(job, Result(job.name, "already", job.destination, sidecar=known))
-        elif known is None and job.destination.exists() and not ledger.began(self.relative(job)):
-            reason, remedy = "this file was not made by expotion.", "Move it, or pass --overwrite."
-            self.fail(job, OutputError(reason, path=job.destination, remedy=remedy))
+                ledger.write("already", clip=job.name, artefact=digest, outcome="already")
+            self.settle(job, Result(job.name, "already", job.destination, sidecar=found.sidecar))
+        elif found.error is not None:
+            ledger.write("refused", clip=job.name, outcome="refused", reason=str(found.error))
+            self.settle(job, Result(job.name, "refused", error=found.error))
+        elif found.verdict == REPLACE and not self._tells_of_versions:
+            self._tells_of_versions = True
+            self.listener.note("results of another version of expotion or of an encoder are made anew")
         return job.name in self.results
 
     def relative(self, job: Job) -> str:
@@ -210,8 +237,13 @@ class Account:
         """A job failed."""
         details = {"details": error.details} if error.details else {}
         with contextlib.suppress(OSError, ExpotionError):  # a full disk must not hide the reason
-            self.open().write("failed", clip=job.name, reason=str(error), **details)
+            self.open().write("failed", **self.so_far(job), outcome="failed", reason=str(error), **details)
         self.settle(job, Result(job.name, "failed", error=error))
+
+    def so_far(self, job: Job) -> dict[str, Any]:
+        """How far a job is, for the ledger: its stage, and seconds since its first."""
+        stage, began = self.listener.stages.get(job.name, (None, time.monotonic()))
+        return {"clip": job.name, "stage": stage, "duration_s": round(time.monotonic() - began, 3)}
 
     def settle(self, job: Job, result: Result) -> None:
         """A job is through."""

@@ -300,7 +300,7 @@ class _Run:
             listener.stage(job, "follow", 1.0)
             listener.stage(job, "finish", 0.0)
             relative = self.account.relative(job)
-            ledger.write("begin", clip=job.name, output=relative, artefact=digest)
+            ledger.write("begin", **self.account.so_far(job), output=relative, artefact=digest)
             midi = sidecar.midi_path(job.destination)
             with _timed(stages_s, "finish"), _cleared(job.destination), atomic_path(job.destination) as video:
                 finishing = self.executor.submit(
@@ -323,7 +323,7 @@ class _Run:
                 self.queue.check(job)
                 if settings.midi and score.midi is not None:
                     write_bytes(midi, score.midi)
-                elif (sidecar.read_sidecar(job.destination) or {}).get("midi"):
+                elif sidecar.matches(midi, (sidecar.read_sidecar(job.destination) or {}).get("midi")):
                     midi.unlink(missing_ok=True)  # it belongs to a result that is about to be replaced
             report = finished.report
             said = sidecar.describe(
@@ -351,7 +351,16 @@ class _Run:
             sidecar.write_sidecar(job.destination, said)
             self.account.hints.expect(job.destination, finished.sha256)
             self.account.hints.settle()
-            ledger.write("scored", clip=job.name, output=relative, artefact=digest, seed=job.seed)
+            ledger.write(
+                "scored",
+                **self.account.so_far(job),
+                outcome="scored",
+                output=relative,
+                artefact=digest,
+                seed=job.seed,
+                output_bytes=finished.num_bytes,
+                output_sha256=finished.sha256,
+            )
             self.account.settle(job, Result(job.name, "scored", job.destination, sidecar=said))
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import threading
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from expotion_cli.storage import append_line, parse_json
+from expotion_cli.storage import append_line, open_to_append, parse_json
 
 LONGEST_LINE = 1 << 20
 """Characters of one event."""
@@ -17,25 +19,42 @@ LONGEST_LINE = 1 << 20
 class Ledger:
     """Reads what earlier runs wrote and appends to it.
 
-    Events: `begin` (a result is about to be written), `scored`, `already`, `failed`, `interrupted`.
+    Events: `begin` (a result is about to be written), `scored`, `already`, `refused`, `failed`, `interrupted`. Events
+    of clips name the stage they stand at, how long the clip took so far, and their outcome.
 
     Args:
         path: `ledger.jsonl` in the output folder; made with the first event.
+
+    Raises:
+        OSError: it is there and can't be read.
     """
 
     def __init__(self, path: Path):
         self.path = Path(path)
+        self.trouble: OSError | None = None
         self._lock = threading.Lock()
-        self._close_cut_line()
-        entries = read_ledger(self.path)
-        self._begun = {entry.get("output") for entry in entries if entry.get("event") == "begin"}
-        self._known = {entry.get("artefact") for entry in entries if entry.get("event") in ("scored", "already")}
+        self._is_whole = False
+        self._read()
+
+    def check(self) -> None:
+        """Make sure that it can be written.
+
+        Raises:
+            OSError: it can't.
+        """
+        os.close(open_to_append(self.path))
 
     def write(self, event: str, **fields: Any) -> None:
-        """Append one event with the time of day (UTC)."""
+        """Append one event with the time of day (UTC). Trouble is kept in `trouble`: no result is lost with a line."""
         at = datetime.now(UTC).isoformat(timespec="milliseconds")
         with self._lock:
-            append_line(self.path, json.dumps({"at": at, "event": event, **fields}, ensure_ascii=False))
+            try:
+                if not self._is_whole:
+                    self._close_cut_line()
+                    self._is_whole = True
+                append_line(self.path, json.dumps({"at": at, "event": event, **fields}, ensure_ascii=False))
+            except OSError as error:
+                self.trouble = error
 
     def _close_cut_line(self) -> None:
         """A full disk may have cut the last line; what follows must not run into it."""
@@ -46,13 +65,26 @@ class Ledger:
             if file.read(1) != b"\n":
                 file.write(b"\n")
 
-    def began(self, output: str) -> bool:
-        """Whether an earlier run was about to write this file, given by its path inside the output folder."""
-        return output in self._begun
+    def last(self, output: str) -> dict[str, Any] | None:
+        """The last event of a result, `begin` or `scored`: what other processes wrote meanwhile counts.
+
+        Args:
+            output: its path inside the output folder.
+        """
+        with contextlib.suppress(OSError):
+            if self.path.stat().st_size != self._size:
+                self._read()
+        return self._last.get(output)
 
     def knows(self, digest: str) -> bool:
         """Whether an earlier run noted this artefact as finished."""
         return digest in self._known
+
+    def _read(self) -> None:
+        self._size = self.path.stat().st_size if self.path.is_file() else 0
+        entries = read_ledger(self.path)
+        self._last = {str(e["output"]): e for e in entries if "output" in e and e.get("event") in ("begin", "scored")}
+        self._known = {entry.get("artefact") for entry in entries if entry.get("event") in ("scored", "already")}
 
 
 def read_ledger(path: Path) -> list[dict[str, Any]]:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable
 from pathlib import Path, PurePath
 
 from expotion_cli.errors import ExpotionError, OutputError, UsageError
+from expotion_cli.storage import digest_bytes, encoded
 
 VIDEO_SUFFIXES = frozenset(
     ".mp4 .m4v .mov .mkv .webm .avi .mpg .mpeg .m2ts .wmv .flv .ogv .3gp .3g2 .mxf .vob .divx".split()
@@ -56,6 +58,34 @@ def renamed(relative: PurePath, suffix: str, *, label: str = "", whole: bool = F
         return relative
     stem = relative.stem if is_container and not whole else relative.name
     return relative.parent / (f"{stem}.{label}{suffix}" if label else stem + suffix)
+
+
+NAMED_BY = ("recipe", "seed", "prompt", "model")
+"""What results can be named by."""
+
+
+def label_of(by: Iterable[str], *, recipe: str, seed: int, prompt: str, model: str) -> str:
+    """What a result is made by, for its name: `jazz.seed7`.
+
+    Args:
+        by: some of `NAMED_BY`, in the order wanted.
+        recipe: its name.
+        seed: of the cue.
+        prompt: of the cue; its digest stands for it.
+        model: a name or a path.
+    """
+    words = {
+        "recipe": _safe(recipe),
+        "seed": f"seed{seed}",
+        "prompt": f"prompt-{digest_bytes(encoded(prompt))[:8]}",
+        "model": _safe(PurePath(model).name),
+    }
+    return ".".join(words[each] for each in by)
+
+
+def _safe(name: str) -> str:
+    """A name without what could lead into another folder or end a file's stem."""
+    return re.sub(r"[^\w+-]+", "-", name).strip("-") or "unnamed"
 
 
 def collisions(pairs: Iterable[tuple[Path, Path]]) -> list[ExpotionError | None]:

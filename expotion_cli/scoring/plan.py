@@ -31,7 +31,7 @@ from expotion_cli.scoring import playing
 from expotion_cli.scoring.discover import Source, discover
 from expotion_cli.scoring.given import Given, GivenFiles, find_given
 from expotion_cli.scoring.guard import guard
-from expotion_cli.scoring.naming import collisions, inside, too_long
+from expotion_cli.scoring.naming import collisions, inside, label_of, too_long
 from expotion_cli.scoring.sidecar import midi_path, sidecar_path
 from expotion_cli.scoring.streams import FALLBACK_STREAM, Needs, StreamChoice, streams_for
 from expotion_cli.spotting.hits_file import UserHits
@@ -54,6 +54,8 @@ class Settings:
         out: output folder.
         recursive: look into subfolders.
         overwrite: make results anew that are already there, and replace files this program did not make.
+        name_by: what results are named by, of `naming.NAMED_BY`, so that others stay beside them.
+        model: the model's name, for `name_by`.
         midi: also write each cue as a MIDI file.
         batch_size: cues generated at a time, or "auto".
         prompts: a prompt of its own for some clips, by file name, stem or path inside the input folder.
@@ -70,6 +72,8 @@ class Settings:
     out: Path = Path("scored")
     recursive: bool = True
     overwrite: bool = False
+    name_by: tuple[str, ...] = ()
+    model: str = ""
     midi: bool = False
     batch_size: int | str = "auto"
     prompts: Mapping[str, str] = field(default_factory=dict)
@@ -138,7 +142,7 @@ class Result:
 
     Attributes:
         name: path inside the input, or the argument that has no clip.
-        status: "scored", "already" (a rerun found it done) or "failed".
+        status: "scored", "already" (a rerun found it done), "refused" (it would replace a file) or "failed".
         output: the video, unless it failed.
         error: why it failed.
         sidecar: what stands in the sidecar.
@@ -194,7 +198,8 @@ def plan(
             clip, content, stream_digests, given = outcome
             prompt, seed = _prompt(source, recipe, settings.prompts), recipe.seed_for(content)
             try:
-                destination = _destination(source, clip, settings)
+                label = label_of(settings.name_by, recipe=recipe.name, seed=seed, prompt=prompt, model=settings.model)
+                destination = _destination(source, clip, settings, label)
             except ExpotionError as error:
                 problems.append(Result(source.relative.as_posix(), "failed", error=error))
                 continue
@@ -249,14 +254,14 @@ def check_writable(out: Path) -> None:
         os.unlink(probe)
 
 
-def _destination(source: Source, clip: ClipInfo, settings: Settings) -> Path:
+def _destination(source: Source, clip: ClipInfo, settings: Settings, label: str) -> Path:
     """Where a clip's result goes.
 
     Raises:
         UsageError: outside the output folder.
         OutputError: a name has too many bytes for the file system.
     """
-    video = inside(settings.out, source.renamed(output_suffix(clip)))
+    video = inside(settings.out, source.renamed(output_suffix(clip), label))
     # MIDI files count even if none is asked for: so a later run with --midi has room.
     if (problem := too_long(video.parent, [video.name, sidecar_path(video).name, midi_path(video).name])) is not None:
         raise problem

@@ -127,10 +127,17 @@ def is_done(
     if midi and sidecar.get("midi") is None and sidecar.get("has_midi", True):
         return False
     wanted = [(video, sidecar.get("output"))] + ([(midi_path(video), sidecar["midi"])] if sidecar.get("midi") else [])
-    return all(_matches(path, record, hints) for path, record in wanted)
+    return all(matches(path, record, hints) for path, record in wanted)
 
 
-def _matches(path: Path, record: Any, hints: FileHints | None) -> bool:
+def matches(path: Path, record: Any, hints: FileHints | None = None) -> bool:
+    """Whether a file is the one of this record (`file_record`).
+
+    Args:
+        path: the file.
+        record: of size and sha256; anything else matches nothing.
+        hints: spares reading unchanged files again.
+    """
     try:
         if path.stat().st_size != record["bytes"]:
             return False
@@ -145,7 +152,7 @@ def remove_leftovers(video: Path) -> None:
     prefix = f".{video.stem}." if len(video.stem) < 40 else f".{video.stem[:40]}"
     for path in video.parent.iterdir() if video.parent.is_dir() else ():
         if path.name.startswith(prefix) and ".partial" in path.suffixes[-2:]:
-            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink(missing_ok=True)
 
 
 def tempo_record(tempo: Tempo | None) -> dict[str, Any] | None:

@@ -1,0 +1,186 @@
+"""What lies where a clip's result belongs, and so what a run does: score, leave, replace or refuse.
+
+A result is never replaced without a word. What this program did not make, what was changed since, and a result that
+other settings made are refused, and the reason names what differs; what another version of the program made is made
+anew, and said. A dry run asks the same questions as a real one.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from expotion_cli.errors import ExpotionError, RefusedError
+from expotion_cli.scoring import sidecar
+from expotion_cli.spotting.hits import USER
+from expotion_cli.spotting.plan_file import plan_digest
+
+if TYPE_CHECKING:
+    from expotion_cli.hints import FileHints
+    from expotion_cli.music.identity import ModelIdentity
+    from expotion_cli.scoring.ledger import Ledger
+    from expotion_cli.scoring.plan import Job, Plan
+
+SCORE, ALREADY, REPLACE, REFUSE = "score", "already", "replace", "refuse"
+_MOST_KEYS = 4
+_NAMED_APART = ("prompt", "generate.seed", "tags", "name", "digest")
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What a run does with a clip.
+
+    Attributes:
+        verdict: `SCORE`, `ALREADY`, `REPLACE` or `REFUSE`.
+        sidecar: of the result that is there already.
+        error: why it is refused.
+    """
+
+    verdict: str
+    sidecar: dict[str, Any] | None = None
+    error: ExpotionError | None = None
+
+
+def standing(
+    job: Job, digest: str, plan: Plan, identity: ModelIdentity, ledger: Ledger, hints: FileHints | None
+) -> Standing:
+    """Look at a result's place.
+
+    Args:
+        job: the clip.
+        digest: of the result that the run would make.
+        plan: of the run.
+        identity: of the model.
+        ledger: of the output folder.
+        hints: spares reading unchanged files again.
+    """
+    video, settings = job.destination, plan.settings
+    place, midi = sidecar.sidecar_path(video), sidecar.midi_path(video)
+    known = sidecar.read_sidecar(video)
+    if known is not None and not isinstance(known.get("artefact"), str):
+        known = None
+    if settings.overwrite:
+        return Standing(REPLACE if any(map(os.path.lexists, (video, place))) else SCORE)
+    if sidecar.is_done(video, known, digest, midi=settings.midi, hints=hints):
+        return Standing(ALREADY, known)
+    if known is None:
+        is_ours = not os.path.lexists(place) and _is_left_over(job, digest, ledger, settings.out, hints)
+        for path in (place, video, *((midi,) if settings.midi else ())):
+            if os.path.lexists(path) and not is_ours:
+                return _refused(path, "this file was not made by expotion.", "Move it, or pass --overwrite.")
+        return Standing(SCORE)
+    output = known.get("output")
+    name = output.get("file") if isinstance(output, Mapping) else None
+    if name != video.name and (video.parent / str(name)).is_file():
+        return _refused(place, f"it belongs to {name}.", "Move both, or choose another --out.")
+    verdict = SCORE
+    if os.path.lexists(video):
+        is_whole = sidecar.matches(video, output, hints)
+        if not is_whole and not _is_broken(video):
+            return _refused(video, "this result was changed since it was made.", "Move it, or pass --overwrite.")
+        if is_whole and known["artefact"] != digest:
+            if found := differences(known, job, plan, identity):
+                return _refused(video, f"a result is there already, of {', '.join(found)}.", _REMEDY)
+            verdict = REPLACE
+    if settings.midi and os.path.lexists(midi) and not sidecar.matches(midi, known.get("midi"), hints):
+        return _refused(midi, "this file was not made by expotion, or was changed.", "Move it, or pass --overwrite.")
+    return Standing(verdict, known)
+
+
+_REMEDY = "Pass --overwrite to replace it, --name-by to write beside it, or another --out."
+
+
+def differences(known: Mapping[str, Any], job: Job, plan: Plan, identity: ModelIdentity) -> list[str]:
+    """What a result there was made of that the run would not make it of, in words.
+
+    Args:
+        known: the result's sidecar.
+        job: the clip.
+        plan: of the run.
+        identity: of the model.
+
+    Returns:
+        Nothing where only a version of the program or of an encoder differs: such results are made anew.
+    """
+    return list(_differences(known, job, plan, identity))
+
+
+def _differences(known: Mapping[str, Any], job: Job, plan: Plan, identity: ModelIdentity) -> Iterator[str]:
+    old = {key: value if isinstance(value, Mapping) else {} for key, value in known.items()}
+    clip, recipe, model = old.get("clip", {}), old.get("recipe", {}), old.get("model", {})
+    if clip.get("sha256") != job.content:
+        yield "another version of the clip" if clip.get("file") == job.name else f"another clip ({clip.get('file')})"
+    if recipe.get("name") != plan.recipe.name:
+        yield f"another recipe ({recipe.get('name')}, now {plan.recipe.name})"
+    else:
+        before, now = _flat(recipe), _flat(plan.recipe.fields())
+        keys = [key for key in now if key not in _NAMED_APART and before.get(key, now[key]) != now[key]]
+        told = [f"{key} {before[key]}, now {now[key]}" for key in keys[:_MOST_KEYS]]
+        if told:
+            yield f"other settings ({'; '.join(told)}{', ...' if len(keys) > _MOST_KEYS else ''})"
+    if known.get("seed") != job.seed:
+        yield f"another seed ({known.get('seed')}, now {job.seed})"
+    if known.get("prompt") != job.prompt:
+        yield "another prompt"
+    if model.get("name") != identity.name:
+        yield f"another model ({model.get('name')}, now {identity.name})"
+    elif model.get("digest") != identity.digest:
+        yield f"other weights of the model {identity.name}"
+    if known.get("adapter") != identity.adapter_name:
+        yield f"another adapter ({known.get('adapter')}, now {identity.adapter_name})"
+    if known.get("soundfont") != identity.soundfont:
+        yield "another soundfont"
+    given = job.given.plan
+    is_same = given is None or job.given.hits or old.get("plan", {}).get("digest") == plan_digest(given)
+    if old.get("plan", {}).get("given") != job.given.plan_file or not is_same:
+        yield "another cue plan"
+    if given is None and _user_hits(known) != [round(hit.time_s, 3) for hit in job.given.hits]:
+        yield "other hit points"
+
+
+def _flat(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Settings by dotted keys."""
+    found: dict[str, Any] = {}
+    for key, value in table.items():
+        found |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": _plain(value)}
+    return found
+
+
+def _plain(value: Any) -> Any:
+    return [_plain(each) for each in value] if isinstance(value, list | tuple) else value
+
+
+def _user_hits(known: Mapping[str, Any]) -> list[float]:
+    hits = known.get("hits")
+    return [round(hit["time_s"], 3) for hit in hits if hit.get("cause") == USER] if isinstance(hits, list) else []
+
+
+def _is_left_over(job: Job, digest: str, ledger: Ledger, out: Path, hints: FileHints | None) -> bool:
+    """Whether files without a sidecar are what an interrupted run left, or a result whose sidecar was removed."""
+    entry = ledger.last(str(job.destination.relative_to(out)))
+    if entry is None:
+        return False
+    if entry.get("event") == "begin" or "output_sha256" not in entry:
+        return True
+    if entry.get("artefact") != digest:
+        return False
+    record = {"bytes": entry.get("output_bytes"), "sha256": entry["output_sha256"]}
+    return not os.path.lexists(job.destination) or sidecar.matches(job.destination, record, hints)
+
+
+def _is_broken(video: Path) -> bool:
+    """Whether a file is no video any more: nobody edited it, it was cut off or damaged."""
+    from expotion_cli.media.probe import probe
+
+    try:
+        probe(video)
+    except Exception:
+        return True
+    return False
+
+
+def _refused(path: Path, reason: str, remedy: str) -> Standing:
+    return Standing(REFUSE, error=RefusedError(reason, path=path, remedy=remedy))
