@@ -113,7 +113,7 @@ def test_json_summary_stands_alone_on_standard_output(score, clip_folder, tmp_pa
     done = score(clip_folder, tmp_path / "bad.mp4", "--out", tmp_path / "out", "--json")
     said = json.loads(done.stdout)
     assert done.exit_code == said["exit_code"] == 1
-    assert said["counts"] == {"scored": 2, "already": 0, "failed": 1}
+    assert said["counts"] == {"scored": 2, "already": 0, "refused": 0, "failed": 1}
     (bad,) = (row for row in said["clips"] if row["status"] == "failed")
     assert bad["error"]["path"].endswith("bad.mp4") and bad["error"]["remedy"]
     assert all("output" in row and "loudness" in row for row in said["clips"] if row["status"] == "scored")
