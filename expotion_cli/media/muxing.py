@@ -123,7 +123,7 @@ class Job:
             return
         boxes = Boxes(())
         if self.clip.demuxer == "mov":
-            with contextlib.suppress(BoxError):  # libavformat made sense of it all the same
+            with contextlib.suppress(BoxError, OSError):  # libavformat made sense of it all the same
                 boxes = read_boxes(self.clip.path)
         picture = boxes.tracks[self.clip.video_index].kept if self.clip.video_index < len(boxes.tracks) else ()
         parts = self.clip.edits.get(self.clip.video_index, ())

@@ -28,7 +28,7 @@ from odd_files import (
 from options import remux
 
 from expotion_cli.errors import ExpotionError, ProbeError
-from expotion_cli.media.boxes import Box, BoxError, Changes, parse, read_boxes, rewrite
+from expotion_cli.media.boxes import Box, BoxError, Changes, _move_chunks, parse, read_boxes, rewrite
 from expotion_cli.media.clip import output_suffix
 from expotion_cli.media.decode import iter_frames
 from expotion_cli.media.probe import probe
@@ -157,6 +157,19 @@ def test_a_cover_in_matroska_stays_an_attachment(base, music, tmp_path):
     with av.open(str(path)) as container:
         names = container.streams[2].metadata
         assert names["mimetype"] == "image/jpeg" and names["filename"] == "cover.jpg"
+
+
+def test_fonts_stay_beside_a_cover(base, music, tmp_path):
+    font, styled = tmp_path / "letters.ttf", tmp_path / "styled.mkv"
+    font.write_bytes(b"\0\1\0\0" + bytes(60))
+    attached = ["-attach", font, "-metadata:s:t:0", "mimetype=font/ttf"]
+    attached += ["-attach", still(tmp_path), "-metadata:s:t:1", "mimetype=image/jpeg"]
+    ffmpeg("-i", base, *attached, "-c", "copy", styled)
+    _, path, report = finished(styled, music)
+    assert report.notes == ()
+    with av.open(str(path)) as container:
+        names = [stream.metadata.get("filename") for stream in container.streams]
+    assert names == [None, None, "letters.ttf", "cover.jpg"] and font.read_bytes() in path.read_bytes()
 
 
 def test_own_sound_keeps_its_language_name_and_companions(base, music, tmp_path):
@@ -342,6 +355,16 @@ def test_a_file_that_is_not_laid_out_as_expected_is_not_rewritten(base, tmp_path
     with pytest.raises(BoxError):
         rewrite(fast, Changes())
     assert fast.read_bytes() == before
+
+
+def test_places_of_samples_beyond_four_gigabytes_get_eight_bytes(base):
+    moov = parse(base.read_bytes())[-1]
+    place = (b"trak", b"mdia", b"minf", b"stbl")
+    before = [struct.unpack(f">{len(b.content) // 4 - 2}I", b.content[8:]) for b in moov.all(*place, b"stco")]
+    size = _move_chunks(moov, 1 << 32)
+    assert size == len(bytes(moov)) and not moov.all(*place, b"stco")
+    after = [struct.unpack(f">{len(b.content) // 8 - 1}Q", b.content[8:]) for b in moov.all(*place, b"co64")]
+    assert after == [tuple(place + size for place in places) for places in before] != []
 
 
 def test_no_message_names_a_temporary_file(base, music, tmp_path, monkeypatch):

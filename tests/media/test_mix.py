@@ -83,7 +83,9 @@ def test_swells_of_the_music_never_cover_the_speech(clip, music):
 
 
 @pytest.mark.parametrize(
-    "bang", [np.array([16_000.0]), 0.9 * np.random.default_rng(0).uniform(-1, 1, RATE // 250)], ids=["sample", "clap"]
+    "bang",
+    [np.array([16_000.0]), *(0.9 * np.random.default_rng(0).uniform(-1, 1, RATE // part) for part in (250, 8))],
+    ids=["sample", "clap", "slam"],
 )
 def test_a_clap_or_a_single_broken_sample_does_not_change_the_balance(music, bang):
     tone = 0.01 * np.sin(300 * 2 * np.pi * np.arange(3 * RATE) / RATE)
@@ -98,6 +100,18 @@ def test_a_clap_or_a_single_broken_sample_does_not_change_the_balance(music, ban
         beneath.append(measure((mixed - own)[:, part], RATE).integrated_lufs)
     assert beneath[0] == pytest.approx(beneath[1], abs=1.0)
     assert np.abs(mixed).max() < 3 and own_is_highest(mixed, own)
+
+
+def test_a_word_in_a_long_pause_and_a_rhythm_of_claps_are_sound(music):
+    time = np.arange(20 * RATE) / RATE
+    noise = 0.002 * np.random.default_rng(0).normal(size=len(time))
+    word = 0.2 * np.sin(2 * np.pi * 300 * time) * ((time > 9) & (time < 9.5))
+    claps = 0.3 * np.random.default_rng(1).uniform(-1, 1, len(time)) * (time % 0.5 < 0.05)
+    for sound, part in ((word, slice(9 * RATE, 9 * RATE + RATE // 2)), (claps, slice(5 * RATE, 15 * RATE))):
+        own = np.stack([sound + noise] * 2).astype(np.float32)
+        mixed = mix(music(20.0), RATE, num_samples=len(time), original=own, mode="under", under_lu=12.0)
+        beneath = measure((mixed - own)[:, part], RATE).integrated_lufs
+        assert 8 < measure(own[:, part], RATE).integrated_lufs - beneath < 20
 
 
 def test_under_a_silent_original_music_is_left_alone(music):
