@@ -14,6 +14,7 @@ from expotion_cli.errors import DecodeError, reading
 from expotion_cli.media.clip import ClipInfo
 from expotion_cli.media.ffmpeg import DEMUXERS, PROTOCOLS, file_url
 from expotion_cli.media.probe import open_container, probe
+from expotion_cli.media.tracks import AUDIBLE
 from expotion_cli.timing import num_samples
 
 STEREO = 2
@@ -58,7 +59,7 @@ def read_clip_sound(clip: str | Path | ClipInfo, sample_rate: int) -> np.ndarray
     """Read a clip's own sound, from the first picture's appearance to the picture's end.
 
     Time stamps and edit lists are honoured: sound that begins late or pauses is preceded by silence, and sound before
-    the picture is dropped. The mono tracks of one recording are mixed in equal shares.
+    the picture is dropped. The mono tracks of one recording are mixed in equal shares, silent ones apart.
 
     Args:
         clip: a file, or what `probe` found out about it.
@@ -76,18 +77,18 @@ def read_clip_sound(clip: str | Path | ClipInfo, sample_rate: int) -> np.ndarray
     sound = np.zeros((STEREO, num_samples(info.duration, sample_rate)), dtype=np.float32)
     if info.audio is None:
         return sound
-    decoded = [_add_track(info, index, sound, sample_rate) for index in info.audio.indices]
-    if not any(decoded):
+    peaks = [_add_track(info, index, sound, sample_rate) for index in info.audio.indices]
+    if all(peak is None for peak in peaks):
         reason = f"its sound ({info.audio.codec}) can't be decoded."
         raise DecodeError(reason, path=info.path, remedy="Convert it first.")
-    if len(decoded) > 1:
-        sound /= len(decoded)
+    if (heard := sum(peak is not None and peak > AUDIBLE for peak in peaks)) > 1:
+        sound /= heard
     return np.nan_to_num(sound, copy=False, posinf=0.0, neginf=0.0)
 
 
-def _add_track(info: ClipInfo, index: int, sound: np.ndarray, sample_rate: int) -> bool:
-    """Add a track to [2, n] on the picture's clock; returns whether any of it could be decoded."""
-    decoded = False
+def _add_track(info: ClipInfo, index: int, sound: np.ndarray, sample_rate: int) -> float | None:
+    """Add a track to [2, n] on the picture's clock; returns its peak, None if nothing of it could be decoded."""
+    peak: float | None = None
     windows = [_Window(0, 0, sound.shape[1])]
     if index in info.edits:
         zero = Fraction(0)
@@ -98,22 +99,23 @@ def _add_track(info: ClipInfo, index: int, sound: np.ndarray, sample_rate: int) 
     with open_container(info.path, without_edits=bool(info.edits)) as container:
         stream = container.streams[index] if index < len(container.streams) else None
         if not isinstance(stream, av.AudioStream) or stream.codec_context is None:
-            return False
+            return None
         resampler = _Resampler(stream, sample_rate, STEREO)
         position: int | None = None
         for frame in _frames(container, stream):
             if frame is None:
                 continue  # a damaged packet leaves a gap, which the time stamps keep in place
-            decoded = True
             if frame.pts is not None and frame.time_base:
                 expected = round((frame.pts * frame.time_base - info.start) * sample_rate)
                 if position is None or abs(expected - position) > GAP_SLACK_S * sample_rate:
                     if position is not None:
                         position = _place(sound, windows, position, resampler.finish())
                     position = expected
-            position = _place(sound, windows, position or 0, resampler.add(frame))
+            pieces = resampler.add(frame)
+            peak = max(peak or 0.0, *(float(np.abs(piece).max(initial=0.0)) for piece in pieces), 0.0)
+            position = _place(sound, windows, position or 0, pieces)
         _place(sound, windows, position or 0, resampler.finish())
-    return decoded
+    return peak
 
 
 def lacks_sound(path: str | Path) -> bool:

@@ -184,7 +184,9 @@ def _sound(
         return decodable, notes
     else:
         chosen = _best_sound(container, decodable, spans)
-    if len(sounds) > 1:
+    if not wanted and len(chosen) > 1:
+        notes.insert(0, f"own sound: {len(chosen)} mono tracks of one recording are mixed")
+    elif len(sounds) > 1:
         numbers = " and ".join(f"{sounds.index(track) + 1} {_named(track)}" for track in chosen)
         rest = [track for track in sounds if track not in chosen and track not in lost]
         text = f"own sound: track {numbers} of {len(sounds)}"
@@ -197,6 +199,8 @@ def _sound(
 def _best_sound(
     container: av.container.InputContainer, decodable: Sequence[Track], spans: dict[int, Span]
 ) -> list[Track]:
+    if _is_one_recording(container, decodable, spans):
+        return list(decodable)
     heard = _audible(container, [track.index for track in decodable])
 
     def rank(track: Track) -> tuple[bool, bool, bool, int]:
@@ -204,8 +208,6 @@ def _best_sound(
         aside = bool(disposition & ASIDE) or track.language in DESCRIBED
         return track.index not in heard, not disposition & Disposition.default, aside, track.index
 
-    if _is_one_recording(container, decodable, spans):
-        return [track for track in decodable if track.index in heard] or [decodable[0]]
     return [min(decodable, key=rank)]
 
 
