@@ -37,11 +37,13 @@ from expotion_cli.music.codecs.notes.arrange import arrange
 from expotion_cli.music.codecs.notes.copies import longest_shared_run
 from expotion_cli.music.codecs.notes.metrics import BAR_STEPS, five_measures, is_stuck
 from expotion_cli.music.codecs.notes.muspy import MEASURES
+from expotion_cli.music.codecs.notes.orchestrate import BEATING
 from expotion_cli.music.codecs.notes.ringing import ring_on
 from expotion_cli.recipe import Recipe, load_recipe
 from expotion_cli.scoring import ladder
 
 PAGE = RESULTS.parent.parent / "docs" / "evaluation.md"
+SHARED = {"": "shared_by_two_seeds", ", `--streams none`": "shared_by_two_seeds_streams_none"}
 ASKED_BPM = (76, 90, 104, 120, 138)
 BEATS_RATE_HZ = 100.0
 RESULT_LUFS, LONGEST_SILENCE_S = -14.0, 2.0
@@ -161,19 +163,25 @@ def inside_ranges(takes: Sequence[Take], ranges: dict[str, dict[str, dict[str, f
     return {**table, "all_five": round(float(every), 3)}
 
 
-def shared_by_seeds(takes: Sequence[Take], recipe: Recipe) -> float:
-    """The largest share of notes as played (voice, step, key) that two seeds of one clip have in common."""
-    most = 0.0
-    for a, b in itertools.combinations(takes, 2):
+def shared_by_seeds(takes: Sequence[Take], recipe: Recipe) -> dict[str, float]:
+    """The largest share of notes (voice, step, key) that two seeds of one clip have in common, both in the key of C.
+
+    "all" counts drums as well, which come from the recipe's groove; "pitched" leaves them out.
+    """
+    most = {"all": 0.0, "pitched": 0.0}
+    notes_of = [played(take, recipe) for take in takes]
+    for (a, x), (b, y) in itertools.combinations(zip(takes, notes_of, strict=True), 2):
         if a.clip == b.clip and a.seed != b.seed:
-            x, y = (played(take, recipe) for take in (a, b))
-            most = max(most, len(x & y) / max(1, min(len(x), len(y))))
-    return round(most, 3)
+            for key in most:
+                mine, theirs = ({note for note in one if key == "all" or note[0] not in BEATING} for one in (x, y))
+                most[key] = max(most[key], len(mine & theirs) / max(1, min(len(mine), len(theirs))))
+    return {key: round(value, 3) for key, value in most.items()}
 
 
 def played(take: Take, recipe: Recipe) -> set[tuple[str, float, int]]:
-    """All notes as (voice, step, key)."""
-    made = arrange(notes.tokens_to_events(take.tokens), take.request.timeline, sound_settings(recipe, take.seed))
+    """All notes as (voice, step, key), in the key of C."""
+    settings = replace(sound_settings(recipe, take.seed), key=0)
+    made = arrange(notes.tokens_to_events(take.tokens), take.request.timeline, settings)
     return {(name, note.start, note.pitch) for name, found in made.notes.items() for note in found}
 
 
@@ -190,7 +198,7 @@ def faults(takes: Sequence[Take]) -> dict[str, float]:
         "silent": sum(one.silent_share > 0.5 or one.longest_silence_s > LONGEST_SILENCE_S for one in heard),
         "longest_silence_s": round(max(one.longest_silence_s for one in heard), 2),
         "clipped": clipped,
-        "stuck": sum(is_stuck(take.tokens) for take in takes),
+        "stuck": sum(is_stuck(take.tokens, take.request.timeline.bar_steps) for take in takes),
     }
 
 
@@ -240,7 +248,8 @@ def measure(model: Any, clips: Sequence[Clip], name: str, seeds: int, ranges: An
         "bare_rule": bare_rule(model, clips, recipe),
         "notes": inside_ranges(takes, ranges) if ranges else None,
         "notes_streams_none": inside_ranges(blind, ranges) if ranges else None,
-        "most_shared_by_two_seeds": shared_by_seeds(takes, recipe),
+        "shared_by_two_seeds": shared_by_seeds(takes, recipe),
+        "shared_by_two_seeds_streams_none": shared_by_seeds(blind, recipe),
         "faults": faults([*takes, *blind]),
         "music": as_music(takes),
         "bpm": round(float(np.mean([float(take.tempo.bpm) for take in takes])), 1),
@@ -260,7 +269,8 @@ def show(name: str, found: dict[str, Any]) -> None:
     rows = [("tempo asked for is heard", found.get("tempo", {}).get("heard"))]
     for key in MEASURES if found["notes"] else ():
         rows.append((f"{key.replace('_', ' ')} inside 10-90 %", found["notes"][key]["inside"]))
-    rows += [("most notes shared by two seeds", found["most_shared_by_two_seeds"])]
+    for words, key in SHARED.items():
+        rows += [(f"most notes shared by two seeds{words}: {kind}", value) for kind, value in found[key].items()]
     rows += [(f"{key}", value) for key, value in found["faults"].items()]
     rows += [(key.replace("_", " "), value) for key, value in found["music"].items() if not isinstance(value, dict)]
     rows += [(f"{k}, dB of all", v) for k, v in found["music"]["voices_db"].items()]
@@ -285,7 +295,11 @@ def markdown(results: dict[str, dict[str, Any]], longest_copy: int) -> str:
         table[title] = [
             f"{one['notes'][key]['inside']:.0%} ({one['notes'][key]['mean']:.2f})" for one in results.values()
         ]
-    table["most notes that two seeds share"] = [f"{one['most_shared_by_two_seeds']:.0%}" for one in results.values()]
+    table["all five inside"] = [f"{one['notes']['all_five']:.0%}" for one in results.values()]
+    for words, key in SHARED.items():
+        table[f"most notes that two seeds share{words}: all; pitched voices"] = [
+            f"{one[key]['all']:.0%}; {one[key]['pitched']:.0%}" for one in results.values()
+        ]
     for key in ("takes", "silent", "clipped", "stuck"):
         table[key] = [str(one["faults"][key]) for one in results.values()]
     table["longest silence, s"] = [f"{one['faults']['longest_silence_s']:.2f}" for one in results.values()]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
@@ -54,23 +55,41 @@ def apply_sections(audio: np.ndarray, sections: list[Section], ring: int) -> np.
     Returns:
         [..., n] float32.
     """
+    filtered, first = np.empty(audio.shape, np.float32), 0
+    for part in filtered_parts(audio, sections, ring):
+        filtered[..., first : first + part.shape[-1]] = part
+        first += part.shape[-1]
+    return filtered
+
+
+def filtered_parts(audio: np.ndarray, sections: list[Section], ring: int) -> Iterator[np.ndarray]:
+    """What `apply_sections` gives, part by part, so that an hour of sound needs little memory.
+
+    Args:
+        audio: [..., n].
+        sections: applied one after the other.
+        ring: samples after which the filter's own response has died away.
+
+    Yields:
+        [..., m] float32, consecutive parts.
+    """
     size = max(1024, 1 << (4 * ring - 1).bit_length())
     late = np.exp(-2j * np.pi * np.arange(size // 2 + 1) / size)  # one sample later
     response = np.ones_like(late)
     for b0, b1, b2, a0, a1, a2 in sections:
         response *= (b0 + late * (b1 + late * b2)) / (a0 + late * (a1 + late * a2))
+    response = response.astype(np.complex64)
     # Short blocks, each transformed with the `ring` samples before it, stay in the processor's cache.
     length, hop = audio.shape[-1], size - ring
-    blocks = -(-length // hop)
-    padded = np.zeros((*audio.shape[:-1], ring + blocks * hop), np.float32)
-    padded[..., ring : ring + length] = audio
-    windows = sliding_window_view(padded, size, axis=-1)[..., ::hop, :]
-    response = response.astype(np.complex64)
-    filtered = np.empty((*audio.shape[:-1], blocks, hop), np.float32)
-    for first in range(0, blocks, _BLOCKS_AT_ONCE):
-        some = slice(first, first + _BLOCKS_AT_ONCE)
-        filtered[..., some, :] = np.fft.irfft(np.fft.rfft(windows[..., some, :]) * response, size)[..., ring:]
-    return filtered.reshape(*audio.shape[:-1], blocks * hop)[..., :length]
+    for first in range(0, length, _BLOCKS_AT_ONCE * hop):
+        count = min(_BLOCKS_AT_ONCE, -(-(length - first) // hop))
+        padded = np.zeros((*audio.shape[:-1], ring + count * hop), np.float32)
+        given = audio[..., max(0, first - ring) : first + count * hop]
+        begins = ring - min(ring, first)
+        padded[..., begins : begins + given.shape[-1]] = given
+        windows = sliding_window_view(padded, size, axis=-1)[..., ::hop, :]
+        filtered = np.fft.irfft(np.fft.rfft(windows) * response, size)[..., ring:].astype(np.float32)
+        yield filtered.reshape(*audio.shape[:-1], count * hop)[..., : length - first]
 
 
 def convolve(audio: np.ndarray, response: np.ndarray) -> np.ndarray:

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from expotion_cli.audio.filters import apply_sections
+from expotion_cli.audio.filters import filtered_parts
 from expotion_cli.audio.onsets import RATE_HZ
 
 BLOCK_S, HOP_S = 0.4, 0.1
@@ -34,15 +34,16 @@ def loudness_curve(audio: np.ndarray, sample_rate: int, rate_hz: float = RATE_HZ
     return (10 * np.log10(np.maximum(means, 1e-6))).astype(np.float32)
 
 
-def k_weighted(audio: np.ndarray, sample_rate: int) -> np.ndarray:
-    """Apply the K-weighting of BS.1770-4 (annex 1, section 2) at any sample rate.
+def k_weighted_power(audio: np.ndarray, sample_rate: int, places: np.ndarray) -> np.ndarray:
+    """Power after the K-weighting of BS.1770-4 (annex 1, section 2), at any sample rate, summed up to some places.
 
     Args:
-        audio: [channels, n] float32.
+        audio: [channels, n] float32; all channels have weight 1, as left and right do.
         sample_rate: in Hz.
+        places: [m] int, rising: samples up to which to sum; those beyond the end give the whole sum.
 
     Returns:
-        [channels, n] float32.
+        [m] float64.
     """
     # The recommendation's two filters, from the analogue prototypes that its 48 kHz coefficients come from.
     shelf_gain = 10 ** (3.999843853973347 / 20)
@@ -60,7 +61,17 @@ def k_weighted(audio: np.ndarray, sample_rate: int) -> np.ndarray:
     norm = 1 + k / q + k * k
     # Its numerator is 1, -2, 1 in the recommendation, not divided by `norm` as a high-pass filter's would be.
     low_cut = (1.0, -2.0, 1.0, 1.0, 2 * (k * k - 1) / norm, (1 - k / q + k * k) / norm)
-    return apply_sections(audio, [shelf, low_cut], ring=sample_rate // 5)
+    sums, first, total = np.zeros(len(places)), 0, 0.0
+    for part in filtered_parts(audio, [shelf, low_cut], ring=sample_rate // 5):
+        power = (part.astype(np.float64) ** 2).sum(axis=0)
+        power[0] += total
+        running = np.cumsum(power)
+        total, last = float(running[-1]), first + len(running)
+        here = slice(*np.searchsorted(places, (first, last), side="right"))
+        sums[here] = running[places[here] - first - 1]
+        first = last
+    sums[places > first] = total
+    return sums
 
 
 def momentary_lufs(audio: np.ndarray, sample_rate: int) -> np.ndarray:
@@ -73,12 +84,11 @@ def momentary_lufs(audio: np.ndarray, sample_rate: int) -> np.ndarray:
     Returns:
         [blocks] float64, at least one; -inf for silence.
     """
-    power = (k_weighted(audio, sample_rate).astype(np.float64) ** 2).sum(axis=0)
     block, hop = round(BLOCK_S * sample_rate), round(HOP_S * sample_rate)
-    power = np.pad(power, (0, max(0, block - len(power))))
-    total = np.concatenate([[0.0], np.cumsum(power)])
-    starts = np.arange(0, len(power) - block + 1, hop)
-    mean = np.maximum(total[starts + block] - total[starts], 0) / block
+    starts = np.arange(0, max(audio.shape[1], block) - block + 1, hop)
+    places, back = np.unique(np.concatenate([starts, starts + block]), return_inverse=True)
+    before, after = k_weighted_power(audio, sample_rate, places)[back].reshape(2, -1)
+    mean = np.maximum(after - before, 0) / block
     with np.errstate(divide="ignore"):
         return -0.691 + 10 * np.log10(mean)
 

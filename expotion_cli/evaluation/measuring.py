@@ -42,7 +42,6 @@ from expotion_cli.evaluation.yardsticks import OUTPUTS, YARDSTICK, with_yardstic
 from expotion_cli.music.codecs.notes.muspy import MEASURES
 from expotion_cli.spotting.activity import motion_energy
 from expotion_cli.spotting.visual_accents import MIN_PROMINENCE, PER_SECOND, visual_accents
-from expotion_cli.timing import BEATS_PER_BAR
 from expotion_cli.version import __version__
 from expotion_cli.vision.motion import flow_method, make_flow_function
 
@@ -345,7 +344,7 @@ def describe_settings(
         "in_sync_s": offsets.IN_SYNC_S,
         "sync_window_s": offsets.WINDOW_S,
         "yardsticks_bpm": baselines.BPM,
-        "notes": f"{symbolic.RESOLUTION} steps a beat, {BEATS_PER_BAR} beats a bar",
+        "notes": f"{symbolic.RESOLUTION} steps a beat, bars by the files' time signatures",
         "reference": reference.name if reference else None,
         "reference_pieces": len(reference.cues) if reference else 0,
         **_tagged(set_measures),

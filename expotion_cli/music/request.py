@@ -52,10 +52,17 @@ class CueRequest:
         Args:
             tokens: [K, D] on the decoder's.
         """
-        if self.layout is None:
-            return tokens
-        is_first = np.diff(self.layout, prepend=-1) > 0
-        return tokens[:, is_first]
+        return tokens if self.layout is None else tokens[:, self._kept]
+
+    def stream_on_timeline(self, name: str) -> StepStream | None:
+        """A stream of the conditioning on the timeline's steps; None if there is no such stream."""
+        stream = (self.conditioning or {}).get(name)
+        return stream if stream is None or self.layout is None else stream.at(self._kept)
+
+    @property
+    def _kept(self) -> np.ndarray:
+        """[S] the decoder's first step for each of the timeline's."""
+        return np.flatnonzero(np.diff(self.layout, prepend=-1) > 0)
 
     @property
     def has_picture(self) -> bool:

@@ -64,10 +64,13 @@ def check_instruments(model: Model, recipe: Recipe, prompts: Iterable[str] = ())
         What will be played otherwise than asked for, as notes.
 
     Raises:
-        UsageError: an instrument is missing; the nearest that is there is named.
+        UsageError: an instrument is missing; the nearest that is there is named. Or the recipe leaves nobody to play.
     """
     check = getattr(model.codec, "check_sound", None)
     if check is None:
         return ()
+    from expotion_cli.music.codecs.notes.casting import check_players
+
+    check_players(sound_settings(recipe, 0))  # a prompt that leaves nobody is the failure of its own clip
     found = [note for prompt in {None, *prompts} for note in check(sound_settings(recipe, 0, prompt=prompt))]
     return tuple(sorted(set(found)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from expotion_cli.audio.loudness import integrated_lufs, k_weighted, loudness_curve, momentary_lufs
+from expotion_cli.audio.loudness import integrated_lufs, k_weighted_power, loudness_curve, momentary_lufs
 
 RATE = 44_100
 
@@ -20,7 +20,20 @@ def test_k_weighting_measures_as_the_recommendation_says() -> None:
     both = momentary_lufs(np.stack([sine, np.zeros_like(sine)]), RATE)
     assert np.median(both) == pytest.approx(-3.01, abs=0.1)
     low = np.sin(2 * np.pi * 30 * seconds).astype(np.float32)[None]
-    assert level_db(k_weighted(low, RATE)) < level_db(low) - 6
+    (weighted,) = k_weighted_power(low, RATE, np.array([low.shape[1]])) / low.shape[1]
+    assert 10 * np.log10(weighted) < level_db(low) - 6
+
+
+def test_power_is_summed_up_to_any_place_as_if_in_one_piece():
+    """Long sound is filtered part by part; nothing is lost or counted twice where parts meet."""
+    sound = np.random.default_rng(1).standard_normal((2, 31 * RATE + 7)).astype(np.float32)
+    places = np.array([0, 1, 1000, RATE, 20 * RATE, 31 * RATE + 7, 40 * RATE])
+    sums = k_weighted_power(sound, RATE, places)
+    assert sums[0] == 0 and sums[-1] == sums[-2] and (np.diff(sums[:-1]) > 0).all()
+    per_sample = np.diff(k_weighted_power(sound, RATE, np.arange(sound.shape[1] + 1)))
+    assert np.allclose(sums[:-1], [per_sample[:place].sum() for place in places[:-1]])
+    (short,) = k_weighted_power(sound[:, :RATE], RATE, places[3:4])
+    assert sums[3] == pytest.approx(short, rel=1e-6), "what comes later does not reach back"
 
 
 def test_the_gates_leave_silence_out():

@@ -11,12 +11,14 @@ from expotion_cli.errors import ClipError
 from expotion_cli.evaluation.symbolic import at_random, note_statistics, read_notes
 
 
-def midi(notes, drums=()) -> bytes:
-    """A file of (beat, beats long, pitch) notes."""
+def midi(notes, drums=(), metres=()) -> bytes:
+    """A file of (beat, beats long, pitch) notes, and (beat, numerator, denominator) time signatures."""
     import symusic
 
     score = symusic.Score(480)
     score.tempos.append(symusic.Tempo(0, qpm=100))
+    for beat, upper, lower in metres:
+        score.time_signatures.append(symusic.TimeSignature(round(beat * 480), upper, lower))
     for rows, is_drum in ((notes, False), (drums, True)):
         track = symusic.Track("t", program=0, is_drum=is_drum)
         for start, length, pitch in rows:
@@ -50,6 +52,27 @@ def test_a_groove_that_changes_every_bar_is_less_consistent():
     same, other = (note_statistics(read_notes(midi(rows)))["groove_consistency"] for rows in (steady, turning))
     # The steady one ends within its fourth bar.
     assert same == 1.0 and other == pytest.approx(1 - 6 / 96)
+
+
+def waltz(first: float, bars: int) -> list[tuple[float, float, int]]:
+    """A long note and a short one in each bar of three quarters."""
+    return [(first + 3 * bar + beat, 0.25, 60) for bar in range(bars) for beat in (0, 2.5)]
+
+
+def test_bars_are_those_of_the_files_metre():
+    rows = waltz(0, 8)
+    assert note_statistics(read_notes(midi(rows, metres=[(0, 3, 4)])))["groove_consistency"] == 1.0
+    assert note_statistics(read_notes(midi(rows, metres=[(0, 6, 8)])))["groove_consistency"] == 1.0
+    assert note_statistics(read_notes(midi(rows)))["groove_consistency"] < 0.97, "4/4 where nothing is said"
+
+
+def test_a_bar_that_the_picture_cuts_into_and_changes_of_metre_move_the_bar_lines():
+    late = midi(waltz(1.25, 8), metres=[(0, 5, 16), (1.25, 3, 4)])
+    assert read_notes(late).bar_lines[:4].tolist() == [0, 30, 102, 174]
+    assert note_statistics(read_notes(late))["groove_consistency"] == 1.0
+    both = waltz(0, 4) + [(12 + 4 * bar + beat, 0.25, 60) for bar in range(4) for beat in (0, 2)]
+    assert note_statistics(read_notes(midi(both, metres=[(0, 3, 4), (12, 4, 4)])))["groove_consistency"] == 1.0
+    assert note_statistics(read_notes(midi(both, metres=[(0, 3, 4)])))["groove_consistency"] < 1.0
 
 
 def test_notes_by_lot_are_as_many_but_in_no_key():

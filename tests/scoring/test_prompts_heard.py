@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from fractions import Fraction
 
+import numpy as np
 import pretty_midi
 import pytest
 from asked_prompts import ASKED, Asked
 
 from expotion_cli import load_model
+from expotion_cli.compose import MUTES
+from expotion_cli.errors import UsageError
 from expotion_cli.keys import parse_key
 from expotion_cli.music.codecs.notes.orchestrate import BEATING
 from expotion_cli.recipe import load_recipe
-from expotion_cli.scoring import ladder
+from expotion_cli.scoring import ladder, playing
 from expotion_cli.scoring.ladder import Seen
+from expotion_cli.spotting.hits import HitPoint
+from expotion_cli.spotting.sections import Intensity
 
 DURATION = Fraction(8)
+CALM = Intensity(10.0, tuple(np.linspace(0.0, 0.5, 80).tolist()), (), "made up")
 FEW = ("solo piano", "no drums, string quartet", "in A minor")
 
 
@@ -63,3 +70,42 @@ def test_who_is_asked_for_plays_and_nobody_else(model, asked) -> None:
 @pytest.mark.parametrize("asked", [asked for asked in ASKED if asked.prompt not in FEW], ids=lambda asked: asked.prompt)
 def test_who_is_asked_for_plays_and_nobody_else_in_all_other_prompts(model, asked) -> None:
     check(model, asked)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "mute"), [("music", MUTES), ("solo drums", ("drums",)), ("solo flute", ("melody",))]
+)
+def test_nobody_left_to_play_is_refused_instead_of_composing_silence(model, prompt, mute):
+    recipe = load_recipe("cinematic", {"compose.mute": mute})
+    plan = ladder.spot(Seen(), DURATION, recipe, prompt=prompt)
+    with pytest.raises(UsageError, match="Nobody is left to play"):
+        ladder.compose_request(model, Seen(), plan, DURATION, recipe, prompt=prompt, seed=7)
+
+
+def test_a_recipe_that_leaves_nobody_to_play_is_refused_before_anything_is_seen(model):
+    with pytest.raises(UsageError, match="Nobody is left to play"):
+        playing.check_instruments(model, load_recipe("cinematic", {"compose.mute": MUTES}))
+
+
+@pytest.mark.parametrize("metre", ["3/4", "6/8"])
+def test_the_better_of_two_takes_is_found_in_every_metre(model, metre):
+    recipe = load_recipe("cinematic", {"generate.takes": 2, "compose.metre": metre})
+    hits = tuple(HitPoint(time_s, 1.0, "gesture", "") for time_s in (1.5, 3.5, 5.0))
+    plan = replace(ladder.spot(Seen(), DURATION, recipe), intensity=CALM, hits=hits)
+    request = ladder.compose_request(model, Seen(), plan, DURATION, recipe, prompt=recipe.prompt, seed=7)
+    ((_, tokens),) = model.generate([request])
+    assert tokens.shape[1] == request.timeline.num_steps < request.num_steps
+    assert model.codec.judge(tokens, request)[2] > 0, "compared with the plan, step by step"
+
+
+def test_whoever_is_asked_for_plays_even_in_a_calm_cue(model):
+    """The counter-melody enters where the cue is busy, or else in its busiest bars."""
+    for prompt in ("flute, oboe, clarinet and bassoon", "string quartet"):
+        asked = next(asked for asked in ASKED if prompt in asked.prompt)
+        recipe = load_recipe(asked.recipe, {"generate.takes": 1})
+        plan = replace(ladder.spot(Seen(), DURATION, recipe, prompt=asked.prompt), intensity=CALM)
+        request = ladder.compose_request(model, Seen(), plan, DURATION, recipe, prompt=asked.prompt, seed=7)
+        ((_, tokens),) = model.generate([request])
+        score = ladder.render(model, tokens, request.timeline, recipe, seed=7, plan=plan, prompt=asked.prompt)
+        parts = pretty_midi.PrettyMIDI(io.BytesIO(score.midi)).instruments
+        assert {part.program for part in parts if part.notes} == set(asked.sounds)

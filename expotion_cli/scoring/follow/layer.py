@@ -140,12 +140,14 @@ def _layered(
             tonic = _find_tonic(audio, sample_rate)
         chosen, times_s = tuple(chosen[place] for place in left), times_s[left]
         accents, answers = _accents(levelled, sample_rate, chosen, times_s, settings, tonic, seed)
-        music = music + accents
+        music += accents
+        del accents
+    del levelled
     music = level.apply_db(music, level.compress_db(music, sample_rate, ratio=2.0, above_lu=3.0), sample_rate)
     loudness = integrated_lufs(music, sample_rate)
     if math.isfinite(loudness):
-        music = music * peak_gain(music, sample_rate, loudness + _PEAKS_LU)
-    return Followed(music.astype(np.float32), tuple(answers))
+        music *= peak_gain(music, sample_rate, loudness + _PEAKS_LU)
+    return Followed(music, tuple(answers))
 
 
 def choose_hits(hits: Sequence[HitPoint], per_second: float) -> tuple[HitPoint, ...]:

@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from expotion_cli.audio.filters import quick_length
-from expotion_cli.audio.loudness import integrated_lufs, k_weighted
+from expotion_cli.audio.loudness import integrated_lufs, k_weighted_power
 
 RATE_HZ = 200.0
 BRIGHT_HZ = 1800.0
@@ -29,11 +29,9 @@ def loudness_over_time(audio: np.ndarray, sample_rate: int, window_s: float) -> 
         sample_rate: in Hz.
         window_s: full width of the window (Hann).
     """
-    power = (k_weighted(audio, sample_rate).astype(np.float64) ** 2).sum(axis=0)
     rows = max(1, math.ceil(audio.shape[1] / sample_rate * RATE_HZ))
-    edges = np.rint(np.arange(rows + 1) * sample_rate / RATE_HZ).astype(int).clip(0, len(power))
-    total = np.concatenate([[0.0], np.cumsum(power)])
-    mean = np.diff(total[edges]) / np.maximum(np.diff(edges), 1)
+    edges = np.rint(np.arange(rows + 1) * sample_rate / RATE_HZ).astype(int).clip(0, audio.shape[1])
+    mean = np.diff(k_weighted_power(audio, sample_rate, edges)) / np.maximum(np.diff(edges), 1)
     return np.asarray(-0.691 + 10 * np.log10(np.maximum(smoothed(mean, window_s), 1e-12)))
 
 
@@ -86,7 +84,9 @@ def brighten(audio: np.ndarray, sample_rate: int, gain_db: np.ndarray) -> np.nda
         part = audio[:, first - head : last + margin]
         filtered = sosfiltfilt(sections, part, axis=1, padlen=min(50, part.shape[1] - 1))
         lows[:, first:last] = filtered[:, head : head + last - first]
-    return np.asarray(lows + apply_db(audio - lows, gain_db, sample_rate))
+    highs = apply_db(audio - lows, gain_db, sample_rate)
+    highs += lows
+    return highs
 
 
 def breath_db(times_s: np.ndarray, depths_db: np.ndarray, rows: int, lead_s: float, rise_s: float) -> np.ndarray:
@@ -131,14 +131,17 @@ def within(audio: np.ndarray, sample_rate: int, start_s: float, end_s: float | N
     """
     if start_s <= 0 and end_s is None:
         return audio
-    at = np.arange(audio.shape[1]) / sample_rate
     length_s = (audio.shape[1] / sample_rate if end_s is None else end_s) - start_s
-    gain = np.ones(len(at))
-    if start_s > 0:
-        gain *= np.clip((at - start_s) / min(FADE_IN_S, length_s / 2), 0, 1)
-    if end_s is not None:
-        gain *= np.clip((end_s - at) / min(FADE_OUT_S, length_s / 2), 0, 1)
-    return np.asarray(audio * np.sin(gain * np.pi / 2).astype(np.float32))
+    block, made = _BLOCK_S * sample_rate, np.empty_like(audio)
+    for first in range(0, audio.shape[1], block):
+        last = min(first + block, audio.shape[1])
+        at, gain = np.arange(first, last) / sample_rate, np.ones(last - first)
+        if start_s > 0:
+            gain *= np.clip((at - start_s) / min(FADE_IN_S, length_s / 2), 0, 1)
+        if end_s is not None:
+            gain *= np.clip((end_s - at) / min(FADE_OUT_S, length_s / 2), 0, 1)
+        made[:, first:last] = audio[:, first:last] * np.sin(gain * np.pi / 2).astype(np.float32)
+    return made
 
 
 def compress_db(audio: np.ndarray, sample_rate: int, *, ratio: float, above_lu: float) -> np.ndarray:

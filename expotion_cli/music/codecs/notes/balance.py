@@ -21,6 +21,7 @@ _TEST_CHORD = (55, 60, 64, 67)
 _LARGEST_CORRECTION_DB = 18.0
 _GAIN_HOP = 64  # samples between two values of a peak gain
 _LOOKAHEAD_S = 0.0045  # the gain falls this long before a peak, and does not rise sooner after it
+_BLOCK = 1 << 20
 _RATIO, _KNEE_DB, _RELEASE_DB_S = 4.0, 6.0, 150.0
 
 
@@ -40,7 +41,7 @@ def peak_gain(audio: np.ndarray, sample_rate: int, threshold_dbfs: float) -> np.
     num_samples = audio.shape[1]
     hops = -(-num_samples // _GAIN_HOP)
     peaks = np.zeros(hops * _GAIN_HOP, np.float32)
-    peaks[:num_samples] = np.abs(audio).max(axis=0)
+    peaks[:num_samples] = np.maximum(audio.max(axis=0), -audio.min(axis=0))
     level_db = 20 * np.log10(np.maximum(peaks.reshape(hops, _GAIN_HOP).max(axis=1), 1e-6))
     lookahead = max(1, round(_LOOKAHEAD_S * sample_rate / _GAIN_HOP))
     nearby = np.lib.stride_tricks.sliding_window_view(np.pad(level_db, 2 * lookahead, mode="edge"), 4 * lookahead + 1)
@@ -55,8 +56,11 @@ def peak_gain(audio: np.ndarray, sample_rate: int, threshold_dbfs: float) -> np.
     window = np.hanning(2 * lookahead + 3)[1:-1]
     smooth_db = np.convolve(np.pad(reduction_db, lookahead, mode="edge"), window / window.sum(), mode="valid")
     centres = (np.arange(hops) + 0.5) * _GAIN_HOP
-    gain_db = np.interp(np.arange(num_samples), centres, (1 / _RATIO - 1) * smooth_db)
-    return (10 ** (gain_db / 20)).astype(np.float32)
+    gain = np.empty(num_samples, np.float32)
+    for first in range(0, num_samples, _BLOCK):  # in blocks, so that long sound needs little memory
+        here = np.arange(first, min(first + _BLOCK, num_samples))
+        gain[first : here[-1] + 1] = 10 ** (np.interp(here, centres, (1 / _RATIO - 1) * smooth_db) / 20)
+    return gain
 
 
 class Balance:

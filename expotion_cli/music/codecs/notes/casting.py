@@ -39,6 +39,19 @@ def check_instruments(font: SoundFont, settings: SoundSettings) -> tuple[str, ..
     return tuple(notes)
 
 
+def check_players(settings: SoundSettings) -> None:
+    """Check that anybody plays at all.
+
+    Raises:
+        UsageError: recipe, flags and prompt together mute every voice.
+    """
+    if all(sound.mute for sound in settings.sounds.values()):
+        raise UsageError(
+            "Nobody is left to play: every voice is muted by the recipe, by --mute or by the prompt.",
+            remedy="Mute fewer voices, or exclude fewer instruments in the prompt.",
+        )
+
+
 def _check_program(font: SoundFont, voice: str, program: int) -> None:
     programs = font.numbers(0)
     if program in programs:

@@ -14,7 +14,7 @@ import numpy as np
 from expotion_cli.keys import Key
 from expotion_cli.music.codecs.codec import Rendering
 from expotion_cli.music.codecs.notes.arrange import arrange
-from expotion_cli.music.codecs.notes.casting import check_instruments
+from expotion_cli.music.codecs.notes.casting import check_instruments, check_players
 from expotion_cli.music.codecs.notes.instruments import SoundSettings
 from expotion_cli.music.codecs.notes.judge import NoteJudge
 from expotion_cli.music.codecs.notes.midi import Marks, to_midi
@@ -109,7 +109,11 @@ class NoteCodec:
             is_minor: the mode that was asked for, or None.
             density: "sparse", "dense" or any other word for neither.
             seed: of the cue.
+
+        Raises:
+            UsageError: nobody is left to play, or there is no such groove.
         """
+        check_players(settings)
         muted = [name for name, sound in settings.sounds.items() if sound.mute]
         return sketch(
             plan,

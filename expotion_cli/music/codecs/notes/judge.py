@@ -23,7 +23,7 @@ from expotion_cli.timing import STEPS_PER_BEAT
 if TYPE_CHECKING:
     from expotion_cli.music.request import CueRequest
 
-VERSION = 3
+VERSION = 4
 """Raised whenever the same takes would be judged otherwise."""
 LONGEST_PAUSE_S = 2.0
 RANGES_FILE = "training.json"
@@ -68,14 +68,15 @@ class NoteJudge:
 
         A cue that a plan conditions is compared with the plan, a steady one with its own beats.
         """
-        plan = (request.conditioning or {}).get(PLAN)
+        plan = request.stream_on_timeline(PLAN)
         last = pulse_clarity(tokens) if plan is None or not plan.mask.any() else plan_correlation(tokens, request)
         return -self.num_faults(tokens, request), self.num_in_range(tokens, request.timeline.bar_steps), last
 
     def num_faults(self, tokens: np.ndarray, request: CueRequest) -> int:
         """Number of faults: a loop, a pause longer than `LONGEST_PAUSE_S`, another key than its own."""
-        longest = longest_pause(tokens, request.timeline.bar_steps) / float(request.timeline.rate_hz)
-        return int(is_stuck(tokens)) + int(longest > LONGEST_PAUSE_S) + int(is_off_key(tokens))
+        bar_steps = request.timeline.bar_steps
+        longest = longest_pause(tokens, bar_steps) / float(request.timeline.rate_hz)
+        return int(is_stuck(tokens, bar_steps)) + int(longest > LONGEST_PAUSE_S) + int(is_off_key(tokens))
 
     def num_in_range(self, tokens: np.ndarray, bar_steps: int) -> int:
         """How many of the five measures of the arranged notes lie within the training music's 10-90 % range."""
@@ -84,7 +85,7 @@ class NoteJudge:
         steps = tokens.shape[1]
         known = self.ranges[min(self.ranges, key=lambda length: abs(np.log(steps / length)))]
         rung = ring_on(notes.tokens_to_events(tokens), steps, bar_steps)
-        found = five_measures(notes.events_to_tokens(rung, steps))
+        found = five_measures(notes.events_to_tokens(rung, steps), bar_steps)
         return sum(low - 1e-9 <= found[key] <= high + 1e-9 for key, (low, high) in known.items())
 
 
@@ -154,7 +155,7 @@ def plan_correlation(tokens: np.ndarray, request: CueRequest) -> float:
 
     Both are blurred alike; the plan asks for its intensity, and for more at its hit points.
     """
-    plan = (request.conditioning or {}).get(PLAN)
+    plan = request.stream_on_timeline(PLAN)
     if plan is None or not plan.mask.any():
         return 0.0
     reach = np.arange(-4, 5)

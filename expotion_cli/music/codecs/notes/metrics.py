@@ -17,6 +17,7 @@ from expotion_cli.music.codecs.notes import tokens as notes
 from expotion_cli.timing import BEATS_PER_BAR, STEPS_PER_BEAT
 
 BAR_STEPS = BEATS_PER_BAR * STEPS_PER_BEAT
+"""Of 4/4, in which the training music is."""
 STUCK_BARS, STUCK_NOTES = 4, 24
 
 _CHORD_TONES = np.array(
@@ -88,31 +89,33 @@ def statistics(tokens: np.ndarray) -> dict[str, Any]:
     }
 
 
-def five_measures(tokens: np.ndarray) -> dict[str, float]:
+def five_measures(tokens: np.ndarray, bar_steps: int = BAR_STEPS) -> dict[str, float]:
     """The five measures of a piece or cue; NaN where one is not defined.
 
     Args:
         tokens: [K, S] integers.
+        bar_steps: steps in a bar.
     """
     tokens = np.asarray(tokens)
     found = statistics(tokens)
     return {
         "pitch_class_entropy": found["pitch_class_entropy"],
         "scale_consistency": found["scale_consistency"],
-        "groove_consistency": groove_consistency(tokens),
+        "groove_consistency": groove_consistency(tokens, bar_steps),
         "polyphony": found["polyphony"],
         "empty_beat_rate": empty_beat_rate(tokens),
     }
 
 
-def groove_consistency(tokens: np.ndarray) -> float:
+def groove_consistency(tokens: np.ndarray, bar_steps: int = BAR_STEPS) -> float:
     """MusPy's groove consistency of a piece, drums included; NaN for less than two bars.
 
     Args:
         tokens: [K, S] integers.
+        bar_steps: steps in a bar.
     """
     steps = np.flatnonzero((tokens[1:] >= notes.FIRST_ONSET).any(axis=0))
-    return muspy.groove_consistency(steps, -(-tokens.shape[1] // BAR_STEPS), BAR_STEPS)
+    return muspy.groove_consistency(steps, np.arange(-(-tokens.shape[1] // bar_steps) + 1) * bar_steps)
 
 
 def empty_beat_rate(tokens: np.ndarray) -> float:
@@ -130,17 +133,18 @@ def empty_beat_rate(tokens: np.ndarray) -> float:
     return muspy.empty_beat_rate(starts, ends, -(-tokens.shape[1] // STEPS_PER_BEAT), STEPS_PER_BEAT)
 
 
-def is_stuck(tokens: np.ndarray) -> bool:
+def is_stuck(tokens: np.ndarray, bar_steps: int = BAR_STEPS) -> bool:
     """Whether a piece has run into a loop: a bar comes four times in a row to the note, or a voice says one note only.
 
     Args:
         tokens: [K, S] integers.
+        bar_steps: steps in a bar.
     """
     tokens = np.asarray(tokens)
     struck = np.where(tokens[1:] >= notes.FIRST_ONSET, tokens[1:], 0)
     same = 0
-    for first in range(BAR_STEPS, tokens.shape[1] - BAR_STEPS + 1, BAR_STEPS):
-        before, bar = struck[:, first - BAR_STEPS : first], struck[:, first : first + BAR_STEPS]
+    for first in range(bar_steps, tokens.shape[1] - bar_steps + 1, bar_steps):
+        before, bar = struck[:, first - bar_steps : first], struck[:, first : first + bar_steps]
         same = same + 1 if bar.any() and np.array_equal(before, bar) else 0
         if same >= STUCK_BARS - 1:
             return True

@@ -7,6 +7,7 @@ a beat is empty, not in what has to do with pitch.
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
@@ -41,24 +42,25 @@ def scale_consistency(pitch_classes: np.ndarray) -> float:
     return float((_SCALES @ pitch_classes).max() / total) if total else math.nan
 
 
-def groove_consistency(onset_steps: np.ndarray, num_bars: int, bar_steps: int) -> float:
-    """1 less the mean share of steps at which a bar differs from the next in whether anything begins.
+def groove_consistency(onset_steps: np.ndarray, bar_lines: np.ndarray) -> float:
+    """1 less the share of steps at which a bar differs from the next in whether anything begins.
 
-    After Wu and Yang, "The Jazz Transformer on the Front Line", ISMIR 2020.
+    After Wu and Yang, "The Jazz Transformer on the Front Line", ISMIR 2020. Bars of another length than the one before,
+    as where the metre changes, are not compared with it.
 
     Args:
-        onset_steps: [n] int, steps at which a note begins, in any order.
-        num_bars: bars to compare.
-        bar_steps: steps in a bar.
+        onset_steps: [n] int, steps at which a note begins, in any order; those outside the bars are left out.
+        bar_lines: [m + 1] int, rising: where each bar begins, and where the last one ends.
 
     Returns:
-        0..1; NaN for less than two bars.
+        0..1; NaN without two bars that can be compared.
     """
-    if num_bars < 2:
-        return math.nan
-    begins = np.zeros((num_bars, bar_steps), bool)
-    begins[onset_steps // bar_steps, onset_steps % bar_steps] = True
-    return float(1 - (begins[1:] != begins[:-1]).mean())
+    begins = np.zeros(max(0, int(bar_lines[-1]) - int(bar_lines[0])), bool)
+    inside = onset_steps - bar_lines[0]
+    begins[inside[(inside >= 0) & (inside < len(begins))]] = True
+    bars = np.split(begins, bar_lines[1:-1] - bar_lines[0])
+    differing = [one != other for one, other in itertools.pairwise(bars) if len(one) == len(other)]
+    return float(1 - np.concatenate(differing).mean()) if differing else math.nan
 
 
 def polyphony(sounding: np.ndarray) -> float:

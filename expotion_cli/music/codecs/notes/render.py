@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import reduce
 
 import numpy as np
 
@@ -66,10 +67,11 @@ class Renderer:
         def add(name: str, stem: np.ndarray) -> None:
             nonlocal mix, send
             mix += stem
-            if settings.sounds[name].reverb:
-                send += stem * np.float32(settings.sounds[name].reverb)
             if keep_stems:
                 stems[name] = self._equalise(stem, settings)
+            if settings.sounds[name].reverb:
+                stem *= np.float32(settings.sounds[name].reverb)
+                send += stem
 
         drums_by_name: dict[str, np.ndarray] = {}
         for name in arrangement.notes:
@@ -80,10 +82,13 @@ class Renderer:
                 drums_by_name[name] = stem
             else:
                 add(name, stem)
+            del stem
+        del swell
         self._limit_drums(drums_by_name, mix)
-        for name, stem in drums_by_name.items():
-            add(name, stem)
+        for name in tuple(drums_by_name):
+            add(name, drums_by_name.pop(name))
         self._add_reverb(mix, send, settings.reverb_s)
+        del send
         mix = self._equalise(mix, settings)
         peak = float(np.abs(mix).max(initial=0.0))
         if peak > PEAK:
@@ -114,7 +119,7 @@ class Renderer:
         """Limit the joint peaks of drums and percussion, in place, relative to the loudness of the whole cue."""
         if not drums_by_name:
             return
-        together = np.sum(list(drums_by_name.values()), axis=0)
+        together = reduce(np.add, drums_by_name.values())
         loudness = integrated_lufs(others + together, self.sample_rate)
         if math.isfinite(loudness):
             gain = peak_gain(together, self.sample_rate, loudness + _DRUM_PEAKS_DB)
@@ -134,8 +139,11 @@ class Renderer:
     def _swell(self, control: np.ndarray, timeline: Timeline, num_samples: int) -> np.ndarray:
         """Gain of controller 11 (expression) by its square law: [n] float32."""
         places = timeline.time_of(np.arange(len(control))) * self.sample_rate
-        gain = np.interp(np.arange(num_samples), places, (control / 127) ** 2)
-        return gain.astype(np.float32)
+        gain, block = np.empty(num_samples, np.float32), _BLOCK_S * self.sample_rate
+        for first in range(0, num_samples, block):
+            here = np.arange(first, min(first + block, num_samples))
+            gain[here[0] : here[-1] + 1] = np.interp(here, places, (control / 127) ** 2)
+        return gain
 
     def _add_reverb(self, mix: np.ndarray, send: np.ndarray, reverb_s: float) -> None:
         """Add reverb block by block, so that long cues need little memory."""

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from expotion_cli.music.codecs.notes import tokens as notes
-from expotion_cli.music.codecs.notes.form import BarForm, plan_form, smooth_bars
+from expotion_cli.music.codecs.notes.form import THEME_BARS, BarForm, plan_form, smooth_bars
 from expotion_cli.music.codecs.notes.groove import ANSWERED, Bar, choose_levels, load_groove, play
 from expotion_cli.music.codecs.notes.groove_file import FREE, LET_GO, STRUCK, Groove, Part
 from expotion_cli.music.codecs.notes.motifs import motif_of
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from expotion_cli.spotting.plan import CuePlan
     from expotion_cli.timing import Timeline
 
-SKETCH_VERSION = 2
+SKETCH_VERSION = 3
 """Raised whenever the same cue would be sketched otherwise."""
 DECODER_BAR = STEPS_PER_BEAT * METRES[COMMON_METRE]
 """Steps of the bars that the decoder has learned. Shorter bars are its bars without their end."""
@@ -121,6 +121,7 @@ def sketch(
     writer.write_entries()
     writer.write_rhythm(pattern)
     writer.write_tune(seed)
+    writer.write_key()
     writer.write_themes()
     writer.write_answers()
     return Sketch(bars, strikes, *writer.laid_out())
@@ -235,9 +236,22 @@ class _Writer:
                 if self.playing[name][number]:
                     bar = slice(number * self.bar_steps, (number + 1) * self.bar_steps)
                     self.mask_of[VOICE_INDEX[name], bar] = self.mask_numbers[name, "soft"]
-        first = next((number for number, plays in enumerate(self.playing["harmony"]) if plays), None)
-        if first is not None:
-            self.mask_of[VOICE_INDEX["harmony"], first * self.bar_steps] = self.mask_numbers["harmony", "tonic"]
+                    if not number or not self.playing[name][number - 1]:  # whoever enters is heard
+                        self.mask_of[VOICE_INDEX[name], bar.start] = self.mask_numbers[name, "onset"]
+
+    def write_key(self) -> None:
+        """The tonic, where the music begins and with every half phrase: chord and bass say which key it is in.
+
+        Without chords the tune begins on a note of the tonic's chord there.
+        """
+        for number, bar in enumerate(self.bars):
+            if number and bar.place % THEME_BARS:
+                continue
+            names = [name for name in ("harmony", "bass") if self.playing[name][number]]
+            for name in names if "harmony" in names else (*names, "melody", "figure"):
+                place = VOICE_INDEX[name], number * self.bar_steps
+                if self.playing[name][number] and self.given[place] == DRAWN:
+                    self.mask_of[place] = self.mask_numbers[name, "tonic"]
 
     def write_tune(self, seed: int) -> None:
         """The rhythm of each theme's motif; every fourth bar is free, but begins with a note."""
@@ -349,7 +363,7 @@ class _Writer:
 
 
 def _playing(bars: Sequence[BarForm], muted: Sequence[str]) -> dict[str, list[bool]]:
-    """In which bars each pitched voice plays; one of them always does, unless all are muted."""
+    """In which bars each pitched voice plays; one of them always does, and nobody rests all the time unless muted."""
     there = [name for name in _ENTERS if name not in muted]
     playing: dict[str, list[bool]] = {}
     smooth = smooth_bars([bar.intensity for bar in bars])
@@ -361,6 +375,10 @@ def _playing(bars: Sequence[BarForm], muted: Sequence[str]) -> dict[str, list[bo
                 plays = False
             found.append(plays)
         playing[name] = found
+    fullest = int(np.argmax([-1.0 if bar.is_opening else value for bar, value in zip(bars, smooth, strict=True)]))
+    for name in there:
+        if not any(playing[name]):
+            playing[name][max(0, fullest - 1) : fullest + 2] = [True] * len(bars[max(0, fullest - 1) : fullest + 2])
     leading = there[:1] if "harmony" in there or len(there) < 2 else there[:2]
     for name in leading:
         playing[name] = [True] * len(bars)

@@ -22,13 +22,15 @@ _CHORDS = {
 """Chords of the major and of the minor mode: semitones from the tonic to the root → qualities."""
 _TONIC = {None: ("maj", "min", "maj7", "min7"), False: ("maj", "maj7"), True: ("min", "min7")}
 
+_TRIADS = {None: (0, 7), False: (0, 4, 7), True: (0, 3, 7)}
+
 
 def token_sets(is_minor: bool | None, background: Sequence[str]) -> tuple[np.ndarray, dict[tuple[str, str], int]]:
     """([M, V] bool sets of tokens, (voice, kind) → its row).
 
     Kinds: "soft" (hold, rest or an onset of a softer class), "onset" (such an onset), "loud" (an onset
-    of the loudest class), for harmony "tonic" (an onset of the tonic chord), for the figure "register 0" to
-    "register 4" (an onset in a register).
+    of the loudest class), "tonic" (an onset of the tonic chord, for the bass of the tonic itself, for the others of a
+    note of that chord), for the figure "register 0" to "register 4" (an onset in a register).
     """
     rows = [np.ones(VOCAB_SIZE, dtype=bool)]
     numbers: dict[tuple[str, str], int] = {}
@@ -45,12 +47,10 @@ def token_sets(is_minor: bool | None, background: Sequence[str]) -> tuple[np.nda
                 loud[token] = True
             elif onset[1] <= softer:
                 soft[token] = True
-            tonic[token] = voice.kind == "chord" and onset[1] < loudest and _is_chord(onset[0], {0: _TONIC[is_minor]})
+            tonic[token] = onset[1] <= softer and _is_tonic(voice, onset[0], is_minor)
         still = soft.copy()
         still[[HOLD, REST]] = True
-        kinds = {"soft": still, "onset": soft, "loud": loud}
-        if voice.kind == "chord":
-            kinds["tonic"] = tonic
+        kinds = {"soft": still, "onset": soft, "loud": loud, "tonic": tonic}
         if name == "figure":
             pitches = np.array([(notes.read_token(voice, token) or (0, 0))[0] for token in range(VOCAB_SIZE)])
             for register in range(5):
@@ -68,6 +68,12 @@ def _in_mode(voice: notes.Voice, value: int, is_minor: bool | None) -> bool:
     if voice.kind == "chord":
         return _is_chord(value, _CHORDS[is_minor])
     return value % 12 in (_MINOR if is_minor else _MAJOR)
+
+
+def _is_tonic(voice: notes.Voice, value: int, is_minor: bool | None) -> bool:
+    if voice.kind == "chord":
+        return _is_chord(value, {0: _TONIC[is_minor]})
+    return value % 12 in ((0,) if voice.name == "bass" else _TRIADS[is_minor])
 
 
 def _is_chord(value: int, chords: dict[int, tuple[str, ...]]) -> bool:

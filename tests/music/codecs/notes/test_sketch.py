@@ -158,6 +158,39 @@ def test_a_mode_leaves_its_own_notes_and_chords_alone_and_the_cue_begins_on_its_
     assert third in classes and 7 - third not in classes
 
 
+def classes_of(found, name, step):
+    """(pitch classes, or roots of chords, that may be struck; whether nothing may be struck)."""
+    voice = notes.VOICES[VOICE_INDEX[name]]
+    onsets = [notes.read_token(voice, int(token)) for token in np.flatnonzero(allowed(found, name, step))]
+    struck = [onset[0] for onset in onsets if onset is not None]
+    roots = {notes.chord_pitches(value)[0] if name == "harmony" else value % 12 for value in struck}
+    return roots, len(struck) < len(onsets)
+
+
+def test_chords_and_bass_say_the_key_with_every_half_phrase_and_the_tune_where_there_are_no_chords():
+    found = drawn(plan_of(120, lambda t: 0.9), is_minor=True)
+    starts = [number for number, bar in enumerate(found.bars) if bar.place % 4 == 0 and bar.harmony_from is None]
+    assert len(starts) >= 2
+    for number in starts:
+        for name in ("harmony", "bass"):
+            assert classes_of(found, name, 48 * number) == ({0}, False), name
+    assert len(classes_of(found, "harmony", 48 * (starts[-1] + 1))[0]) > 3, "between them chords move"
+    alone = drawn(plan_of(120, lambda t: 0.9), is_minor=True, muted=("harmony", "bass", "drums", "percussion"))
+    struck = [48 * number for number in starts if row(alone, "melody")[48 * number] == DRAWN]
+    assert struck
+    for step in struck:
+        assert classes_of(alone, "melody", step)[0] == {0, 3, 7}
+
+
+def test_a_voice_that_the_cue_never_gets_busy_enough_for_enters_in_its_busiest_bars_with_a_note():
+    found = drawn(plan_of(24, lambda t: 0.02 * t))
+    bars = row(found, "counter")[: 12 * 48].reshape(12, 48)
+    playing = [number for number, bar in enumerate(bars) if (bar == DRAWN).any()]
+    intensities = [bar.intensity for bar in found.bars]
+    assert 2 <= len(playing) <= 3 and int(np.argmax(intensities)) in playing
+    assert not classes_of(found, "counter", 48 * playing[0])[1], "it can't keep still there"
+
+
 @pytest.mark.parametrize("metre", list(METRES))
 @pytest.mark.parametrize("groove", groove_names())
 def test_every_groove_sketches_every_metre(metre, groove):
