@@ -62,6 +62,7 @@ class CueRequest:
     @property
     def _kept(self) -> np.ndarray:
         """[S] the decoder's first step for each of the timeline's."""
+        assert self.layout is not None
         return np.flatnonzero(np.diff(self.layout, prepend=-1) > 0)
 
     @property
