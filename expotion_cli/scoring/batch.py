@@ -366,13 +366,12 @@ class _Run:
 
 @contextlib.contextmanager
 def _cleared(destination: Path) -> Iterator[None]:
-    """Nothing of an earlier attempt lies beside this result, and nothing of this one if it fails."""
+    """Nothing of an earlier attempt lies beside this result, and nothing of this one's: a worker may have been lost."""
     sidecar.remove_leftovers(destination)
     try:
         yield
-    except BaseException:
+    finally:
         sidecar.remove_leftovers(destination)
-        raise
 
 
 @contextlib.contextmanager

@@ -184,8 +184,10 @@ class _Host:
     """A process of the cluster that keeps a model; Ray starts it anew, elsewhere if need be, when it is lost."""
 
     def __init__(self, ray: Any, num_gpus: int):
-        keeper = ray.remote(num_cpus=0 if num_gpus else 1, num_gpus=num_gpus, max_restarts=-1, max_task_retries=LOST)
+        # No processor is kept for it: on machines with a single one nothing would be left for the clips.
+        keeper = ray.remote(num_cpus=0, num_gpus=num_gpus, max_restarts=-1, scheduling_strategy="SPREAD")
         self._ray = ray
+        self._closed = False
         self._actor = keeper(_Keeper).remote()
 
     def submit(
@@ -199,19 +201,27 @@ class _Host:
     ) -> Future[T]:
         """See `executors.Executor`."""
         outcome: Future[T] = Future()
+        self._attempt(outcome, stage, path, (rung, arguments), 1)
+        return outcome
 
+    def _attempt(self, outcome: Future[Any], stage: str, path: Path | None, call: tuple[Any, Any], number: int) -> None:
         def ended(answer: Future[Any]) -> None:
             error = answer.exception()
-            if error is not None:
-                _settle(outcome, False, why_it_ended(error, stage, path))
-            else:
+            if error is None:
                 _settle(outcome, *answer.result())
+            elif number <= LOST and not self._closed:
+                # It is being started elsewhere, which takes a while.
+                again = threading.Timer(2.0**number, self._attempt, (outcome, stage, path, call, number + 1))
+                again.daemon = True
+                again.start()
+            else:
+                _settle(outcome, False, why_it_ended(error, stage, path))
 
-        self._actor.run.remote(rung, arguments).future().add_done_callback(ended)
-        return outcome
+        self._actor.run.remote(*call).future().add_done_callback(ended)
 
     def close(self) -> None:
         """End the process."""
+        self._closed = True
         self._ray.kill(self._actor)
 
 
