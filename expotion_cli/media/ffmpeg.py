@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import multiprocessing
 import os
 import re
 import subprocess
@@ -117,7 +118,9 @@ def run(
         stdin=subprocess.DEVNULL if samples is None else subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        start_new_session=True,  # Ctrl-C reaches us; we decide what becomes of the child
+        # Ctrl-C reaches us, and we decide what becomes of the child. In a worker process it reaches neither; there the
+        # child stays in the worker's group, which is ended as one.
+        start_new_session=multiprocessing.parent_process() is None,
     )
     try:
         feeder = None

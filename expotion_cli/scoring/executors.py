@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -48,6 +49,43 @@ class Executor(Protocol):
     def close(self) -> None:
         """Cancel what has not begun; wait for what has, or end it."""
         ...
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """A rung that waits or runs somewhere else.
+
+    Attributes:
+        stage: the rung's name.
+        call: the rung and its arguments.
+        path: the clip at work.
+        limit_s: seconds it may take, or None.
+        on_progress: told how far it is, or None.
+        outcome: settled in the end.
+    """
+
+    stage: str
+    call: tuple[Callable[..., Any], tuple[Any, ...]]
+    path: Path | None
+    limit_s: float | None
+    on_progress: Progress | None
+    outcome: Future[Any] = field(default_factory=Future)
+
+
+def settle(outcome: Future[Any], is_done: bool, value: Any) -> None:
+    """Settle an outcome, unless it was cancelled.
+
+    Args:
+        outcome: of a rung.
+        is_done: whether the rung came to its end.
+        value: its result, or else the exception.
+    """
+    if not outcome.set_running_or_notify_cancel():
+        return
+    if is_done:
+        outcome.set_result(value)
+    else:
+        outcome.set_exception(value)
 
 
 class ThreadExecutor:

@@ -13,14 +13,13 @@ import threading
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 from expotion_cli.errors import ClipError, EnvironmentProblem, ExpotionError, MissingLibraryError, reason_of
 from expotion_cli.scoring.composers import HostedComposer
-from expotion_cli.scoring.executors import Progress, ThreadExecutor
+from expotion_cli.scoring.executors import Progress, Task, ThreadExecutor, settle
 from expotion_cli.scoring.workers import DOING, TRIES, run_rung
 
 T = TypeVar("T")
@@ -31,16 +30,6 @@ AHEAD = 2
 KNOCK_S = 10.0
 LOST = 4
 """How often a rung is tried again because its machine was lost."""
-
-
-@dataclass(frozen=True, eq=False)
-class _Task:
-    stage: str
-    call: tuple[Callable[..., Any], tuple[Any, ...]]
-    path: Path | None
-    limit_s: float | None
-    on_progress: Progress | None
-    outcome: Future[Any] = field(default_factory=Future)
 
 
 class RayCluster:
@@ -62,7 +51,7 @@ class RayCluster:
         self._address = address
         self._threads = ThreadExecutor({"render": 4})
         self._lock = threading.RLock()
-        self._waiting: dict[str, deque[_Task]] = {stage: deque() for stage in STAGES}
+        self._waiting: dict[str, deque[Task]] = {stage: deque() for stage in STAGES}
         self._under_way = 0
         self._most = 0
         self._closed = False
@@ -80,7 +69,7 @@ class RayCluster:
         """See `executors.Executor`. Progress is told at the beginning and at the end only."""
         if stage not in STAGES:
             return self._threads.submit(stage, rung, *arguments, on_progress=on_progress)
-        task = _Task(stage, (rung, arguments), path, limit_s, on_progress)
+        task = Task(stage, (rung, arguments), path, limit_s, on_progress)
         self._connect()
         with self._lock:
             if self._closed:
@@ -144,7 +133,7 @@ class RayCluster:
                 self._under_way += 1
             self._attempt(task, 1)
 
-    def _attempt(self, task: _Task, number: int) -> None:
+    def _attempt(self, task: Task, number: int) -> None:
         reference = self._run.remote(None, None, task.path, *task.call)
         timer = None
         if task.limit_s is not None:
@@ -153,7 +142,7 @@ class RayCluster:
             timer.start()
         reference.future().add_done_callback(partial(self._ended, task, number, timer))
 
-    def _ended(self, task: _Task, number: int, timer: threading.Timer | None, answer: Future[Any]) -> None:
+    def _ended(self, task: Task, number: int, timer: threading.Timer | None, answer: Future[Any]) -> None:
         if timer is not None:
             timer.cancel()
         error = answer.exception()
@@ -163,12 +152,12 @@ class RayCluster:
         with self._lock:
             self._under_way -= 1
         if error is not None:
-            _settle(task.outcome, False, why_it_ended(error, task.stage, task.path))
+            settle(task.outcome, False, why_it_ended(error, task.stage, task.path))
         else:
             is_done, value = answer.result()
             if is_done and task.on_progress is not None:
                 task.on_progress(1.0)
-            _settle(task.outcome, is_done, value)
+            settle(task.outcome, is_done, value)
         self._send()
 
 
@@ -208,14 +197,14 @@ class _Host:
         def ended(answer: Future[Any]) -> None:
             error = answer.exception()
             if error is None:
-                _settle(outcome, *answer.result())
+                settle(outcome, *answer.result())
             elif number <= LOST and not self._closed:
                 # It is being started elsewhere, which takes a while.
                 again = threading.Timer(2.0**number, self._attempt, (outcome, stage, path, call, number + 1))
                 again.daemon = True
                 again.start()
             else:
-                _settle(outcome, False, why_it_ended(error, stage, path))
+                settle(outcome, False, why_it_ended(error, stage, path))
 
         self._actor.run.remote(*call).future().add_done_callback(ended)
 
@@ -246,11 +235,3 @@ def why_it_ended(error: BaseException, stage: str, path: Path | None) -> Expotio
         path=path,
         remedy="Run the same command again; if it is always this clip, convert or repair it.",
     )
-
-
-def _settle(outcome: Future[Any], is_done: bool, value: Any) -> None:
-    if outcome.set_running_or_notify_cancel():
-        if is_done:
-            outcome.set_result(value)
-        else:
-            outcome.set_exception(value)

@@ -16,13 +16,12 @@ import threading
 from collections import Counter, deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
 from expotion_cli.errors import ClipError, ExpotionError
 from expotion_cli.processes import die_with_parent, limit_memory, physical_memory
-from expotion_cli.scoring.executors import Progress, ThreadExecutor
+from expotion_cli.scoring.executors import Progress, Task, ThreadExecutor, settle
 from expotion_cli.scoring.guard import as_failure
 
 T = TypeVar("T")
@@ -54,18 +53,6 @@ def clip_workers(seeing: int = 1, *, memory_bytes: int | None = None) -> Process
     return ProcessExecutor(lanes, seeing + 1, memory_bytes=memory_bytes)
 
 
-@dataclass(frozen=True, eq=False)
-class _Task:
-    """A rung that waits or runs."""
-
-    stage: str
-    call: tuple[Callable[..., Any], tuple[Any, ...]]
-    path: Path | None
-    limit_s: float | None
-    on_progress: Progress | None
-    outcome: Future[Any] = field(default_factory=Future)
-
-
 class ProcessExecutor:
     """Runs some stages in worker processes, others in threads.
 
@@ -83,7 +70,7 @@ class ProcessExecutor:
         self._size = size
         self._threads = ThreadExecutor({"render": size})
         self._changed = threading.Condition()
-        self._waiting: dict[str, deque[_Task]] = {stage: deque() for stage in self._lanes}
+        self._waiting: dict[str, deque[Task]] = {stage: deque() for stage in self._lanes}
         self._running: Counter[str] = Counter()
         self._closed = False
         self._workers: list[_Worker] = []
@@ -100,7 +87,7 @@ class ProcessExecutor:
         """See `executors.Executor`; here what is running can be cancelled, too."""
         if stage not in self._lanes:
             return self._threads.submit(stage, rung, *arguments, on_progress=on_progress)
-        task = _Task(stage, (rung, arguments), path, limit_s, on_progress)
+        task = Task(stage, (rung, arguments), path, limit_s, on_progress)
         with self._changed:
             if self._memory_bytes is None:
                 self._memory_bytes = min(MEMORY_BYTES, physical_memory() // 2)
@@ -139,7 +126,7 @@ class ProcessExecutor:
                     self._changed.notify_all()
         worker.end()
 
-    def _next(self) -> _Task | None:
+    def _next(self) -> Task | None:
         """The most urgent task whose lane is free, as soon as there is one; None once all is over."""
         with self._changed:
             while not self._closed:
@@ -164,7 +151,7 @@ class _Worker:
         self._process: Any = None
         self._ended = False
 
-    def run(self, task: _Task) -> None:
+    def run(self, task: Task) -> None:
         """Have a rung run, and settle its outcome."""
         error: ExpotionError | None = None
         for _ in range(TRIES):
@@ -178,16 +165,16 @@ class _Worker:
                 continue
             except (pickle.PicklingError, AttributeError, TypeError) as problem:  # it can't be sent at all
                 is_done, value = False, as_failure(problem, task.path or "")
-            _settle(task.outcome, is_done, value)
+            settle(task.outcome, is_done, value)
             return
-        _settle(task.outcome, False, error)
+        settle(task.outcome, False, error)
 
     def end(self) -> None:
         """End the process, whatever it does, and all that it started."""
         self._ended = True
         self._kill()
 
-    def _attempt(self, task: _Task) -> tuple[bool, Any]:
+    def _attempt(self, task: Task) -> tuple[bool, Any]:
         self._timed_out = False
         pipe, share = self._begin()
         timer = None
@@ -240,7 +227,7 @@ class _Worker:
                     os.killpg(process.pid, signal.SIGKILL)  # it leads a group of its own (`_serve_rungs`)
             process.kill()
 
-    def _why_it_ended(self, task: _Task, problem: Exception) -> ExpotionError:
+    def _why_it_ended(self, task: Task, problem: Exception) -> ExpotionError:
         process = self._process
         if process is not None:
             process.join(JOIN_S)
@@ -265,15 +252,6 @@ def _exit_reason(code: int | None) -> str:
         return f"signal {signal.Signals(-code).name}"
     except ValueError:
         return f"signal {-code}"
-
-
-def _settle(outcome: Future[Any], is_done: bool, value: Any) -> None:
-    if not outcome.set_running_or_notify_cancel():
-        return
-    if is_done:
-        outcome.set_result(value)
-    else:
-        outcome.set_exception(value)
 
 
 def _serve_rungs(pipe: Any, share: Any, parent: int) -> None:
