@@ -227,6 +227,18 @@ def append_line(path: str | Path, line: str) -> None:
         os.close(handle)
 
 
+def cache_trouble() -> OSError | None:
+    """Why nothing can be kept in the cache, or None where something can."""
+    try:
+        cache_root().mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=cache_root(), prefix=".write-test.", suffix=".partial")
+        os.close(handle)
+        os.unlink(name)
+    except OSError as error:
+        return error
+    return None
+
+
 def open_to_append(path: str | Path) -> int:
     """A handle at a file's end, where a link is not followed.
 

@@ -21,6 +21,8 @@ from expotion_cli.errors import ExpotionError
 from expotion_cli.hints import state_of
 from expotion_cli.version import __version__
 
+LARGEST_WIDTH = 1 << 16
+"""Of an embedding stream; a file that states more is refused before anything is built."""
 MOST_FILES = 2000
 """A folder with more files than this is not a model folder, and is not remembered."""
 _LIBRARIES = ("torch", "transformers", "peft", "safetensors", "numpy", "av", "audiocraft")

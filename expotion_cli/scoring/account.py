@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from threading import Event
 from typing import Any
 
-from expotion_cli.errors import ExpotionError, UsageError, writing
+from expotion_cli.errors import ExpotionError, UsageError, reason_of, writing
 from expotion_cli.hints import FileHints
 from expotion_cli.music.codecs.notes.groove_file import groove_digest
 from expotion_cli.music.identity import ModelIdentity
@@ -21,6 +21,7 @@ from expotion_cli.scoring.plan import Job, Plan, Result, check_writable
 from expotion_cli.scoring.standing import ALREADY, REPLACE, Standing, standing
 from expotion_cli.scoring.streams import missing_streams
 from expotion_cli.spotting.plan import SPOTTING_VERSION
+from expotion_cli.storage import cache_root
 
 logger = logging.getLogger(__name__)
 
@@ -151,7 +152,7 @@ class Account:
         self.digests: dict[str, tuple[str, str]] = {}
         self.notes: tuple[str, ...] = ()
         self.identity: ModelIdentity | None = None
-        self._tells_of_versions = False
+        self._tells_of_versions = self._tells_of_cache = False
         self.ledger: Ledger | None = None
         self.stop = Event()
         self.on_settled: Callable[[Job], object] | None = None
@@ -193,6 +194,13 @@ class Account:
             if job.name not in self.results:
                 self.settle_if_done(job)
         return len(self.results) == len(self.plan.jobs)
+
+    def tell_of_cache(self, trouble: OSError | None) -> None:
+        """The cache can't be written: said once, and no reason to stop."""
+        if trouble is not None and not self._tells_of_cache:
+            self._tells_of_cache = True
+            why = f"{cache_root()}: the cache can't be written ({reason_of(trouble)})"
+            self.listener.note(f"{why}; the run goes on without it. Set EXPOTION_CACHE to another folder.")
 
     def note(self, notes: Iterable[str]) -> None:
         """What holds for all results that are still to be made."""

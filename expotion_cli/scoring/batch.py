@@ -32,7 +32,7 @@ from expotion_cli.scoring.plan import Job, Plan, Result
 from expotion_cli.scoring.queue import Queue
 from expotion_cli.scoring.streams import missing_in_clip
 from expotion_cli.spotting.plan_file import from_record
-from expotion_cli.storage import atomic_path, cache_root, write_bytes
+from expotion_cli.storage import atomic_path, cache_root, cache_trouble, write_bytes
 
 if TYPE_CHECKING:
     from expotion_cli.music.model import Model
@@ -73,6 +73,7 @@ def run(
         with _interruptible(account):
             if identity is not None and account.settle_done(identity):
                 return account.summary(started)
+            account.tell_of_cache(cache_trouble())
             seeing = _Seeing(plan, executor, account, cache)
             seeing.begin(account.surely_missing()[: group.GROUP])
             loaded = load()
@@ -236,7 +237,7 @@ class _Run:
             finishing.append(self.executor.submit("render", self._finish, job, cue))
 
     def _has_cue(self, store: CueStore, job: Job) -> bool:
-        return not self.plan.settings.overwrite and store.path(self.account.digests[job.name][0]).is_file()
+        return not self.plan.settings.overwrite and store.has(self.account.digests[job.name][0])
 
     def _compose(self, jobs: Sequence[Job], store: CueStore) -> Iterator[tuple[Job, StoredCue]]:
         """Cues of a group as they get ready."""
@@ -272,6 +273,7 @@ class _Run:
             with guard(job.clip.path, partial(self.account.fail, job)):
                 kept = StoredCue(cue.tokens, notes)
                 store.put(self.account.digests[job.name][0], kept)
+                self.account.tell_of_cache(store.trouble)
                 yield job, kept
 
     def _said(self, job: Job) -> tuple[str, ...]:

@@ -36,24 +36,34 @@ class CueStore:
 
     def __init__(self, root: Path):
         self.root = Path(root)
+        self.trouble: OSError | None = None
 
     def path(self, digest: str) -> Path:
         """Where the cue of this digest lies."""
         return self.root / digest[:2] / f"{digest}.safetensors"
 
+    def has(self, digest: str) -> bool:
+        """Whether there is a file for this cue that could be read."""
+        return os.path.isfile(self.path(digest))
+
     def put(self, digest: str, cue: StoredCue) -> None:
-        """Keep a cue; atomic, so a reader sees all of it or nothing."""
+        """Keep a cue; atomic, so a reader sees all of it or nothing. What can't be written is kept in `trouble`."""
+        from safetensors import SafetensorError
         from safetensors.numpy import save_file
 
         tokens = np.ascontiguousarray(cue.tokens, dtype=np.int64)
         notes = json.dumps(cue.notes, sort_keys=True)
-        with atomic_path(self.path(digest)) as temporary:
-            save_file({"tokens": tokens}, temporary, metadata={"notes": notes, "sum": _sum(tokens, notes)})
+        metadata = {"notes": notes, "sum": _sum(tokens, notes)}
+        try:
+            with atomic_path(self.path(digest)) as temporary:
+                save_file({"tokens": tokens}, temporary, metadata=metadata)
+        except (OSError, SafetensorError) as error:
+            self.trouble = error if isinstance(error, OSError) else OSError(str(error))
 
     def get(self, digest: str) -> StoredCue | None:
         """The cue, or None where there is none or its bytes are damaged."""
         path = self.path(digest)
-        cue = read_cue(path) if path.is_file() else None
+        cue = read_cue(path) if self.has(digest) else None
         if cue is not None:
             with contextlib.suppress(OSError):
                 os.utime(path)  # `prune` removes what was not used for longest

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from expotion_cli.declare import nearest_hint
-from expotion_cli.errors import ExpotionError, RecipeError, UnknownNameError, UsageError
+from expotion_cli.errors import ExpotionError, RecipeError, UnknownNameError, UsageError, WeightsError
 from expotion_cli.recipe import NO_FOLLOW, Recipe
 from expotion_cli.storage import parse_json, read_text
 
@@ -108,11 +108,15 @@ def _reads(adapter: Path) -> dict[str, tuple[str, ...]] | None:
         from expotion_cli.music.checkpoints.adapter_files import released_streams
 
         return {spec.name: spec.dims for spec in released_streams(adapter)}
+    from expotion_cli.music.identity import LARGEST_WIDTH
+
     values = parse_json(read_text(adapter / "adapter_config.json"))
     if "streams" not in values:
         return None
     return {
-        str(stream["name"]): tuple(stream["dims"] if "dims" in stream else map(str, range(stream["width"])))
+        str(stream["name"]): tuple(
+            stream["dims"] if "dims" in stream else map(str, range(min(stream["width"], LARGEST_WIDTH)))
+        )
         for stream in values["streams"]
     }
 
@@ -133,6 +137,7 @@ def streams_for(recipe: Recipe, needs: Needs | None = None, features: Iterable[S
         RecipeError: a setting of an encoder is wrong.
         UnknownNameError: no encoder of that name.
         UsageError: a folder of features is missing or empty.
+        WeightsError: an encoder that was asked for is not fetched.
     """
     from expotion_cli.vision.encoder import REGISTRY, StreamSource
 
@@ -162,7 +167,27 @@ def streams_for(recipe: Recipe, needs: Needs | None = None, features: Iterable[S
         else name
         for name in names
     ]
-    return replace(choose_streams(sources), remarks=tuple(remarks))
+    choice = choose_streams(sources)
+    if recipe.streams.is_chosen:
+        _require_fetched(choice, names)
+    return replace(choice, remarks=tuple(remarks))
+
+
+def _require_fetched(choice: StreamChoice, names: Iterable[str]) -> None:
+    """Refuse to go on without an encoder that was asked for by name and is only not fetched.
+
+    Raises:
+        WeightsError: its files are not here, though `expotion fetch` gets them.
+    """
+    from expotion_cli.weights.manifest import read_manifests
+
+    for name in (name for name in names if name in choice.missing):
+        manifest = read_manifests().get(name)
+        if manifest is not None and any(not file.path.is_file() for file in manifest.files):
+            raise WeightsError(
+                f"the encoder {name} is not fetched.",
+                remedy=f"Run: expotion fetch {name}, or leave {name} out of --streams.",
+            )
 
 
 def encoder_settings(recipe: Recipe) -> dict[str, dict[str, Any]]:

@@ -82,7 +82,7 @@ class EmbeddingCache:
             stream = _read(path)
             if stream.digest != digest:
                 raise ValueError("the entry stands under another entry's name")
-        except (FileNotFoundError, _OtherFormat):
+        except (OSError, _OtherFormat):
             return None
         except Exception as error:  # whatever is wrong with an entry, the cure is to compute it again
             logger.warning("%s: damaged cache entry, computed again (%s)", path, error)
@@ -94,9 +94,12 @@ class EmbeddingCache:
         return stream
 
     def put(self, stream: EmbeddingStream) -> Path:
-        """Store a stream under its digest; returns the entry's path."""
+        """Store a stream under its digest, if the cache can be written; returns the entry's path."""
         path = self.path_of(stream.digest)
-        storage.write_bytes(path, _serialise(stream))
+        try:
+            storage.write_bytes(path, _serialise(stream))
+        except OSError as error:  # a full or read-only cache keeps nothing, and costs nothing but time
+            logger.info("%s: not kept (%s)", path, error)
         return path
 
     def content_hash(self, clip: str | Path) -> str:

@@ -151,6 +151,8 @@ def _torch_file(content: bytes) -> dict[str, Any]:
 def _array(tensor: Any) -> np.ndarray:
     import torch
 
+    if tensor.numel() * 4 > MAX_BYTES:  # a few bytes may unfold to any size
+        raise ValueError(f"{tensor.numel()} numbers, more than fit into {MAX_BYTES >> 30} GB")
     tensor = tensor.detach().to_dense() if tensor.layout != torch.strided else tensor.detach()
     return tensor.float().numpy() if tensor.is_floating_point() else tensor.numpy()
 

@@ -115,7 +115,7 @@ def _open_folder(folder: Path) -> tuple[AdapterConfig, Part, list[Path]]:
     try:
         config = AdapterConfig.from_dict(values)
     except (KeyError, TypeError, ValueError) as error:
-        raise WeightsError(f"The adapter's config lacks {error}.", path=settings) from error
+        raise WeightsError(f"The adapter's config can't be used: {_said(error)}.", path=settings) from error
     if min(config.dim, config.num_layers, config.rank, config.window_steps, config.input_dim) < 1:
         raise WeightsError("The adapter's config has a size of 0.", path=settings)
     return config, Part(read_tensors([weights]), weights), [settings, weights]
@@ -135,11 +135,18 @@ def _open_released(path: Path) -> tuple[AdapterConfig, Part, list[Path]]:
         raise WeightsError(f"The tensor 'pos_emb' has shape {[rows, steps, dim]}, expected more rows.", path=path)
     beside = path.with_name(path.name + ".json")
     streams = _streams(width, path, beside)
-    config = AdapterConfig(dim=dim, num_layers=rows - 1, rank=rank, window_steps=steps - 1, streams=streams)
+    try:
+        config = AdapterConfig(dim=dim, num_layers=rows - 1, rank=rank, window_steps=steps - 1, streams=streams)
+    except ValueError as error:
+        raise WeightsError(f"The adapter can't be used: {error}.", path=path) from error
     if "gates" in tensors and tensors["gates"].numel() == config.num_layers:
         tensors["gates"] = tensors["gates"].reshape(-1)
     tensors |= _missing_rows(tensors.pop(_MASKED, None), streams, path)
     return config, Part(tensors, path), [path, *([beside] if beside.is_file() else [])]
+
+
+def _said(error: Exception) -> str:
+    return f"it lacks {error}" if isinstance(error, KeyError) else str(error)
 
 
 def _shape(tensors: Mapping[str, Tensor], name: str, expected: str, path: Path) -> list[int]:

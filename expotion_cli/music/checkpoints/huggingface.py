@@ -29,7 +29,7 @@ from expotion_cli.music.checkpoints.state_dict import (
     weight_files,
     without_prefix,
 )
-from expotion_cli.music.transformer.config import DecoderConfig
+from expotion_cli.music.transformer.config import LARGEST_DEPTH, LARGEST_SIZE, DecoderConfig
 from expotion_cli.music.transformer.decoder import MusicDecoder
 from expotion_cli.music.transformer.t5 import T5Encoder, T5Settings
 from expotion_cli.music.transformer.text import TextEncoder, load_tokenizer
@@ -149,6 +149,8 @@ def decoder_config(config: Mapping[str, Any], path: Path) -> DecoderConfig:
     for name, size in sizes.items():
         if not isinstance(size, int) or size < 1:
             raise WeightsError(f"The config gives {size!r} as {name}, expected a whole number.", path=path)
+        if size > (LARGEST_DEPTH if name in ("num_layers", "num_codebooks", "num_heads") else LARGEST_SIZE):
+            raise WeightsError(f"The config gives {size} as {name}, more than any model has.", path=path)
     if sizes["dim"] % sizes["num_heads"] or sizes["dim"] % 2:
         raise WeightsError(f"{sizes['num_heads']} heads don't share a width of {sizes['dim']} evenly.", path=path)
     if sizes["channels"] > 2 or sizes["num_codebooks"] % sizes["channels"]:
@@ -220,6 +222,9 @@ def _load_audio(config: Mapping[str, Any], part: Part, device: torch.device) -> 
     from transformers import EncodecConfig, EncodecModel
     from transformers.initialization import no_init_weights
 
+    for name, value in config["audio_encoder"].items():
+        if _largest(value) > (LARGEST_DEPTH if "layers" in name else LARGEST_SIZE):
+            raise WeightsError(f"The config of EnCodec gives {name} a size that no model has.", path=part.path)
     try:
         settings = EncodecConfig.from_dict(dict(config["audio_encoder"]))
     except Exception as error:  # transformers' configs raise whatever their validation library raises
@@ -238,3 +243,10 @@ def _load_audio(config: Mapping[str, Any], part: Part, device: torch.device) -> 
         renamed[kept], written[kept] = tensor, name
     fill(model, Part(renamed, part.path, lambda name: part.written(written.get(name, name))), device=device)
     return model.to(device)
+
+
+def _largest(value: Any) -> float:
+    """The largest number of a setting, or of how many it has."""
+    if isinstance(value, list):
+        return max([len(value), *map(_largest, value)])
+    return value if isinstance(value, int | float) else 0

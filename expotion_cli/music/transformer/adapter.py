@@ -27,8 +27,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from expotion_cli.music.identity import LARGEST_WIDTH
 from expotion_cli.music.transformer.attention import GuidanceRows, attend, sinusoidal_positions, unfold_rows
+from expotion_cli.music.transformer.config import LARGEST_DEPTH, LARGEST_SIZE
 from expotion_cli.music.transformer.decoder import MusicDecoder
+
+MOST = 1 << 29
+"""Elements of the table of positions."""
 
 
 @dataclass(frozen=True)
@@ -46,12 +51,14 @@ class StreamSpec:
     @staticmethod
     def numbered(name: str, width: int) -> StreamSpec:
         """A stream of all of a network's embedding, whose dimensions have no names of their own."""
+        if not 0 < width <= LARGEST_WIDTH:
+            raise ValueError(f"a width of {width} for {name}, expected 1 to {LARGEST_WIDTH}")
         return StreamSpec(name, tuple(map(str, range(width))))
 
     @property
     def is_numbered(self) -> bool:
         """Whether its dimensions are numbers, that is, read by position."""
-        return self == StreamSpec.numbered(self.name, len(self.dims))
+        return self.dims == tuple(map(str, range(len(self.dims))))
 
 
 @dataclass(frozen=True)
@@ -71,6 +78,13 @@ class AdapterConfig:
     rank: int
     window_steps: int
     streams: tuple[StreamSpec, ...] = field(default_factory=tuple)
+
+    def __post_init__(self) -> None:
+        # Checked before anything is built: files may state any size.
+        layers, numbers = self.num_layers + 1, (self.dim, self.rank, self.window_steps, self.input_dim)
+        if layers > LARGEST_DEPTH or max(numbers) > LARGEST_SIZE or layers * (self.window_steps + 1) * self.dim > MOST:
+            sizes = f"{self.num_layers} layers of width {self.dim}, {self.window_steps} steps, rank {self.rank}"
+            raise ValueError(f"sizes that no adapter has ({sizes})")
 
     @property
     def input_dim(self) -> int:

@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 from expotion_cli.music.transformer.delay import codebook_delays
 
+LARGEST_SIZE, LARGEST_DEPTH = 1 << 17, 512
+"""No model is wider or has more layers: files that state more are refused before anything is built."""
+
 
 @dataclass(frozen=True)
 class DecoderConfig:

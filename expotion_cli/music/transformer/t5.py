@@ -15,7 +15,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from expotion_cli.music.transformer.config import LARGEST_DEPTH
+
 RELU, GATED_GELU = "relu", "gated-gelu"
+
+LARGEST_VOCABULARY = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -60,6 +64,8 @@ class T5Settings:
                 raise ValueError(f"{name} is {value!r}, expected {kind.__name__}")
             if kind is not str and value <= 0:
                 raise ValueError(f"{name} is {value!r}, expected more than 0")
+            if kind is int and value > (LARGEST_DEPTH if name in ("num_layers", "num_heads") else LARGEST_VOCABULARY):
+                raise ValueError(f"{name} is {value}, more than any model has")
         settings = cls(**found)
         if settings.feed_forward_proj not in (RELU, GATED_GELU):
             raise ValueError(f"feed_forward_proj is {settings.feed_forward_proj!r}, expected {RELU} or {GATED_GELU}")

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 LENGTH_BUCKETS = (16, 32, 64, 128, 256, 512)
 """Prompts are padded up to the next of these and cut at the last."""
 PADDING = "<pad>"
+LARGEST_TOKENIZER_BYTES = 64 << 20
 
 
 class TextEncoder(nn.Module):
@@ -83,8 +84,12 @@ def load_tokenizer(folder: Path) -> Tokenizer:
 
     path = folder / "tokenizer.json"
     try:
+        if path.is_file() and path.stat().st_size > LARGEST_TOKENIZER_BYTES:
+            raise ValueError("the file is larger than any tokenizer")
         tokenizer = Tokenizer.from_file(str(path)) if path.is_file() else _converted(folder)
-    except Exception as error:  # tokenizers raises bare exceptions
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # tokenizers raises bare exceptions, and Rust's panics
         raise WeightsError(
             "The model folder has no tokenizer that can be read.",
             path=folder,
