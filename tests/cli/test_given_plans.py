@@ -140,7 +140,9 @@ def test_an_edited_plan_changes_the_music(score, clips, plans, tmp_path, changes
     assert score(clips / "one.mp4", "--plans", plans, "--out", out).exit_code == 0
     before = (out / "one.mp4").read_bytes()
     edit(plans / "one.plan.json", **changes)
-    done = score(clips / "one.mp4", "--plans", plans, "--out", out)
+    refused = score(clips / "one.mp4", "--plans", plans, "--out", out)
+    assert refused.exit_code == 2 and "another cue plan" in refused.stderr and (out / "one.mp4").read_bytes() == before
+    done = score(clips / "one.mp4", "--plans", plans, "--out", out, "--overwrite")
     assert done.exit_code == 0 and "1 scored" in done.stdout and (out / "one.mp4").read_bytes() != before
 
 
