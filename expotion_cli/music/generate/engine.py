@@ -41,6 +41,7 @@ MEMORY_SHARE = 0.6
 """Share of the free memory that a batch may take."""
 REPORT_EVERY = 16
 """Steps between two reports of progress."""
+_NO_MEMORY = ("can't allocate memory", "not enough memory", "out of memory", "std::bad_alloc", "ALLOC_FAILED")
 
 
 class Runner(Protocol):
@@ -86,6 +87,7 @@ class Engine:
         self.decoder, self.text, self.adapter, self.window = decoder, text, adapter, window_steps
         self.overlap = window_steps - max(bar_steps, window_steps // 2 // bar_steps * bar_steps)
         assert 0 < self.overlap < self.window
+        self._most: int | None = None  # cues that fitted into memory together, once more did not
         pack(decoder)
 
     @torch.inference_mode()
@@ -101,7 +103,8 @@ class Engine:
         Args:
             requests: the cues.
             batch_size: most cues decoded together; "auto" for as many as make it faster and fit into memory. On a
-                CPU it never changes a cue's tokens. If memory runs out it is halved and generation continues.
+                CPU it never changes a cue's tokens. If memory runs out it is halved and generation continues; later
+                calls begin with the size that fitted.
             on_progress: called every few steps with (steps done, steps in all).
 
         Yields:
@@ -121,12 +124,16 @@ class Engine:
         if not takes:
             return
         size = self.auto_batch(takes) if batch_size == "auto" else int(batch_size)
+        size = min(size, self._most or size)
         waiting = deque(sorted(takes, key=lambda take: -take.cue.num_steps))
         total, finished, steps = sum(take.cue.num_steps for take in takes), 0, 0
-        runner = self._runner(takes, size)
-        while waiting or runner.takes:
+        runner: Runner | None = None
+        while waiting or (runner is not None and runner.takes):
+            done: list[Take] | None = None
             try:
                 with _one_thread_if_small(self.decoder):
+                    if runner is None:
+                        runner = self._runner(takes, size)
                     self._fill(runner, waiting, size)
                     done = runner.step()
             except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
@@ -135,12 +142,16 @@ class Engine:
                 if size == 1:
                     reason = f"There is not enough memory for a single cue ({error})."
                     raise EnvironmentProblem(reason, remedy="Use a smaller model, or --dtype bf16.") from error
-                size = max(1, min(size, len(runner.takes)) // 2)
+            if done is None:
+                # Only here, where no traceback holds on to the old batch, is there room for a smaller one.
+                begun = [] if runner is None else runner.takes
+                self._most = size = max(1, min(size, len(begun) or len(takes)) // 2)
                 # The takes being decoded begin their current window again.
-                waiting.extendleft(take for take in reversed(runner.takes) if take not in waiting)
-                runner = self._runner(takes, size)
+                waiting.extendleft(take for take in reversed(begun) if take not in waiting)
+                runner = None
                 _free_memory(self.decoder)
                 continue
+            assert runner is not None
             steps += 1
             for take in done:
                 if take.is_done:
@@ -192,8 +203,10 @@ class Engine:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an exception says that memory ran out; the CPU allocator says so only in its message."""
-    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "can't allocate memory" in str(error)
+    """Whether an exception says that memory ran out; some libraries say so only in their message."""
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+        return True
+    return isinstance(error, RuntimeError) and any(sign in str(error) for sign in _NO_MEMORY)
 
 
 def _free_bytes(device: torch.device) -> int:

@@ -11,7 +11,7 @@ import torch
 from cues import BAR, BOTH, WINDOW, cue, many, random_adapter, tokens_of
 from options import make_sampling
 
-from expotion_cli.errors import EnvironmentProblem, UsageError
+from expotion_cli.errors import UsageError
 from expotion_cli.music.checkpoints.huggingface import load_checkpoint
 from expotion_cli.music.conditioning import FORM
 from expotion_cli.music.generate.cpu_batch import CpuBatch
@@ -311,43 +311,6 @@ def test_no_row_idles_while_a_cue_waits(engine, monkeypatch):
     windows = sum(math.ceil(max(0, c.num_steps - WINDOW) / (WINDOW - engine.overlap)) + 1 for c in batch)
     lengths = sum(c.num_steps for c in batch) + windows * (4 - 1)  # the delay pattern takes three more places a window
     assert sum(busy) == lengths
-
-
-def test_when_memory_runs_out_the_batch_is_halved_and_finished_work_is_kept(engine, monkeypatch):
-    batch = many(9)
-    expected = tokens_of(engine, batch)
-    sizes, step = [], CpuBatch.step
-
-    def tight(cohorts: CpuBatch):
-        sizes.append(len(cohorts.takes))
-        if len(cohorts.takes) > 3 and len(sizes) > 12:
-            raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate much")
-        return step(cohorts)
-
-    monkeypatch.setattr(CpuBatch, "step", tight)
-    found = list(engine.generate(batch, batch_size=8))
-    assert sorted(number for number, _ in found) == list(range(9))
-    for number, tokens in found:
-        assert np.array_equal(tokens, expected[number])
-    assert 8 in sizes[:13] and max(sizes[14:]) <= 4 and set(sizes[16:]) <= {1, 2, 3}
-
-
-def test_memory_too_small_for_one_cue_is_an_error_that_says_so(engine, monkeypatch):
-    def never(cohorts: CpuBatch):
-        raise torch.OutOfMemoryError("CUDA out of memory")
-
-    monkeypatch.setattr(CpuBatch, "step", never)
-    with pytest.raises(EnvironmentProblem, match="single cue"):
-        list(engine.generate(many(3)))
-
-
-def test_any_other_error_of_the_library_is_not_mistaken_for_one(engine, monkeypatch):
-    def broken(cohorts: CpuBatch):
-        raise RuntimeError("shapes do not match")
-
-    monkeypatch.setattr(CpuBatch, "step", broken)
-    with pytest.raises(RuntimeError, match="shapes"):
-        list(engine.generate(many(3)))
 
 
 def test_the_automatic_batch_shrinks_with_the_free_memory(engine, monkeypatch):
