@@ -180,7 +180,7 @@ def signals(root: Path, batch: Batch, count: int, seed: int, *, longest_s: float
                 process.send_signal(number)
 
         sent = 0.0
-        latest_s = EARLY_S if len(took_s) // 2 % 2 else batch.left_s(place)
+        latest_s = batch.left_s(place) if len(took_s) // 2 % 2 else EARLY_S
         was_sent = run_until(process, draw.uniform(0, latest_s), send)
         moment = place.moment() if was_sent else ""
         try:

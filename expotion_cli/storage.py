@@ -12,8 +12,10 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import stat
 import tempfile
+import time
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,6 +24,12 @@ from typing import Any
 from expotion_cli.errors import ExpotionError, UsageError, reading
 
 CHUNK_BYTES = 1 << 20
+LONGEST_STEM = 40
+"""Characters of a file's stem in the names of its temporaries."""
+STALE_S = 24 * 3600.0
+"""What somebody began to write so long ago will never be finished."""
+_RANDOM = "[a-z0-9_]{8}"  # what `tempfile` puts between prefix and suffix
+_TEMPORARY_STEM = re.compile(rf"(\..+)\.{_RANDOM}\.partial", re.DOTALL)
 LARGEST_JSON_BYTES = 8 << 20
 """Of a JSON file by others: parsing may take fifty times as much memory."""
 LARGEST_TOML_BYTES = 1 << 20
@@ -77,8 +85,8 @@ def atomic_path(final: str | Path, *, durable: bool = True) -> Iterator[Path]:
     """
     final = Path(final)
     final.parent.mkdir(parents=True, exist_ok=True)
-    lead = f".{final.stem.removeprefix('.')}"[:41]  # of a temporary path's own temporary path, too
-    handle, name = tempfile.mkstemp(dir=final.parent, prefix=f"{lead}.", suffix=f".partial{final.suffix}")
+    prefix, suffix = temporary_name(final)
+    handle, name = tempfile.mkstemp(suffix, prefix, final.parent)
     os.close(handle)
     temporary = Path(name)
     try:
@@ -89,6 +97,41 @@ def atomic_path(final: str | Path, *, durable: bool = True) -> Iterator[Path]:
             os.replace(temporary, final)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def temporary_name(final: Path) -> tuple[str, str]:
+    """(prefix, suffix) for `tempfile`: the names of a file's temporaries, its temporaries' own included.
+
+    No other file's temporaries have such names, so what a killed process left can be told from what others write.
+    """
+    if found := _TEMPORARY_STEM.fullmatch(final.stem):
+        return f"{found[1]}.", f".partial{final.suffix}"
+    stem = final.stem
+    if len(stem) > LONGEST_STEM:
+        stem = f"{stem[: LONGEST_STEM - 9]}~{digest_bytes(encoded(stem))[:8]}"
+    return f".{stem}.", f".partial{final.suffix}"
+
+
+def remove_temporaries(*finals: Path) -> None:
+    """Remove what killed processes left of writing these files, all of one folder; nobody may be writing them now."""
+    patterns = []
+    for final in finals:
+        prefix, suffix = temporary_name(final)
+        patterns.append(f"{re.escape(prefix)}{_RANDOM}{re.escape(suffix)}")
+    wanted, folder = re.compile("|".join(patterns)), finals[0].parent
+    for path in folder.iterdir() if folder.is_dir() else ():
+        if wanted.fullmatch(path.name):
+            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink(missing_ok=True)
+
+
+def remove_stale(folder: Path) -> None:
+    """Remove the temporaries of a folder that nobody has written to for `STALE_S`."""
+    with contextlib.suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name.startswith(".") and ".partial" in entry.name:
+                with contextlib.suppress(OSError):
+                    if time.time() - entry.stat().st_mtime > STALE_S:
+                        os.unlink(entry)
 
 
 def put_in_place(temporary: Path, final: Path) -> None:

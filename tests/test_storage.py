@@ -8,6 +8,7 @@ import multiprocessing
 import os
 import signal
 import stat
+import tempfile
 import time
 from pathlib import Path
 
@@ -124,3 +125,50 @@ def test_the_cache_is_where_the_user_says(monkeypatch, tmp_path):
     assert storage.cache_root() == tmp_path / "xdg" / "expotion"
     monkeypatch.delenv("XDG_CACHE_HOME")
     assert storage.cache_root() == Path.home() / ".cache" / "expotion"
+
+
+def _half_written(final: Path) -> list[Path]:
+    """Temporaries of a file and of its temporary file, as a kill leaves them; the last one is a folder."""
+    left = []
+    for path in (final, final):
+        prefix, suffix = storage.temporary_name(path)
+        left.append(Path(tempfile.mkstemp(suffix, prefix, path.parent)[1]))
+    prefix, suffix = storage.temporary_name(left[0])
+    left.append(Path(tempfile.mkdtemp(suffix, prefix, final.parent)))
+    (left[-1] / "part").write_bytes(b"half")
+    return left
+
+
+NEIGHBOURS = ("take.1.mp4", "take.mkv", "take.score.json", "take-2.mp4", ".take.mp4", f"{'x' * 60}2.mp4")
+
+
+@pytest.mark.parametrize(
+    "name", ["take.mp4", "a.b.c.mp4", f"{'x' * 60}1.mp4", "長" * 70 + ".mp4", "-v.mp4", "[1] \n.mp4"]
+)
+def test_what_a_kill_left_of_a_file_is_removed_and_what_others_write_stays(tmp_path, name):
+    writing = [path for other in NEIGHBOURS for path in _half_written(tmp_path / other)]
+    left = _half_written(tmp_path / name)
+    (tmp_path / name).write_bytes(b"whole")
+    storage.remove_temporaries(tmp_path / name)
+    assert not [path for path in left if path.exists()]
+    assert all(path.exists() for path in writing) and (tmp_path / name).read_bytes() == b"whole"
+
+
+def test_the_name_that_a_file_is_written_under_is_one_that_is_removed(tmp_path):
+    final = tmp_path / f"{'x' * 60}.mp4"
+    with storage.atomic_path(final) as first, storage.atomic_path(first) as second:
+        storage.remove_temporaries(final)
+        assert not first.exists() and not second.exists()
+        second.write_bytes(b"whole")
+    assert final.read_bytes() == b"whole"
+
+
+def test_only_stale_temporaries_are_removed_from_a_folder(tmp_path):
+    old, new, whole = tmp_path / ".a.x.partial.bin", tmp_path / ".b.x.partial.bin", tmp_path / "c.bin"
+    for path in (old, new, whole):
+        path.write_bytes(b"half")
+    for path in (old, whole):
+        os.utime(path, (1e9, 1e9))
+    storage.remove_stale(tmp_path)
+    assert not old.exists() and new.exists() and whole.exists()
+    storage.remove_stale(tmp_path / "missing")

@@ -22,7 +22,7 @@ from expotion_cli.media.mix import fit_length
 from expotion_cli.media.muxing import Job
 from expotion_cli.media.probe import probe
 from expotion_cli.media.sound import read_clip_sound
-from expotion_cli.storage import atomic_path
+from expotion_cli.storage import atomic_path, temporary_name
 from expotion_cli.timing import num_samples
 
 SHORT_SOUND_S = 3.0  # what is too short to measure is measured repeated to this length
@@ -97,10 +97,11 @@ def remux(
     destination = Path(destination)
     muxer, codec = muxer_and_codec(destination, audio_codec)
     music = fit_length(music, num_samples(clip.duration, sample_rate))
+    prefix, suffix = temporary_name(destination)
     with (
         writing(destination, remedy="Check the folder, its permissions and its space."),
         atomic_path(destination) as temporary,
-        tempfile.TemporaryDirectory(".partial", f".{destination.stem[:40]}.", destination.parent) as scratch,
+        tempfile.TemporaryDirectory(suffix, prefix, destination.parent) as scratch,
     ):
         job = Job(clip, music, sample_rate, muxer, codec, dict(metadata or {}), own_sound, Path(scratch))
         try:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from expotion_cli.storage import atomic_path, digest_bytes, parse_json
+from expotion_cli.storage import atomic_path, digest_bytes, parse_json, remove_stale
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,7 @@ class CueStore:
 
         tokens = np.ascontiguousarray(cue.tokens, dtype=np.int64)
         notes = json.dumps(cue.notes, sort_keys=True)
+        remove_stale(self.path(digest).parent)
         metadata = {"notes": notes, "sum": _sum(tokens, notes)}
         try:
             with atomic_path(self.path(digest)) as temporary:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import math
 import platform
-import shutil
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from importlib import metadata
@@ -20,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from expotion_cli.hints import FileHints
 from expotion_cli.spotting.plan_file import plan_digest
-from expotion_cli.storage import digest_file, digest_of, parse_json, read_text, write_json
+from expotion_cli.storage import digest_file, digest_of, parse_json, read_text, remove_temporaries, write_json
 from expotion_cli.version import __version__
 
 if TYPE_CHECKING:
@@ -148,11 +147,7 @@ def matches(path: Path, record: Any, hints: FileHints | None = None) -> bool:
 
 def remove_leftovers(video: Path) -> None:
     """Remove temporary files and folders that a killed run left beside this result."""
-    # Temporary names begin with the first letters of the final one (see `storage.atomic_path`).
-    prefix = f".{video.stem}." if len(video.stem) < 40 else f".{video.stem[:40]}"
-    for path in video.parent.iterdir() if video.parent.is_dir() else ():
-        if path.name.startswith(prefix) and ".partial" in path.suffixes[-2:]:
-            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink(missing_ok=True)
+    remove_temporaries(video, sidecar_path(video), midi_path(video))
 
 
 def tempo_record(tempo: Tempo | None) -> dict[str, Any] | None:

@@ -11,7 +11,6 @@ import contextlib
 import json
 import logging
 import os
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +21,6 @@ from expotion_cli.hints import FileHints
 from expotion_cli.vision.encoder import EmbeddingStream
 
 _FORMAT = "expotion-embedding-2"
-_STALE_S = 24 * 3600.0  # what somebody began to write so long ago will never be finished
 
 logger = logging.getLogger(__name__)
 
@@ -96,6 +94,7 @@ class EmbeddingCache:
     def put(self, stream: EmbeddingStream) -> Path:
         """Store a stream under its digest, if the cache can be written; returns the entry's path."""
         path = self.path_of(stream.digest)
+        storage.remove_stale(path.parent)
         try:
             storage.write_bytes(path, _serialise(stream))
         except OSError as error:  # a full or read-only cache keeps nothing, and costs nothing but time
@@ -169,18 +168,12 @@ class EmbeddingCache:
                 removed.append(path)
             freed += size
             left -= size
-        self._remove_leftovers()
+        for folder in self.root.glob("*/"):
+            storage.remove_stale(folder)
         return CacheCleaning(len(paths), tuple(removed), freed)
 
     def _entries(self) -> list[Path]:
         return sorted(path for path in self.root.glob("??/*.safetensors") if not path.name.startswith("."))
-
-    def _remove_leftovers(self) -> None:
-        """What killed processes left half-written."""
-        for path in self.root.glob("*/.*.partial.*"):
-            with contextlib.suppress(FileNotFoundError):
-                if time.time() - path.stat().st_mtime > _STALE_S:
-                    path.unlink()
 
 
 class _OtherFormat(Exception):

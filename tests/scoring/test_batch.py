@@ -21,6 +21,7 @@ from expotion_cli.scoring.ledger import read_ledger
 from expotion_cli.scoring.plan import Settings, plan
 from expotion_cli.scoring.sidecar import midi_path, sidecar_path
 from expotion_cli.scoring.streams import StreamChoice
+from expotion_cli.storage import temporary_name
 
 BLIND = {"streams.use": ()}
 STEERED = {"generate.visual_guidance": 2.0, "follow.mode": "none"}
@@ -232,9 +233,9 @@ def test_odd_and_long_names_are_only_names(clips, tmp_path, stem):
     folder = tmp_path / "in"
     folder.mkdir()
     (folder / f"{stem}.mp4").write_bytes((clips / "a.mp4").read_bytes())
-    leftovers = [tmp_path / f".{stem[:40]}.x1y2.partial{suffix}" for suffix in (".mp4", ".json")]
-    for path in leftovers:
-        path.write_bytes(b"half")
+    for suffix in (".mp4", ".score.json", ".mid"):
+        lead, tail = temporary_name(tmp_path / f"{stem}{suffix}")
+        (tmp_path / f"{lead}x1_y2z3w{tail}").write_bytes(b"half")
     assert score(folder, tmp_path, midi=True).exit_code == 0
     assert {path.name for path in tmp_path.iterdir() if path.is_file()} == {
         f"{stem}.mp4", f"{stem}.mid", f"{stem}.score.json", "ledger.jsonl"
