@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from expotion_cli.errors import ClipError
-from expotion_cli.scoring.workers import TRIES, ProcessExecutor
+from expotion_cli.scoring.workers import TRIES, clip_workers
 
 LIMIT_S = 1.0
 ENOUGH_S = 120.0
@@ -78,7 +78,7 @@ RUNAWAYS: tuple[tuple[Callable[[], object], str], ...] = (
 def runaways() -> dict[str, Any]:
     """Give each of `RUNAWAYS` to a worker, with one healthy rung after it."""
     violations, rows = [], []
-    executor = ProcessExecutor(1, memory_bytes=MEMORY_BYTES)
+    executor = clip_workers(memory_bytes=MEMORY_BYTES)
     try:
         executor.submit("see", os.getpid).result()  # the first start is not part of any limit
         for rung, expected in RUNAWAYS:

@@ -1,12 +1,13 @@
 """What very many clips cost on 1, 8 and 64 GPUs: a simulation of the stages with measured times.
 
 Each clip is seen on a CPU core, composed on a GPU together with others, and finished (render, follow, finish) on a
-core. Times come from the sidecars of a scored folder (`stages_s`), sizes from the files in it and in its cache.
+core. Times come from the sidecars of a scored folder (`stages_s`), sizes from the files in it and in its cache. If it
+was scored while others were at work, its times are too long; `--core-s` takes what was measured otherwise.
 How long a GPU takes for a step of a batch was measured by nobody yet: it is an assumption, `--gpu-step-ms`, and the
-table says so. Scored on a busy machine, the folder gives times that are too long.
+table says so.
 
     python benchmarks/scaling.py scored --cache ~/.cache/expotion
-    python benchmarks/scaling.py scored --gpus 4 --cores 24 --gpu-step-ms 2
+    python benchmarks/scaling.py scored --core-s 9.2,4 --gpus 4 --cores 24 --gpu-step-ms 2
 """
 
 from __future__ import annotations
@@ -98,8 +99,8 @@ class Outcome:
 def simulate(clips: Sequence[ClipCost], fleet: Fleet) -> Outcome:
     """Send clips through see → compose → finish, event by event.
 
-    Cores finish before they see. At most two batches for each GPU are seen ahead, so memory stays bounded. A GPU begins
-    with a full batch, or with what is there once nothing more is being seen.
+    Cores finish before they see. At most two batches for each GPU wait, beside what is being seen, so memory stays
+    bounded. A GPU begins with a full batch, or with what is there once nothing more is being seen.
 
     Args:
         clips: in order.
@@ -127,7 +128,7 @@ def simulate(clips: Sequence[ClipCost], fleet: Fleet) -> Outcome:
             clip = composed.popleft()
             cores, core_s = cores - 1, core_s + clip.finish_s
             begin("finish", clip.finish_s, (clip,))
-        while cores and unseen and len(ready) + being_seen < ahead:
+        while cores and unseen and len(ready) + being_seen < ahead + fleet.cores:
             clip = unseen.popleft()
             cores, core_s, being_seen = cores - 1, core_s + clip.see_s, being_seen + 1
             begin("see", clip.see_s, (clip,))
@@ -223,6 +224,7 @@ def main() -> None:
     parser.add_argument("--duration", type=float, default=10.0, help="their length, in seconds")
     parser.add_argument("--gpus", type=int, nargs="*", default=GPUS)
     parser.add_argument("--cores", type=int, help=f"in all; by default {CORES_PER_GPU} for each GPU")
+    parser.add_argument("--core-s", help="SEE,FINISH: core seconds of such a clip, in place of the sidecars' times")
     parser.add_argument("--gpu-step-ms", type=float, default=GPU_STEP_MS, help="ASSUMED: time of a step of a batch")
     parser.add_argument("--together", type=int, default=CUES_TOGETHER, help="cues in a batch")
     parser.add_argument("--steps-per-s", type=float, default=24.0, help="notes: beats a second x 12; EnCodec: 50")
@@ -232,6 +234,9 @@ def main() -> None:
     options = parser.parse_args()
     found = read_folder(options.scored, options.cache)
     kinds = costs(found["clips"], options.duration, options.steps_per_s, options.takes)
+    if options.core_s is not None:
+        see_s, finish_s = map(float, options.core_s.split(","))
+        kinds = [ClipCost(see_s, finish_s, kinds[0].gpu_steps)]
     draw = random.Random(SEED)
     clips = [draw.choice(kinds) for _ in range(options.simulated)]
     see_s, finish_s = (sum(getattr(kind, name) for kind in kinds) / len(kinds) for name in ("see_s", "finish_s"))
@@ -257,12 +262,17 @@ def main() -> None:
         load = share_traffic(each["clips_per_s"], clip_bytes, found["bytes"]["result"])
         held = 2 * options.together * each["gpus"]
         traffic.append({"gpus": each["gpus"], "cores": each["cores"], "clips_per_s": each["clips_per_s"], **load})
-        traffic[-1] |= {"leases": held, "leases_freshened_per_s": round(held * 2 / LEASE_S, 1)}
+        traffic[-1] |= {"leases": held, "leases_freshened_per_s": round(held * 3 / LEASE_S, 1)}
     print_table("What the shared storage carries", tuple(traffic[0]), [tuple(each.values()) for each in traffic])
     settings = {key: str(value) if isinstance(value, Path) else value for key, value in vars(options).items()}
     for private in ("scored", "cache", "to"):
         settings.pop(private)
-    measured = {"clips": len(kinds), "see_s": round(see_s, 3), "finish_s": round(finish_s, 3), "bytes": found["bytes"]}
+    measured = {
+        "clips": len(found["clips"]),
+        "see_s": round(see_s, 3),
+        "finish_s": round(finish_s, 3),
+        "bytes": found["bytes"],
+    }
     facts = {"machine": machine(), "settings": settings, "assumed": assumed, "measured": measured}
     write_results("scaling", {**facts, "costs": rows, "storage_bytes": sizes, "traffic": traffic}, options.to)
 
