@@ -124,6 +124,8 @@ def _climb_all(runs: Sequence[_Run]) -> None:
                 future.result()
         except BaseException:
             runs[0].account.stop.set()
+            for run in runs:
+                run.composer.close()  # nobody waits for what it is at
             raise
 
 
@@ -153,8 +155,8 @@ class _Seeing:
                 )
 
     def result(self, job: Job) -> ladder.Seen:
-        """What was seen of a clip, as soon as it is there."""
-        return self._seen[job.name].result()
+        """What was seen of a clip, as soon as it is there. It is handed over: a long batch can't keep it all."""
+        return self._seen.pop(job.name).result()
 
     def cancel(self, job: Job) -> None:
         """Nobody needs to see this clip."""
