@@ -22,8 +22,8 @@ from watched import LONGEST_S, Place, Results, is_busy, kill_all, run_until, wor
 
 ENDS_S = 5.0
 """Most that a batch may take to end after SIGINT or SIGTERM."""
-EARLY_S = 1.5
-"""While libraries load; as many signals are sent within it as later."""
+FIRST_S, EARLY_S = 0.1, 1.5
+"""Between them libraries load; as many signals are sent then as at other moments. Before, Python itself begins."""
 LOOK_S = 0.02
 
 
@@ -181,7 +181,7 @@ def signals(root: Path, batch: Batch, count: int, seed: int, *, longest_s: float
 
         sent = 0.0
         latest_s = batch.left_s(place) if len(took_s) // 2 % 2 else EARLY_S
-        was_sent = run_until(process, draw.uniform(0, latest_s), send)
+        was_sent = run_until(process, draw.uniform(FIRST_S, latest_s), send)
         moment = place.moment() if was_sent else ""
         try:
             _, complaint = process.communicate(timeout=LONGEST_S)

@@ -205,6 +205,17 @@ def row(clips: Sequence[ClipCost], fleet: Fleet, count: int) -> dict[str, Any]:
         "cores_busy": round(outcome.core_share, 3),
         "bottleneck": outcome.bottleneck,
         "clips_per_s": round(count / hours / HOUR, 2),
+        "cores_that_feed_them": cores_to_feed(clips, fleet),
+        "hours_then": round(
+            sum(clip.gpu_steps for clip in clips)
+            / len(clips)
+            * count
+            * fleet.step_s
+            / fleet.together
+            / fleet.gpus
+            / HOUR,
+            2,
+        ),
     }
 
 
@@ -241,17 +252,14 @@ def main() -> None:
     clips = [draw.choice(kinds) for _ in range(options.simulated)]
     see_s, finish_s = (sum(getattr(kind, name) for kind in kinds) / len(kinds) for name in ("see_s", "finish_s"))
     title = f"{options.clips:,} clips of {options.duration:g} s; measured: see {see_s:.2f} s, finish {finish_s:.2f} s"
-    head = ("GPUs", "cores", "hours", "GPU hours", "core hours", "GPUs busy", "cores busy", "bottleneck")
     rows = []
     for gpus in options.gpus:
-        fleet = Fleet(gpus, options.cores or CORES_PER_GPU * gpus, options.gpu_step_ms / 1000, options.together)
-        rows.append(row(clips, fleet, options.clips))
-        fed = Fleet(gpus, cores_to_feed(clips, fleet), fleet.step_s, fleet.together)
-        rows.append(row(clips, fed, options.clips))
-    keys = ("gpus", "cores", "hours", "gpu_hours", "core_hours", "gpus_busy", "cores_busy", "bottleneck")
+        cores = options.cores or CORES_PER_GPU * gpus
+        rows.append(row(clips, Fleet(gpus, cores, options.gpu_step_ms / 1000, options.together), options.clips))
     assumed = f"ASSUMED: {options.gpu_step_ms:g} ms for a GPU's step of {options.together} cues"
-    print_table(f"{title}; {assumed}", head, [tuple(each[key] for key in keys) for each in rows])
-    print("  Each second row has as many cores as keep the GPUs busy.")
+    head = tuple(key.replace("_", " ") for key in rows[0] if key != "clips_per_s")
+    table = [tuple(value for key, value in each.items() if key != "clips_per_s") for each in rows]
+    print_table(f"{title}; {assumed}", head, table)
     clip_bytes = options.clip_bytes or found["bytes"]["result"]
     sizes = {"clip": clip_bytes, **found["bytes"]}
     total = options.clips / 1e9

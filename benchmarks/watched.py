@@ -32,7 +32,7 @@ VOLATILE = ("stages_s", "composed_together")
 """What a sidecar may say otherwise after an interruption: how long it took, and in whose company."""
 LONGEST_S = 900
 OUTLIVES_S = 5.0
-_CODE = "import sys; print(flush=True); from expotion_cli.cli import score_main; score_main()"
+_CODE = "from expotion_cli.cli import score_main; print(flush=True); score_main()"
 _MARK = "EXPOTION_WATCHED"
 
 
@@ -95,7 +95,7 @@ class Place:
         return sorted(path.name for path in self.clips.iterdir() if path.suffix != ".json")
 
     def start(self, cache: Path | None = None) -> subprocess.Popen[str]:
-        """Start the command as the leader of a new session; returns as soon as its interpreter is there.
+        """Start the command as the leader of a new session; returns as soon as its first line is reached.
 
         Args:
             cache: another cache than the place's own.

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import signal
+import sys
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -10,7 +14,8 @@ if TYPE_CHECKING:
 
 def main() -> None:
     """Entry point of `expotion`."""
-    from expotion_cli.cli.console import run_guarded
+    with _stoppable():
+        from expotion_cli.cli.console import run_guarded
 
     def command() -> None:
         from expotion_cli.cli.app import app
@@ -22,7 +27,8 @@ def main() -> None:
 
 def score_main() -> None:
     """Entry point of `expotion-score`, which is `expotion score` without loading the other commands."""
-    from expotion_cli.cli.console import run_guarded
+    with _stoppable():
+        from expotion_cli.cli.console import run_guarded
 
     def command() -> None:
         import typer
@@ -35,6 +41,17 @@ def score_main() -> None:
         app(prog_name="expotion-score")
 
     run_guarded(command, _say)
+
+
+@contextlib.contextmanager
+def _stoppable() -> Iterator[None]:
+    """From the first line on, SIGTERM (from a closing terminal or a scheduler) ends the program like Ctrl-C."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    except KeyboardInterrupt:  # `run_guarded`, which would see to it, is still being imported
+        print("interrupted: stopped. Run the same command again to go on.", file=sys.stderr)
+        sys.exit(130)
 
 
 def _say(error: ExpotionError) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import platform
-import signal
 import sys
 import tempfile
 import threading
@@ -95,8 +94,6 @@ def run_guarded(command: Callable[[], Any], say_error: Callable[[ExpotionError],
         if not issubclass(kind, SystemExit | KeyboardInterrupt):
             say_error(unforeseen(error))
 
-    # SIGTERM (from a closing terminal or a scheduler) ends it like Ctrl-C, also while libraries load.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     guard_console()
     sys.excepthook = last_resort
     threading.excepthook = lambda about: last_resort(about.exc_type, about.exc_value or about.exc_type())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 import random
 
 import pytest
@@ -99,5 +100,8 @@ def test_what_is_assumed_of_gpus_is_said(tmp_path, monkeypatch, capsys):
     scaling.main()
     assert "ASSUMED: 2 ms for a GPU's step of 64 cues" in capsys.readouterr().out
     written = json.loads((tmp_path / "scaling.json").read_text())
-    assert written["assumed"].startswith("ASSUMED") and len(written["costs"]) == 6
+    assert written["assumed"].startswith("ASSUMED")
+    assert [row["gpus"] for row in written["costs"]] == [1, 8, 64]
+    feeding = [row["cores_that_feed_them"] for row in written["costs"]]
+    assert feeding[0] == math.ceil(8.0 / (480 * 0.002 / 64)) and feeding[1] == pytest.approx(8 * feeding[0], abs=8)
     assert str(tmp_path) not in json.dumps(written)
