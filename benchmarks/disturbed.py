@@ -25,6 +25,7 @@ ENDS_S = 5.0
 FIRST_S, EARLY_S = 0.1, 1.5
 """Between them libraries load; as many signals are sent then as at other moments. Before, Python itself begins."""
 LOOK_S = 0.02
+LONGER = 1.2
 
 
 @dataclass(frozen=True)
@@ -48,9 +49,9 @@ class Batch:
         return Place(root, self.clips, self.flags)
 
     def left_s(self, place: Place) -> float:
-        """About how long it would still take there: each clip that is left, and the start."""
+        """About how long it would still take there: half of the time is the start, the rest goes with the clips."""
         left = len(place.names) - len(place.sidecars())
-        return self.length_s * (left + 1) / (len(place.names) + 1)
+        return self.length_s * (1 + left / len(place.names)) / 2
 
 
 def undisturbed(root: Path, clips: Path, flags: Sequence[str]) -> Batch:
@@ -84,10 +85,12 @@ def kills(
     started = time.monotonic()
     while moments.total() < count and time.monotonic() - started < longest_s:
         batch = batches[rounds % len(batches)]
-        place, done = batch.place(root / f"kills-{rounds}"), {}
+        place, done, in_vain = batch.place(root / f"kills-{rounds}"), {}, 0
         while True:
             process = place.start()
-            moment_s = draw.uniform(0, batch.left_s(place)) if moments.total() < count else LONGEST_S
+            # On a machine that has become slower it would never get further, so what is in vain makes it wait longer.
+            most_s = batch.left_s(place) * LONGER**in_vain
+            moment_s = draw.uniform(0, most_s) if moments.total() < count else LONGEST_S
             alone = (
                 draw.random() < 0.5
             )  # as the system does when memory is short; or all at once, as a closing host does
@@ -103,6 +106,7 @@ def kills(
                 break
             moments[place.moment()] += 1
             violations += [f"{where}: {text}" for text in _unfinished(place, batch, done)]
+            in_vain = in_vain + 1 if place.done() == done else 0
             done = place.done()
         violations += [f"round {rounds}: {text}" for text in _finished(place, batch)]
         if not done.items() <= place.done().items():
