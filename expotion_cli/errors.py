@@ -45,7 +45,7 @@ class ExpotionError(Exception):
 
     def __init__(self, reason: str, *, path: str | Path | None = None, remedy: str | None = None):
         self.reason = reason
-        self.path = Path(path) if path is not None else None
+        self.path = path if path is None or "://" in str(path) else Path(path)  # a URL is no path
         self.remedy = remedy
         super().__init__(str(self))
 
@@ -58,7 +58,7 @@ class ExpotionError(Exception):
 
 
 def _rebuilt(
-    kind: type[ExpotionError], reason: str, path: Path | None, remedy: str | None, details: str | None
+    kind: type[ExpotionError], reason: str, path: str | Path | None, remedy: str | None, details: str | None
 ) -> ExpotionError:
     """An error that comes from another process."""
     error = kind(reason, path=path, remedy=remedy)

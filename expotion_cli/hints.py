@@ -147,6 +147,14 @@ class FileHints:
                 mistaken.append(wrong)
         return mistaken
 
+    def recall(self, key: State) -> Mapping[str, Any] | None:
+        """What is remembered under a key of the caller's own, or None."""
+        return self._read(key) if self.trusted else None
+
+    def keep(self, key: State, sha256: str, **facts: Any) -> None:
+        """Remember facts (JSON values) under a key of the caller's own."""
+        self._write(key, {"key": list(key), "sha256": sha256, **facts})
+
     def paths(self) -> list[Path]:
         """The files in which hints are kept, sorted."""
         return sorted(path for path in self.root.glob("*.json") if not path.name.startswith("."))

@@ -72,7 +72,7 @@ class Lines(Reporter):
         super().result(result)
         if result.output is not None:
             with self._lock:
-                facts = " · ".join([f"{result.name} → {result.output}", *self.facts(result)])
+                facts = " · ".join([f"{result.name} → {self.plan.files.called(result.output)}", *self.facts(result)])
                 say(f"{result.status:<8} {facts}", file=self.stream)
 
     def close_with(self, summary: Summary) -> None:
@@ -228,12 +228,21 @@ def summary_line(summary: Summary, plan: Plan) -> str:
     counts = [(summary.count("scored"), "scored"), (summary.count("already"), "already there")]
     counts += [(summary.count(status), status) for status in ("refused", "failed")]
     said = ", ".join(f"{number} {word}" for number, word in counts if number) or "nothing to score"
-    return f"{said} in {_clock(summary.duration_s)} → {plan.settings.out}/"
+    return f"{said} in {_clock(summary.duration_s)} → {plan.files.called(plan.settings.out)}/"
 
 
-def show_plan(plan: Plan, found: Mapping[str, Standing]) -> None:
-    """What `--dry-run` prints: one line for each clip."""
-    say(f"recipe {plan.recipe.name}, streams {', '.join(plan.streams.names) or 'none'}, output {plan.settings.out}/")
+def show_plan(plan: Plan, found: Mapping[str, Standing], *, is_first: bool = True) -> None:
+    """What `--dry-run` prints: one line for each clip.
+
+    Args:
+        plan: of all clips, or of a group.
+        found: the fate of each.
+        is_first: of several groups.
+    """
+    called = plan.files.called
+    if is_first:
+        streams = ", ".join(plan.streams.names) or "none"
+        say(f"recipe {plan.recipe.name}, streams {streams}, output {called(plan.settings.out)}/")
     for job in plan.jobs:
         clip = job.clip
         sound = "sound" if clip.audio is not None else "sound of an unknown kind" if clip.has_sound else "no sound"
@@ -244,9 +253,9 @@ def show_plan(plan: Plan, found: Mapping[str, Standing]) -> None:
         if standing.error is not None:
             say_error(standing.error, "would refuse")
         elif standing.verdict == ALREADY:
-            say(f"already there {job.name} → {job.destination}")
+            say(f"already there {job.name} → {called(job.destination)}")
         else:
-            say(f"would {standing.verdict} {job.name} → {job.destination} · {facts} · seed {job.seed}")
+            say(f"would {standing.verdict} {job.name} → {called(job.destination)} · {facts} · seed {job.seed}")
 
 
 def _share(share: float | None) -> Any:

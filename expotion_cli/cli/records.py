@@ -15,12 +15,13 @@ if TYPE_CHECKING:
 
 def plan_record(planned: Plan, found: Mapping[str, Standing]) -> dict[str, Any]:
     """What `--dry-run --json` says."""
+    called = planned.files.called
     jobs = [
         {
             "clip": job.name,
             "would": found[job.name].verdict,
-            "path": str(job.clip.path),
-            "output": str(job.destination),
+            "path": called(job.clip.path),
+            "output": called(job.destination),
             "duration_s": round(float(job.clip.duration), 3),
             "prompt": job.prompt,
             "seed": job.seed,
@@ -32,25 +33,29 @@ def plan_record(planned: Plan, found: Mapping[str, Standing]) -> dict[str, Any]:
     failed = [
         {"clip": problem.name, "error": error_record(problem.error)} for problem in planned.problems if problem.error
     ]
-    return {"recipe": planned.recipe.name, "out": str(planned.settings.out), "clips": jobs, "failed": failed}
+    return {"recipe": planned.recipe.name, "out": called(planned.settings.out), "clips": jobs, "failed": failed}
 
 
 def summary_record(summary: Summary, planned: Plan) -> dict[str, Any]:
     """What `--json` says at the end."""
     from expotion_cli.scoring.sidecar import sidecar_path
 
+    called = planned.files.called
+    paths = {job.name: called(job.clip.path) for job in planned.jobs}
     rows = []
     for result in summary.results:
         row: dict[str, Any] = {"clip": result.name, "status": result.status}
+        if result.name in paths:
+            row["path"] = paths[result.name]
         if result.output is not None:
-            row |= {"output": str(result.output), "sidecar": str(sidecar_path(result.output))}
+            row |= {"output": called(result.output), "sidecar": called(sidecar_path(result.output))}
             row |= {key: (result.sidecar or {}).get(key) for key in ("prompt", "seed", "tempo", "loudness", "notes")}
         if result.error is not None:
             row["error"] = error_record(result.error)
         rows.append(row)
     return {
         "exit_code": summary.exit_code,
-        "out": str(planned.settings.out),
+        "out": called(planned.settings.out),
         "recipe": {"name": planned.recipe.name, "digest": planned.recipe.digest},
         "duration_s": summary.duration_s,
         "counts": {status: summary.count(status) for status in ("scored", "already", "refused", "failed")},

@@ -6,35 +6,26 @@ import contextlib
 import os
 import signal
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import Annotated, Any
 
 import typer
 
+from expotion_cli.cli.carry_out import AUDIOCRAFT, OWN_BACKBONE, carry_out
 from expotion_cli.cli.flags import given, recipe_with, streams_and_features
 from expotion_cli.cli.flags import name_by as read_name_by
 from expotion_cli.cli.flags import names as read_names
 from expotion_cli.cli.flags import seed as read_seed
 from expotion_cli.cli.flags import tempo as read_tempo
 from expotion_cli.cli.flags import tracks as read_tracks
-from expotion_cli.cli.places import LOCAL, MOST_WORKERS, Place, choose_place
-from expotion_cli.cli.records import plan_record, summary_record
-from expotion_cli.cli.say import handle_errors, say_aside, say_error, say_json
+from expotion_cli.cli.places import LOCAL, MOST_WORKERS, choose_place
+from expotion_cli.cli.say import handle_errors, say_aside
 from expotion_cli.cli.threads import set_waiting
 from expotion_cli.errors import UsageError
 from expotion_cli.media.clip import LONGEST_S
 from expotion_cli.prompts import read_prompts
 from expotion_cli.recipe import DEFAULT_RECIPE, NO_FOLLOW
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from expotion_cli.music.model import Model
-    from expotion_cli.recipe import Recipe
-    from expotion_cli.scoring.composers import Composer
-    from expotion_cli.scoring.plan import Settings
-
 INPUT, MUSIC, SOUND, OUTPUT, MACHINE = "Input", "Music", "Sound", "Output", "Machine"
-OWN_BACKBONE, AUDIOCRAFT = "expotion", "audiocraft"
 OWN_MODEL = "expotion-mini"
 
 
@@ -42,7 +33,9 @@ OWN_MODEL = "expotion-mini"
 def score(
     clips: Annotated[
         list[str] | None,
-        typer.Argument(help="Video files, folders or glob patterns.", metavar="CLIPS", show_default=False),
+        typer.Argument(
+            help="Video files, folders or glob patterns, or URLs of such.", metavar="CLIPS", show_default=False
+        ),
     ] = None,
     input_list: Annotated[
         Path | None,
@@ -176,8 +169,11 @@ def score(
         typer.Option(help="A General-MIDI .sf2 or .sf3 file with other instruments.", rich_help_panel=SOUND),
     ] = None,
     out: Annotated[
-        Path, typer.Option("--out", "-o", help="Folder for the results; mirrors the input.", rich_help_panel=OUTPUT)
-    ] = Path("scored"),
+        str,
+        typer.Option(
+            "--out", "-o", help="Folder for the results, or its URL; mirrors the input.", rich_help_panel=OUTPUT
+        ),
+    ] = "scored",
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Score again, and replace what is there.", rich_help_panel=OUTPUT)
     ] = False,
@@ -247,6 +243,7 @@ def score(
     set_waiting()
     from expotion_cli.scoring.discover import read_input_list
     from expotion_cli.scoring.plan import Settings
+    from expotion_cli.scoring.urls import mirror
     from expotion_cli.spotting.hits_file import read_hits
 
     inputs = [*(clips or []), *(read_input_list(input_list) if input_list is not None else [])]
@@ -277,7 +274,7 @@ def score(
     }
     chosen = recipe_with(recipe, flags)
     settings = Settings(
-        out=out,
+        out=mirror(out),
         recursive=recursive,
         overwrite=overwrite,
         name_by=read_name_by(name_by),
@@ -307,84 +304,7 @@ def score(
         say_aside("this recipe lets the picture steer no token; --visual-guidance 1.5 lets the adapter steer")
     where = choose_place(executor, composer, workers=workers, devices=devices, ray_address=ray_address)
     with contextlib.closing(where):
-        return _carry_out(inputs, chosen, settings, composer, where, as_json=as_json, quiet=quiet, dry_run=dry_run)
-
-
-def _carry_out(
-    inputs: list[str],
-    recipe: Recipe,
-    settings: Settings,
-    composer: dict[str, Any],
-    where: Place,
-    *,
-    as_json: bool,
-    quiet: bool,
-    dry_run: bool,
-) -> int:
-    from expotion_cli.cli.dry_run import look_ahead
-    from expotion_cli.cli.progress import choose_listener, show_plan
-    from expotion_cli.music.identity import ModelIdentity, recall, remember
-    from expotion_cli.scoring.plan import plan
-    from expotion_cli.scoring.streams import needs_ahead, needs_of
-
-    identity = None if settings.verify else recall(composer)
-    if "backbone" in composer:
-        needs = None
-    else:
-        needs = needs_of(identity) if identity is not None else needs_ahead(composer["name"], composer.get("adapter"))
-    planned = plan(inputs, recipe, settings, needs=needs, executor=where.executor)
-    for problem in planned.problems:
-        if problem.error is not None:
-            say_error(problem.error, "failed")
-    for note in planned.notes:
-        say_aside(note)
-    if dry_run:
-        found = look_ahead(planned, identity, composer, lambda: _load(**composer))
-        if as_json:
-            say_json(plan_record(planned, found))
-        elif not quiet:
-            show_plan(planned, found)
-        refused = any(each.error is not None for each in found.values())
-        return 3 if not planned.jobs else 1 if planned.problems else 2 if refused else 0
-
-    from expotion_cli.scoring.batch import run
-    from expotion_cli.weights.manifest import licence_notice
-
-    with choose_listener(planned, quiet=quiet, as_json=as_json) as listener:
-
-        def load() -> Model | Sequence[Composer]:
-            listener.waiting_for = f"loading {composer['name']}"
-            if composers := where.composers():
-                remember(composer, composers[0].identity)
-                model: Model | Sequence[Composer] = composers
-            else:
-                model = _load(**composer)
-                remember(composer, ModelIdentity.of(model))
-            say_licence(identity is None)
-            listener.waiting_for = ""
-            return model
-
-        def say_licence(is_due: bool) -> None:
-            if is_due and (notice := licence_notice(composer["name"])):
-                say_aside(notice, "licence")
-
-        say_licence(identity is not None)
-        summary = run(planned, load, identity=identity, listener=listener, executor=where.executor)
-    if as_json:
-        say_json(summary_record(summary, planned))
-    else:
-        listener.close_with(summary)
-    return summary.exit_code
-
-
-def _load(name: str, *, backbone: str = OWN_BACKBONE, **options: Any) -> Model:
-    if backbone == AUDIOCRAFT:
-        from expotion_cli.music.audiocraft_backbone import load_audiocraft
-
-        return cast("Model", load_audiocraft(name, **options))  # it has all that the ladder needs of a model
-    from expotion_cli.music.load import load_model
-
-    return load_model(name, **options)
+        return carry_out(inputs, out, chosen, settings, composer, where, as_json=as_json, quiet=quiet, dry_run=dry_run)
 
 
 def _check_backbone(backbone: str, model: str, flags: dict[str, Any]) -> None:

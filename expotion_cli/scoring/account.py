@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from threading import Event
 from typing import Any
 
@@ -15,7 +17,9 @@ from expotion_cli.hints import FileHints
 from expotion_cli.music.codecs.notes.groove_file import groove_digest
 from expotion_cli.music.identity import ModelIdentity
 from expotion_cli.scoring import sidecar
+from expotion_cli.scoring.files import HERE
 from expotion_cli.scoring.follow import ACCENTS_VERSION, FOLLOW_VERSION
+from expotion_cli.scoring.guard import guard
 from expotion_cli.scoring.ledger import Ledger
 from expotion_cli.scoring.plan import Job, Plan, Result, check_writable
 from expotion_cli.scoring.standing import ALREADY, REPLACE, Standing, standing
@@ -24,6 +28,7 @@ from expotion_cli.spotting.plan import SPOTTING_VERSION
 from expotion_cli.storage import cache_root
 
 logger = logging.getLogger(__name__)
+BRINGERS = 4
 
 
 @dataclass(frozen=True)
@@ -213,7 +218,11 @@ class Account:
         if self.plan.settings.overwrite or self.identity is None or job.name in self.results:
             return job.name in self.results
         ledger, digest = self.open(), self.digests[job.name][1]
-        found = standing(job, digest, self.plan, self.identity, ledger, self.hints)
+        found = None
+        with guard(job.destination, partial(self.fail, job)):
+            found = standing(job, digest, self.plan, self.identity, ledger, self.hints)
+        if found is None:
+            return True
         if found.verdict == ALREADY:
             if not ledger.knows(digest):
                 ledger.write("already", clip=job.name, artefact=digest, outcome="already")
@@ -235,14 +244,26 @@ class Account:
         left = self.pending()
         if self.digests:
             return left
-        return [job for job in left if self.plan.settings.overwrite or not job.destination.exists()]
+        return [job for job in left if self.plan.settings.overwrite or not self.plan.files.exists(job.destination)]
 
     def pending(self) -> list[Job]:
         """Jobs not settled yet."""
         return [job for job in self.plan.jobs if job.name not in self.results]
 
+    def bring(self, jobs: Sequence[Job]) -> list[Job]:
+        """Make sure that the clips of these jobs are at hand; returns those that are, the others failed."""
+        if self.plan.files is not HERE:
+            with ThreadPoolExecutor(BRINGERS) as pool:
+                list(pool.map(self._bring, jobs))
+        return [job for job in jobs if job.name not in self.results]
+
+    def _bring(self, job: Job) -> None:
+        with guard(job.clip.path, partial(self.fail, job)):
+            self.plan.files.bring(job.clip.path)
+
     def fail(self, job: Job, error: ExpotionError) -> None:
         """A job failed."""
+        error = self.plan.files.renamed(error)
         details = {"details": error.details} if error.details else {}
         with contextlib.suppress(OSError, ExpotionError):  # a full disk must not hide the reason
             self.open().write("failed", **self.so_far(job), outcome="failed", reason=str(error), **details)

@@ -47,6 +47,7 @@ def run(
     listener: Listener | None = None,
     cache: EmbeddingCache | None = None,
     executor: Executor | None = None,
+    keep_open: bool = False,
 ) -> Summary:
     """Carry a plan out. The plan's problems are counted and noted in the ledger, but not told to the listener again.
 
@@ -57,6 +58,7 @@ def run(
         listener: told how it goes.
         cache: keeps embedding streams; by default the one in the user's cache folder.
         executor: where clips are seen and finished; by default threads of this process. It is closed in the end.
+        keep_open: leave executor and composers open, for another plan, if the run isn't stopped.
 
     Raises:
         EnvironmentProblem: the weights are missing or damaged.
@@ -75,12 +77,13 @@ def run(
                 return account.summary(started)
             account.tell_of_cache(cache_trouble())
             seeing = _Seeing(plan, executor, account, cache)
-            seeing.begin(account.surely_missing()[: group.GROUP])
+            seeing.begin(account.bring(account.surely_missing())[: group.GROUP])
             loaded = load()
             composers = loaded if isinstance(loaded, Sequence) else (LocalComposer(loaded),)
             actual = composers[0].identity
             if actual != identity:
                 account.settle_done(actual)
+            account.bring(account.pending())
             if account.pending():
                 if plan.settings.midi and not actual.follows_tempo:
                     account.note([f"no MIDI files: {actual.name} makes sound, not notes"])
@@ -88,11 +91,15 @@ def run(
             runs = [_Run(plan, composer, account, queue, seeing, executor, len(composers)) for composer in composers]
             _climb_all(runs)
             return account.summary(started)
+    except BaseException:
+        keep_open = False
+        raise
     finally:
         account.stop.set()
-        for composer in composers:
-            composer.close()
-        executor.close()
+        if not keep_open:
+            for composer in composers:
+                composer.close()
+            executor.close()
         queue.close()
         account.hints.settle()
 
@@ -355,6 +362,7 @@ class _Run:
             sidecar.write_sidecar(job.destination, said)
             self.account.hints.expect(job.destination, finished.sha256)
             self.account.hints.settle()
+            self.plan.files.deliver(job.destination, said)
             ledger.write(
                 "scored",
                 **self.account.so_far(job),

@@ -13,13 +13,17 @@ import os
 import stat
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePath
+from typing import TYPE_CHECKING
 
 from expotion_cli.errors import ClipError, ExpotionError, ProbeError, UsageError, reading, reason_of
 from expotion_cli.scoring.naming import VIDEO_SUFFIXES, renamed, spelling
 from expotion_cli.storage import read_text
+
+if TYPE_CHECKING:
+    from expotion_cli.media.clip import ClipInfo
 
 PROXY_SUFFIXES = frozenset({".lrv", ".lrf"})
 """Low-resolution copies that cameras write beside the film."""
@@ -44,11 +48,13 @@ class Source:
         path: where it lies.
         relative: where its result belongs below the output folder, before the container decides the suffix.
         shares_stem: another clip of the batch has the same path but for the suffix, so results keep the whole name.
+        known: what an earlier run found in it, and the sha256 of its content; the file need not be there then.
     """
 
     path: Path
     relative: PurePath
     shares_stem: bool = False
+    known: tuple[ClipInfo, str] | None = None
 
     @property
     def names(self) -> tuple[str, str, str]:
@@ -68,11 +74,13 @@ class Found:
         sources: the clips, each once, in the order given; inside a folder sorted by path.
         problems: arguments without a clip, and what looks like a clip but can't be read as a file.
         notes: what was passed over, and why.
+        batch: all clips of the batch, where `sources` are only some of them.
     """
 
     sources: tuple[Source, ...]
     problems: tuple[ExpotionError, ...]
     notes: tuple[str, ...] = ()
+    batch: tuple[Source, ...] = ()
 
 
 def discover(inputs: Sequence[str | Path], *, out: str | Path, recursive: bool = True) -> Found:
@@ -96,10 +104,14 @@ def discover(inputs: Sequence[str | Path], *, out: str | Path, recursive: bool =
             search.problems.append(_missing(str(argument)))
         for path in paths:
             search.add(path)
-    names = {spelling(source.relative): spelling(source.renamed("")) for source in search.sources.values()}
+    return Found(told_apart(search.sources.values()), tuple(search.problems), tuple(search.notes()))
+
+
+def told_apart(sources: Collection[Source]) -> tuple[Source, ...]:
+    """The clips of a batch, each knowing whether it shares its path but for the suffix with another."""
+    names = {spelling(source.relative): spelling(replace(source, shares_stem=False).renamed("")) for source in sources}
     stems = Counter(names.values())
-    sources = [replace(each, shares_stem=stems[spelling(each.renamed(""))] > 1) for each in search.sources.values()]
-    return Found(tuple(sources), tuple(search.problems), tuple(search.notes()))
+    return tuple(replace(each, shares_stem=stems[names[spelling(each.relative)]] > 1) for each in sources)
 
 
 @dataclass

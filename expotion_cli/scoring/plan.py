@@ -28,7 +28,8 @@ from expotion_cli.media.clip import (
 )
 from expotion_cli.recipe import Recipe
 from expotion_cli.scoring import playing
-from expotion_cli.scoring.discover import Source, discover
+from expotion_cli.scoring.discover import Found, Source, discover
+from expotion_cli.scoring.files import HERE, Files
 from expotion_cli.scoring.given import Given, GivenFiles, find_given
 from expotion_cli.scoring.guard import guard
 from expotion_cli.scoring.naming import collisions, inside, label_of, too_long
@@ -126,6 +127,7 @@ class Plan:
         problems: what can't, as failed results.
         streams: what will be encoded.
         notes: what is worth saying before the start.
+        files: how clips and results are got at.
     """
 
     jobs: tuple[Job, ...]
@@ -134,6 +136,7 @@ class Plan:
     settings: Settings
     streams: StreamChoice
     notes: tuple[str, ...] = ()
+    files: Files = HERE
 
 
 @dataclass(frozen=True)
@@ -162,6 +165,7 @@ def plan(
     *,
     needs: Needs | None = None,
     executor: Executor | None = None,
+    found: Found | None = None,
 ) -> Plan:
     """Find the clips, probe them all and fix where results go. Writes nothing.
 
@@ -171,14 +175,15 @@ def plan(
         settings: how the batch is run.
         needs: what the model takes from the picture (`streams.needs_ahead`), if that is known.
         executor: where unknown clips are probed; by default threads of this process.
+        found: what discovery found, where that is known; `inputs` don't matter then.
 
     Raises:
         UsageError: a setting is wrong, or there is no folder of plans.
     """
     playing.check_sound(recipe)
     streams = streams_for(recipe, needs, settings.features)
-    found = discover(inputs, out=settings.out, recursive=settings.recursive)
-    given_files = find_given(found.sources, settings.plans, settings.hits)
+    found = found or discover(inputs, out=settings.out, recursive=settings.recursive)
+    given_files = find_given(found.batch or found.sources, settings.plans, settings.hits)
     problems = [Result(str(error.path), "failed", error=error) for error in found.problems]
     jobs = []
     encoded = streams.sources
@@ -218,7 +223,7 @@ def plan(
     colliding = collisions((job.clip.path, job.destination) for job in jobs)
     problems += [Result(job.name, "failed", error=error) for job, error in zip(jobs, colliding, strict=True) if error]
     jobs = [job for job, error in zip(jobs, colliding, strict=True) if error is None]
-    unused = _unused_prompts(found.sources, settings.prompts)
+    unused = _unused_prompts(found.batch or found.sources, settings.prompts)
     # Models of sound take whatever a prompt says.
     said = prompt_notes([job.prompt for job in jobs], recipe) if needs is not None and needs.follows_tempo else ()
     notes = (*streams.notes, *streams.remarks, *found.notes, *unused, *given_files.notes, *said)
@@ -282,7 +287,7 @@ def _inspect(
     failures: list[ExpotionError] = []
     with guard(source.path, failures.append):
         with reading(source.path, error=ProbeError, remedy="Check its permissions."):
-            clip, content = probe_with(hints, source.path, probing, tracks=settings.tracks)
+            clip, content = source.known or probe_with(hints, source.path, probing, tracks=settings.tracks)
         if clip.duration > settings.max_duration_s:
             reason = f"it lasts {_length(clip.duration)}, longer than {_length(settings.max_duration_s)}."
             remedy = f"Pass --max-duration {math.ceil(clip.duration)}, or cut it into parts."
@@ -354,6 +359,8 @@ def _prompt(source: Source, recipe: Recipe, prompts: Mapping[str, str]) -> str:
 
 
 def _unused_prompts(sources: Sequence[Source], prompts: Mapping[str, str]) -> list[str]:
+    if not prompts:
+        return []
     used = {key for source in sources for key in source.names}
     unused = sorted(set(prompts) - used)
     return [f"prompts for no clip at hand: {', '.join(unused)}"] if unused else []

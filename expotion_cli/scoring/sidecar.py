@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 import platform
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
@@ -104,31 +104,6 @@ def write_sidecar(video: Path, content: Mapping[str, Any]) -> None:
     write_json(sidecar_path(video), content)
 
 
-def is_done(
-    video: Path,
-    sidecar: Mapping[str, Any] | None,
-    digest: str,
-    *,
-    midi: bool = False,
-    hints: FileHints | None = None,
-) -> bool:
-    """Whether this very result is already there, whole and unaltered.
-
-    Args:
-        video: the result's final path.
-        sidecar: what `read_sidecar` says of it.
-        digest: what the sidecar must name.
-        midi: whether a MIDI file belongs to it.
-        hints: remembers what unchanged files hold; without them every byte is read.
-    """
-    if sidecar is None or sidecar.get("artefact") != digest:
-        return False
-    if midi and sidecar.get("midi") is None and sidecar.get("has_midi", True):
-        return False
-    wanted = [(video, sidecar.get("output"))] + ([(midi_path(video), sidecar["midi"])] if sidecar.get("midi") else [])
-    return all(matches(path, record, hints) for path, record in wanted)
-
-
 def matches(path: Path, record: Any, hints: FileHints | None = None) -> bool:
     """Whether a file is the one of this record (`file_record`).
 
@@ -143,6 +118,33 @@ def matches(path: Path, record: Any, hints: FileHints | None = None) -> bool:
         return bool((digest_file(path) if hints is None else hints.sha256(path)) == record["sha256"])
     except (OSError, TypeError, KeyError):
         return False
+
+
+def is_done(
+    video: Path,
+    sidecar: Mapping[str, Any] | None,
+    digest: str,
+    *,
+    midi: bool = False,
+    hints: FileHints | None = None,
+    is_same: Callable[[Path, Any, FileHints | None], bool] = matches,
+) -> bool:
+    """Whether this very result is already there, whole and unaltered.
+
+    Args:
+        video: the result's final path.
+        sidecar: what `read_sidecar` says of it.
+        digest: what the sidecar must name.
+        midi: whether a MIDI file belongs to it.
+        hints: remembers what unchanged files hold; without them every byte is read.
+        is_same: tells whether a file is the one of a record.
+    """
+    if sidecar is None or sidecar.get("artefact") != digest:
+        return False
+    if midi and sidecar.get("midi") is None and sidecar.get("has_midi", True):
+        return False
+    wanted = [(video, sidecar.get("output"))] + ([(midi_path(video), sidecar["midi"])] if sidecar.get("midi") else [])
+    return all(is_same(path, record, hints) for path, record in wanted)
 
 
 def remove_leftovers(video: Path) -> None:

@@ -7,9 +7,8 @@ anew, and said. A dry run asks the same questions as a real one.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -57,35 +56,42 @@ def standing(
         ledger: of the output folder.
         hints: spares reading unchanged files again.
     """
-    video, settings = job.destination, plan.settings
+    found = _standing(job, digest, plan, identity, ledger, hints)
+    return found if found.error is None else replace(found, error=plan.files.renamed(found.error))
+
+
+def _standing(
+    job: Job, digest: str, plan: Plan, identity: ModelIdentity, ledger: Ledger, hints: FileHints | None
+) -> Standing:
+    video, settings, files = job.destination, plan.settings, plan.files
     place, midi = sidecar.sidecar_path(video), sidecar.midi_path(video)
-    known = sidecar.read_sidecar(video)
+    known = files.sidecar(video)
     if known is not None and not isinstance(known.get("artefact"), str):
         known = None
     if settings.overwrite:
-        return Standing(REPLACE if any(map(os.path.lexists, (video, place))) else SCORE)
-    if sidecar.is_done(video, known, digest, midi=settings.midi, hints=hints):
+        return Standing(REPLACE if any(map(files.exists, (video, place))) else SCORE)
+    if sidecar.is_done(video, known, digest, midi=settings.midi, hints=hints, is_same=files.matches):
         return Standing(ALREADY, known)
     if known is None:
-        is_ours = not os.path.lexists(place) and _is_left_over(job, digest, ledger, settings.out, hints)
+        is_ours = not files.exists(place) and _is_left_over(job, digest, plan, ledger, hints)
         for path in (place, video, *((midi,) if settings.midi else ())):
-            if os.path.lexists(path) and not is_ours:
+            if files.exists(path) and not is_ours:
                 return _refused(path, "this file was not made by expotion.", "Move it, or pass --overwrite.")
         return Standing(SCORE)
     output = known.get("output")
     name = output.get("file") if isinstance(output, Mapping) else None
-    if name != video.name and (video.parent / str(name)).is_file():
+    if name != video.name and files.exists(video.parent / str(name)):
         return _refused(place, f"it belongs to {name}.", "Move both, or choose another --out.")
     verdict = SCORE
-    if os.path.lexists(video):
-        is_whole = sidecar.matches(video, output, hints)
-        if not is_whole and not _is_broken(video):
+    if files.exists(video):
+        is_whole = files.matches(video, output, hints)
+        if not is_whole and not files.is_broken(video):
             return _refused(video, "this result was changed since it was made.", "Move it, or pass --overwrite.")
         if is_whole and known["artefact"] != digest:
             if found := differences(known, job, plan, identity):
                 return _refused(video, f"a result is there already, of {', '.join(found)}.", _REMEDY)
             verdict = REPLACE
-    if settings.midi and os.path.lexists(midi) and not sidecar.matches(midi, known.get("midi"), hints):
+    if settings.midi and files.exists(midi) and not files.matches(midi, known.get("midi"), hints):
         return _refused(midi, "this file was not made by expotion, or was changed.", "Move it, or pass --overwrite.")
     return Standing(verdict, known)
 
@@ -158,9 +164,9 @@ def _user_hits(known: Mapping[str, Any]) -> list[float]:
     return [round(hit["time_s"], 3) for hit in hits if hit.get("cause") == USER] if isinstance(hits, list) else []
 
 
-def _is_left_over(job: Job, digest: str, ledger: Ledger, out: Path, hints: FileHints | None) -> bool:
+def _is_left_over(job: Job, digest: str, plan: Plan, ledger: Ledger, hints: FileHints | None) -> bool:
     """Whether files without a sidecar are what an interrupted run left, or a result whose sidecar was removed."""
-    entry = ledger.last(str(job.destination.relative_to(out)))
+    entry = ledger.last(str(job.destination.relative_to(plan.settings.out)))
     if entry is None:
         return False
     if entry.get("event") == "begin" or "output_sha256" not in entry:
@@ -168,18 +174,7 @@ def _is_left_over(job: Job, digest: str, ledger: Ledger, out: Path, hints: FileH
     if entry.get("artefact") != digest:
         return False
     record = {"bytes": entry.get("output_bytes"), "sha256": entry["output_sha256"]}
-    return not os.path.lexists(job.destination) or sidecar.matches(job.destination, record, hints)
-
-
-def _is_broken(video: Path) -> bool:
-    """Whether a file is no video any more: nobody edited it, it was cut off or damaged."""
-    from expotion_cli.media.probe import probe
-
-    try:
-        probe(video)
-    except Exception:
-        return True
-    return False
+    return not plan.files.exists(job.destination) or plan.files.matches(job.destination, record, hints)
 
 
 def _refused(path: Path, reason: str, remedy: str) -> Standing:

@@ -1,0 +1,220 @@
+"""What `expotion-score` does once its flags are read: plan, score and report, in one go or group by group."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, cast
+
+from expotion_cli.cli.records import plan_record, summary_record
+from expotion_cli.cli.say import say_aside, say_error, say_json
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from expotion_cli.cli.places import Place
+    from expotion_cli.cli.progress import Reporter
+    from expotion_cli.music.identity import ModelIdentity
+    from expotion_cli.music.model import Model
+    from expotion_cli.recipe import Recipe
+    from expotion_cli.scoring.account import Summary
+    from expotion_cli.scoring.composers import Composer
+    from expotion_cli.scoring.plan import Plan, Settings
+    from expotion_cli.scoring.standing import Standing
+    from expotion_cli.scoring.streams import Needs
+
+OWN_BACKBONE, AUDIOCRAFT = "expotion", "audiocraft"
+
+
+def carry_out(
+    inputs: Sequence[str],
+    out: str,
+    recipe: Recipe,
+    settings: Settings,
+    composer: Mapping[str, Any],
+    where: Place,
+    *,
+    as_json: bool,
+    quiet: bool,
+    dry_run: bool,
+) -> int:
+    """Score clips, or say what would be done; returns the exit code.
+
+    Args:
+        inputs: files, folders, glob patterns or URLs.
+        out: the output folder, or its URL.
+        recipe: with all flags laid over it.
+        settings: how the batch is run.
+        composer: arguments of `music.load.load_model`.
+        where: where it runs.
+        as_json: print JSON in the end, and nothing else on standard output.
+        quiet: print only errors.
+        dry_run: say what would be done, and stop.
+    """
+    from expotion_cli.music.identity import recall
+    from expotion_cli.scoring.streams import needs_ahead, needs_of
+
+    identity = None if settings.verify else recall(composer)
+    if "backbone" in composer:
+        needs = None
+    else:
+        needs = needs_of(identity) if identity is not None else needs_ahead(composer["name"], composer.get("adapter"))
+    plans = _told(_plans(inputs, out, recipe, settings, needs, where, dry_run))
+    if dry_run:
+        return _look_ahead(plans, identity, composer, as_json=as_json, quiet=quiet)
+    run = _Run(composer, where, identity, as_json=as_json, quiet=quiet)
+    try:
+        done = [(planned, run.carry_out(planned)) for planned in plans]
+    finally:
+        run.close()
+    planned, summary = _joined([planned for planned, _ in done]), _summed([summary for _, summary in done])
+    if as_json:
+        say_json(summary_record(summary, planned))
+    elif run.listener is not None:
+        run.listener.close_with(summary)
+    return summary.exit_code
+
+
+def _plans(
+    inputs: Sequence[str],
+    out: str,
+    recipe: Recipe,
+    settings: Settings,
+    needs: Needs | None,
+    where: Place,
+    is_dry: bool,
+) -> Iterator[Plan]:
+    """One plan for all clips, or one for each group where some lie on remote storage."""
+    from expotion_cli.scoring.plan import plan
+    from expotion_cli.scoring.urls import is_url, local
+
+    if not any(map(is_url, (*inputs, out))):
+        yield plan([local(text) for text in inputs], recipe, settings, needs=needs, executor=where.executor)
+        return
+    from expotion_cli.scoring.remote import RemoteFiles
+
+    files = RemoteFiles(inputs, out, settings)
+    yield from files.plans(recipe, needs=needs, executor=where.executor, is_dry=is_dry)
+
+
+def _told(plans: Iterator[Plan]) -> Iterator[Plan]:
+    """Plans whose problems and notes are printed, a note once."""
+    said: set[str] = set()
+    for planned in plans:
+        for problem in planned.problems:
+            if problem.error is not None:
+                say_error(problem.error, "failed")
+        for note in planned.notes:
+            if note not in said:
+                say_aside(note)
+        said.update(planned.notes)
+        yield planned
+
+
+def _look_ahead(
+    plans: Iterator[Plan], identity: ModelIdentity | None, composer: Mapping[str, Any], *, as_json: bool, quiet: bool
+) -> int:
+    from expotion_cli.cli.dry_run import look_ahead
+    from expotion_cli.cli.progress import show_plan
+
+    found: dict[str, Standing] = {}
+    done = []
+    for planned in plans:
+        found |= look_ahead(planned, identity, composer, lambda: _load(**composer))
+        if not as_json and not quiet:
+            show_plan(planned, found, is_first=not done)
+        done.append(planned)
+    planned = _joined(done)
+    if as_json:
+        say_json(plan_record(planned, found))
+    refused = any(each.error is not None for each in found.values())
+    return 3 if not planned.jobs else 1 if planned.problems else 2 if refused else 0
+
+
+class _Run:
+    """Carries plans out, one after the other; the model is loaded once, when the first one needs it."""
+
+    def __init__(
+        self, composer: Mapping[str, Any], where: Place, identity: ModelIdentity | None, *, as_json: bool, quiet: bool
+    ):
+        self.listener: Reporter | None = None
+        self._composer, self._where, self._identity = composer, where, identity
+        self._as_json, self._quiet = as_json, quiet
+        self._model: Model | Sequence[Composer] | None = None
+        self._is_licence_said = False
+
+    def carry_out(self, planned: Plan) -> Summary:
+        """Score what is planned."""
+        from expotion_cli.cli.progress import choose_listener
+        from expotion_cli.scoring.batch import run
+
+        with choose_listener(planned, quiet=self._quiet, as_json=self._as_json) as self.listener:
+            if self._identity is not None:
+                self._say_licence()
+            return run(
+                planned,
+                self._load,
+                identity=self._identity,
+                listener=self.listener,
+                executor=self._where.executor,
+                keep_open=True,
+            )
+
+    def close(self) -> None:
+        """End what the model runs on."""
+        for composer in self._model if isinstance(self._model, list | tuple) else ():
+            composer.close()
+
+    def _load(self) -> Model | Sequence[Composer]:
+        from expotion_cli.music.identity import ModelIdentity, remember
+
+        if self._model is not None:
+            return self._model
+        assert self.listener is not None
+        self.listener.waiting_for = f"loading {self._composer['name']}"
+        if composers := self._where.composers():
+            self._model, self._identity = composers, composers[0].identity
+        else:
+            model = _load(**self._composer)
+            self._model, self._identity = model, ModelIdentity.of(model)
+        remember(self._composer, self._identity)
+        self._say_licence()
+        self.listener.waiting_for = ""
+        return self._model
+
+    def _say_licence(self) -> None:
+        from expotion_cli.weights.manifest import licence_notice
+
+        if not self._is_licence_said and (notice := licence_notice(self._composer["name"])):
+            say_aside(notice, "licence")
+        self._is_licence_said = True
+
+
+def _joined(plans: Sequence[Plan]) -> Plan:
+    """All plans of a run as one."""
+    if len(plans) == 1:
+        return plans[0]
+    jobs = tuple(job for planned in plans for job in planned.jobs)
+    return replace(plans[0], jobs=jobs, problems=tuple(each for planned in plans for each in planned.problems))
+
+
+def _summed(summaries: Sequence[Summary]) -> Summary:
+    """How a run of several plans went."""
+    if len(summaries) == 1:
+        return summaries[0]
+    return replace(
+        summaries[0],
+        results=tuple(result for summary in summaries for result in summary.results),
+        duration_s=round(sum(summary.duration_s for summary in summaries), 3),
+        unscorable=all(summary.unscorable for summary in summaries),
+    )
+
+
+def _load(name: str, *, backbone: str = OWN_BACKBONE, **options: Any) -> Model:
+    if backbone == AUDIOCRAFT:
+        from expotion_cli.music.audiocraft_backbone import load_audiocraft
+
+        return cast("Model", load_audiocraft(name, **options))  # it has all that the ladder needs of a model
+    from expotion_cli.music.load import load_model
+
+    return load_model(name, **options)
