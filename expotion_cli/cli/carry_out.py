@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from expotion_cli.scoring.composers import Composer
     from expotion_cli.scoring.plan import Plan, Settings
     from expotion_cli.scoring.standing import Standing
-    from expotion_cli.scoring.streams import Needs
 
 OWN_BACKBONE, AUDIOCRAFT = "expotion", "audiocraft"
 
@@ -52,6 +51,8 @@ def carry_out(
         dry_run: say what would be done, and stop.
     """
     from expotion_cli.music.identity import recall
+    from expotion_cli.scoring.account import summed
+    from expotion_cli.scoring.remote import plans_for
     from expotion_cli.scoring.streams import needs_ahead, needs_of
 
     identity = None if settings.verify else recall(composer)
@@ -59,7 +60,8 @@ def carry_out(
         needs = None
     else:
         needs = needs_of(identity) if identity is not None else needs_ahead(composer["name"], composer.get("adapter"))
-    plans = _told(_plans(inputs, out, recipe, settings, needs, where, dry_run))
+    planning = plans_for(inputs, out, recipe, settings, needs=needs, executor=where.executor, is_dry=dry_run)
+    plans = _told(planning)
     if dry_run:
         return _look_ahead(plans, identity, composer, as_json=as_json, quiet=quiet)
     run = _Run(composer, where, identity, as_json=as_json, quiet=quiet)
@@ -67,34 +69,12 @@ def carry_out(
         done = [(planned, run.carry_out(planned)) for planned in plans]
     finally:
         run.close()
-    planned, summary = _joined([planned for planned, _ in done]), _summed([summary for _, summary in done])
+    planned, summary = _joined([planned for planned, _ in done]), summed([summary for _, summary in done])
     if as_json:
         say_json(summary_record(summary, planned))
     elif run.listener is not None:
         run.listener.close_with(summary)
     return summary.exit_code
-
-
-def _plans(
-    inputs: Sequence[str],
-    out: str,
-    recipe: Recipe,
-    settings: Settings,
-    needs: Needs | None,
-    where: Place,
-    is_dry: bool,
-) -> Iterator[Plan]:
-    """One plan for all clips, or one for each group where some lie on remote storage."""
-    from expotion_cli.scoring.plan import plan
-    from expotion_cli.scoring.urls import is_url, local
-
-    if not any(map(is_url, (*inputs, out))):
-        yield plan([local(text) for text in inputs], recipe, settings, needs=needs, executor=where.executor)
-        return
-    from expotion_cli.scoring.remote import RemoteFiles
-
-    files = RemoteFiles(inputs, out, settings)
-    yield from files.plans(recipe, needs=needs, executor=where.executor, is_dry=is_dry)
 
 
 def _told(plans: Iterator[Plan]) -> Iterator[Plan]:
@@ -118,7 +98,7 @@ def _look_ahead(
     from expotion_cli.cli.progress import show_plan
 
     found: dict[str, Standing] = {}
-    done = []
+    done: list[Plan] = []
     for planned in plans:
         found |= look_ahead(planned, identity, composer, lambda: _load(**composer))
         if not as_json and not quiet:
@@ -196,18 +176,6 @@ def _joined(plans: Sequence[Plan]) -> Plan:
         return plans[0]
     jobs = tuple(job for planned in plans for job in planned.jobs)
     return replace(plans[0], jobs=jobs, problems=tuple(each for planned in plans for each in planned.problems))
-
-
-def _summed(summaries: Sequence[Summary]) -> Summary:
-    """How a run of several plans went."""
-    if len(summaries) == 1:
-        return summaries[0]
-    return replace(
-        summaries[0],
-        results=tuple(result for summary in summaries for result in summary.results),
-        duration_s=round(sum(summary.duration_s for summary in summaries), 3),
-        unscorable=all(summary.unscorable for summary in summaries),
-    )
 
 
 def _load(name: str, *, backbone: str = OWN_BACKBONE, **options: Any) -> Model:

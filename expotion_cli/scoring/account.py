@@ -57,6 +57,13 @@ class Summary:
         return 1 if self.count("failed") else 2 if self.count("refused") else 0
 
 
+def summed(summaries: Sequence[Summary]) -> Summary:
+    """How a run of several plans went."""
+    results = tuple(result for summary in summaries for result in summary.results)
+    duration_s = round(sum(summary.duration_s for summary in summaries), 3)
+    return Summary(results, duration_s, all(summary.unscorable for summary in summaries))
+
+
 class Listener:
     """Receives the progress of a batch. The methods do nothing unless overridden; several threads may call them."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,13 +15,14 @@ from expotion_cli.media.clip import AUTO_TRACKS, Tracks
 from expotion_cli.music.identity import ModelIdentity
 from expotion_cli.recipe import Recipe
 from expotion_cli.scoring import ladder, playing
-from expotion_cli.scoring.account import Listener, Summary
+from expotion_cli.scoring.account import Listener, Summary, summed
 from expotion_cli.scoring.batch import run
 from expotion_cli.scoring.group import Order, compose
 from expotion_cli.scoring.ladder import Score, Seen
 from expotion_cli.scoring.plan import Settings, prompt_notes
-from expotion_cli.scoring.plan import plan as plan_batch
+from expotion_cli.scoring.remote import plans_for
 from expotion_cli.scoring.streams import missing_in_clip, missing_streams, needs_of, streams_for
+from expotion_cli.scoring.urls import mirror
 from expotion_cli.spotting.hits_file import read_hits
 
 if TYPE_CHECKING:
@@ -140,8 +142,8 @@ def score_folder(
     [('clip.mp4', 'scored')]
 
     Args:
-        inputs: a file, a folder or a glob pattern, or several.
-        out: the output folder; it mirrors the input.
+        inputs: a file, a folder or a glob pattern, or several; or URLs that fsspec knows.
+        out: the output folder, or its URL; it mirrors the input.
         model: from `load_model`; or `load_model` itself, called once it is known that a model is needed.
         recipe: from `load_recipe`.
         prompts: words of their own for some clips, by file name, stem or path inside the input folder.
@@ -154,14 +156,15 @@ def score_folder(
         UsageError: results would collide, the output folder can't be written, or the hits file can't be read.
         EnvironmentProblem: weights or a library are missing.
     """
-    given = [inputs] if isinstance(inputs, str | Path) else list(inputs)
+    given = [str(each) for each in ([inputs] if isinstance(inputs, str | Path) else inputs)]
     settings = Settings(
-        out=Path(out),
+        out=mirror(str(out)),
         overwrite=overwrite,
         prompts=dict(prompts or {}),
         plans=None if plans is None else Path(plans),
         hits=None if hits is None else read_hits(Path(hits)),
     )
     needs = None if callable(model) else needs_of(model)
-    planned = plan_batch(given, recipe, settings, needs=needs)
-    return run(planned, model if callable(model) else lambda: model, listener=listener)
+    load = functools.cache(model) if callable(model) else lambda: model
+    plans = plans_for(given, str(out), recipe, settings, needs=needs)
+    return summed([run(planned, load, listener=listener) for planned in plans])

@@ -48,6 +48,36 @@ KEPT_S = 7 * 24 * 3600.0
 LEDGER = "ledger.jsonl"
 
 
+def plans_for(
+    inputs: Sequence[str],
+    out: str,
+    recipe: Recipe,
+    settings: Settings,
+    *,
+    needs: Needs | None = None,
+    executor: Executor | None = None,
+    is_dry: bool = False,
+) -> Iterator[Plan]:
+    """One plan for all clips, or one for each group where clips or results lie on remote storage.
+
+    Args:
+        inputs: files, folders or glob patterns, or URLs of such.
+        out: the output folder, or its URL.
+        recipe: with all flags laid over it.
+        settings: of the run; their `out` is `mirror(out)`.
+        needs: see `plan.plan`.
+        executor: see `plan.plan`.
+        is_dry: nothing will be scored.
+
+    Raises:
+        MissingLibraryError, UsageError: see `plan.plan` and `RemoteFiles`.
+    """
+    if any(map(is_url, (*inputs, out))):
+        yield from RemoteFiles(inputs, out, settings).plans(recipe, needs=needs, executor=executor, is_dry=is_dry)
+    else:
+        yield plan([local(text) for text in inputs], recipe, settings, needs=needs, executor=executor)
+
+
 class RemoteFiles(Files):
     """Clips and results of one run, some of them on remote storage.
 

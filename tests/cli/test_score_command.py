@@ -261,3 +261,27 @@ def test_an_adapter_that_sees_nothing_is_noted_once_and_not_on_every_line(expoti
     for path in ("one.score.json", "sub/two.score.json"):
         (note,) = sidecar(tmp_path / "out" / path)["notes"]
         assert "marlin (no such encoder here yet)" in note and "only the follow layer follows the picture" in note
+
+
+def test_urls_are_inputs_and_outputs_and_reports_name_them(score, clip_folder, tmp_path):
+    import fsspec
+
+    store = fsspec.filesystem("memory")
+    store.store.clear()
+    store.put(str(clip_folder), "/clips", recursive=True)
+    ahead = score("memory://clips", "--out", "memory://done", "--dry-run", "--json")
+    assert ahead.exit_code == 0, ahead.stderr
+    planned = {row["clip"]: (row["would"], row["path"], row["output"]) for row in json.loads(ahead.stdout)["clips"]}
+    assert planned["sub/two.mp4"] == ("score", "memory://clips/sub/two.mp4", "memory://done/sub/two.mp4")
+    done = score("memory://clips", "memory://nowhere", "--out", "memory://done", "--json")
+    said = json.loads(done.stdout)
+    assert (done.exit_code, said["out"], said["counts"]["scored"]) == (1, "memory://done", 2)
+    rows = {row["clip"]: row for row in said["clips"]}
+    assert rows["one.mp4"]["path"] == "memory://clips/one.mp4"
+    assert rows["one.mp4"]["sidecar"] == "memory://done/one.score.json"
+    assert rows["memory://nowhere"]["error"]["path"] == "memory://nowhere"
+    lines = score("memory://clips", "--out", "memory://done/").stdout.splitlines()
+    assert lines[0].startswith("already  one.mp4 → memory://done/one.mp4") and lines[-1].endswith("→ memory://done/")
+    local = score(f"file://{clip_folder}/one.mp4", "--out", f"file://{tmp_path}/out")
+    assert local.exit_code == 0 and (tmp_path / "out" / "one.mp4").is_file()
+    store.store.clear()
