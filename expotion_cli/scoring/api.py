@@ -166,5 +166,5 @@ def score_folder(
     )
     needs = None if callable(model) else needs_of(model)
     load = functools.cache(model) if callable(model) else lambda: model
-    plans = plans_for(given, str(out), recipe, settings, needs=needs)
-    return summed([run(planned, load, listener=listener) for planned in plans])
+    planned_groups = plans_for(given, str(out), recipe, settings, needs=needs)
+    return summed([run(planned, load, listener=listener) for planned in planned_groups])
