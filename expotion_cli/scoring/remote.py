@@ -253,10 +253,12 @@ class RemoteFiles(Files):
         except Exception as error:
             reason = f"the output folder can't be read ({reason_of(error)})."
             raise UsageError(reason, path=self.url, remedy=RETRY) from error
-        known = set(theirs)
-        ours = ledger.read_bytes().splitlines(keepends=True) if ledger.is_file() else []
-        with atomic_path(ledger) as temporary:
-            temporary.write_bytes(b"".join([*theirs, *(line for line in ours if line not in known)]))
+        ours = ledger.read_bytes() if ledger.is_file() else b""
+        known = set(ours.splitlines(keepends=True))
+        if news := b"".join(line for line in theirs if line not in known):
+            ledger.parent.mkdir(parents=True, exist_ok=True)
+            with open(ledger, "ab") as file:  # another process may be writing there
+                file.write(news if not ours or ours.endswith(b"\n") else b"\n" + news)
 
     def _without_collisions(self, sources: Sequence[Source]) -> Iterator[Source]:
         """Groups don't know each other: results that would overwrite another's are noticed here."""
