@@ -18,7 +18,7 @@ from expotion_cli.assets import shipped_folder
 from expotion_cli.compose import Compose
 from expotion_cli.declare import nearest_hint
 from expotion_cli.errors import RecipeError, UnknownNameError
-from expotion_cli.storage import digest_of, read_toml
+from expotion_cli.storage import digest_of, expanded, read_toml
 from expotion_cli.tags import TAGS
 
 DIGEST_FORMAT = 1
@@ -327,7 +327,7 @@ def recipe_names() -> list[str]:
 def _find(name_or_path: str | Path) -> Path:
     text = str(name_or_path)
     if text.endswith(".toml") or "/" in text or "\\" in text:
-        path = Path(text).expanduser()
+        path = expanded(text)
         if not path.is_file():
             raise RecipeError("there is no such recipe file.", path=path, remedy="Check the path after --recipe.")
         return path

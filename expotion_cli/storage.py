@@ -291,6 +291,11 @@ def open_to_append(path: str | Path) -> int:
     return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | _NO_LINKS, 0o644)
 
 
+def expanded(path: str | Path) -> Path:
+    """A path whose leading ~ stands for the home folder; a name like ~x, which is no user's, stays as it is."""
+    return Path(os.path.expanduser(path))
+
+
 def cache_root() -> Path:
     """Where caches live: `EXPOTION_CACHE`, else the user's cache folder."""
     if configured := os.environ.get("EXPOTION_CACHE"):

@@ -15,6 +15,7 @@ from expotion_cli.cli.say import TYPER_OPTIONS, error_record, handle_errors, say
 from expotion_cli.cli.threads import set_waiting
 from expotion_cli.errors import UsageError
 from expotion_cli.recipe import DEFAULT_RECIPE
+from expotion_cli.storage import expanded
 
 if TYPE_CHECKING:
     from expotion_cli.evaluation.results import Evaluation
@@ -260,7 +261,7 @@ def _named(text: str) -> tuple[str, Path]:
         return Path(text).resolve().name, Path(text)
     if not name.strip() or not folder.strip():
         raise UsageError(f"--outputs {text!r} lacks a name or a folder.", remedy="Write NAME=FOLDER.")
-    return name.strip(), Path(folder.strip()).expanduser()
+    return name.strip(), expanded(folder.strip())
 
 
 def _numbers(flag: str, text: str | None) -> tuple[float, ...]:

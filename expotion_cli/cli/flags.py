@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from fractions import Fraction
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from expotion_cli.errors import UsageError
+from expotion_cli.storage import expanded
 
 if TYPE_CHECKING:
     from expotion_cli.media.clip import Tracks
@@ -143,7 +143,7 @@ def _features(name: str, place: str) -> StreamSource:
 
     folder, mark, rate = place.strip().rpartition("@")
     rate_hz = None
-    if mark and not Path(place).expanduser().is_dir():  # a folder's name may contain an @
+    if mark and not expanded(place).is_dir():  # a folder's name may contain an @
         try:
             rate_hz = float(rate)
         except ValueError:
@@ -157,7 +157,7 @@ def _features(name: str, place: str) -> StreamSource:
     if not re.fullmatch(r"[\w-]+", name.strip()) or not folder:
         remedy = "Write NAME=FOLDER, for example synchformer=features."
         raise UsageError(f"--streams: {name}={place} is not a stream with a folder.", remedy=remedy)
-    return StreamSource(name.strip(), folder=Path(folder).expanduser(), rate_hz=rate_hz)
+    return StreamSource(name.strip(), folder=expanded(folder), rate_hz=rate_hz)
 
 
 def tempo(text: str | None) -> dict[str, Any]:

@@ -30,7 +30,7 @@ def record(
     clips: Annotated[
         list[str], typer.Argument(help="Video files, folders or glob patterns.", metavar="CLIPS", show_default=False)
     ],
-    to: Annotated[Path, typer.Option(help="Folder for the reference; an existing reference is replaced.")],
+    to: Annotated[Path, typer.Option(help="Folder for the reference.")],
     recipe: Annotated[str, typer.Option(help="A shipped recipe's name, or the path of a .toml file.")] = DEFAULT_RECIPE,
     prompt: Annotated[str | None, typer.Option(help="Replaces the recipe's prompt.")] = None,
     seed: Annotated[str | None, typer.Option(help="One number for all clips, 'per-clip' or 'per-clip:N'.")] = None,
@@ -51,12 +51,16 @@ def record(
     soundfont: Annotated[Path | None, typer.Option(help="A General-MIDI .sf2 or .sf3 file.")] = None,
     device: Annotated[str, _DEVICE] = "auto",
     dtype: Annotated[str, _DTYPE] = "auto",
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace a reference of other clips or settings.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print a summary as JSON.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only errors.")] = False,
 ) -> int:
     """Render clips and keep their tokens and sound as a reference for later checks. Commit the folder with the clips.
 
-    Recording again without changes writes the same bytes.
+    Recording again without changes writes the same bytes. A reference of other clips or settings stays, unless
+    --overwrite is given.
     """
     _prepare()
     from expotion_cli.recipe import UNSET
@@ -81,7 +85,13 @@ def record(
             say_json({"exit_code": code, "failed": [error_record(problem) for problem in problems]})
         return code
     made = recording.record(
-        found, to, wanted, lambda: _load(**options), on_stage=_teller(quiet), on_note=None if quiet else say_aside
+        found,
+        to,
+        wanted,
+        lambda: _load(**options),
+        overwrite=overwrite,
+        on_stage=_teller(quiet),
+        on_note=None if quiet else say_aside,
     )
     files = [each for clip in made.clips for each in (clip.tokens, clip.sound)]
     num_bytes = sum((to / record.file).stat().st_size for record in files)

@@ -105,7 +105,10 @@ class MusicSet:
 
 
 def find_clips(inputs: Sequence[str | Path]) -> tuple[dict[str, Source], list[ExpotionError]]:
-    """Clips by name (the path inside the folder given, without suffix), and an error for each input without clips.
+    """Clips by name, and an error for each input without clips.
+
+    A clip's name is its path inside the folder given, without the suffix unless another clip differs in it alone: as
+    results are named (`naming.renamed`).
 
     Raises:
         UsageError: two clips have the same name.
@@ -114,7 +117,7 @@ def find_clips(inputs: Sequence[str | Path]) -> tuple[dict[str, Source], list[Ex
     found = discover(inputs, out=Path(".expotion-writes-nothing"))
     clips: dict[str, Source] = {}
     for source in found.sources:
-        name = _name(source.relative)
+        name = source.relative.as_posix() if source.shares_stem else _name(source.relative)
         if name in clips:
             raise UsageError(
                 f"{clips[name].path} and {source.path} are both the clip {name!r}.", remedy="Give one folder of clips."
@@ -267,7 +270,8 @@ def clip_prompts(path: str | Path) -> dict[str, str]:
     Raises:
         UsageError: the file can't be read, or is not a table of texts.
     """
-    return {_name(PurePath(name)): text for name, text in read_prompts(path).items()}
+    found = read_prompts(path)
+    return {_name(PurePath(name)): text for name, text in found.items()} | found
 
 
 def known_prompts(given: str | Path | None, folders: Iterable[Path]) -> dict[str, str]:

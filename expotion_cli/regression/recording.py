@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from expotion_cli.errors import ClipError, ExpotionError, UnknownNameError, UsageError
+from expotion_cli.errors import ClipError, ExpotionError, RefusedError, UnknownNameError, UsageError
 from expotion_cli.recipe import Recipe, load_recipe
 from expotion_cli.regression.measures import tolerances
 from expotion_cli.regression.reference import (
     MANIFEST,
     RecordedClip,
     Reference,
+    flat,
     read_reference,
     relative_to,
     write_clip,
@@ -33,8 +34,9 @@ from expotion_cli.regression.rendering import (
     settings_of,
 )
 from expotion_cli.scoring import playing
-from expotion_cli.scoring.discover import Source, discover
+from expotion_cli.scoring.discover import Source, discover, listed
 from expotion_cli.scoring.plan import check_writable
+from expotion_cli.storage import expanded
 
 if TYPE_CHECKING:
     from expotion_cli.music.model import Model
@@ -89,24 +91,28 @@ def record(
     options: RecordingOptions,
     load: Callable[[], Model],
     *,
+    overwrite: bool = False,
     on_stage: Callable[[str, str], None] | None = None,
     on_note: Callable[[str], None] | None = None,
 ) -> Reference:
-    """Render clips and write them as the reference of later checks, replacing what was recorded there.
+    """Render clips and write them as the reference of later checks.
 
     All or nothing: the manifest is written last, and only if every clip was rendered. Recording the same again writes
-    the same bytes. Tolerances that stand in the old manifest stay.
+    the same bytes. A reference of other clips or settings is replaced only if that was asked for. Tolerances that stand
+    in the old manifest stay.
 
     Args:
         clips: from `find_clips`.
         folder: the reference folder.
         options: recipe, flags and model.
         load: returns the model that `options` names; called once.
+        overwrite: a reference of other clips or settings is replaced.
         on_stage: called with (clip name, stage) as each begins.
         on_note: called with each remark on the whole recording.
 
     Raises:
         ClipError: a clip can't be rendered.
+        RefusedError: a reference of other clips or settings is there.
         UsageError: a setting is wrong, names collide, or the folder can't be written.
         EnvironmentProblem: the weights are missing or damaged.
     """
@@ -114,8 +120,12 @@ def record(
     recipe = load_recipe(options.recipe).override(options.flags)
     playing.check_sound(recipe)
     refuse_equal_names(clips)
-    old = read_reference(folder) if (folder / MANIFEST).is_file() else None
+    old = _there(folder, overwrite)
+    if old is not None and not overwrite:
+        _refuse([*_other_clips(old, clips), *_other_settings(old, recipe, options)], old)
     model = load()
+    if old is not None and not overwrite and (model.digest, model.codec.digest) != _digests(old):
+        _refuse(["other weights or another soundfont"], old)
     if on_note is not None:
         for note in run_notes(model, recipe, options.features):
             on_note(note)
@@ -172,7 +182,7 @@ def write(
     reference = Reference(
         folder=folder,
         recipe={
-            "source": _place(options.recipe, folder, is_path=_is_own(options.recipe)),
+            "source": _source(options, folder),
             "flags": dict(options.flags),
             "fields": settings_of(recipe),
             **(
@@ -182,7 +192,7 @@ def write(
             ),
         },
         model={
-            **{key: _place_of_option(key, options.model.get(key), folder) for key in MODEL_OPTIONS},
+            **_places(options, folder),
             "digest": model.digest,
             "codec": model.codec.digest,
             "licence": model.licence,
@@ -193,6 +203,61 @@ def write(
     )
     write_manifest(reference, replaces=old.clips if old is not None else ())
     return reference
+
+
+def _there(folder: Path, overwrite: bool) -> Reference | None:
+    """The reference in a folder; a damaged one counts as none where it may be replaced."""
+    if not (folder / MANIFEST).is_file():
+        return None
+    try:
+        return read_reference(folder)
+    except UsageError as error:
+        if overwrite:
+            return None
+        raise UsageError(error.reason, path=error.path, remedy="Restore it, or pass --overwrite.") from error
+
+
+def _refuse(found: Sequence[str], old: Reference) -> None:
+    if found:
+        reason = f"a reference is there already, of {', '.join(found)}."
+        raise RefusedError(reason, path=old.folder, remedy="Pass --overwrite to replace it, or another --to.")
+
+
+def _other_clips(old: Reference, clips: Sequence[Clip]) -> Iterator[str]:
+    before, now = ({clip.name: clip.sha256 for clip in those} for those in (old.clips, clips))
+    if gone := before.keys() - now.keys():
+        yield f"more clips ({listed(sorted(gone))})"
+    if new := now.keys() - before.keys():
+        yield f"fewer clips (not {listed(sorted(new))})"
+    if changed := [name for name in sorted(before.keys() & now.keys()) if before[name] != now[name]]:
+        yield f"other versions of clips ({listed(changed)})"
+
+
+def _other_settings(old: Reference, recipe: Recipe, options: RecordingOptions) -> Iterator[str]:
+    before, now = old.recipe["source"], _source(options, old.folder)
+    if before != now:
+        yield f"another recipe ({_shown(before)}, now {_shown(now)})"
+    was, is_now = flat(old.recipe["fields"]), flat(settings_of(recipe))
+    apart = [key for key in dict.fromkeys([*was, *is_now]) if was.get(key) != is_now.get(key)]
+    if told := [f"{key} {was.get(key)!r}, now {is_now.get(key)!r}" for key in apart]:
+        yield f"other settings ({listed(told)})"
+    places = _places(options, old.folder)
+    for key in ("name", "adapter", "soundfont"):
+        if (recorded := old.model.get(key)) != places[key]:
+            yield f"another {'model' if key == 'name' else key} ({_shown(recorded)}, now {_shown(places[key])})"
+    features = [_place_of_features(each, old.folder) for each in options.features]
+    if old.recipe.get("features", []) != features:
+        yield "other features"
+
+
+def _shown(place: Any) -> str:
+    if isinstance(place, list):
+        return " and ".join(map(_shown, place))
+    return "none" if place is None else str(next(iter(place.values())))
+
+
+def _digests(reference: Reference) -> tuple[str, str]:
+    return reference.model["digest"], reference.model["codec"]
 
 
 def recorded_model(reference: Reference) -> dict[str, Any]:
@@ -296,6 +361,14 @@ def _is_own(recipe: str) -> bool:
     return recipe.endswith(".toml") or "/" in recipe or "\\" in recipe
 
 
+def _source(options: RecordingOptions, folder: Path) -> dict[str, str]:
+    return _place(options.recipe, folder, is_path=_is_own(options.recipe))
+
+
+def _places(options: RecordingOptions, folder: Path) -> dict[str, Any]:
+    return {key: _place_of_option(key, options.model.get(key), folder) for key in MODEL_OPTIONS}
+
+
 def _place_of_features(source: StreamSource, folder: Path) -> dict[str, Any]:
     return {
         "name": source.name,
@@ -313,12 +386,12 @@ def _place_of_option(key: str, value: Any, folder: Path) -> Any:
 
     text = str(value)
     is_name = key == "name" and text in read_manifests()
-    return _place(text, folder, is_path=not is_name and Path(text).expanduser().exists())
+    return _place(text, folder, is_path=not is_name and expanded(text).exists())
 
 
 def _place(text: str, folder: Path, *, is_path: bool) -> dict[str, str]:
     """A name, or a path that holds wherever the reference folder and what it names are moved together."""
-    return {"path": relative_to(folder, Path(text).expanduser())} if is_path else {"name": text}
+    return {"path": relative_to(folder, expanded(text))} if is_path else {"name": text}
 
 
 def _resolved(place: Any, folder: Path) -> Any:

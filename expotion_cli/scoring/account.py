@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from threading import Event
 from typing import Any
 
@@ -20,7 +20,7 @@ from expotion_cli.scoring import sidecar
 from expotion_cli.scoring.files import HERE
 from expotion_cli.scoring.follow import ACCENTS_VERSION, FOLLOW_VERSION
 from expotion_cli.scoring.guard import guard
-from expotion_cli.scoring.ledger import Ledger
+from expotion_cli.scoring.ledger import Ledger, failed_clips, read_ledger
 from expotion_cli.scoring.plan import Job, Plan, Result, check_writable
 from expotion_cli.scoring.standing import ALREADY, REPLACE, Standing, standing
 from expotion_cli.scoring.streams import missing_streams
@@ -254,8 +254,15 @@ class Account:
         return [job for job in left if self.plan.settings.overwrite or not self.plan.files.exists(job.destination)]
 
     def pending(self) -> list[Job]:
-        """Jobs not settled yet."""
-        return [job for job in self.plan.jobs if job.name not in self.results]
+        """Jobs not settled yet; those that failed in an earlier run come last: good clips first."""
+        left = [job for job in self.plan.jobs if job.name not in self.results]
+        return sorted(left, key=lambda job: job.name in self._failed_before)
+
+    @cached_property
+    def _failed_before(self) -> frozenset[str]:
+        with contextlib.suppress(OSError):
+            return failed_clips(read_ledger(self.plan.settings.out / "ledger.jsonl"))
+        return frozenset()
 
     def bring(self, jobs: Sequence[Job]) -> list[Job]:
         """Make sure that the clips of these jobs are at hand; returns those that are, the others failed."""

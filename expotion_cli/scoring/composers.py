@@ -120,7 +120,7 @@ class LocalComposer:
     def play(self, cue: StoredCue, playing: Playing) -> Played:
         """See `Composer`."""
         plan = from_record(cue.notes["plan"], playing.duration, is_given=False)
-        timeline = ladder.cue_timeline(self._model, playing.duration, cue.notes["tempo"])
+        timeline = sidecar.cue_timeline(self._model, playing.duration, cue.notes["tempo"])
         recipe, seed, prompt = playing.recipe, playing.seed, playing.prompt
         started = time.monotonic()
         score = ladder.render(self._model, cue.tokens, timeline, recipe, seed=seed, plan=plan, prompt=prompt)

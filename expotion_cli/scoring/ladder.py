@@ -27,7 +27,7 @@ from expotion_cli.recipe import REPLACE, UNDER, Recipe
 from expotion_cli.scoring.playing import sound_settings
 from expotion_cli.scoring.streams import FALLBACK_STREAM
 from expotion_cli.spotting.plan import CuePlan
-from expotion_cli.timing import COMMON_METRE, Tempo, Timeline, num_samples
+from expotion_cli.timing import Timeline, num_samples
 
 if TYPE_CHECKING:
     from expotion_cli.media.clip import ClipInfo
@@ -390,20 +390,3 @@ def finish(
     if report.is_quieter and original is not None and own_is_highest(mixed, original):
         report = replace(report, notes=(*report.notes, "the highest peaks are those of the clip's own sound"))
     return report
-
-
-def cue_timeline(model: Model, duration: Fraction, record: Mapping[str, Any] | None) -> Timeline:
-    """The step grid of a cue that was composed before.
-
-    Args:
-        model: that composed it.
-        duration: of the picture, in seconds.
-        record: of its tempo (`sidecar.tempo_record`); None for codecs without a beat grid.
-    """
-    if record is None:
-        return model.codec.timeline(duration, None)
-    bpm, start = (Fraction(text) for text in record["exact"])
-    bends = tuple((float(time_s), float(factor)) for time_s, factor in record.get("bends", ()))
-    return model.codec.timeline(
-        duration, Tempo(bpm, start, record["confidence"], bends, record.get("metre", COMMON_METRE))
-    )

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import threading
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -85,6 +86,12 @@ class Ledger:
         entries = read_ledger(self.path)
         self._last = {str(e["output"]): e for e in entries if "output" in e and e.get("event") in ("begin", "scored")}
         self._known = {entry.get("artefact") for entry in entries if entry.get("event") in ("scored", "already")}
+
+
+def failed_clips(entries: Iterable[Mapping[str, Any]]) -> frozenset[str]:
+    """Names of the clips whose last outcome was a failure."""
+    last = {str(entry["clip"]): entry["outcome"] for entry in entries if "clip" in entry and "outcome" in entry}
+    return frozenset(clip for clip, outcome in last.items() if outcome == "failed")
 
 
 def read_ledger(path: Path) -> list[dict[str, Any]]:

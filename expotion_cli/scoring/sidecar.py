@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 import platform
 from collections.abc import Callable, Iterable, Mapping
+from fractions import Fraction
 from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
@@ -26,10 +27,11 @@ if TYPE_CHECKING:
     from expotion_cli.media.clip import ClipInfo
     from expotion_cli.media.remux import RemuxReport
     from expotion_cli.music.identity import ModelIdentity
+    from expotion_cli.music.model import Model
     from expotion_cli.recipe import Recipe
     from expotion_cli.scoring.follow.layer import Answer
     from expotion_cli.spotting.plan import CuePlan
-    from expotion_cli.timing import Tempo
+    from expotion_cli.timing import Tempo, Timeline
 
 FORMAT = 2
 """Raised when a sidecar comes to be written in another form."""
@@ -166,6 +168,25 @@ def tempo_record(tempo: Tempo | None) -> dict[str, Any] | None:
         **({"metre": tempo.metre} if tempo.metre != COMMON_METRE else {}),
         **({"bends": [list(bend) for bend in tempo.bends]} if tempo.bends else {}),
     }
+
+
+def cue_timeline(model: Model, duration: Fraction, record: Mapping[str, Any] | None) -> Timeline:
+    """The step grid of a cue that was composed before.
+
+    Args:
+        model: that composed it.
+        duration: of the picture, in seconds.
+        record: of its tempo (`tempo_record`); None for codecs without a beat grid.
+    """
+    if record is None:
+        return model.codec.timeline(duration, None)
+    from expotion_cli.timing import COMMON_METRE, Tempo
+
+    bpm, start = (Fraction(text) for text in record["exact"])
+    bends = tuple((float(time_s), float(factor)) for time_s, factor in record.get("bends", ()))
+    return model.codec.timeline(
+        duration, Tempo(bpm, start, record["confidence"], bends, record.get("metre", COMMON_METRE))
+    )
 
 
 def describe(

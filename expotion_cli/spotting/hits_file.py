@@ -14,7 +14,7 @@ from expotion_cli.declare import nearest_hint
 from expotion_cli.errors import ExpotionError, PlanError, UsageError, reading
 from expotion_cli.spotting.hits import USER, HitPoint
 from expotion_cli.spotting.plan_file import MAX_HITS, as_number, refuse_crowding
-from expotion_cli.storage import read_json
+from expotion_cli.storage import read_json, read_text
 
 MAX_BYTES = 4 << 20
 COLUMNS = ("time_s", "frame", "weight", "clip")
@@ -105,10 +105,6 @@ def read_hits(path: Path) -> UserHits:
     Raises:
         UsageError: the file can't be read, or holds no numbers.
     """
-    with reading(path, "the hits file", error=UsageError, remedy=_EXAMPLE):
-        size = path.stat().st_size
-    if size > MAX_BYTES:
-        raise UsageError(f"it is too large for a hits file ({size >> 20} MB).", path=path, remedy=_EXAMPLE)
     try:
         rows = _json_rows(path) if path.suffix.lower() == ".json" else _csv_rows(path)
         return _collected(path, rows)
@@ -162,8 +158,8 @@ def _number(path: Path, name: str, value: Any) -> float:
 
 
 def _csv_rows(path: Path) -> list[tuple[str, dict[str, Any]]]:
-    with reading(path, "the hits file", error=UsageError, remedy=_EXAMPLE, also=(UnicodeError,)):
-        text = path.read_text(encoding="utf-8-sig")
+    with reading(path, "the hits file", error=UsageError, remedy=_EXAMPLE, also=(ValueError,)):
+        text = read_text(path, MAX_BYTES)
     first = next((line for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")), "")
     dialect = next((mark for mark in ";\t" if mark in first), ",")
     try:
@@ -189,7 +185,7 @@ def _csv_rows(path: Path) -> list[tuple[str, dict[str, Any]]]:
 
 
 def _json_rows(path: Path) -> list[tuple[str, dict[str, Any]]]:
-    content = read_json(path, "the hits file", remedy=_EXAMPLE)
+    content = read_json(path, "the hits file", remedy=_EXAMPLE, most_bytes=MAX_BYTES)
     if isinstance(content, Mapping) and isinstance(content.get("hits"), list):
         content = content["hits"]
     lists = content if isinstance(content, Mapping) else {None: content}

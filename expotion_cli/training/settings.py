@@ -15,7 +15,7 @@ from expotion_cli import declare
 from expotion_cli.assets import shipped_folder
 from expotion_cli.declare import nearest_hint
 from expotion_cli.errors import RecipeError, UnknownNameError
-from expotion_cli.storage import digest_of, parse_toml, read_toml
+from expotion_cli.storage import digest_of, expanded, parse_toml, read_toml
 
 RANDOM, START = "random", "start"
 ADAMW, MUON = "adamw", "muon"
@@ -197,7 +197,7 @@ def train_recipe_names() -> list[str]:
 
 def _find(text: str) -> Path:
     if text.endswith(".toml") or "/" in text or "\\" in text:
-        path = Path(text).expanduser()
+        path = expanded(text)
         if not path.is_file():
             raise RecipeError("there is no such recipe file.", path=path, remedy="Check the path after --recipe.")
         return path

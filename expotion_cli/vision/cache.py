@@ -223,7 +223,7 @@ def _read_metadata(path: Path) -> dict[str, str]:
         length = int.from_bytes(file.read(8), "little")
         if not 0 < length < 1 << 20:
             raise ValueError("no safetensors header")
-        metadata: dict[str, str] = json.loads(file.read(length))["__metadata__"]
+        metadata: dict[str, str] = storage.parse_json(file.read(length))["__metadata__"]
         return metadata
 
 
@@ -232,7 +232,7 @@ def _read(path: Path) -> EmbeddingStream:
 
     content = path.read_bytes()
     arrays = load(content)
-    metadata = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])["__metadata__"]
+    metadata = storage.parse_json(content[8 : 8 + int.from_bytes(content[:8], "little")])["__metadata__"]
     if metadata.get("format") != _FORMAT:
         raise _OtherFormat
     values, mask = arrays["values"], arrays["mask"]
@@ -243,7 +243,7 @@ def _read(path: Path) -> EmbeddingStream:
         values=values,
         mask=mask,
         rate_hz=float(metadata["rate_hz"]),
-        dims=tuple(json.loads(metadata["dims"])),
+        dims=tuple(storage.parse_json(metadata["dims"])),
         encoder=metadata["encoder"],
         version=metadata["version"],
         digest=metadata["digest"],

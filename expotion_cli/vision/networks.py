@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from expotion_cli import storage
 from expotion_cli.errors import UsageError, WeightsError, reason_of
+from expotion_cli.weights.bounds import check_archive
 from expotion_cli.weights.manifest import find_manifest
 
 if TYPE_CHECKING:
@@ -163,6 +164,7 @@ def read_tensors(path: Path, remedy: str) -> Mapping[str, Any]:
             from safetensors.torch import load_file
 
             return load_file(path)
+        check_archive(path)
         # files from before torch 1.6 are not zip archives and can't be mapped
         found = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except pickle.UnpicklingError as error:

@@ -23,6 +23,7 @@ from expotion_cli.errors import ClipError, EmptyStreamError, UsageError, reading
 from expotion_cli.media.clip import ClipInfo
 from expotion_cli.storage import read_json
 from expotion_cli.vision.encoder import EmbeddingStream, StreamSource
+from expotion_cli.weights.bounds import check_archive, read_npy
 
 ENCODER = "precomputed"
 VERSION = "1"
@@ -112,7 +113,7 @@ def _tensors(path: Path, content: bytes) -> tuple[dict[str, Any], dict[str, Any]
     """(arrays by name, metadata) of a file; values of other kinds are left to `_pick`."""
     try:
         if path.suffix == ".npy":
-            return {_NAMES[0]: np.load(io.BytesIO(content), allow_pickle=False)}, {}
+            return {_NAMES[0]: read_npy(io.BytesIO(content), len(content))}, {}
         if path.suffix == ".safetensors":
             return _safetensors(content)
         return _torch_file(content), {}
@@ -140,6 +141,7 @@ def _safetensors(content: bytes) -> tuple[dict[str, Any], dict[str, Any]]:
 def _torch_file(content: bytes) -> dict[str, Any]:
     import torch
 
+    check_archive(io.BytesIO(content))
     found = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     if isinstance(found, torch.Tensor):
         return {_NAMES[0]: _array(found)}

@@ -171,10 +171,20 @@ def test_nothing_is_written_through_a_link_out_of_the_folder(inspect, clip_folde
     assert mine.read_text() == "mine" and not (out / "one.inspect.png").is_symlink()
 
 
-def test_clips_that_would_share_a_picture_are_refused(inspect, clip_folder, tmp_path):
+def test_clips_that_differ_in_the_suffix_alone_get_pictures_of_their_own(inspect, clip_folder, tmp_path):
     shutil.copy(clip_folder / "one.mp4", tmp_path / "one.mov")
     done = inspect(clip_folder / "one.mp4", tmp_path / "one.mov", "--out", tmp_path / "out")
-    assert done.exit_code == 2 and "one.mov" in done.stderr and not (tmp_path / "out").exists()
+    assert done.exit_code == 0, done.stderr
+    assert files_in(tmp_path / "out") == [
+        f"one.{suffix}.inspect.{kind}" for suffix in ("mov", "mp4") for kind in ("json", "png")
+    ]
+
+
+def test_clips_that_would_share_a_picture_are_refused(inspect, clip_folder, tmp_path):
+    (tmp_path / "other").mkdir()
+    shutil.copy(clip_folder / "one.mp4", tmp_path / "other" / "one.mp4")
+    done = inspect(clip_folder / "one.mp4", tmp_path / "other", "--out", tmp_path / "out")
+    assert done.exit_code == 2 and "one.mp4" in done.stderr and not (tmp_path / "out").exists()
 
 
 def test_a_folder_that_cannot_be_written_exits_with_2(inspect, clip_folder, tmp_path):

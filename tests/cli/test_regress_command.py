@@ -70,6 +70,38 @@ def test_the_same_exits_with_0_and_writes_all_reports(expotion, composer, record
     assert expotion("regress", "check", recorded, "--quiet").stdout == ""
 
 
+@pytest.mark.parametrize(
+    ("flags", "wanted"),
+    [
+        ("--seed 7", "other settings (seed"),
+        ("--recipe ambient", "another recipe (cinematic, now ambient)"),
+        ("--model other", "another model (expotion-mini, now other)"),
+        ("--soundfont some.sf2", "another soundfont (none, now some.sf2)"),
+    ],
+)
+def test_a_reference_of_other_settings_is_replaced_only_if_asked(expotion, composer, recorded, tmp_path, flags, wanted):
+    before = {path: path.read_bytes() for path in recorded.rglob("*") if path.is_file()}
+    again = ["regress", "record", tmp_path / "clips", "--to", recorded, "--streams", "none"]
+    assert expotion(*again).exit_code == 0, "the same again is no harm"
+    done = expotion(*again, *flags.split())
+    assert done.exit_code == 2 and wanted in done.stderr and "--overwrite" in done.stderr, done.stderr
+    assert before == {path: path.read_bytes() for path in recorded.rglob("*") if path.is_file()}
+    assert expotion(*again, *flags.split(), "--overwrite").exit_code == 0
+    assert (recorded / "regress.json").read_bytes() != before[recorded / "regress.json"]
+
+
+def test_a_reference_of_other_clips_or_weights_is_replaced_only_if_asked(expotion, composer, recorded, tmp_path):
+    again = ["regress", "record", tmp_path / "clips", "--to", recorded, "--streams", "none"]
+    composer.digest = "model-2"
+    done = expotion(*again)
+    assert done.exit_code == 2 and "other weights" in done.stderr
+    (tmp_path / "clips" / "one.mp4").unlink()
+    done = expotion(*again)
+    assert done.exit_code == 2 and "more clips (one.mp4)" in done.stderr
+    (recorded / "regress.json").write_text("{")
+    assert expotion(*again).exit_code == 2 and expotion(*again, "--overwrite").exit_code == 0
+
+
 def test_drift_exits_with_1_and_update_accepts_it(expotion, composer, recorded):
     composer.digest = "model-2"
     done = expotion("regress", "check", recorded, "--quiet")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from fractions import Fraction
 from html.parser import HTMLParser
 from types import SimpleNamespace
@@ -10,6 +11,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from expotion_cli.errors import ClipError
 from expotion_cli.evaluation import baselines, measuring, page, report
 from expotion_cli.evaluation.measuring import EvaluatedClip, MeasureOptions, evaluate
 from expotion_cli.evaluation.outputs import SAMPLE_RATE, Cue, MusicSet
@@ -269,6 +271,15 @@ def test_the_page_is_one_whole_file_that_loads_nothing(result, tmp_path):
     assert not reader.open and not reader.loads and reader.cells > 40 and "http" not in text and "url(" not in text
     assert "Dynamics and pulse" in text and "human-composed music: 1.5 to 7.5" in text
     assert "A &lt;title&gt; &amp; more" in text and 'class="chance"' in text
+
+
+def test_the_page_escapes_every_string_that_came_from_a_file(result):
+    evil = "<script>alert(1)</script>"
+    rows = [replace(each, name=evil, clips=(evil, *each.clips)) for each in result.rows]
+    settings = {**result.settings, "recipe": evil, "prompt": evil}
+    said = replace(result, rows=rows, baseline=evil, notes=(evil,), failures=(ClipError(evil),), settings=settings)
+    text = page.page(said, evil)
+    assert "<script" not in text.lower() and text.count("&lt;script&gt;") >= 9
 
 
 def test_motion_of_a_clip_is_taken_from_the_stream_asked_for(make_video, tmp_path):

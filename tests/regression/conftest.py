@@ -36,13 +36,13 @@ def repository(recorded_once, tmp_path) -> Path:
     return shutil.copytree(recorded_once, tmp_path / "repository")
 
 
-def record(folder: Path, composer: FakeComposer | None = None, **flags: object) -> Reference:
+def record(folder: Path, composer: FakeComposer | None = None, *, overwrite: bool = True, **flags: object) -> Reference:
     """Record `clips` with `mine.toml` into `renders`."""
     clips, problems = recording.find_clips([folder / "clips"], folder / "renders")
     assert not problems
     options = {"name": "fake", "adapter": None, "soundfont": None, "device": "cpu", "dtype": "auto"}
     wanted = recording.RecordingOptions(str(folder / "mine.toml"), flags, options)
-    return recording.record(clips, folder / "renders", wanted, lambda: composer or FakeComposer())
+    return recording.record(clips, folder / "renders", wanted, lambda: composer or FakeComposer(), overwrite=overwrite)
 
 
 @pytest.fixture

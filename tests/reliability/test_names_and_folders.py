@@ -192,3 +192,23 @@ def test_thousands_of_files_are_found_in_seconds(tmp_path):
         (tmp_path / f"{number:04}.mp4").write_bytes(MP4)
     found = discover([tmp_path], out=tmp_path / "out")
     assert len(found.sources) == 5000 and not found.problems
+
+
+def test_outputs_of_clips_that_differ_in_the_suffix_alone_are_matched_to_them(tmp_path):
+    from expotion_cli.evaluation import outputs
+
+    for folder, names in (("in", ("a.mp4", "a.mov", "b.mp4")), ("out", ("a.mp4.mp4", "a.mov.mp4", "b.mp4"))):
+        (tmp_path / folder).mkdir()
+        for name in names:
+            (tmp_path / folder / name).write_bytes(b"\0\0\0\x18ftypisom" + bytes(16))
+    clips, problems = outputs.find_clips([tmp_path / "in"])
+    assert sorted(clips) == ["a.mov", "a.mp4", "b"] and not problems
+    found = outputs.find_outputs("ours", tmp_path / "out", clips)
+    assert {clip: output.path.name for clip, output in found.files.items()} == {
+        "a.mp4": "a.mp4.mp4",
+        "a.mov": "a.mov.mp4",
+        "b": "b.mp4",
+    }
+    (tmp_path / "prompts.json").write_text('{"a.mov": "strings", "a.mp4": "brass", "b.mp4": "piano"}')
+    prompts = outputs.clip_prompts(tmp_path / "prompts.json")
+    assert [prompts[clip] for clip in ("a.mov", "a.mp4", "b")] == ["strings", "brass", "piano"]

@@ -15,6 +15,7 @@ from expotion_cli.cli.say import shown
 from expotion_cli.recipe import load_recipe
 from expotion_cli.scoring import batch
 from expotion_cli.scoring.account import Listener
+from expotion_cli.scoring.ledger import Ledger
 from expotion_cli.scoring.plan import Settings, plan
 
 BLIND = {"streams.use": ()}
@@ -85,3 +86,23 @@ def test_names_are_shown_on_one_line_and_never_steer_a_terminal():
     assert shown("a\x1b[31mred\nline\u202e.mp4") == "a\\x1b[31mred\\nline\\u202e.mp4"
     assert shown(os.fsdecode(b"caf\xe9 \xc3\xa9.mp4")) == "caf\\xe9 é.mp4"
     assert shown("😀 ñ.mp4") == "😀 ñ.mp4"
+
+
+def test_clips_that_failed_before_come_last_and_sound_the_same(tmp_path, make_video, monkeypatch):
+    for name in ("a.mp4", "b.mp4", "c.mp4"):
+        make_video(tmp_path / "in" / name, duration_s=0.4, sound=False, hue=ord(name[0]))
+    (tmp_path / "out").mkdir()
+    ledger = Ledger(tmp_path / "out" / "ledger.jsonl")
+    for clip, outcome in (("b.mp4", "failed"), ("a.mp4", "failed"), ("b.mp4", "scored"), ("b.mp4", "failed")):
+        ledger.write(outcome, clip=clip, outcome=outcome)
+    composed, results = [], {}
+    for out in ("out", "fresh"):
+        settings = Settings(out=tmp_path / out, batch_size=1, prompts={f"{name}.mp4": name for name in "abc"})
+        composer = FakeComposer()
+        planned = plan([tmp_path / "in"], load_recipe("cinematic", BLIND), settings)
+        monkeypatch.setenv("EXPOTION_CACHE", str(tmp_path / out / "cache"))
+        assert batch.run(planned, lambda composer=composer: composer).exit_code == 0
+        composed.append(composer.composed)
+        results[out] = [(tmp_path / out / name).read_bytes() for name in ("a.mp4", "b.mp4", "c.mp4")]
+    assert composed == [["c", "a", "b"], ["a", "b", "c"]]
+    assert results["out"] == results["fresh"]

@@ -14,7 +14,7 @@ from expotion_cli.media.probe import probe
 from expotion_cli.media.sound import read_clip_sound
 from expotion_cli.recipe import load_recipe, recipe_names
 from expotion_cli.scoring import ladder, playing
-from expotion_cli.scoring.sidecar import tempo_record
+from expotion_cli.scoring.sidecar import cue_timeline, tempo_record
 from expotion_cli.timing import Tempo, Timeline
 
 
@@ -76,7 +76,7 @@ def test_tempo_survives_its_record_exactly():
     tempo = Tempo(Fraction(1234567, 12345), Fraction(-7, 9), 0.5, ((0.0, 1.0), (2.5, 1.01234)))
     codec = SimpleNamespace(timeline=lambda duration, tempo: (duration, tempo))
     model = SimpleNamespace(codec=codec)
-    again = ladder.cue_timeline(model, Fraction(10), tempo_record(tempo))
+    again = cue_timeline(model, Fraction(10), tempo_record(tempo))
     assert again == (Fraction(10), tempo)
 
 

@@ -8,19 +8,24 @@ code is imported. A file that names anything else is refused before it is read.
 
 from __future__ import annotations
 
+import itertools
 import pickle
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from expotion_cli.errors import WeightsError
+from expotion_cli.weights.bounds import check_archive, check_tensors
 
 _INERT_MODULES = ("omegaconf.",)
 _INERT_NAMES = {f"builtins.{name}" for name in ("dict", "list", "tuple", "int", "float", "str", "bool", "object")}
 _INERT_NAMES |= {"typing.Any", "pathlib.PosixPath"}
 _PLAIN_DICT = "collections.defaultdict"
 _DEEPEST = 64
+_MOST_NODES = 1 << 20
+"""Values in one file, each counted as often as it is referred to."""
 
 
 class _StandIn:
@@ -49,6 +54,7 @@ def read_torch_file(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise WeightsError("The file is missing.", path=path)
     try:
+        check_archive(path)
         named = torch.serialization.get_unsafe_globals_in_checkpoint(path)
     except Exception as error:  # whatever a damaged pickle makes its reader stumble over
         raise _damaged(path, error) from error
@@ -65,7 +71,10 @@ def read_torch_file(path: Path) -> dict[str, Any]:
     ]
     try:
         with torch.serialization.safe_globals(stand_ins):
-            found = _plain(torch.load(path, map_location="cpu", weights_only=True, mmap=True))
+            loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        tensors: list[torch.Tensor] = []
+        found = _plain(loaded, tensors, itertools.count(1))
+        check_tensors(tensors, path.stat().st_size)
     except pickle.UnpicklingError as error:
         raise WeightsError(
             f"This file holds more than tensors and plain values ({str(error).splitlines()[0]}).", path=path
@@ -86,15 +95,26 @@ def _plain_dict(*arguments: Any) -> dict[Any, Any]:
     return {}
 
 
-def _plain(value: Any, depth: int = 0) -> Any:
-    """The value without stand-ins; an omegaconf container keeps its items in `_content`, a node its value in `_val`."""
+def _plain(value: Any, tensors: list[torch.Tensor], nodes: Iterator[int], depth: int = 0) -> Any:
+    """The value without stand-ins; an omegaconf container keeps its items in `_content`, a node its value in `_val`.
+
+    Args:
+        value: as torch read it.
+        tensors: those met are added.
+        nodes: counts the values; lists that hold one another twice over grow without end once they are copied.
+        depth: of the value.
+    """
     if depth > _DEEPEST:
         raise ValueError("settings nested too deeply")
+    if next(nodes) > _MOST_NODES:
+        raise ValueError(f"more than {_MOST_NODES} values")
     if isinstance(value, _StandIn):
         state = value.state if isinstance(value.state, dict) else {}
-        return _plain(state["_content"] if "_content" in state else state.get("_val"), depth + 1)
+        return _plain(state["_content"] if "_content" in state else state.get("_val"), tensors, nodes, depth + 1)
     if isinstance(value, dict):
-        return {key: _plain(item, depth + 1) for key, item in value.items()}
+        return {key: _plain(item, tensors, nodes, depth + 1) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(item, depth + 1) for item in value]
+        return [_plain(item, tensors, nodes, depth + 1) for item in value]
+    if isinstance(value, torch.Tensor):
+        tensors.append(value)
     return value

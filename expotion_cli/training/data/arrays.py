@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from expotion_cli.errors import ClipError, reason_of
+from expotion_cli.weights.bounds import check_archive, check_tensors, read_npy
 
 LARGEST_BYTES = 1 << 30
 
@@ -57,9 +58,11 @@ def _read(path: Path) -> Any:
         if path.stat().st_size > LARGEST_BYTES:
             raise ClipError("it is too large for one clip.", path=path)
         if path.suffix.lower() == ".npy":
-            return np.load(path, allow_pickle=False)
+            with open(path, "rb") as file:
+                return read_npy(file, path.stat().st_size)
         import torch
 
+        check_archive(path)
         found = torch.load(path, map_location="cpu", weights_only=True)
     except ClipError:
         raise
@@ -72,6 +75,10 @@ def _read(path: Path) -> Any:
         found = next(iter(found.values()))
     if not isinstance(found, torch.Tensor):
         raise ClipError(f"it holds a {type(found).__name__}, expected one tensor.", path=path)
+    try:
+        check_tensors([found], path.stat().st_size)
+    except ValueError as error:
+        raise ClipError(f"it can't be read ({error}).", path=path, remedy="Make it again.") from error
     return found.detach().float().numpy() if found.is_floating_point() else found.numpy()
 
 

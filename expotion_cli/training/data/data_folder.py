@@ -279,7 +279,7 @@ class DataFolder:
 
         try:
             with safe_open(path, framework="numpy") as file:
-                facts = json.loads(file.metadata()[digest])
+                facts = storage.parse_json(file.metadata()[digest])
                 names = [name for name in file.keys() if name.startswith(digest)]  # noqa: SIM118 (no mapping)
                 arrays = {name.partition("/")[2]: file.get_tensor(name) for name in names}
             return PreparedClip.from_tensors(arrays, facts)

@@ -25,9 +25,10 @@ from expotion_cli.errors import ClipError, ExpotionError, UsageError, reading
 from expotion_cli.media.sound import SOUND_SUFFIXES, lacks_sound
 from expotion_cli.scoring.discover import looks_like_video
 from expotion_cli.scoring.naming import VIDEO_SUFFIXES
-from expotion_cli.storage import read_json
+from expotion_cli.storage import read_json, read_text
 
 LARGEST_TABLE_BYTES = 64 << 20
+LARGEST_CAPTION_BYTES = 1 << 20
 
 CAPTIONS_FILE = "captions.json"
 LIST_SUFFIXES = (".txt", ".lst", ".list", ".csv")
@@ -186,8 +187,8 @@ class _SidecarFiles:
             said |= _as_table(_read_json(beside), beside)
         text = own.with_name(own.name + ".txt")
         if text.is_file():
-            with reading(text, "its caption"):
-                said["caption"] = text.read_text(encoding="utf-8-sig")
+            with reading(text, "its caption", also=(ValueError,)):
+                said["caption"] = read_text(text, LARGEST_CAPTION_BYTES)
         folder = name.parent.name or self.folder.resolve().name
         words = " ".join(str(said.get("caption") or "").split()) or template.format(stem=name.name, folder=folder)
         return replace(
@@ -218,8 +219,8 @@ def _as_table(value: Any, path: Path) -> dict[str, Any]:
 
 
 def _read_list(path: Path, template: str, root: Path) -> Listing:
-    with reading(path, "the list", error=UsageError):
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    with reading(path, "the list", error=UsageError, also=(ValueError,)):
+        lines = read_text(path, LARGEST_TABLE_BYTES).splitlines()
     clips: list[ClipSource] = []
     problems: list[ExpotionError] = []
     names: set[str] = set()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -116,7 +115,7 @@ def training_facts(work: Path, corpus: Corpus) -> dict[str, Any]:
     """
     return {
         "corpus": {**_corpus_facts(corpus), "scores": _used(work / "corpus")},
-        "unigram": json.loads((work / "pretrain" / "unigram.json").read_text()),
+        "unigram": storage.read_json(work / "pretrain" / "unigram.json"),
         "pretrain": read_log(work / "pretrain" / "held_out.csv"),
     }
 
@@ -125,7 +124,7 @@ def facts_of_model(name: str) -> dict[str, Any]:
     """Facts about the first stage of the model that a run started from."""
     folder = find_manifest(name, "music").folder
     assert folder is not None
-    known = json.loads((folder / "training.json").read_text())
+    known = storage.read_json(folder / "training.json")
     earlier = [
         *known.get("earlier", []),
         {key: known[key] for key in ("following", "grooves", "follow") if key in known},
@@ -145,7 +144,7 @@ def following_facts(work: Path, grooves: Corpus) -> dict[str, Any]:
 
 
 def _used(folder: Path) -> list[dict[str, Any]]:
-    return [source for source in json.loads((folder / SOURCES_FILE).read_text()) if source.get("used")]
+    return [source for source in storage.read_json(folder / SOURCES_FILE) if source.get("used")]
 
 
 def _corpus_facts(corpus: Corpus) -> dict:

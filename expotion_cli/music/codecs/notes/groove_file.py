@@ -18,7 +18,7 @@ from typing import Any
 from expotion_cli import declare
 from expotion_cli.assets import shipped_folder
 from expotion_cli.errors import RecipeError, reading
-from expotion_cli.storage import digest_of, read_toml
+from expotion_cli.storage import digest_of, expanded, read_toml
 from expotion_cli.timing import METRES, STEPS_PER_BEAT
 
 STEPS_OF_METRE = {metre: beats * STEPS_PER_BEAT for metre, beats in METRES.items()}
@@ -333,7 +333,7 @@ def _read(path: Path) -> dict[str, Any]:
 def _find(text: str, of: Path | None = None) -> Path:
     """The file of a groove; `of` is the file that names it as its fallback, which must be a shipped one."""
     if of is None and (text.endswith(".toml") or "/" in text or "\\" in text):
-        path = Path(text).expanduser()
+        path = expanded(text)
         if not path.is_file():
             raise RecipeError("there is no such groove file.", path=path, remedy="Check the path.")
         return path
