@@ -14,7 +14,7 @@ from fake_composer import FakeComposer
 from expotion_cli.cli.say import shown
 from expotion_cli.recipe import load_recipe
 from expotion_cli.scoring import batch
-from expotion_cli.scoring.account import Listener
+from expotion_cli.scoring.account import Account, Listener
 from expotion_cli.scoring.ledger import Ledger
 from expotion_cli.scoring.plan import Settings, plan
 
@@ -95,14 +95,13 @@ def test_clips_that_failed_before_come_last_and_sound_the_same(tmp_path, make_vi
     ledger = Ledger(tmp_path / "out" / "ledger.jsonl")
     for clip, outcome in (("b.mp4", "failed"), ("a.mp4", "failed"), ("b.mp4", "scored"), ("b.mp4", "failed")):
         ledger.write(outcome, clip=clip, outcome=outcome)
-    composed, results = [], {}
+    order, results = [], {}
     for out in ("out", "fresh"):
         settings = Settings(out=tmp_path / out, batch_size=1, prompts={f"{name}.mp4": name for name in "abc"})
-        composer = FakeComposer()
         planned = plan([tmp_path / "in"], load_recipe("cinematic", BLIND), settings)
         monkeypatch.setenv("EXPOTION_CACHE", str(tmp_path / out / "cache"))
-        assert batch.run(planned, lambda composer=composer: composer).exit_code == 0
-        composed.append(composer.composed)
+        order.append([job.name for job in Account(planned, Listener()).pending()])
+        assert batch.run(planned, FakeComposer).exit_code == 0
         results[out] = [(tmp_path / out / name).read_bytes() for name in ("a.mp4", "b.mp4", "c.mp4")]
-    assert composed == [["c", "a", "b"], ["a", "b", "c"]]
+    assert order == [["c.mp4", "a.mp4", "b.mp4"], ["a.mp4", "b.mp4", "c.mp4"]]
     assert results["out"] == results["fresh"]
