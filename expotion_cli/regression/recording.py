@@ -124,7 +124,11 @@ def record(
     if old is not None and not overwrite:
         _refuse([*_other_clips(old, clips), *_other_settings(old, recipe, options)], old)
     model = load()
-    if old is not None and not overwrite and (model.digest, model.codec.digest) != _digests(old):
+    if (
+        old is not None
+        and not overwrite
+        and [model.digest, model.codec.digest] != [old.model["digest"], old.model["codec"]]
+    ):
         _refuse(["other weights or another soundfont"], old)
     if on_note is not None:
         for note in run_notes(model, recipe, options.features):
@@ -254,10 +258,6 @@ def _shown(place: Any) -> str:
     if isinstance(place, list):
         return " and ".join(map(_shown, place))
     return "none" if place is None else str(next(iter(place.values())))
-
-
-def _digests(reference: Reference) -> tuple[str, str]:
-    return reference.model["digest"], reference.model["codec"]
 
 
 def recorded_model(reference: Reference) -> dict[str, Any]:
