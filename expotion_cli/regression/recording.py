@@ -121,15 +121,12 @@ def record(
     playing.check_sound(recipe)
     refuse_equal_names(clips)
     old = _there(folder, overwrite)
-    if old is not None and not overwrite:
-        _refuse([*_other_clips(old, clips), *_other_settings(old, recipe, options)], old)
+    kept = None if overwrite else old
+    if kept is not None:
+        _refuse([*_other_clips(kept, clips), *_other_settings(kept, recipe, options)], kept)
     model = load()
-    if (
-        old is not None
-        and not overwrite
-        and [model.digest, model.codec.digest] != [old.model["digest"], old.model["codec"]]
-    ):
-        _refuse(["other weights or another soundfont"], old)
+    if kept is not None and (model.digest, model.codec.digest) != (kept.model["digest"], kept.model["codec"]):
+        _refuse(["other weights or another soundfont"], kept)
     if on_note is not None:
         for note in run_notes(model, recipe, options.features):
             on_note(note)
