@@ -145,7 +145,7 @@ def main() -> int:
         make_clips(clips, arguments.clips)
 
         def here() -> Sequence[Composer]:
-            return [HostedComposer(ProcessExecutor({"compose": 1}, 1), MODEL) for _ in range(NODES)]
+            return [HostedComposer(ProcessExecutor({"compose": 1}, 1), MODEL, threads=1) for _ in range(NODES)]
 
         runs = {
             "here": lambda: score(clips, root / "here", clip_workers(NODES), here),

@@ -104,4 +104,9 @@ def _hosted(devices: Sequence[str], composer: Mapping[str, Any]) -> Sequence[Hos
     from expotion_cli.scoring.composers import HostedComposer
     from expotion_cli.scoring.workers import ProcessExecutor
 
-    return [HostedComposer(ProcessExecutor({"compose": 1}, 1), {**composer, "device": device}) for device in devices]
+    # Those that compose on the processor share its cores.
+    threads = max(1, (os.cpu_count() or 1) // len(devices)) if set(devices) == {"cpu"} else None
+    return [
+        HostedComposer(ProcessExecutor({"compose": 1}, 1), {**composer, "device": device}, threads=threads)
+        for device in devices
+    ]

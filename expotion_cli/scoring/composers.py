@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from expotion_cli.music.model import Model
 
 T = TypeVar("T")
+_Model = tuple[tuple[tuple[str, Any], ...], int | None]
+"""Arguments of `load_model`, and threads: what tells one hosted model from another."""
 FOUND = "found"
 """Note of a cue: names of the streams that found somebody. It is not kept."""
 
@@ -139,10 +141,11 @@ class HostedComposer:
     Args:
         executor: runs stage "compose", each time at the same place or at one that loads the same model.
         arguments: of `music.load.load_model`.
+        threads: processor threads that the model may use there; None for as many as the machine has cores.
     """
 
-    def __init__(self, executor: Executor, arguments: Mapping[str, Any]):
-        self._executor = executor
+    def __init__(self, executor: Executor, arguments: Mapping[str, Any], *, threads: int | None = None):
+        self._executor, self._threads = executor, threads
         self._arguments = tuple(sorted((key, tuple(v) if isinstance(v, list) else v) for key, v in arguments.items()))
 
     @functools.cached_property
@@ -190,7 +193,7 @@ class HostedComposer:
         self._executor.close()
 
     def _there(self, rung: Callable[..., T], *arguments: Any) -> T:
-        return self._executor.submit("compose", rung, self._arguments, *arguments).result()
+        return self._executor.submit("compose", rung, (self._arguments, self._threads), *arguments).result()
 
 
 def _same(value: Any) -> Any:
@@ -198,28 +201,31 @@ def _same(value: Any) -> Any:
 
 
 @functools.lru_cache(maxsize=1)
-def _hosted(arguments: tuple[tuple[str, Any], ...]) -> LocalComposer:
+def _hosted(model: _Model) -> LocalComposer:
     """The model of this process, loaded once."""
+    arguments, threads = model
     from expotion_cli.music.load import load_model
 
+    if threads is not None:
+        import torch
+
+        torch.set_num_threads(threads)
     return LocalComposer(load_model(**dict(arguments)))
 
 
-def _identity(arguments: tuple[tuple[str, Any], ...]) -> ModelIdentity:
-    return _hosted(arguments).identity
+def _identity(model: _Model) -> ModelIdentity:
+    return _hosted(model).identity
 
 
-def _check(arguments: tuple[tuple[str, Any], ...], recipe: Recipe, prompts: Sequence[str]) -> tuple[str, ...]:
-    return _hosted(arguments).check(recipe, prompts)
+def _check(model: _Model, recipe: Recipe, prompts: Sequence[str]) -> tuple[str, ...]:
+    return _hosted(model).check(recipe, prompts)
 
 
-def _compose(
-    arguments: tuple[tuple[str, Any], ...], orders: Sequence[Order], batch_size: int | str
-) -> list[StoredCue | ExpotionError]:
+def _compose(model: _Model, orders: Sequence[Order], batch_size: int | str) -> list[StoredCue | ExpotionError]:
     """For each order its cue, or why there is none."""
     numbered = [replace(order, key=number) for number, order in enumerate(orders)]
     outcomes: dict[int, StoredCue | ExpotionError] = {}
-    cues = _hosted(arguments).compose(
+    cues = _hosted(model).compose(
         numbered,
         batch_size=batch_size,
         failed=lambda order, error: outcomes.__setitem__(order.key, error),
@@ -229,8 +235,8 @@ def _compose(
     return [outcomes[number] for number in range(len(orders))]
 
 
-def _play(arguments: tuple[tuple[str, Any], ...], cue: StoredCue, playing: Playing) -> Played:
-    return _hosted(arguments).play(cue, playing)
+def _play(model: _Model, cue: StoredCue, playing: Playing) -> Played:
+    return _hosted(model).play(cue, playing)
 
 
 def _stored(cue: ComposedCue) -> StoredCue:
