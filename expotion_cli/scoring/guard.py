@@ -31,12 +31,12 @@ def guard(path: str | Path, failed: Failed, *, fatal: tuple[type[BaseException],
         failed(as_failure(error, path))
 
 
-def as_failure(error: Exception, path: str | Path) -> ExpotionError:
+def as_failure(error: Exception, path: str | Path | None) -> ExpotionError:
     """An exception as an error that a user can read.
 
     Args:
         error: what was raised.
-        path: the file at work.
+        path: the file at work, if there is one.
 
     Returns:
         The error itself if it was raised on purpose. What nobody foresaw carries its traceback in `details`.

@@ -164,7 +164,7 @@ class _Worker:
                 error = self._why_it_ended(task, problem)
                 continue
             except (pickle.PicklingError, AttributeError, TypeError) as problem:  # it can't be sent at all
-                is_done, value = False, as_failure(problem, task.path or "")
+                is_done, value = False, as_failure(problem, task.path)
             settle(task.outcome, is_done, value)
             return
         settle(task.outcome, False, error)
@@ -296,4 +296,4 @@ def run_rung(
         most = "" if memory_bytes is None else f" than the {memory_bytes / GIB:.3g} GiB that one clip may take"
         return False, ClipError(f"it needs more memory{most}.", path=path, remedy="Convert or repair it first.")
     except Exception as error:
-        return False, as_failure(error, path or "")
+        return False, as_failure(error, path)
