@@ -16,6 +16,7 @@ from expotion_cli.errors import ExpotionError, RefusedError
 from expotion_cli.scoring import sidecar
 from expotion_cli.spotting.hits import USER
 from expotion_cli.spotting.plan_file import plan_digest
+from expotion_cli.version import __version__
 
 if TYPE_CHECKING:
     from expotion_cli.hints import FileHints
@@ -133,7 +134,8 @@ def _differences(known: Mapping[str, Any], job: Job, plan: Plan, identity: Model
         yield "another prompt"
     if model.get("name") != identity.name:
         yield f"another model ({model.get('name')}, now {identity.name})"
-    elif model.get("digest") != identity.digest:
+    elif model.get("digest") != identity.digest and old.get("versions", {}).get("expotion") == __version__:
+        # The digest holds versions of the code, too: of another release's result nobody can tell which of them differs.
         yield f"other weights of the model {identity.name}"
     if known.get("adapter") != identity.adapter_name:
         yield f"another adapter ({known.get('adapter')}, now {identity.adapter_name})"

@@ -101,6 +101,19 @@ def test_what_another_version_made_is_made_anew_and_said(clips, tmp_path, monkey
     assert run(clips, tmp_path)[0] == "replace"
 
 
+def test_other_weights_are_told_from_another_release_of_the_program(clips, tmp_path):
+    assert run(clips, tmp_path)[0] == "score"
+    other = FakeComposer()
+    other.digest = "model-2"
+    verdict, said = run(clips, tmp_path, composer=other)
+    assert verdict == "refuse" and "other weights of the model fake" in said
+    place = tmp_path / "a.score.json"
+    sidecar = json.loads(place.read_text())
+    sidecar["versions"]["expotion"] = "0.0.1"
+    place.write_text(json.dumps(sidecar))
+    assert run(clips, tmp_path, composer=other)[0] == "replace"
+
+
 def test_a_sidecar_of_another_clip_of_this_name_is_kept(clips, tmp_path):
     run(clips, tmp_path)
     video = tmp_path / "a.mp4"
