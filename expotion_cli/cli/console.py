@@ -102,6 +102,8 @@ def run_guarded(command: Callable[[], Any], say_error: Callable[[ExpotionError],
         command()
     except SystemExit as left:
         code = left.code
+        if code == STOPPED.exit_code and not _is_told():
+            say_error(STOPPED)  # Typer leaves without a word if it is interrupted while it reads the arguments
     except KeyboardInterrupt:
         say_error(STOPPED)
         code = STOPPED.exit_code
@@ -114,6 +116,12 @@ def run_guarded(command: Callable[[], Any], say_error: Callable[[ExpotionError],
         reason = getattr(lost, "strerror", None) or str(lost)
         say_error(ExpotionError(f"standard output could not be written ({reason})."))
     sys.exit(code)
+
+
+def _is_told() -> bool:
+    """Whether the user has read of an interruption."""
+    say = sys.modules.get("expotion_cli.cli.say")
+    return say is not None and "interrupted" in say.LABELS_SAID
 
 
 def unforeseen(error: BaseException) -> ExpotionError:

@@ -43,6 +43,10 @@ def say(text: str, *, file: Any = None) -> None:
     print(shown(text), file=file or sys.stdout, flush=True)
 
 
+LABELS_SAID: set[str] = set()
+"""Labels of the lines that were said so far."""
+
+
 def error_record(error: ExpotionError) -> dict[str, Any]:
     """An error as plain values."""
     path = str(error.path) if error.path is not None else None
@@ -56,6 +60,7 @@ def say_error(error: ExpotionError, label: str = "error") -> None:
 
 def say_aside(text: str, label: str = "note") -> None:
     """One line on standard error; the label is coloured on a terminal."""
+    LABELS_SAID.add(label)
     if sys.stderr.isatty() and "NO_COLOR" not in os.environ:
         colour = {"note": "36", "licence": "36", "interrupted": "33"}.get(label, "31")
         label = f"\x1b[1;{colour}m{label}\x1b[0m"

@@ -110,6 +110,7 @@ def _size(path: Path) -> int:
         return 0
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(900)  # six starts of the whole program; some 40 s where nothing else runs
 def test_killed_while_looking_composing_and_encoding_it_ends_with_the_results_of_an_undisturbed_run(clips, tmp_path):
     whole, place = Place(tmp_path / "whole"), Place(tmp_path / "killed")

@@ -13,6 +13,7 @@ from expotion_cli.cli import progress
 from expotion_cli.cli.progress import STAGE_WEIGHTS, Lines, LiveTable, Reporter, choose_listener
 from expotion_cli.errors import ProbeError
 from expotion_cli.scoring.account import Summary
+from expotion_cli.scoring.files import HERE
 from expotion_cli.scoring.ladder import STAGES
 from expotion_cli.scoring.plan import Result, Settings
 
@@ -28,7 +29,7 @@ def batch_of(count: int) -> SimpleNamespace:
     jobs = tuple(
         SimpleNamespace(name=f"clip-{n:03}.mp4", clip=SimpleNamespace(duration=Fraction(10))) for n in range(count)
     )
-    return SimpleNamespace(jobs=jobs, settings=Settings(Path("scored")), problems=())
+    return SimpleNamespace(jobs=jobs, settings=Settings(Path("scored")), problems=(), files=HERE)
 
 
 def shown(table: LiveTable) -> str:

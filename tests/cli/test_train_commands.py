@@ -92,6 +92,7 @@ def test_from_a_folder_of_clips_to_a_scored_clip(expotion, prepare, train, foota
     assert "does not get" not in done.stderr, "it sees what it was trained to see, without being told"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", ["README.md", "docs/training.md"])
 def test_the_pages_commands_are_true_as_typed(expotion, repository, footage, model, tmp_path, monkeypatch, page):
     """Only the model is a tiny one, the training short, and the loudness what random weights can reach."""
@@ -276,6 +277,7 @@ def test_a_folder_with_another_run_and_an_interruption_say_how_to_go_on(train, d
     assert done.exit_code == 0 and done.stdout == "" and done.stderr == ""
 
 
+@pytest.mark.slow
 def test_several_processes_learn_what_one_does(train, data, model, tmp_path):
     """As with several GPUs: each takes its part of every step."""
     assert train(data, "--set", "lora.rank=2").exit_code == 0

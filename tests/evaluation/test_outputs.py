@@ -112,7 +112,8 @@ def test_clips_own_sound_is_a_set_of_those_that_have_some(tmp_path, make_video):
 def test_prompts_are_a_table_of_texts(tmp_path):
     path = tmp_path / "prompts.json"
     path.write_text('{"one.mp4": "calm", "sub/two": "fast"}')
-    assert clip_prompts(path) == {"one": "calm", "sub/two": "fast"}
+    # A clip that shares its stem with another goes by its whole name.
+    assert clip_prompts(path) == {"one": "calm", "one.mp4": "calm", "sub/two": "fast"}
     for text in ("[]", '{"one": 1}', "no json"):
         path.write_text(text)
         with pytest.raises(UsageError, match="prompts"):

@@ -280,6 +280,7 @@ def test_an_interrupted_batch_says_so_and_goes_on_next_time(clips, tmp_path):
     assert len(composer.composed) == 2, "the cue that was ready before the stop is not composed again"
 
 
+@pytest.mark.slow
 def test_results_equal_an_uninterrupted_runs_wherever_the_program_was_killed(clips, tmp_path, monkeypatch):
     score(clips, tmp_path / "whole", midi=True)
     whole = contents(tmp_path / "whole")

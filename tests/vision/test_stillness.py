@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import av
 import numpy as np
+import pytest
 
 from expotion_cli.demo import DEMO_CLIPS, Bend, render_frames, write_demo_clips
 from expotion_cli.vision import worker
@@ -22,6 +23,7 @@ MOTION = {
 STILL = dataclasses.replace(DEMO_CLIPS[2], duration_s=2.0, has_sound=False, bend=lambda _: Bend())
 
 
+@pytest.mark.slow
 def test_a_portrait_that_is_one_picture_all_along_has_no_motion_at_all(tmp_path):
     clip = tmp_path / "still.mkv"
     with av.open(str(clip), "w") as container:

@@ -151,6 +151,7 @@ for seconds in (30, 120):
 """
 
 
+@pytest.mark.slow
 def test_two_minutes_need_no_more_memory_than_half_a_minute_but_for_the_sound_itself(repository):
     """Peaks of the process: half a minute at once, then two minutes (at once they would need four times as much)."""
     done = subprocess.run(

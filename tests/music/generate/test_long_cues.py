@@ -176,6 +176,7 @@ for steps in (150, 150, 500):
 """
 
 
+@pytest.mark.slow
 def test_cues_three_times_as_long_take_no_more_memory_to_generate(tiny_folder, repository):
     """Peaks of the process; with caches as long as the cue the second would need 34 MB more (2 layers of width 512,
     350 more steps, keys and values, three rows for each of four cues, float32)."""

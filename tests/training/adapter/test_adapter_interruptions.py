@@ -61,6 +61,7 @@ def require_same_run(one: Path, other: Path) -> None:
         assert (one / name).read_bytes() == (other / name).read_bytes(), name
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_to_the_same_bits(straight, moving_data, tiny_model, tmp_path):
     out = tmp_path / "run"
     arguments = [moving_data.path, tiny_model, out, 16, *BOTH]

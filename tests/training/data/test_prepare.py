@@ -144,6 +144,7 @@ def test_preparing_again_encodes_only_what_is_new(music_folder, tokenizer, tmp_p
     assert len(same) == 1, "one recording is on one side of the split"
 
 
+@pytest.mark.slow
 def test_a_killed_preparation_goes_on_with_what_is_finished(music_folder, tiny_model, tokenizer, tmp_path, cache):
     out = tmp_path / "out"
     code = (
