@@ -15,14 +15,13 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from expotion_cli.errors import ClipError, EnvironmentProblem, ExpotionError, MissingLibraryError, reason_of
 from expotion_cli.scoring.composers import HostedComposer
-from expotion_cli.scoring.executors import Progress, Task, ThreadExecutor, settle
+from expotion_cli.scoring.executors import Executor, Task, ThreadExecutor, settle
 from expotion_cli.scoring.workers import DOING, TRIES, run_rung
 
-T = TypeVar("T")
 STAGES = ("finish", "probe", "see")
 """Stages that run on the cluster's CPUs, the most urgent first."""
 AHEAD = 2
@@ -32,7 +31,7 @@ LOST = 4
 """How often a rung is tried again because its machine was lost."""
 
 
-class RayCluster:
+class RayCluster(Executor):
     """An executor on a Ray cluster.
 
     Args:
@@ -57,27 +56,18 @@ class RayCluster:
         self._closed = False
         self._started_here = False
 
-    def submit(
-        self,
-        stage: str,
-        rung: Callable[..., T],
-        *arguments: Any,
-        path: Path | None = None,
-        limit_s: float | None = None,
-        on_progress: Progress | None = None,
-    ) -> Future[T]:
-        """See `executors.Executor`. Progress is told at the beginning and at the end only."""
-        if stage not in STAGES:
-            return self._threads.submit(stage, rung, *arguments, on_progress=on_progress)
-        task = Task(stage, (rung, arguments), path, limit_s, on_progress)
+    def start(self, task: Task) -> None:
+        """See `executors.Executor`. Progress is told at the end only."""
+        if task.stage not in STAGES:
+            self._threads.start(task)
+            return
         self._connect()
         with self._lock:
             if self._closed:
                 task.outcome.cancel()
-                return task.outcome
-            self._waiting[stage].append(task)
+                return
+            self._waiting[task.stage].append(task)
         self._send()
-        return task.outcome
 
     def close(self) -> None:
         """See `executors.Executor`; a cluster that was started for this run ends."""
@@ -169,7 +159,7 @@ def _look_for(address: str | None) -> None:
             pass
 
 
-class _Host:
+class _Host(Executor):
     """A process of the cluster that keeps a model; Ray starts it anew, elsewhere if need be, when it is lost."""
 
     def __init__(self, ray: Any, num_gpus: int):
@@ -179,34 +169,24 @@ class _Host:
         self._closed = False
         self._actor = keeper(_Keeper).remote()
 
-    def submit(
-        self,
-        stage: str,
-        rung: Callable[..., T],
-        *arguments: Any,
-        path: Path | None = None,
-        limit_s: float | None = None,
-        on_progress: Progress | None = None,
-    ) -> Future[T]:
+    def start(self, task: Task) -> None:
         """See `executors.Executor`."""
-        outcome: Future[T] = Future()
-        self._attempt(outcome, stage, path, (rung, arguments), 1)
-        return outcome
+        self._attempt(task, 1)
 
-    def _attempt(self, outcome: Future[Any], stage: str, path: Path | None, call: tuple[Any, Any], number: int) -> None:
+    def _attempt(self, task: Task, number: int) -> None:
         def ended(answer: Future[Any]) -> None:
             error = answer.exception()
             if error is None:
-                settle(outcome, *answer.result())
+                settle(task.outcome, *answer.result())
             elif number <= LOST and not self._closed:
                 # It is being started elsewhere, which takes a while.
-                again = threading.Timer(2.0**number, self._attempt, (outcome, stage, path, call, number + 1))
+                again = threading.Timer(2.0**number, self._attempt, (task, number + 1))
                 again.daemon = True
                 again.start()
             else:
-                settle(outcome, False, why_it_ended(error, stage, path))
+                settle(task.outcome, False, why_it_ended(error, task.stage, task.path))
 
-        self._actor.run.remote(*call).future().add_done_callback(ended)
+        self._actor.run.remote(*task.call).future().add_done_callback(ended)
 
     def close(self) -> None:
         """End the process."""

@@ -15,16 +15,14 @@ import signal
 import threading
 from collections import Counter, deque
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from expotion_cli.errors import ClipError, ExpotionError
 from expotion_cli.processes import die_with_parent, limit_memory, physical_memory
-from expotion_cli.scoring.executors import Progress, Task, ThreadExecutor, settle
+from expotion_cli.scoring.executors import Executor, Task, ThreadExecutor, settle
 from expotion_cli.scoring.guard import as_failure
 
-T = TypeVar("T")
 DOING = {
     "finish": "finishing it",
     "probe": "reading it",
@@ -53,7 +51,7 @@ def clip_workers(seeing: int = 1, *, memory_bytes: int | None = None) -> Process
     return ProcessExecutor(lanes, seeing + 1, memory_bytes=memory_bytes)
 
 
-class ProcessExecutor:
+class ProcessExecutor(Executor):
     """Runs some stages in worker processes, others in threads.
 
     Args:
@@ -75,32 +73,23 @@ class ProcessExecutor:
         self._closed = False
         self._workers: list[_Worker] = []
 
-    def submit(
-        self,
-        stage: str,
-        rung: Callable[..., T],
-        *arguments: Any,
-        path: Path | None = None,
-        limit_s: float | None = None,
-        on_progress: Progress | None = None,
-    ) -> Future[T]:
+    def start(self, task: Task) -> None:
         """See `executors.Executor`; here what is running can be cancelled, too."""
-        if stage not in self._lanes:
-            return self._threads.submit(stage, rung, *arguments, on_progress=on_progress)
-        task = Task(stage, (rung, arguments), path, limit_s, on_progress)
+        if task.stage not in self._lanes:
+            self._threads.start(task)
+            return
         with self._changed:
             if self._memory_bytes is None:
                 self._memory_bytes = min(MEMORY_BYTES, physical_memory() // 2)
             if self._closed:
                 task.outcome.cancel()
-                return task.outcome
-            self._waiting[stage].append(task)
+                return
+            self._waiting[task.stage].append(task)
             wanted = self._running.total() + sum(map(len, self._waiting.values()))
             if len(self._workers) < min(self._size, wanted):
                 self._workers.append(_Worker(self._memory_bytes))
                 threading.Thread(target=self._serve, args=(self._workers[-1],), daemon=True).start()
             self._changed.notify_all()
-        return task.outcome
 
     def close(self) -> None:
         """See `executors.Executor`; what runs in workers is ended."""

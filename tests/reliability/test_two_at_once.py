@@ -41,7 +41,7 @@ def events(out: Path, event: str) -> list[str]:
 
 def wait_for_a_lease(out: Path) -> None:
     until = time.monotonic() + WAIT_S
-    while not list(out.glob(".expotion/leases/*.lease")):
+    while not any("pid=" in path.read_text() for path in out.glob(".expotion/leases/*.lease")):
         assert time.monotonic() < until
         time.sleep(0.02)
 
