@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -27,12 +28,27 @@ def clips(tmp_path_factory, make_video) -> Path:
     return folder
 
 
+_started: list[subprocess.Popen[str]] = []
+
+
+@pytest.fixture(autouse=True)
+def nothing_runs_on() -> Iterator[None]:
+    """A command that a failed test stopped, or no longer waits for, ends with the test."""
+    yield
+    while _started:
+        process = _started.pop()
+        process.kill()
+        process.communicate()
+
+
 def start(clips: Path, out: Path, cache: Path) -> subprocess.Popen[str]:
     environment = {**os.environ, "EXPOTION_CACHE": str(cache)}
     arguments = [str(clips), "--out", str(out), *FAST]
-    return subprocess.Popen(
+    process = subprocess.Popen(
         [*COMMAND, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
     )
+    _started.append(process)
+    return process
 
 
 def events(out: Path, event: str) -> list[str]:
