@@ -68,7 +68,6 @@ class AudiocraftCodec:
         """A grid from 0 at the codec's own rate, whatever the tempo."""
         return Timeline(duration, self.rate_hz)
 
-    @torch.no_grad()
     def sketch(self, *_: Any, **__: Any) -> None:
         """Sound has no notes to settle beforehand."""
         return
@@ -77,6 +76,7 @@ class AudiocraftCodec:
         """Sound answers no hit point by itself."""
         return {}
 
+    @torch.no_grad()
     def decode(
         self, tokens: np.ndarray, timeline: Timeline, settings: Any = None, *, seed: int = 0, marks: Any = ()
     ) -> Rendering:
