@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -287,6 +287,11 @@ class Account:
         """How far a job is, for the ledger: its stage, and seconds since its first."""
         stage, began = self.listener.stages.get(job.name, (None, time.monotonic()))
         return {"clip": job.name, "stage": stage, "duration_s": round(time.monotonic() - began, 3)}
+
+    def passed(self, job: Job, stages_s: Mapping[str, float]) -> None:
+        """A job is through these stages; how long each took, in seconds."""
+        for stage, duration_s in stages_s.items():
+            self.open().write("stage", clip=job.name, stage=stage, duration_s=duration_s, outcome="done")
 
     def settle(self, job: Job, result: Result) -> None:
         """A job is through."""

@@ -283,6 +283,7 @@ class _Run:
                 kept = StoredCue(cue.tokens, notes)
                 store.put(self.account.digests[job.name][0], kept)
                 self.account.tell_of_cache(store.trouble)
+                self.account.passed(job, notes["stages_s"])
                 yield job, kept
 
     def _said(self, job: Job) -> tuple[str, ...]:
@@ -297,17 +298,14 @@ class _Run:
         if self.account.stop.is_set():
             return
         with guard(job.clip.path, partial(self.account.fail, job)):
-            settings, recipe, listener, ledger = (
-                self.plan.settings,
-                self.plan.recipe,
-                self.account.listener,
-                self.account.open(),
-            )
+            settings, recipe = self.plan.settings, self.plan.recipe
+            listener, ledger = self.account.listener, self.account.open()
             digest = self.account.digests[job.name][1]
             listener.stage(job, "render", 0.0)
             plan = from_record(cue.notes["plan"], job.clip.duration, is_given=False)
             played = self.composer.play(cue, Playing(job.clip.duration, recipe, job.seed, job.prompt))
             score, stages_s = played.score, dict(played.stages_s)
+            self.account.passed(job, stages_s)
             listener.stage(job, "follow", 1.0)
             listener.stage(job, "finish", 0.0)
             relative = self.account.relative(job)
@@ -363,6 +361,7 @@ class _Run:
             self.account.hints.expect(job.destination, finished.sha256)
             self.account.hints.settle()
             self.plan.files.deliver(job.destination, said)
+            self.account.passed(job, {"finish": stages_s["finish"]})
             ledger.write(
                 "scored",
                 **self.account.so_far(job),

@@ -15,13 +15,15 @@ from expotion_cli.storage import append_line, open_to_append, parse_json
 
 LONGEST_LINE = 1 << 20
 """Characters of one event."""
+_ENDS = ("scored", "already", "refused", "failed")
 
 
 class Ledger:
     """Reads what earlier runs wrote and appends to it.
 
-    Events: `begin` (a result is about to be written), `scored`, `already`, `refused`, `failed`, `interrupted`. Events
-    of clips name the stage they stand at, how long the clip took so far, and their outcome.
+    Events: `stage` (a clip is through a stage; how long that took), `begin` (a result is about to be written),
+    `scored`, `already`, `refused`, `failed` (the stage that a clip stands at, and how long it took so far),
+    `interrupted`. Stages and clips that end have an outcome: `done`, or the event's own name.
 
     Args:
         path: `ledger.jsonl` in the output folder; made with the first event.
@@ -90,8 +92,8 @@ class Ledger:
 
 def failed_clips(entries: Iterable[Mapping[str, Any]]) -> frozenset[str]:
     """Names of the clips whose last outcome was a failure."""
-    last = {str(entry["clip"]): entry["outcome"] for entry in entries if "clip" in entry and "outcome" in entry}
-    return frozenset(clip for clip, outcome in last.items() if outcome == "failed")
+    last = {str(entry["clip"]): entry["event"] for entry in entries if "clip" in entry and entry.get("event") in _ENDS}
+    return frozenset(clip for clip, event in last.items() if event == "failed")
 
 
 def read_ledger(path: Path) -> list[dict[str, Any]]:

@@ -132,8 +132,12 @@ def test_the_ledger_tells_clip_stage_duration_and_outcome_and_a_torn_line_is_pas
         file.write(b'{"at": "2026", "event": "sco')
     run(clips, tmp_path, flags={"generate.seed": 5})
     entries = read_ledger(ledger)
-    assert [entry["event"] for entry in entries] == ["begin", "scored", "refused"]
-    done = entries[1]
+    stages = [entry["stage"] for entry in entries if entry["event"] == "stage"]
+    assert stages == ["see", "compose", "render", "follow", "finish"]
+    assert all(e["outcome"] == "done" and e["duration_s"] >= 0 for e in entries if e["event"] == "stage")
+    others = [entry for entry in entries if entry["event"] != "stage"]
+    assert [entry["event"] for entry in others] == ["begin", "scored", "refused"]
+    done = others[1]
     assert (done["clip"], done["stage"], done["outcome"]) == ("a.mp4", "finish", "scored") and done["duration_s"] > 0
     assert all(line.startswith("{") for line in ledger.read_text().splitlines())
 

@@ -75,7 +75,7 @@ def test_every_clip_gets_a_video_and_a_sidecar_that_tells_the_truth(clips, tmp_p
         assert sidecar["model"] == {"name": "fake", "digest": "model-1", "licence": "CC0-1.0", "backbone": "fake"}
         assert {"see", "compose", "render", "finish"} <= set(sidecar["stages_s"])
     events = [entry["event"] for entry in read_ledger(tmp_path / "out" / "ledger.jsonl")]
-    assert sorted(events) == ["begin"] * 3 + ["scored"] * 3
+    assert sorted(events) == ["begin"] * 3 + ["scored"] * 3 + ["stage"] * 15
 
 
 def test_a_rerun_touches_nothing(clips, tmp_path):
