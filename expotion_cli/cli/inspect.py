@@ -11,6 +11,8 @@ import typer
 
 from expotion_cli.cli.flags import given, recipe_with, streams_and_features
 from expotion_cli.cli.flags import tempo as read_tempo
+from expotion_cli.cli.flags import tracks as read_tracks
+from expotion_cli.cli.places import MOST_WORKERS, on_this_machine
 from expotion_cli.cli.say import error_record, handle_errors, say_aside, say_error, say_json
 from expotion_cli.cli.threads import set_waiting
 from expotion_cli.errors import UsageError
@@ -42,6 +44,17 @@ def inspect(
     ] = None,
     tempo: Annotated[str | None, typer.Option(help="Beats a minute: 96, or a range like 80-120.")] = None,
     recursive: Annotated[bool, typer.Option("--recursive/--no-recursive", help="Look into subfolders.")] = True,
+    video_track: Annotated[int | None, typer.Option(help="Which picture of clips that hold several: 1, 2, ...")] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            help="Clips looked at at a time, each in a process of its own; 0: in this process.",
+            envvar="EXPOTION_WORKERS",
+            min=0,
+            max=MOST_WORKERS,
+            show_default="half of the cores",
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="A summary for programs on standard output.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but what went wrong.")] = False,
 ) -> int:
@@ -70,18 +83,21 @@ def inspect(
     choice = streams_for(chosen, features=features)
     if not choice.sources:
         raise UsageError("no encoders were chosen.", remedy="Name encoders, for example --streams face,pose,flow.")
-    jobs, problems = run.plan(clips, out, recursive=recursive)
-    for problem in problems:
-        if problem.error is not None:
-            say_error(problem.error, "failed")
-    for note in choice.notes if jobs and not quiet else ():
-        say_aside(note)
-    results: list[Result] = list(problems)
-    if jobs:
-        check_writable(out)
-        with choose_progress(jobs, quiet=quiet, as_json=as_json) as progress:
-            results += run.run(jobs, choice.sources, chosen, kinds, progress)
-            progress.close_with(results, out)
+    tracks = read_tracks(video_track, None)
+    with on_this_machine(workers) as (executor, together):
+        jobs, problems = run.plan(clips, out, recursive=recursive, tracks=tracks, executor=executor)
+        for problem in problems:
+            if problem.error is not None:
+                say_error(problem.error, "failed")
+        for note in choice.notes if jobs and not quiet else ():
+            say_aside(note)
+        results: list[Result] = list(problems)
+        if jobs:
+            check_writable(out)
+            with choose_progress(jobs, quiet=quiet, as_json=as_json) as progress:
+                how: dict[str, Any] = {"executor": executor, "together": together}
+                results += run.run(jobs, choice.sources, chosen, kinds, progress, **how)
+                progress.close_with(results, out)
     code = 3 if not jobs else 1 if any(result.error for result in results) else 0
     if as_json:
         say_json({"exit_code": code, "out": str(out), "notes": list(choice.notes), "clips": [_row(r) for r in results]})

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -73,18 +74,36 @@ def choose_place(
 
         cluster = RayCluster(ray_address)
         return Place(cluster, lambda: cluster.composers(composer))
-    if workers == 0:
-        from expotion_cli.scoring.executors import ThreadExecutor
-
-        here: Executor = ThreadExecutor({"probe": PROBE_LANES})
-    else:
-        from expotion_cli.scoring.workers import clip_workers
-
-        here = clip_workers(workers or max(1, (os.cpu_count() or 2) // 2))
+    here, _ = _on_this_machine(workers)
     if devices is None:
         return Place(here)
     names = _devices(devices, composer["device"])
     return Place(here, lambda: _hosted(names, composer))
+
+
+@contextlib.contextmanager
+def on_this_machine(workers: int | None) -> Iterator[tuple[Executor, int]]:
+    """Where clips are opened on this machine, and how many are seen at a time; it is closed in the end.
+
+    Args:
+        workers: see `choose_place`.
+    """
+    executor, together = _on_this_machine(workers)
+    try:
+        yield executor, together
+    finally:
+        executor.close()
+
+
+def _on_this_machine(workers: int | None) -> tuple[Executor, int]:
+    if workers == 0:
+        from expotion_cli.scoring.executors import ThreadExecutor
+
+        return ThreadExecutor({"probe": PROBE_LANES}), 1
+    from expotion_cli.scoring.workers import clip_workers
+
+    together = workers or max(1, (os.cpu_count() or 2) // 2)
+    return clip_workers(together), together
 
 
 def _devices(text: str, device: str) -> list[str]:

@@ -13,6 +13,8 @@ import typer
 
 from expotion_cli.cli.flags import given, recipe_with, streams_and_features
 from expotion_cli.cli.flags import tempo as read_tempo
+from expotion_cli.cli.flags import tracks as read_tracks
+from expotion_cli.cli.places import MOST_WORKERS, on_this_machine
 from expotion_cli.cli.say import error_record, handle_errors, say_aside, say_error, say_json
 from expotion_cli.cli.threads import set_waiting
 from expotion_cli.recipe import DEFAULT_RECIPE
@@ -46,6 +48,17 @@ def plan(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace plans that are already there, edited or not.")
     ] = False,
+    video_track: Annotated[int | None, typer.Option(help="Which picture of clips that hold several: 1, 2, ...")] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            help="Clips looked at at a time, each in a process of its own; 0: in this process.",
+            envvar="EXPOTION_WORKERS",
+            min=0,
+            max=MOST_WORKERS,
+            show_default="half of the cores",
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print a summary as JSON.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only errors.")] = False,
 ) -> int:
@@ -70,21 +83,25 @@ def plan(
     chosen = recipe_with(recipe, flags)
     choice = streams_for(chosen, features=features)
     user_hits = read_hits(hits) if hits is not None else None
-    jobs, problems, notes = find_jobs(clips, to, recursive=recursive, hits=user_hits)
-    for problem in problems:
-        if problem.error is not None:
-            say_error(problem.error, "failed")
-    notes = [*choice.notes, *notes]
-    for note in notes if jobs and not quiet else ():
-        say_aside(note)
-    results = list(problems)
-    if jobs:
-        check_writable(to)
-        progress = _Progress(quiet=quiet, as_json=as_json)
-        for result in write_plans(jobs, choice.sources, chosen, overwrite=overwrite, on_progress=progress.share):
-            results.append(result)
-            progress.result(result)
-        progress.close_with(results, to)
+    tracks = read_tracks(video_track, None)
+    with on_this_machine(workers) as (executor, together):
+        found: dict[str, Any] = {"recursive": recursive, "hits": user_hits, "tracks": tracks, "executor": executor}
+        jobs, problems, notes = find_jobs(clips, to, **found)
+        for problem in problems:
+            if problem.error is not None:
+                say_error(problem.error, "failed")
+        notes = [*choice.notes, *notes]
+        for note in notes if jobs and not quiet else ():
+            say_aside(note)
+        results = list(problems)
+        if jobs:
+            check_writable(to)
+            progress = _Progress(quiet=quiet, as_json=as_json)
+            how: dict[str, Any] = {"on_progress": progress.share, "executor": executor, "together": together}
+            for result in write_plans(jobs, choice.sources, chosen, overwrite=overwrite, **how):
+                results.append(result)
+                progress.result(result)
+            progress.close_with(results, to)
     code = 3 if not jobs else 1 if any(result.error for result in results) else 0
     if as_json:
         counts = {status: sum(result.status == status for result in results) for status in STATUSES}

@@ -2,30 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from expotion_cli.declare import nearest_hint
-from expotion_cli.errors import (
-    EnvironmentProblem,
-    ExpotionError,
-    OutputError,
-    ProbeError,
-    UsageError,
-    reading,
-    reason_of,
-)
+from expotion_cli.errors import EnvironmentProblem, ExpotionError, UsageError
+from expotion_cli.media.clip import AUTO_TRACKS, Tracks
 from expotion_cli.recipe import Recipe
+from expotion_cli.scoring.clips import in_order, probe_sources
 from expotion_cli.scoring.discover import discover
+from expotion_cli.scoring.executors import Executor, InlineExecutor
+from expotion_cli.scoring.guard import guard
 from expotion_cli.scoring.naming import inside, refuse_collisions
 from expotion_cli.storage import write_bytes, write_json
 
 if TYPE_CHECKING:
-    from expotion_cli.inspection.observe import Observation, Observer
+    from expotion_cli.inspection.observe import Observation
     from expotion_cli.media.clip import ClipInfo
     from expotion_cli.vision.encoder import StreamSource
 
@@ -86,8 +83,22 @@ def read_formats(text: str) -> tuple[str, ...]:
     return names
 
 
-def plan(inputs: Sequence[str | Path], out: Path, *, recursive: bool = True) -> tuple[list[Job], list[Result]]:
+def plan(
+    inputs: Sequence[str | Path],
+    out: Path,
+    *,
+    recursive: bool = True,
+    tracks: Tracks = AUTO_TRACKS,
+    executor: Executor | None = None,
+) -> tuple[list[Job], list[Result]]:
     """Find the clips and probe them. Writes nothing.
+
+    Args:
+        inputs: files, folders or glob patterns.
+        out: folder for charts and records; it mirrors the input.
+        recursive: look into subfolders.
+        tracks: which picture to take of clips that hold several.
+        executor: probes them; None for this thread.
 
     Returns:
         What can be inspected, and what can't.
@@ -95,20 +106,15 @@ def plan(inputs: Sequence[str | Path], out: Path, *, recursive: bool = True) -> 
     Raises:
         UsageError: results would collide or leave the folder.
     """
-    from expotion_cli.media.probe import probe
-
     found = discover(inputs, out=out, recursive=recursive)
     problems = [Result(str(error.path), error=error) for error in found.problems]
     jobs = []
-    for source in found.sources:
+    for source, clip in probe_sources(found.sources, tracks, executor or InlineExecutor()):
         name = source.relative.as_posix()
-        try:
-            with reading(source.path, error=ProbeError, remedy="Check its permissions."):
-                clip = probe(source.path)
-        except ExpotionError as error:
-            problems.append(Result(name, error=error))
-            continue
-        jobs.append(Job(name, clip, inside(out, source.renamed(RECORD_SUFFIX))))
+        if isinstance(clip, ExpotionError):
+            problems.append(Result(name, error=clip))
+        else:
+            jobs.append(Job(name, clip, inside(out, source.renamed(RECORD_SUFFIX))))
     refuse_collisions((job.clip.path, path) for job in jobs for path in (job.record,))
     return jobs, problems
 
@@ -124,13 +130,16 @@ class InspectionProgress:
 
 
 def run(
-    jobs: Iterable[Job],
-    sources: Iterable[str | StreamSource],
+    jobs: Sequence[Job],
+    sources: Sequence[str | StreamSource],
     recipe: Recipe,
     formats: Sequence[str],
     progress: InspectionProgress,
+    *,
+    executor: Executor | None = None,
+    together: int = 1,
 ) -> Iterator[Result]:
-    """Inspect clips, one after the other; what goes wrong with one is its own failure.
+    """Inspect clips; what goes wrong with one is its own failure.
 
     Args:
         jobs: from `plan`.
@@ -138,37 +147,59 @@ def run(
         recipe: sets the range of the tempo.
         formats: of the pictures.
         progress: is called as clips are inspected.
+        executor: where clips are looked at and drawn; None for this thread.
+        together: clips handed to it at a time.
+
+    Yields:
+        A result for each job, in their order.
 
     Raises:
         EnvironmentProblem: no stream can be encoded on this machine.
     """
+    executor = executor or InlineExecutor()
+    calls = [(job.clip, (job, sources, recipe, formats), partial(progress.share, job)) for job in jobs]
+    for job, outcome in zip(jobs, in_order(executor, "see", inspect_clip, calls, together), strict=True):
+        results: list[Result] = []
+        failed = partial(_failed, job, results)
+        with guard(job.clip.path, failed, fatal=(EnvironmentProblem,)):  # the next clip would lack the same
+            results.append(Result(job.name, *outcome.result()))
+        progress.result(results[0])
+        yield results[0]
+
+
+def _failed(job: Job, results: list[Result], error: ExpotionError) -> None:
+    results.append(Result(job.name, error=error))
+
+
+def inspect_clip(
+    job: Job,
+    sources: Sequence[str | StreamSource],
+    recipe: Recipe,
+    formats: Sequence[str],
+    on_progress: Callable[[float], None] | None = None,
+) -> tuple[tuple[Path, ...], dict[str, Any]]:
+    """Look at a clip, draw it, write what was found.
+
+    Args:
+        job: the clip.
+        sources: see `run`.
+        recipe: see `run`.
+        formats: see `run`.
+        on_progress: told the share that is encoded, 0..1.
+
+    Returns:
+        The files, and what the record holds.
+
+    Raises:
+        ExpotionError: the clip can't be looked at.
+        OSError: the files can't be written.
+    """
+    from expotion_cli.inspection.fonts import printable
     from expotion_cli.inspection.observe import Observer
     from expotion_cli.vision.cache import EmbeddingCache
 
     observer = Observer(sources, recipe, EmbeddingCache())
-    for job in jobs:
-        result = _inspect(job, observer, formats, progress)
-        progress.result(result)
-        yield result
-
-
-def _inspect(job: Job, observer: Observer, formats: Sequence[str], progress: InspectionProgress) -> Result:
-    from expotion_cli.inspection.fonts import printable
-
-    try:
-        progress.share(job, 0.0)
-        seen = observer.observe(job.clip, printable(job.name), on_progress=lambda share: progress.share(job, share))
-        return Result(job.name, *write(job, seen, formats))
-    except EnvironmentProblem:
-        raise  # the next clip would lack the same
-    except ExpotionError as error:
-        return Result(job.name, error=error)
-    except OSError as error:
-        place = error.filename or job.clip.path
-        return Result(job.name, error=OutputError(f"{reason_of(error)}.", path=place))
-    except Exception as error:  # one bad clip never hurts the others
-        reason = f"unexpected {type(error).__name__}: {error}."
-        return Result(job.name, error=ExpotionError(reason, path=job.clip.path))
+    return write(job, observer.observe(job.clip, printable(job.name), on_progress=on_progress), formats)
 
 
 def write(job: Job, seen: Observation, formats: Sequence[str]) -> tuple[tuple[Path, ...], dict[str, Any]]:

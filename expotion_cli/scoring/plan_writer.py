@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from expotion_cli.errors import EnvironmentProblem, ExpotionError, ProbeError, reading
+from expotion_cli.errors import EnvironmentProblem, ExpotionError
+from expotion_cli.media.clip import AUTO_TRACKS, Tracks
 from expotion_cli.recipe import Recipe
 from expotion_cli.scoring import ladder
+from expotion_cli.scoring.clips import in_order, probe_sources
 from expotion_cli.scoring.discover import discover
+from expotion_cli.scoring.executors import Executor, InlineExecutor
 from expotion_cli.scoring.guard import guard
 from expotion_cli.scoring.naming import inside, refuse_collisions
 from expotion_cli.spotting.hits import HitPoint
@@ -65,7 +68,13 @@ class PlanResult:
 
 
 def find_jobs(
-    inputs: Sequence[str | Path], to: Path, *, recursive: bool = True, hits: UserHits | None = None
+    inputs: Sequence[str | Path],
+    to: Path,
+    *,
+    recursive: bool = True,
+    hits: UserHits | None = None,
+    tracks: Tracks = AUTO_TRACKS,
+    executor: Executor | None = None,
 ) -> tuple[list[PlanJob], list[PlanResult], list[str]]:
     """Find the clips and probe them. Writes nothing.
 
@@ -74,6 +83,8 @@ def find_jobs(
         to: folder for the plans; it mirrors the input.
         recursive: look into subfolders.
         hits: a user's own hit points.
+        tracks: which picture to take of clips that hold several.
+        executor: probes them; None for this thread.
 
     Returns:
         What can be planned, what can't, and notes.
@@ -81,16 +92,14 @@ def find_jobs(
     Raises:
         UsageError: plans would collide or leave the folder.
     """
-    from expotion_cli.media.probe import probe
-
     found = discover(inputs, out=to, recursive=recursive)
     problems = [PlanResult(str(error.path), FAILED, error=error) for error in found.problems]
     jobs = []
-    for source in found.sources:
+    for source, clip in probe_sources(found.sources, tracks, executor or InlineExecutor()):
         name, failures = source.relative.as_posix(), list[ExpotionError]()
         with guard(source.path, failures.append):
-            with reading(source.path, error=ProbeError, remedy="Check its permissions."):
-                clip = probe(source.path)
+            if isinstance(clip, ExpotionError):
+                raise clip
             own = () if hits is None else hits.of(source.names, float(clip.duration), float(clip.fps))
             jobs.append(PlanJob(name, clip, inside(to, source.renamed(SUFFIX)), own))
         problems += [PlanResult(name, FAILED, error=error) for error in failures]
@@ -100,14 +109,16 @@ def find_jobs(
 
 
 def write_plans(
-    jobs: Iterable[PlanJob],
+    jobs: Sequence[PlanJob],
     sources: Sequence[str | StreamSource],
     recipe: Recipe,
     *,
     overwrite: bool = False,
     on_progress: Callable[[PlanJob, float], None] | None = None,
+    executor: Executor | None = None,
+    together: int = 1,
 ) -> Iterator[PlanResult]:
-    """Spot clips one after the other and write their plans; what goes wrong with one is its own failure.
+    """Spot clips and write their plans; what goes wrong with one is its own failure.
 
     A plan that is there already is kept: somebody may have edited it.
 
@@ -117,29 +128,43 @@ def write_plans(
         recipe: gives the range of the tempo, and the prompt.
         overwrite: replace plans that are there already.
         on_progress: told the share of a clip that is seen.
+        executor: where clips are seen; None for this thread.
+        together: clips handed to it at a time.
+
+    Yields:
+        A result for each job, in their order.
 
     Raises:
         EnvironmentProblem: no stream can be encoded on this machine.
     """
-    from expotion_cli.vision.cache import EmbeddingCache
-
-    cache = EmbeddingCache()
-    for job in jobs:
+    executor = executor or InlineExecutor()
+    calls = [(job.clip, (job, sources, recipe, overwrite), partial(on_progress, job) if on_progress else None)
+             for job in jobs]  # fmt: skip
+    for job, outcome in zip(jobs, in_order(executor, "see", _write_plan, calls, together), strict=True):
         failures: list[ExpotionError] = []
         with guard(job.clip.path, failures.append, fatal=(EnvironmentProblem,)):
-            if _is_kept(job, overwrite):
-                yield PlanResult(job.name, KEPT, job.destination)
-                continue
-            progress = partial(on_progress, job) if on_progress is not None else None
-            seen = ladder.see(job.clip, sources, cache=cache, on_progress=progress)
-            plan = ladder.spot(seen, job.clip.duration, recipe, user_hits=job.user_hits)
-            if _is_kept(job, overwrite):  # somebody wrote one in the meantime
-                yield PlanResult(job.name, KEPT, job.destination)
-                continue
-            write_plan(job.destination, plan, job.name)
-            yield PlanResult(job.name, WRITTEN, job.destination, plan, seen.notes)
+            yield outcome.result()
         if failures:
             yield PlanResult(job.name, FAILED, error=failures[0])
+
+
+def _write_plan(
+    job: PlanJob,
+    sources: Sequence[str | StreamSource],
+    recipe: Recipe,
+    overwrite: bool,
+    on_progress: Callable[[float], None] | None = None,
+) -> PlanResult:
+    from expotion_cli.vision.cache import EmbeddingCache
+
+    if _is_kept(job, overwrite):
+        return PlanResult(job.name, KEPT, job.destination)
+    seen = ladder.see(job.clip, sources, cache=EmbeddingCache(), on_progress=on_progress)
+    plan = ladder.spot(seen, job.clip.duration, recipe, user_hits=job.user_hits)
+    if _is_kept(job, overwrite):  # somebody wrote one in the meantime
+        return PlanResult(job.name, KEPT, job.destination)
+    write_plan(job.destination, plan, job.name)
+    return PlanResult(job.name, WRITTEN, job.destination, plan, seen.notes)
 
 
 def _is_kept(job: PlanJob, overwrite: bool) -> bool:

@@ -75,3 +75,14 @@ def test_a_codec_that_the_container_cannot_hold_is_refused_before_composing(scor
 def test_a_dry_run_says_which_picture(score, folder, tmp_path):
     done = score(folder, "--out", tmp_path, "--dry-run")
     assert "picture: track 1 of 2 (h264, 96x64) is scored" in done.stdout
+
+
+def test_plans_and_charts_are_of_the_picture_that_is_named(expotion, folder, tmp_path):
+    for command in (("plan", "--to"), ("inspect", "--out")):
+        out = tmp_path / command[0]
+        done = expotion(command[0], folder, command[1], out, "--video-track", 2, "--streams", "flow", "--json")
+        found = rows(done)
+        assert done.exit_code == 1 and found["plain.mp4"]["status"] == "failed", done.stderr
+        assert "no number 2" in done.stderr and found["many.mkv"]["status"] in ("written", "inspected")
+    record = json.loads((tmp_path / "inspect" / "many.inspect.json").read_text())
+    assert (record["clip"]["width"], record["clip"]["height"]) == (48, 32)
