@@ -43,6 +43,7 @@ def test_importing_the_package_imports_nothing_else_of_it(repository):
     assert done.stdout.strip() == "['expotion_cli.version']"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", WITH_EXAMPLE)
 def test_the_example_in_the_docstring_runs(name, make_video, tmp_path, monkeypatch):
     make_video(tmp_path / "clip.mp4", duration_s=2.0)

@@ -149,6 +149,7 @@ def test_common_leaves_only_clips_that_all_sets_have(expotion, copy):
     assert [sorted(one["clips"]) for one in json.loads(done.stdout)["sets"]] == [["three", "two"]] * 2
 
 
+@pytest.mark.long
 def test_ablate_is_a_command_of_its_own_with_its_own_flags(expotion, composer, folder, tmp_path):
     flags = "--conditions text,both --visual-guidance 1,2 --guidance 3 --seeds 2 --seed 5 --model other --adapter none"
     done = expotion("evaluate", "ablate", folder / "clips", *flags.split(), "--only", "sync,notes", "--json")

@@ -122,6 +122,7 @@ def test_a_rerun_with_the_same_plan_does_nothing_and_a_new_layout_of_the_file_is
     assert done.stdout.count("already there") == 3 and len(composer.composed) == 2
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "changes",
     [

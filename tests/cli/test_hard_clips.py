@@ -37,6 +37,7 @@ def hard_clips(tmp_path_factory, make_video, ffmpeg) -> Path:
     return folder
 
 
+@pytest.mark.long
 def test_hard_clips_are_scored_or_named_and_the_batch_goes_on(expotion, composer, hard_clips, tmp_path):
     composer.streams = ("face", "flow")
     done = expotion("score", hard_clips, "--streams", STREAMS, "--out", tmp_path / "out", "--json")
@@ -65,6 +66,7 @@ def test_what_was_skipped_is_also_told_from_the_cache(expotion, composer, hard_c
         assert any("skipped" in note for note in sidecar["notes"]), sidecar["notes"]
 
 
+@pytest.mark.long
 def test_a_batch_of_such_clips_is_composed_by_the_embedded_model(expotion, hard_clips, tmp_path):
     done = expotion("score", hard_clips, "--streams", "flow", "--out", tmp_path / "out", "--json")
     assert done.exit_code == 1 and json.loads(done.stdout)["counts"]["scored"] == 7, done.stderr

@@ -223,6 +223,7 @@ def test_the_bar_counts_clips_by_their_length_and_shows_names_as_they_are(clip_f
     assert "[red]0.mp4 → 0.inspect.png" in stream.getvalue()
 
 
+@pytest.mark.long
 def test_a_person_is_seen_with_face_motion_and_beat(expotion, tmp_path):
     sway = dataclasses.replace(DEMO_CLIPS[0], duration_s=4.0)
     (clip,) = write_demo_clips(tmp_path, [sway])
@@ -244,6 +245,7 @@ def test_a_person_is_seen_with_face_motion_and_beat(expotion, tmp_path):
     assert sum(min(abs(time - each) for each in flow) < 0.1 for time in truth) >= len(truth) - 1
 
 
+@pytest.mark.long
 def test_a_real_clip_where_no_face_is_found_says_so(expotion, real_clips, tmp_path):
     tennis = [clip for clip in real_clips if clip.name == "tennis.mp4"]
     if not tennis:

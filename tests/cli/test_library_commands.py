@@ -133,6 +133,7 @@ def test_pruning_needs_to_know_how_much_and_in_which_unit(expotion, own_cache, t
     assert expotion("cache", "prune").exit_code == 2
 
 
+@pytest.mark.long
 def test_demo_clips_can_be_planned_at_once(expotion, tmp_path):
     done = expotion("demo", tmp_path / "clips")
     assert done.exit_code == 0 and len(done.stdout.splitlines()) == 3

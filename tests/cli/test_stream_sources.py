@@ -102,6 +102,7 @@ def test_the_music_follows_features_computed_elsewhere_and_the_sidecar_says_whos
     assert other.exit_code == 0 and not np.array_equal(other.sound("one"), done.sound("one"))
 
 
+@pytest.mark.long
 def test_a_reference_is_recorded_and_checked_with_features(expotion, models, clips, tmp_path, monkeypatch):
     folder = features(tmp_path / "features", 0, names=("one", "two"))
     monkeypatch.chdir(tmp_path)
@@ -176,6 +177,7 @@ def random_network(name: str):
     return {f"vfeat_extractor.{name}": 0.02 * torch.randn(tensor.shape) for name, tensor in tensors.items()}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("name", "width", "settings"),
     [

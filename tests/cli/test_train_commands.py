@@ -68,6 +68,7 @@ def train(expotion, model, tmp_path):
     return lambda data, *more: expotion("train", "adapter", "--data", data, *flags, *FEW, *more)
 
 
+@pytest.mark.long
 def test_from_a_folder_of_clips_to_a_scored_clip(expotion, prepare, train, footage, model, tmp_path):
     done = prepare(footage, "--held-out-share", "0.3")
     assert done.exit_code == 0, done.stderr

@@ -306,6 +306,7 @@ def evaluate(folder, *more):
     return CliRunner().invoke(app, [str(argument) for argument in (*arguments, *more)])
 
 
+@pytest.mark.long
 def test_expotion_evaluate_says_how_far_sound_and_picture_are_in_time(folder, weights, small):
     done = evaluate(folder, "--weights", weights.folder)
     assert done.exit_code == 0, done.stderr

@@ -84,6 +84,7 @@ def test_ast_gives_a_distribution_over_its_classes_and_the_same_each_time(weight
     np.testing.assert_array_equal(labels, Ast(weights).labels(noise))
 
 
+@pytest.mark.long
 def test_all_figures_of_networks_are_measured_against_the_reference(weights):
     reference, other = MusicSet("theirs", cues(220, 330, 440, 550)), MusicSet("ours", cues(225, 3000, 8000, 9000))
     measures = SetMeasures(weights, 0, reference)

@@ -65,6 +65,7 @@ def loaded(recorded_once):
     return lambda **_: model
 
 
+@pytest.mark.long
 def test_it_stays_green_when_everything_is_loaded_anew(repository):
     for _ in range(3):
         result = check(repository)
@@ -72,6 +73,7 @@ def test_it_stays_green_when_everything_is_loaded_anew(repository):
         assert not changed(result) and set(result.clips[0].distances.values()) == {0.0}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("old", "new", "named"),
     [(load_recipe("cinematic").prompt, "solo harp", "prompt"), ('"per-clip"', '"per-clip:1"', "seed")],
@@ -84,6 +86,7 @@ def test_a_changed_prompt_or_seed_is_named_and_heard(repository, loaded, old, ne
     assert result.exit_code == 1 and changed(result) == {named, "tokens"} and "spectrum" in result.clips[0].beyond
 
 
+@pytest.mark.long
 def test_loudness_and_time_are_held_to(repository, loaded, too_loud, too_late):
     too_loud(1.0)
     loud = check(repository, model=loaded)
@@ -93,6 +96,7 @@ def test_loudness_and_time_are_held_to(repository, loaded, too_loud, too_late):
     assert late.exit_code == 1 and {"lag", "onsets"} <= set(late.clips[0].beyond) and not changed(late)
 
 
+@pytest.mark.long
 def test_disturbed_weights_are_caught_by_digest_by_token_and_by_ear(repository):
     from safetensors.numpy import load_file, save_file
 
@@ -115,6 +119,7 @@ def test_weights_cut_short_are_an_error_and_no_drift(repository):
         check(repository)
 
 
+@pytest.mark.long
 def test_without_the_adapter_the_weights_are_others(repository):
     result = check(repository, model=lambda name, adapter, **options: load(name, adapter="none", **options))
     assert result.exit_code == 1 and {"weights", "conditioning (what was seen)"} <= changed(result)

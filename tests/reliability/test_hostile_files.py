@@ -141,6 +141,7 @@ def shared_lists(levels):
     return value
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("content", "wanted"),
     [

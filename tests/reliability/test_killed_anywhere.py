@@ -34,17 +34,20 @@ def batches(tmp_path_factory) -> list[Batch]:
     return [undisturbed(root / f"whole-{number}", clips, each) for number, each in enumerate(flags)]
 
 
+@pytest.mark.long
 def test_killed_at_random_moments_it_goes_on_and_nothing_is_lost_or_made_twice(small, tmp_path):
     found = kills(tmp_path, [small], 2, SEED)
     assert found["violations"] == [] and found["finished_clips_redone"] == 0
     assert found["kills"] == 2 and found["clips"] >= 2
 
 
+@pytest.mark.long
 def test_interrupted_at_random_moments_it_says_how_to_go_on(small, tmp_path):
     found = signals(tmp_path, small, 2, SEED)
     assert found["violations"] == [] and found["signals"] == 2
 
 
+@pytest.mark.long
 def test_what_crashes_hangs_or_fills_memory_costs_one_clip():
     found = runaways()
     assert found["violations"] == [] and len(found["runaways"]) == len(RUNAWAYS)

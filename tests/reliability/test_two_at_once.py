@@ -62,6 +62,7 @@ def wait_for_a_lease(out: Path) -> None:
         time.sleep(0.02)
 
 
+@pytest.mark.long
 @pytest.mark.skipif(sys.platform == "win32", reason="no such signal")
 def test_each_clip_is_made_once_and_the_second_command_waits_and_says_so(clips, tmp_path):
     first = start(clips, tmp_path / "out", tmp_path / "cache-1")
@@ -79,6 +80,7 @@ def test_each_clip_is_made_once_and_the_second_command_waits_and_says_so(clips, 
     assert not (tmp_path / "out" / ".expotion").exists()
 
 
+@pytest.mark.long
 @pytest.mark.skipif(sys.platform == "win32", reason="no such signal")
 def test_what_a_killed_command_held_is_taken_over(clips, tmp_path):
     first = start(clips, tmp_path / "out", tmp_path / "cache")
@@ -95,6 +97,7 @@ def test_what_a_killed_command_held_is_taken_over(clips, tmp_path):
     assert not left
 
 
+@pytest.mark.long
 @pytest.mark.skipif(sys.platform == "win32", reason="no such signal")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_it_within_five_seconds_and_says_how_to_go_on(clips, tmp_path, number):

@@ -61,6 +61,7 @@ def check(model, asked: Asked) -> None:
     }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("asked", [asked for asked in ASKED if asked.prompt in FEW], ids=lambda asked: asked.prompt)
 def test_who_is_asked_for_plays_and_nobody_else(model, asked) -> None:
     check(model, asked)
@@ -87,6 +88,7 @@ def test_a_recipe_that_leaves_nobody_to_play_is_refused_before_anything_is_seen(
         playing.check_instruments(model, load_recipe("cinematic", {"compose.mute": MUTES}))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("metre", ["3/4", "6/8"])
 def test_the_better_of_two_takes_is_found_in_every_metre(model, metre):
     recipe = load_recipe("cinematic", {"generate.takes": 2, "compose.metre": metre})
@@ -98,6 +100,7 @@ def test_the_better_of_two_takes_is_found_in_every_metre(model, metre):
     assert model.codec.judge(tokens, request)[2] > 0, "compared with the plan, step by step"
 
 
+@pytest.mark.long
 def test_whoever_is_asked_for_plays_even_in_a_calm_cue(model):
     """The counter-melody enters where the cue is busy, or else in its busiest bars."""
     for prompt in ("flute, oboe, clarinet and bassoon", "string quartet"):

@@ -68,6 +68,7 @@ def test_a_runaway_is_ended_and_named(cluster):
         cluster.submit("see", time.sleep, 600, path=CLIP, limit_s=1.0).result(WAIT_S)
 
 
+@pytest.mark.long
 def test_never_more_is_under_way_than_the_cluster_can_hold(cluster):
     futures = [cluster.submit("see", time.sleep, 0.05) for _ in range(20)]
     most = 0

@@ -53,6 +53,7 @@ MOVES = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("move", sorted(MOVES))
 def test_the_cameras_own_motion_is_near_nothing_beside_a_gesture_of_that_size(make_clip, move):
     wall = scene()
@@ -91,6 +92,7 @@ def test_a_coded_still_picture_with_noise_has_no_energy(make_clip):
     assert noisy.max() < 0.005
 
 
+@pytest.mark.long
 def test_a_cut_is_no_gesture_and_motion_goes_on_after_it(make_clip):
     first, second = scene(3), scene(4)
     own = energy(

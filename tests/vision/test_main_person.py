@@ -131,6 +131,7 @@ def at_90_bpm(tmp_path_factory):
     return write_demo_clips(tmp_path_factory.mktemp("ninety"), (clip,))[0]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("name", "dim"), [("face", "head_accent"), ("pose", "accent"), ("flow", "accent")])
 def test_a_portrait_that_sways_at_90_bpm_has_accents_at_90_bpm(at_90_bpm, seen_in, name, dim):
     curve = seen_in(at_90_bpm.path)[name].dim(dim)

@@ -104,6 +104,7 @@ def test_a_swaying_person_is_seen_and_their_accents_meet_the_beats(person_clips,
     assert capfd.readouterr() == ("", ""), "MediaPipe's chatter stays out of the way"
 
 
+@pytest.mark.long
 def test_a_person_at_rest_has_a_small_fraction_of_a_moving_ones_energy(person_clips, seen_in):
     moving, still = (seen_in(person_clips[name].path) for name in ("sway", "still"))
     for stream, dim, share in (("face", "head_speed", 0.1), ("pose", "energy", 0.3), ("flow", "energy", 0.05)):
@@ -118,6 +119,7 @@ def test_where_nobody_is_the_mask_is_false_and_values_are_zero(moving_patch):
         assert not stream.mask.any() and (stream.values == 0).all()
 
 
+@pytest.mark.long
 def test_a_clip_seen_after_another_gives_the_same_values_as_alone(person_clips, moving_patch):
     landmarks.close_idle()
     alone = encode_clip(person_clips["still"].path, ["face"])["face"]
@@ -126,6 +128,7 @@ def test_a_clip_seen_after_another_gives_the_same_values_as_alone(person_clips, 
     assert np.array_equal(alone.values, after.values) and alone.digest == after.digest
 
 
+@pytest.mark.long
 def test_tennis_seen_from_afar_has_players_but_no_faces(real_clip, seen_in):
     streams = seen_in(real_clip("tennis.mp4"))
     assert streams["face"].coverage < 0.02

@@ -70,6 +70,7 @@ class _Silent:
         pass
 
 
+@pytest.mark.long
 def test_a_fetched_model_runs_under_a_digest_of_its_own(fetched_full, person_clips, cache):
     clip = next(iter(person_clips.values())).path
     lite, full = (stream_digests(clip, [source])["pose"] for source in ("pose", FULL))

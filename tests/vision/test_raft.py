@@ -57,6 +57,7 @@ def test_sides_are_cut_to_whole_cells_and_to_the_longest_that_fits():
     assert np.array_equal(fit(picture), picture[2:258, 180:820])
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("duration_s", "fps"), [(0.3, 25), (0.7, 30), (0.5, 60)])
 def test_both_streams_fill_the_clip_at_their_rate(weights, moving_patch, duration_s, fps):
     clip = moving_patch(160, 120, duration_s, fps=fps)

@@ -63,6 +63,7 @@ def test_every_weight_equals_the_transformers_folders(audiocraft_folder, tiny_fo
     assert torch.equal(ours.text.model.shared.weight, theirs.text.model.shared.weight)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("guidance", [1.0, 3.0])
 def test_greedy_tokens_and_their_sound_equal_those_of_the_transformers_folder(audiocraft_folder, tiny_folder, guidance):
     heard = []

@@ -94,6 +94,7 @@ def test_the_context_and_the_remembered_state_are_what_closes_the_seams(monkeypa
     assert error_db(forgetful[:, later], whole[:, later]) > -60
 
 
+@pytest.mark.long
 def test_the_real_sizes_too_decode_in_pieces_without_a_seam(monkeypatch):
     model = random_encodec()
     assert sum(p.numel() for p in model.decoder.parameters()) > 28e6

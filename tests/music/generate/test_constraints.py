@@ -58,6 +58,7 @@ def test_the_decoder_hears_what_is_given(engine):
     assert not np.array_equal(ours[1:], theirs[1:])
 
 
+@pytest.mark.long
 def test_a_constrained_cue_is_the_same_in_any_company_and_with_fixed_buffers(engine):
     batch = [constrained(30), cue(21), constrained(12, seed=3), cue(9), constrained(17, seed=5)]
     alone = [tokens_of(engine, [request])[0] for request in batch]

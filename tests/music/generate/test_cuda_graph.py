@@ -24,6 +24,7 @@ def fixed(engine) -> FixedEngine:
     return FixedEngine(engine.decoder, engine.text, engine.adapter, WINDOW, BAR)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("size", [1, 3, 16])
 def test_fixed_buffers_give_the_cohorts_tokens_for_cues_of_all_lengths_and_kinds(engine, fixed, size):
     batch = [*many(10), cue(21, conditioning=None), cue(12, conditioning={}), cue(30, seed=3, sampling=BOTH)]

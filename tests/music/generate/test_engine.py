@@ -79,6 +79,7 @@ COMPANY = [
 ]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("kind", "num_steps"), [("engine", 11), ("engine", 30), ("wide", 21)])
 def test_a_cue_gives_the_same_tokens_alone_and_among_neighbours_in_any_order(request, kind, num_steps):
     engine = request.getfixturevalue(kind)
@@ -91,6 +92,7 @@ def test_a_cue_gives_the_same_tokens_alone_and_among_neighbours_in_any_order(req
         assert np.array_equal(tokens_of(engine, batch)[place], alone)
 
 
+@pytest.mark.long
 def test_the_batch_size_never_changes_a_token(engine):
     batch = [*COMPANY, cue(20, seed=9), cue(10, seed=10), cue(27, seed=11)]
     expected = tokens_of(engine, batch, batch_size=1)
@@ -285,6 +287,7 @@ def test_the_decoders_memory_does_not_grow_with_the_cues_length(engine, monkeypa
     assert sizes.count(full) == 1 + math.ceil(8 * WINDOW / (WINDOW // 2)) and max(sizes) == full
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", ["engine", "wide", "half"])
 def test_a_cue_is_the_same_alone_at_batch_7_and_at_batch_32_with_other_neighbours(request, kind):
     engine, mine = request.getfixturevalue(kind), cue(19, "slow sad piano", seed=123)

@@ -32,6 +32,7 @@ def fresh(checkpoint) -> Engine:
     return Engine(checkpoint.decoder, checkpoint.text, random_adapter(checkpoint.decoder), WINDOW, BAR)
 
 
+@pytest.mark.long
 def test_when_memory_runs_out_the_batch_is_halved_and_finished_work_is_kept(engine, fresh, monkeypatch):
     batch = many(9)
     expected = tokens_of(engine, batch)
@@ -60,6 +61,7 @@ NO_MEMORY = (
 )
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("error", NO_MEMORY, ids=str)
 def test_the_largest_batch_that_fits_is_remembered_and_changes_no_token(engine, fresh, monkeypatch, error):
     batch = many(9)

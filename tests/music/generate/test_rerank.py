@@ -143,6 +143,7 @@ def test_a_model_without_ranges_is_judged_by_faults_and_following_alone(tmp_path
     assert judge.ranges == {96: dict.fromkeys(MEASURES, (0.1, 0.9))} and judge.digest != NoteJudge().digest
 
 
+@pytest.mark.long
 def test_the_shipped_model_keeps_the_best_of_its_takes_and_one_take_is_what_it_was():
     model = load_model("expotion-mini", device="cpu")
     assert set(model.codec.judge.ranges) and model.codec.judge.digest

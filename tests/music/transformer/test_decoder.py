@@ -80,6 +80,7 @@ def stereo(make_tiny):
     return make_tiny(num_codebooks=8, audio_channels=2, seed=5)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("guidance", [1.0, 3.0])
 @pytest.mark.parametrize("kind", ["tiny", "stereo"])
 def test_greedy_tokens_are_identical_to_transformers_generate_for_250_steps(request, save, tmp_path, kind, guidance):

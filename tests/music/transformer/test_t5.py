@@ -47,6 +47,7 @@ def test_settings_that_cannot_be_used_are_named(key, value):
         T5Settings.from_config({**SIZES, key: value})
 
 
+@pytest.mark.long
 def test_loading_the_embedded_model_imports_neither_transformers_nor_a_compiler():
     code = (
         "import sys; from expotion_cli.music.load import load_model; load_model(device='cpu');"

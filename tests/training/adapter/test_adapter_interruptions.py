@@ -217,6 +217,7 @@ def full_disk(kind: str, monkeypatch, after: int):
         yield
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", ["says so", "stops the file"])
 def test_a_full_disk_says_so_and_keeps_the_last_checkpoint(
     kind, straight, moving_data, tiny_model, tmp_path, monkeypatch

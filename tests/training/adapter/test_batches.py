@@ -192,6 +192,7 @@ def test_small_parts_and_checkpointing_give_the_gradient_of_the_whole_batch(movi
     assert float(one["adapter.gates"].abs().max()) > 1e-5
 
 
+@pytest.mark.long
 def test_mixed_precision_computes_in_bf16_and_keeps_what_is_trained_in_fp32(moving_data, tiny_model, tmp_path):
     mixed = trainer_for(moving_data, tiny_model, tmp_path / "mixed", "train.precision=bf16")
     batch = mixed.crops.batch([mixed.crops.crop(0)])
