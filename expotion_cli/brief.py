@@ -83,6 +83,7 @@ def read(prompt: str, recipe: Recipe) -> Brief:
         recipe: with all flags laid over it; what its `[compose]` says stands above the prompt.
     """
     said = read_prompt(prompt)
+    said.excluded += read_prompt(recipe.generate.negative_prompt).asked
     instruments, excluded, notes = _resolved(said)
     wanted = parse_key(recipe.compose.key)
     is_minor, mode_source = said.is_minor, "prompt" if said.is_minor is not None else ""

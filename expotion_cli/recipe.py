@@ -81,6 +81,7 @@ class Generate:
     top_k: int = declare.whole(50, 0, 4096, "draw among this many likeliest tokens; 0 means all")
     top_p: float = declare.number(1.0, 0.01, 1.0, "draw among the likeliest tokens that hold this share; 1 means all")
     takes: int = declare.whole(4, 1, 64, "compose this many and keep the best (models of notes; others compose one)")
+    negative_prompt: str = declare.text("", "what the music should not be, in words; text guidance leads away from it")
     seed: int | str = _seed(PER_CLIP, "one number for every clip, or per-clip[:NUMBER]: drawn from the clip's content")
 
 
@@ -194,7 +195,7 @@ class Recipe:
         }
 
     def hashed_fields(self) -> dict[str, Any]:
-        """`fields` with each key under its first name in its table, and `compose` only if it asks for something.
+        """`fields` with each key under its first name in its table, and what asks for nothing left out.
 
         What is hashed keeps its bytes when a key is renamed, so results and cues of earlier versions stay valid.
         """
@@ -205,6 +206,8 @@ class Recipe:
                 fields[table][old_key] = fields[table].pop(key)
         if self.compose == Compose():
             del fields["compose"]
+        if not self.generate.negative_prompt:
+            del fields["generate"]["negative_prompt"]
         return fields
 
     @property

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from expotion_cli.cli.records import plan_record, summary_record
 from expotion_cli.cli.say import say_aside, say_error, say_json
+from expotion_cli.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -60,6 +61,9 @@ def carry_out(
         needs = None
     else:
         needs = needs_of(identity) if identity is not None else needs_ahead(composer["name"], composer.get("adapter"))
+    if settings.redo is not None and ("backbone" in composer or (needs is not None and not needs.follows_tempo)):
+        reason = f"--redo needs a model that writes notes, and {composer['name']} makes sound."
+        raise UsageError(reason, remedy="Use expotion-mini, or score the whole clip with another --seed.")
     planning = plans_for(inputs, out, recipe, settings, needs=needs, executor=where.executor, is_dry=dry_run)
     plans = _told(planning)
     if dry_run:

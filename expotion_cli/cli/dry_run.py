@@ -26,7 +26,7 @@ def look_ahead(
         load: gives the model; called only if results are there and nothing else can tell whose they are.
     """
     places = [path for job in planned.jobs for path in (job.destination, sidecar_path(job.destination))]
-    if not any(map(planned.files.exists, places)):
+    if planned.settings.redo is None and not any(map(planned.files.exists, places)):
         return {job.name: Standing(SCORE) for job in planned.jobs}
     from expotion_cli.music.identity import ModelIdentity, remember
     from expotion_cli.scoring.account import Account, Listener

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,7 @@ from expotion_cli.storage import expanded
 if TYPE_CHECKING:
     from expotion_cli.media.clip import Tracks
     from expotion_cli.recipe import Recipe
+    from expotion_cli.scoring.redo import Redo
     from expotion_cli.vision.encoder import StreamSource
 
 _UNITS = {
@@ -122,6 +123,37 @@ def tracks(video: int | None, audio: str | None) -> Tracks:
     if not all(number.isdecimal() and int(number) >= 1 for number in numbers):
         raise UsageError(f"--audio-track {audio!r} is no track.", remedy="Give a number such as 2, or 1,3 to mix them.")
     return Tracks(video, tuple(dict.fromkeys(map(int, numbers))))
+
+
+def redo(spans: Sequence[str] | None, own_seed: int | None, prompt: str | None, *, overwrite: bool) -> Redo | None:
+    """Parse `--redo`, `--redo-seed` and `--redo-prompt`.
+
+    Args:
+        spans: of `--redo`.
+        own_seed: of the bars.
+        prompt: of the bars.
+        overwrite: whether `--overwrite` was given.
+
+    Raises:
+        UsageError: a span is none, or flags don't go together.
+    """
+    from expotion_cli.scoring.redo import Redo
+    from expotion_cli.spans import read_spans
+
+    if not spans:
+        if own_seed is not None or prompt is not None:
+            flag = "--redo-seed" if own_seed is not None else "--redo-prompt"
+            raise UsageError(
+                f"{flag} says how to redo bars, but not which.", remedy="Add --redo, such as --redo 12-18.5."
+            )
+        return None
+    if overwrite:
+        raise UsageError(
+            "--redo keeps the rest of a result, --overwrite makes all of it anew.", remedy="Leave one of them out."
+        )
+    if prompt is not None and not prompt.strip():
+        raise UsageError("--redo-prompt is empty.", remedy="Describe the music of these bars, or leave it out.")
+    return Redo(read_spans(spans, "--redo"), own_seed, None if prompt is None else " ".join(prompt.split()))
 
 
 def size(text: str, flag: str) -> int:

@@ -220,7 +220,18 @@ def result_facts(result: Result) -> list[str]:
         facts.append(f"{loudness['true_peak_dbtp']:.1f} dBTP")
     if result.status == "already":
         facts.append("already there")
+    facts += redo_facts(result)
     return [*facts, *sidecar.get("notes", [])]
+
+
+def redo_facts(result: Result) -> list[str]:
+    """Which bars of a result were composed anew: by this run the last ones, in one that is already there all."""
+    from expotion_cli.scoring.redo import KEY, said
+
+    rows = (result.sidecar or {}).get(KEY) or []
+    if result.status == "already":
+        return [f"keeps what was redone: {', '.join(map(said, rows))}"] if rows else []
+    return [f"redone: {said(rows[-1])}"] if rows else []
 
 
 def summary_line(summary: Summary, plan: Plan) -> str:
@@ -255,7 +266,9 @@ def show_plan(plan: Plan, found: Mapping[str, Standing], *, is_first: bool = Tru
         elif standing.verdict == ALREADY:
             say(f"already there {job.name} → {called(job.destination)}")
         else:
-            say(f"would {standing.verdict} {job.name} → {called(job.destination)} · {facts} · seed {job.seed}")
+            seed = job.seed if standing.step is None else standing.step.seed
+            facts += f" · {standing.said}" if standing.said else ""
+            say(f"would {standing.verdict} {job.name} → {called(job.destination)} · {facts} · seed {seed}")
 
 
 def _share(share: float | None) -> Any:

@@ -14,6 +14,7 @@ from expotion_cli.cli.carry_out import AUDIOCRAFT, OWN_BACKBONE, carry_out
 from expotion_cli.cli.flags import given, recipe_with, streams_and_features
 from expotion_cli.cli.flags import name_by as read_name_by
 from expotion_cli.cli.flags import names as read_names
+from expotion_cli.cli.flags import redo as read_redo
 from expotion_cli.cli.flags import seed as read_seed
 from expotion_cli.cli.flags import tempo as read_tempo
 from expotion_cli.cli.flags import tracks as read_tracks
@@ -23,7 +24,7 @@ from expotion_cli.cli.threads import set_waiting
 from expotion_cli.errors import UsageError
 from expotion_cli.media.clip import LONGEST_S
 from expotion_cli.prompts import read_prompts
-from expotion_cli.recipe import DEFAULT_RECIPE, NO_FOLLOW
+from expotion_cli.recipe import DEFAULT_RECIPE, MAX_SEED, NO_FOLLOW
 
 INPUT, MUSIC, SOUND, OUTPUT, MACHINE = "Input", "Music", "Sound", "Output", "Machine"
 OWN_MODEL = "expotion-mini"
@@ -62,6 +63,10 @@ def score(
     ] = DEFAULT_RECIPE,
     prompt: Annotated[
         str | None, typer.Option(help="Describes the music; replaces the recipe's prompt.", rich_help_panel=MUSIC)
+    ] = None,
+    negative_prompt: Annotated[
+        str | None,
+        typer.Option(help="What the music should not be; needs --guidance above 1.", rich_help_panel=MUSIC),
     ] = None,
     prompts: Annotated[
         Path | None,
@@ -149,6 +154,26 @@ def score(
             rich_help_panel=MUSIC,
         ),
     ] = OWN_BACKBONE,
+    redo: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Compose these bars of finished results anew, and keep the rest: 12.0-18.5, in seconds.",
+            rich_help_panel=MUSIC,
+        ),
+    ] = None,
+    redo_seed: Annotated[
+        int | None,
+        typer.Option(
+            help="Seed of the bars that --redo composes; by default the next one.",
+            min=0,
+            max=MAX_SEED,
+            show_default=False,
+            rich_help_panel=MUSIC,
+        ),
+    ] = None,
+    redo_prompt: Annotated[
+        str | None, typer.Option(help="Prompt for the bars that --redo composes.", rich_help_panel=MUSIC)
+    ] = None,
     lufs: Annotated[
         float | None, typer.Option(help="Integrated loudness of the result, in LUFS.", rich_help_panel=SOUND)
     ] = None,
@@ -252,6 +277,7 @@ def score(
     watched, features = streams_and_features(streams)
     flags = {
         "--prompt": {"prompt": given(prompt)},
+        "--negative-prompt": {"generate.negative_prompt": given(negative_prompt)},
         "--seed": {"generate.seed": read_seed(seed)},
         "--tempo": read_tempo(tempo),
         "--key": {"compose.key": given(key)},
@@ -289,10 +315,20 @@ def score(
         clip_timeout_s=clip_timeout,
         tracks=read_tracks(video_track, audio_track),
         max_duration_s=max_duration,
+        redo=read_redo(redo, redo_seed, redo_prompt, overwrite=overwrite),
     )
     composer = {"name": model, "device": device, "dtype": dtype, "adapter": adapter, "soundfont": soundfont}
     if backbone != OWN_BACKBONE:
-        _check_backbone(backbone, model, {"--adapter": adapter, "--soundfont": soundfont, "--streams": streams})
+        _check_backbone(
+            backbone,
+            model,
+            {
+                "--adapter": adapter,
+                "--soundfont": soundfont,
+                "--streams": streams,
+                "--negative-prompt": chosen.generate.negative_prompt or None,
+            },
+        )
         follows = chosen.follow.mode != NO_FOLLOW
         if not follows:
             chosen = chosen.override({"streams.use": ()}, source="--backbone")

@@ -30,6 +30,8 @@ class CueRequest:
         layout: [D] the timeline's step that each of the decoder's steps stands for, in order; None where they are the
             same. Steps that stand for the same one as the step before are dropped from the finished cue. Conditioning
             and constraints are on the decoder's steps.
+        later_prompts: (decoder's step, prompt that holds from there on), in order; windows begin and end there.
+        negative_prompt: what the music should not be: text guidance leads away from it.
     """
 
     prompt: str
@@ -40,6 +42,17 @@ class CueRequest:
     takes: int
     constraints: Constraints | None = None
     layout: np.ndarray | None = None
+    later_prompts: tuple[tuple[int, str], ...] = ()
+    negative_prompt: str = ""
+
+    @property
+    def all_prompts(self) -> tuple[str, ...]:
+        """All prompts, in order of time."""
+        return (self.prompt, *(text for _, text in self.later_prompts))
+
+    def prompt_at(self, step: int) -> str:
+        """The prompt that holds at one of the decoder's steps."""
+        return next((text for first, text in reversed(self.later_prompts) if first <= step), self.prompt)
 
     @property
     def num_steps(self) -> int:
@@ -80,4 +93,6 @@ class CueRequest:
             parts += [name.encode(), np.ascontiguousarray(stream.values, np.float32).tobytes(), stream.mask.tobytes()]
         if self.constraints is not None:
             parts.append(self.constraints.digest.encode())
+        if self.later_prompts or self.negative_prompt:
+            parts.append(digest_of([[list(each) for each in self.later_prompts], self.negative_prompt]).encode())
         return digest_bytes(*parts)

@@ -7,7 +7,7 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from threading import Event
 from typing import Any
@@ -17,11 +17,13 @@ from expotion_cli.hints import FileHints
 from expotion_cli.music.codecs.notes.groove_file import groove_digest
 from expotion_cli.music.identity import ModelIdentity
 from expotion_cli.scoring import sidecar
+from expotion_cli.scoring.cue_store import CueStore
 from expotion_cli.scoring.files import HERE
 from expotion_cli.scoring.follow import ACCENTS_VERSION, FOLLOW_VERSION
 from expotion_cli.scoring.guard import guard
 from expotion_cli.scoring.ledger import Ledger, failed_clips, read_ledger
 from expotion_cli.scoring.plan import Job, Plan, Result, check_writable
+from expotion_cli.scoring.redo import Course, course, record, said
 from expotion_cli.scoring.standing import ALREADY, REPLACE, Standing, standing
 from expotion_cli.scoring.streams import missing_streams
 from expotion_cli.spotting.plan import SPOTTING_VERSION
@@ -162,6 +164,7 @@ class Account:
         self.hints = FileHints(trusted=not plan.settings.verify)
         self.results: dict[str, Result] = {}
         self.digests: dict[str, tuple[str, str]] = {}
+        self.courses: dict[str, Course] = {}
         self.notes: tuple[str, ...] = ()
         self.identity: ModelIdentity | None = None
         self._tells_of_versions = self._tells_of_cache = False
@@ -187,10 +190,29 @@ class Account:
         """What a run would do with each job, by its name. Writes nothing."""
         digests = artefact_digests(self.plan.jobs, self.plan, identity)
         ledger = Ledger(self.plan.settings.out / "ledger.jsonl")
-        return {
-            job.name: standing(job, digests[job.name][1], self.plan, identity, ledger, self.hints)
-            for job in self.plan.jobs
-        }
+        return {job.name: self._standing(job, digests[job.name], identity, ledger) for job in self.plan.jobs}
+
+    def _standing(self, job: Job, digests: tuple[str, str], identity: ModelIdentity, ledger: Ledger) -> Standing:
+        known = None if self.plan.settings.overwrite else self.plan.files.sidecar(job.destination)
+        is_same = (
+            known is not None and isinstance(clip := known.get("clip"), dict) and clip.get("sha256") == job.content
+        )
+        way = course(digests, known if is_same else None, self.plan.settings.redo, job.seed)
+        self.courses[job.name] = way
+        found = standing(job, way, self.plan, identity, ledger, self.hints)
+        return found if found.step is None else replace(found, said=self._said(job, way))
+
+    def _said(self, job: Job, way: Course) -> str:
+        """Which bars a run would compose anew, if the cue before is kept; else what was asked."""
+        before = CueStore(cache_root() / "cues").get(way.cues[-2])
+        if before is None or before.notes.get("tempo") is None:
+            return ", ".join(f"{first:g}-{last:g} s" for first, last in way.steps[-1].spans)
+        grid = sidecar.tempo_of(before.notes["tempo"]).timeline(job.clip.duration)
+        return said(record(way.steps[-1], grid))
+
+    def course(self, job: Job) -> Course:
+        """What leads to a job's result: its digests, and the bars to compose anew."""
+        return self.courses.get(job.name) or course(self.digests[job.name], None, None, job.seed)
 
     def settle_done(self, identity: ModelIdentity) -> bool:
         """Settle all jobs whose results are there already, made by this model; returns whether none is left."""
@@ -224,12 +246,12 @@ class Account:
         """Settle a job whose result is there already, or can't be written; returns whether it is settled."""
         if self.plan.settings.overwrite or self.identity is None or job.name in self.results:
             return job.name in self.results
-        ledger, digest = self.open(), self.digests[job.name][1]
-        found = None
+        ledger, found = self.open(), None
         with guard(job.destination, partial(self.fail, job)):
-            found = standing(job, digest, self.plan, self.identity, ledger, self.hints)
+            found = self._standing(job, self.digests[job.name], self.identity, ledger)
         if found is None:
             return True
+        digest = self.course(job).result
         if found.verdict == ALREADY:
             if not ledger.knows(digest):
                 ledger.write("already", clip=job.name, artefact=digest, outcome="already")

@@ -8,6 +8,7 @@ mixed and remuxed beside that. Whatever is done stays done: a rerun takes up whe
 from __future__ import annotations
 
 import contextlib
+import functools
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
@@ -20,7 +21,7 @@ from expotion_cli import brief
 from expotion_cli.errors import Interrupted
 from expotion_cli.music.identity import ModelIdentity
 from expotion_cli.recipe import Recipe
-from expotion_cli.scoring import group, ladder, sidecar
+from expotion_cli.scoring import group, redo, sidecar
 from expotion_cli.scoring.account import Account, Listener, Summary
 from expotion_cli.scoring.composers import FOUND, Composer, LocalComposer, Playing
 from expotion_cli.scoring.cue_store import CueStore, StoredCue
@@ -28,8 +29,11 @@ from expotion_cli.scoring.executors import Executor, ThreadExecutor
 from expotion_cli.scoring.finishing import finish_clip
 from expotion_cli.scoring.group import Order
 from expotion_cli.scoring.guard import guard
+from expotion_cli.scoring.ladder import Seen
 from expotion_cli.scoring.plan import Job, Plan, Result
 from expotion_cli.scoring.queue import Queue
+from expotion_cli.scoring.redo import Base
+from expotion_cli.scoring.seeing import Seeing
 from expotion_cli.scoring.streams import missing_in_clip
 from expotion_cli.spotting.plan_file import from_record
 from expotion_cli.storage import atomic_path, cache_root, cache_trouble, write_bytes
@@ -76,7 +80,7 @@ def run(
             if identity is not None and account.settle_done(identity):
                 return account.summary(started)
             account.tell_of_cache(cache_trouble())
-            seeing = _Seeing(plan, executor, account, cache)
+            seeing = Seeing(plan, executor, account, cache)
             seeing.begin(account.bring(account.surely_missing())[: group.GROUP])
             loaded = load()
             composers = loaded if isinstance(loaded, Sequence) else (LocalComposer(loaded),)
@@ -136,46 +140,6 @@ def _climb_all(runs: Sequence[_Run]) -> None:
             raise
 
 
-class _Seeing:
-    """Clips being seen, each once."""
-
-    def __init__(self, plan: Plan, executor: Executor, account: Account, cache: EmbeddingCache | None):
-        if cache is None and plan.streams.names:
-            from expotion_cli.vision.cache import EmbeddingCache
-
-            cache = EmbeddingCache()
-        self._plan, self._executor, self._account, self._cache = plan, executor, account, cache
-        self._seen: dict[str, Future[ladder.Seen]] = {}
-
-    def begin(self, jobs: Sequence[Job]) -> None:
-        """Have these clips seen, in this order, unless that has begun already."""
-        for job in jobs:
-            if job.name not in self._seen:
-                self._seen[job.name] = self._executor.submit(
-                    "see",
-                    partial(ladder.see, cache=self._cache),
-                    job.clip,
-                    self._plan.streams.sources,
-                    path=job.clip.path,
-                    limit_s=self._plan.settings.limit_s(job.clip.duration),
-                    on_progress=partial(self._told, job),
-                )
-
-    def result(self, job: Job) -> ladder.Seen:
-        """What was seen of a clip, as soon as it is there. It is handed over: a long batch can't keep it all."""
-        return self._seen.pop(job.name).result()
-
-    def cancel(self, job: Job) -> None:
-        """Nobody needs to see this clip."""
-        if job.name in self._seen:
-            self._seen[job.name].cancel()
-
-    def _told(self, job: Job, share: float) -> None:
-        if self._account.stop.is_set():
-            raise Interrupted("stopped")
-        self._account.listener.stage(job, "see", share)
-
-
 @dataclass(frozen=True)
 class _Run:
     """A run with its composer at hand.
@@ -194,7 +158,7 @@ class _Run:
     composer: Composer
     account: Account
     queue: Queue
-    seeing: _Seeing
+    seeing: Seeing
     executor: Executor
     sharers: int = 1
 
@@ -235,7 +199,7 @@ class _Run:
     def _climb_together(self, jobs: Sequence[Job], store: CueStore, finishing: list[Future[None]]) -> None:
         missing = []
         for job in jobs:
-            cue = store.get(self.account.digests[job.name][0]) if self._has_cue(store, job) else None
+            cue = store.get(self.account.course(job).cues[-1]) if self._has_cue(store, job) else None
             if cue is None:
                 missing.append(job)
             else:
@@ -246,24 +210,39 @@ class _Run:
             finishing.append(self.executor.submit("render", self._finish, job, cue))
 
     def _has_cue(self, store: CueStore, job: Job) -> bool:
-        return not self.plan.settings.overwrite and store.has(self.account.digests[job.name][0])
+        return not self.plan.settings.overwrite and store.has(self.account.course(job).cues[-1])
 
     def _compose(self, jobs: Sequence[Job], store: CueStore) -> Iterator[tuple[Job, StoredCue]]:
-        """Cues of a group as they get ready."""
-        if not jobs:
-            return
+        """Cues of a group as they get ready. What is redone builds on the cue before, which may have to be made too."""
+        see = {job.name: functools.cache(partial(self.seeing.result, job)) for job in jobs}
+        left = [(job, redo.kept_base(self.account.course(job), store.get)) for job in jobs]
+        while left:
+            following: list[tuple[Job, Base | None]] = []
+            for job, cue in self._compose_step(left, see, store):
+                way = self.account.course(job)
+                done = len(redo.steps_of(cue.notes))
+                if done == len(way.steps):
+                    yield job, cue
+                else:
+                    following.append((job, Base(cue.tokens, cue.notes, way.steps[done])))
+            left = following
+
+    def _compose_step(
+        self, jobs: Sequence[tuple[Job, Base | None]], see: Mapping[str, Callable[[], Seen]], store: CueStore
+    ) -> Iterator[tuple[Job, StoredCue]]:
         orders = [
             Order(
                 job.clip,
                 self.plan.recipe,
                 job.prompt,
                 job.seed,
-                see=partial(self.seeing.result, job),
+                see=see[job.name],
                 plan=job.given.plan,
                 user_hits=job.given.hits,
+                base=base,
                 key=job,
             )
-            for job in jobs
+            for job, base in jobs
         ]
         cues = self.composer.compose(
             orders,
@@ -281,7 +260,7 @@ class _Run:
             }
             with guard(job.clip.path, partial(self.account.fail, job)):
                 kept = StoredCue(cue.tokens, notes)
-                store.put(self.account.digests[job.name][0], kept)
+                store.put(self.account.course(job).cues[len(redo.steps_of(notes))], kept)
                 self.account.tell_of_cache(store.trouble)
                 self.account.passed(job, notes["stages_s"])
                 yield job, kept
@@ -300,7 +279,7 @@ class _Run:
         with guard(job.clip.path, partial(self.account.fail, job)):
             settings, recipe = self.plan.settings, self.plan.recipe
             listener, ledger = self.account.listener, self.account.open()
-            digest = self.account.digests[job.name][1]
+            digest = self.account.course(job).result
             listener.stage(job, "render", 0.0)
             plan = from_record(cue.notes["plan"], job.clip.duration, is_given=False)
             played = self.composer.play(cue, Playing(job.clip.duration, recipe, job.seed, job.prompt))
@@ -330,7 +309,8 @@ class _Run:
                 except CancelledError:
                     raise Interrupted("stopped") from None
                 self.queue.check(job)
-                if settings.midi and score.midi is not None:
+                wants_midi = settings.midi or (settings.redo is not None and midi.exists())
+                if wants_midi and score.midi is not None:
                     write_bytes(midi, score.midi)
                 elif sidecar.matches(midi, (sidecar.read_sidecar(job.destination) or {}).get("midi")):
                     midi.unlink(missing_ok=True)  # it belongs to a result that is about to be replaced
@@ -354,8 +334,9 @@ class _Run:
                 "clip": {"file": job.name, "sha256": job.content, **said["clip"]},
                 "output": {**output, **said["output"]},
                 **sidecar.followed(plan, job.given.plan_file, score.answers),
-                "midi": sidecar.file_record(midi) if settings.midi and score.midi is not None else None,
+                "midi": sidecar.file_record(midi) if wants_midi and score.midi is not None else None,
                 "has_midi": score.midi is not None,
+                **redo.described(cue.notes),
             }
             sidecar.write_sidecar(job.destination, said)
             self.account.hints.expect(job.destination, finished.sha256)

@@ -21,6 +21,7 @@ from expotion_cli.scoring.cue_store import StoredCue
 from expotion_cli.scoring.executors import Executor
 from expotion_cli.scoring.group import ComposedCue, Order
 from expotion_cli.scoring.guard import guard
+from expotion_cli.scoring.redo_notes import redo_notes, voicings_of
 from expotion_cli.spotting.plan_file import as_record, from_record
 
 if TYPE_CHECKING:
@@ -125,7 +126,10 @@ class LocalComposer:
         timeline = sidecar.cue_timeline(self._model, playing.duration, cue.notes["tempo"])
         recipe, seed, prompt = playing.recipe, playing.seed, playing.prompt
         started = time.monotonic()
-        score = ladder.render(self._model, cue.tokens, timeline, recipe, seed=seed, plan=plan, prompt=prompt)
+        settled = voicings_of(cue.notes)
+        score = ladder.render(
+            self._model, cue.tokens, timeline, recipe, seed=seed, plan=plan, prompt=prompt, voicings=settled
+        )
         rendered = time.monotonic()
         score = ladder.follow(self._model, score, timeline, plan, recipe, seed=seed, prompt=prompt)
         stages_s = {"render": round(rendered - started, 3), "follow": round(time.monotonic() - rendered, 3)}
@@ -249,4 +253,6 @@ def _stored(cue: ComposedCue) -> StoredCue:
         "stages_s": {"see": cue.seen.took_s, "compose": cue.took_s},
         "composed_together": cue.together,
     }
+    if cue.order.base is not None:
+        notes |= redo_notes(cue, cue.order.base)
     return StoredCue(cue.tokens, notes)

@@ -19,6 +19,7 @@ from expotion_cli.recipe import Recipe
 from expotion_cli.scoring import ladder
 from expotion_cli.scoring.guard import as_failure, guard
 from expotion_cli.scoring.ladder import Seen
+from expotion_cli.scoring.redo import Base
 from expotion_cli.spotting.hits import HitPoint
 from expotion_cli.spotting.plan import CuePlan, add_user_hits
 from expotion_cli.timing import Tempo
@@ -45,6 +46,7 @@ class Order:
         see: gives what was seen of the clip, now or as soon as it is there.
         plan: obeyed instead of what `ladder.spot` would find, if given.
         user_hits: hit points of the user's own, on top of those of the plan or of `ladder.spot`.
+        base: a finished cue of which some bars are composed anew; None to compose a new one.
         key: whatever the caller knows the order by.
     """
 
@@ -55,6 +57,7 @@ class Order:
     see: Callable[[], Seen] = field(repr=False)
     plan: CuePlan | None = None
     user_hits: tuple[HitPoint, ...] = ()
+    base: Base | None = None
     key: Any = None
 
 
@@ -118,7 +121,14 @@ def compose(
                     seen, order.clip.duration, order.recipe, prompt=order.prompt, user_hits=order.user_hits
                 )
             request = ladder.compose_request(
-                model, seen, plan, order.clip.duration, order.recipe, prompt=order.prompt, seed=order.seed
+                model,
+                seen,
+                plan,
+                order.clip.duration,
+                order.recipe,
+                prompt=order.prompt,
+                seed=order.seed,
+                base=order.base,
             )
             waiting.append((order, seen, plan, request))
     if not waiting:

@@ -24,6 +24,7 @@ import numpy as np
 
 from expotion_cli import brief, prompts
 from expotion_cli.recipe import REPLACE, UNDER, Recipe
+from expotion_cli.scoring.cue_request import compose_request as compose_request
 from expotion_cli.scoring.playing import sound_settings
 from expotion_cli.scoring.streams import FALLBACK_STREAM
 from expotion_cli.spotting.plan import CuePlan
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
     from expotion_cli.media.clip import ClipInfo
     from expotion_cli.media.remux import RemuxReport
     from expotion_cli.music.model import Model
-    from expotion_cli.music.request import CueRequest
     from expotion_cli.scoring.follow.layer import Answer
     from expotion_cli.spotting.cuts import Cut
     from expotion_cli.spotting.hits import HitPoint
@@ -43,6 +43,8 @@ if TYPE_CHECKING:
 STAGES = ("see", "spot", "compose", "render", "follow", "finish")
 """The rungs' names, in progress, sidecars and code."""
 
+Voicings = tuple[tuple[int, tuple[int, ...]], ...]
+"""(step, MIDI pitches) of chords."""
 Progress = Callable[[float], None]
 """Called with the share that is done, 0..1."""
 
@@ -203,59 +205,6 @@ def tempo_range(recipe: Recipe, prompt: str | None = None) -> tuple[float, float
     return prompts.tempo_range(recipe.prompt if prompt is None else prompt, (recipe.tempo.min, recipe.tempo.max))
 
 
-def compose_request(
-    model: Model,
-    seen: Seen,
-    plan: CuePlan,
-    duration: Fraction,
-    recipe: Recipe,
-    *,
-    prompt: str,
-    seed: int,
-) -> CueRequest:
-    """Put what was seen on the cue's step grid and ask for a cue: the compose rung's request.
-
-    Args:
-        model: what will compose.
-        seen: from `see`.
-        plan: from `spot`.
-        duration: of the picture, in seconds.
-        recipe: with all flags laid over it.
-        prompt: the cue's words.
-        seed: of the cue.
-    """
-    from expotion_cli.music.generate.sampling import Sampling
-    from expotion_cli.music.request import CueRequest
-
-    timeline = model.codec.timeline(duration, plan.tempo if model.codec.follows_tempo else None)
-    # Without visual guidance the picture steers no token: the music stays steady, and the follow layer answers.
-    steers = recipe.generate.visual_guidance > 0
-    conditioning = model.condition(seen.streams if steers else {}, timeline, plan=plan if steers else None)
-    wanted = brief.read(prompt, recipe)
-    sketch = model.codec.sketch(
-        plan,
-        timeline,
-        sound_settings(recipe, seed, plan, prompt),
-        recipe.compose,
-        is_minor=wanted.is_minor if plan.is_minor is None or wanted.mode_source == "recipe" else plan.is_minor,
-        density=wanted.density,
-        seed=seed,
-    )
-    layout = None if sketch is None else sketch.layout
-    if layout is not None and conditioning is not None:
-        conditioning = {name: stream.at(layout) for name, stream in conditioning.items()}
-    return CueRequest(
-        prompt=", ".join(part for part in (prompt, plan.words) if part),
-        timeline=timeline,
-        conditioning=conditioning,
-        seed=seed,
-        sampling=Sampling.of(recipe.generate),
-        takes=recipe.generate.takes,
-        constraints=None if sketch is None else sketch.constraints,
-        layout=layout,
-    )
-
-
 def render(
     model: Model,
     tokens: np.ndarray,
@@ -265,6 +214,7 @@ def render(
     seed: int,
     plan: CuePlan | None = None,
     prompt: str | None = None,
+    voicings: Voicings = (),
 ) -> Score:
     """Turn tokens into music exactly as long as the timeline.
 
@@ -276,8 +226,9 @@ def render(
         seed: of the cue.
         plan: its key counts if the recipe leaves the key open.
         prompt: of the cue, instead of the recipe's; the instruments that it names play.
+        voicings: of chords that are settled (`SoundSettings.voicings`).
     """
-    settings = sound_settings(recipe, seed, plan, prompt)
+    settings = replace(sound_settings(recipe, seed, plan, prompt), voicings=voicings)
     rendering = model.codec.decode(tokens, timeline, settings, seed=seed, marks=plan.marks if plan is not None else ())
     audio = np.atleast_2d(np.asarray(rendering.audio, dtype=np.float32))
     if len(audio) == 1:

@@ -33,6 +33,7 @@ from expotion_cli.scoring.files import HERE, Files
 from expotion_cli.scoring.given import Given, GivenFiles, find_given
 from expotion_cli.scoring.guard import guard
 from expotion_cli.scoring.naming import collisions, inside, label_of, too_long
+from expotion_cli.scoring.redo import Redo
 from expotion_cli.scoring.sidecar import midi_path, sidecar_path
 from expotion_cli.scoring.streams import FALLBACK_STREAM, Needs, StreamChoice, streams_for
 from expotion_cli.spotting.hits_file import UserHits
@@ -68,6 +69,7 @@ class Settings:
             time, None for what its length suggests.
         tracks: which picture and sound to take of clips that hold several.
         max_duration_s: clips that last longer are refused.
+        redo: bars of finished results that are composed anew.
     """
 
     out: Path = Path("scored")
@@ -85,6 +87,7 @@ class Settings:
     clip_timeout_s: float | None = None
     tracks: Tracks = AUTO_TRACKS
     max_duration_s: float = LONGEST_S
+    redo: Redo | None = None
 
     def limit_s(self, duration: Fraction | float) -> float | None:
         """Seconds that one stage of a clip of this duration may take; None for any time."""

@@ -178,15 +178,16 @@ def cue_timeline(model: Model, duration: Fraction, record: Mapping[str, Any] | N
         duration: of the picture, in seconds.
         record: of its tempo (`tempo_record`); None for codecs without a beat grid.
     """
-    if record is None:
-        return model.codec.timeline(duration, None)
+    return model.codec.timeline(duration, None if record is None else tempo_of(record))
+
+
+def tempo_of(record: Mapping[str, Any]) -> Tempo:
+    """The tempo of a `tempo_record`."""
     from expotion_cli.timing import COMMON_METRE, Tempo
 
     bpm, start = (Fraction(text) for text in record["exact"])
     bends = tuple((float(time_s), float(factor)) for time_s, factor in record.get("bends", ()))
-    return model.codec.timeline(
-        duration, Tempo(bpm, start, record["confidence"], bends, record.get("metre", COMMON_METRE))
-    )
+    return Tempo(bpm, start, record["confidence"], bends, record.get("metre", COMMON_METRE))
 
 
 def describe(

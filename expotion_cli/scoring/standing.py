@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from expotion_cli.errors import ExpotionError, RefusedError
 from expotion_cli.scoring import sidecar
+from expotion_cli.scoring.redo import outside
 from expotion_cli.spotting.hits import USER
 from expotion_cli.spotting.plan_file import plan_digest
 from expotion_cli.version import __version__
@@ -23,8 +24,9 @@ if TYPE_CHECKING:
     from expotion_cli.music.identity import ModelIdentity
     from expotion_cli.scoring.ledger import Ledger
     from expotion_cli.scoring.plan import Job, Plan
+    from expotion_cli.scoring.redo import Course, Step
 
-SCORE, ALREADY, REPLACE, REFUSE = "score", "already", "replace", "refuse"
+SCORE, ALREADY, REPLACE, REFUSE, REDO = "score", "already", "replace", "refuse", "redo"
 _MOST_KEYS = 4
 _NAMED_APART = ("prompt", "generate.seed", "tags", "name", "digest")
 
@@ -34,37 +36,41 @@ class Standing:
     """What a run does with a clip.
 
     Attributes:
-        verdict: `SCORE`, `ALREADY`, `REPLACE` or `REFUSE`.
+        verdict: `SCORE`, `ALREADY`, `REPLACE`, `REDO` or `REFUSE`.
         sidecar: of the result that is there already.
         error: why it is refused.
+        step: what `REDO` composes anew.
+        said: the same in words; which bars, as far as that is known.
     """
 
     verdict: str
     sidecar: dict[str, Any] | None = None
     error: ExpotionError | None = None
+    step: Step | None = None
+    said: str = ""
 
 
 def standing(
-    job: Job, digest: str, plan: Plan, identity: ModelIdentity, ledger: Ledger, hints: FileHints | None
+    job: Job, way: Course, plan: Plan, identity: ModelIdentity, ledger: Ledger, hints: FileHints | None
 ) -> Standing:
     """Look at a result's place.
 
     Args:
         job: the clip.
-        digest: of the result that the run would make.
+        way: to the result that the run would make.
         plan: of the run.
         identity: of the model.
         ledger: of the output folder.
         hints: spares reading unchanged files again.
     """
-    found = _standing(job, digest, plan, identity, ledger, hints)
+    found = _standing(job, way, plan, identity, ledger, hints)
     return found if found.error is None else replace(found, error=plan.files.renamed(found.error))
 
 
 def _standing(
-    job: Job, digest: str, plan: Plan, identity: ModelIdentity, ledger: Ledger, hints: FileHints | None
+    job: Job, way: Course, plan: Plan, identity: ModelIdentity, ledger: Ledger, hints: FileHints | None
 ) -> Standing:
-    video, settings, files = job.destination, plan.settings, plan.files
+    video, settings, files, digest = job.destination, plan.settings, plan.files, way.result
     place, midi = sidecar.sidecar_path(video), sidecar.midi_path(video)
     known = files.sidecar(video)
     if known is not None and not isinstance(known.get("artefact"), str):
@@ -73,6 +79,8 @@ def _standing(
         return Standing(REPLACE if any(map(files.exists, (video, place))) else SCORE)
     if sidecar.is_done(video, known, digest, midi=settings.midi, hints=hints, is_same=files.matches):
         return Standing(ALREADY, known)
+    if settings.redo is not None and (reason := _redo_refused(job, way, known, plan, identity)) is not None:
+        return reason
     if known is None:
         is_ours = not files.exists(place) and _is_left_over(job, digest, plan, ledger, hints)
         for path in (place, video, *((midi,) if settings.midi else ())):
@@ -86,7 +94,7 @@ def _standing(
     verdict = SCORE
     if files.exists(video):
         is_whole = files.matches(video, output, hints)
-        if not is_whole and not files.is_broken(video):
+        if not is_whole and not files.is_broken(video) and not _was_being_replaced(job, digest, plan, ledger):
             return _refused(video, "this result was changed since it was made.", "Move it, or pass --overwrite.")
         if is_whole and known["artefact"] != digest:
             if found := differences(known, job, plan, identity):
@@ -94,9 +102,39 @@ def _standing(
             verdict = REPLACE
     if settings.midi and files.exists(midi) and not files.matches(midi, known.get("midi"), hints):
         return _refused(midi, "this file was not made by expotion, or was changed.", "Move it, or pass --overwrite.")
+    if settings.redo is not None:
+        return Standing(REDO, known, step=way.steps[-1])
     return Standing(verdict, known)
 
 
+def _redo_refused(
+    job: Job, way: Course, known: dict[str, Any] | None, plan: Plan, identity: ModelIdentity
+) -> Standing | None:
+    """Why bars of a clip's result can't be composed anew; None if they can."""
+    video, redo = job.destination, plan.settings.redo
+    assert redo is not None
+    if not identity.follows_tempo:
+        reason = f"--redo needs a model that writes notes, and {identity.name} makes sound."
+        return _refused(video, reason, "Use expotion-mini, or score the whole clip with another --seed.")
+    if known is None:
+        return _refused(
+            video, "there is no result yet to compose bars of anew.", "Score the clip without --redo first."
+        )
+    if (span := outside(redo.spans, float(job.clip.duration))) is not None:
+        reason = (
+            f"--redo {span[0]:g}-{span[1]:g} reaches beyond the clip, which lasts {float(job.clip.duration):.3f} s."
+        )
+        return _refused(job.clip.path, reason, "Give times within the clip, in seconds.")
+    if not way.is_known:
+        if found := differences(known, job, plan, identity):
+            return _refused(video, f"the result is of {', '.join(found)}.", _AS_MADE)
+        return _refused(
+            video, "the result was made by another version of expotion.", "Score it again without --redo first."
+        )
+    return None
+
+
+_AS_MADE = "Pass --redo with the flags that the result was made with; its sidecar lists them."
 _REMEDY = "Pass --overwrite to replace it, --name-by to write beside it, or another --out."
 
 
@@ -177,6 +215,12 @@ def _is_left_over(job: Job, digest: str, plan: Plan, ledger: Ledger, hints: File
         return False
     record = {"bytes": entry.get("output_bytes"), "sha256": entry["output_sha256"]}
     return not plan.files.exists(job.destination) or plan.files.matches(job.destination, record, hints)
+
+
+def _was_being_replaced(job: Job, digest: str, plan: Plan, ledger: Ledger) -> bool:
+    """Whether a run was interrupted after it had put this very result in its place, and before its sidecar."""
+    entry = ledger.last(str(job.destination.relative_to(plan.settings.out))) or {}
+    return entry.get("event") == "begin" and entry.get("artefact") == digest
 
 
 def _refused(path: Path, reason: str, remedy: str) -> Standing:

@@ -28,8 +28,8 @@ class FixedEngine(Engine):
     capture = False
 
     def _runner(self, takes, size):
-        places = max(take.num_positions for take in takes)
-        self.made = CudaGraphBatch(self.decoder, size, places, max(t.text_length for t in takes), capture=self.capture)
+        places = max(take.most_positions for take in takes)
+        self.made = CudaGraphBatch(self.decoder, size, places, max(t.longest_text for t in takes), capture=self.capture)
         return self.made
 
 

@@ -60,3 +60,50 @@ class FakeComposer:
             key = hashlib.sha256(f"{request.seed} {request.prompt}".encode()).digest()
             numbers = np.random.default_rng(list(key)).integers(0, 60, (2, request.timeline.num_steps))
             yield index, numbers.astype(np.int64)
+
+
+class FakeNoteCodec(FakeCodec):
+    """A codec of notes on a beat grid, sketched as cues are; each step sounds at the pitch of its melody token."""
+
+    digest = "notes-1"
+    follows_tempo = True
+    bar_steps = 48
+    soundfont = None
+
+    def timeline(self, duration: Fraction, tempo) -> Timeline:
+        return tempo.timeline(duration)
+
+    def sketch(self, plan, timeline, settings, compose, *, is_minor, density, seed):
+        from expotion_cli.music.codecs.notes.sketch import sketch
+
+        muted = [name for name, sound in settings.sounds.items() if sound.mute]
+        return sketch(plan, timeline, muted=muted, is_minor=is_minor, density=density, answers=1.0,
+                      groove=compose.groove, seed=seed)  # fmt: skip
+
+    def decode(self, tokens, timeline, settings=None, *, seed=0, marks=()):
+        steps = timeline.samples(self.sample_rate) // tokens.shape[1]
+        return super().decode(np.repeat(tokens[6:7], steps * 10 // self.sample_rate + 1, axis=1), timeline)
+
+
+class FakeNoteComposer(FakeComposer):
+    """Draws the notes that the constraints leave open, by the request's digest alone."""
+
+    name, digest = "fake-notes", "model-n"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.codec = FakeNoteCodec()
+        self.requests: list = []
+
+    def generate(self, requests, *, batch_size="auto", on_progress=None):
+        for index, request in enumerate(requests):
+            self.composed.append(request.prompt)
+            self.requests.append(request)
+            settled = request.constraints
+            rng = np.random.default_rng(int(request.digest[:15], 16))
+            tokens = settled.given.copy()
+            for row, step in np.argwhere(tokens < 0):
+                origin = settled.source[row, step]
+                allowed = np.flatnonzero(settled.masks[settled.mask_of[row, step]])
+                tokens[row, step] = tokens[row, origin] if origin >= 0 else rng.choice(allowed)
+            yield index, request.on_timeline(tokens)

@@ -109,11 +109,13 @@ class CudaGraphBatch:
         options: dict[str, Any] = {"device": device, "dtype": self.decoder.dtype}
         self.cache = torch.zeros(config.num_layers, 2, rows, self.num_positions, *head, **options)
         empty = torch.zeros(slots, head[0], self.text_length, head[1], **options)
-        self.text = TextKeyValues(
-            [empty.clone() for _ in range(config.num_layers)],
-            [empty.clone() for _ in range(config.num_layers)],
-            torch.ones(slots, 1, 1, self.text_length, dtype=torch.bool, device=device),
-        )
+
+        def text_buffers(negative: TextKeyValues | None = None) -> TextKeyValues:
+            keys, values = ([empty.clone() for _ in range(config.num_layers)] for _ in range(2))
+            mask = torch.ones(slots, 1, 1, self.text_length, dtype=torch.bool, device=device)
+            return TextKeyValues(keys, values, mask, negative)
+
+        self.text = text_buffers(text_buffers() if take.has_negative else None)
         without = self.rows.without_picture
         spans = ((encoded.masked, 0, without), (encoded.side_stream, without, self.rows.count))
         self.side_streams = [(_buffers(side, slots), first, last) for side, first, last in spans if side is not None]
@@ -135,13 +137,7 @@ class CudaGraphBatch:
 
     def _occupy(self, slot: int, take: Take, encoded: EncodedConditions) -> None:
         self.slots[slot] = take
-        length = encoded.text.keys[0].shape[2]
-        for whole, part in ((self.text.keys, encoded.text.keys), (self.text.values, encoded.text.values)):
-            for target, source in zip(whole, part, strict=True):
-                target[slot, :, :length] = source[0]
-        assert self.text.mask is not None and encoded.text.mask is not None
-        self.text.mask[slot] = False
-        self.text.mask[slot, ..., :length] = encoded.text.mask[0]
+        _put_text(self.text, slot, encoded.text)
         sides = [side for side in (encoded.masked, encoded.side_stream) if side is not None]
         for (buffers, *_), side in zip(self.side_streams, sides, strict=True):
             for name in ("queries", "keys", "values"):
@@ -216,6 +212,19 @@ class CudaGraphBatch:
 
     def _by_row(self, by_slot: Tensor) -> Tensor:
         return by_slot.repeat_interleave(self.rows.count, dim=0, output_size=self.num_slots * self.rows.count)
+
+
+def _put_text(buffers: TextKeyValues, slot: int, text: TextKeyValues) -> None:
+    """Write a cue's text into its slot."""
+    length = text.keys[0].shape[2]
+    for whole, part in ((buffers.keys, text.keys), (buffers.values, text.values)):
+        for target, source in zip(whole, part, strict=True):
+            target[slot, :, :length] = source[0]
+    assert buffers.mask is not None and text.mask is not None
+    buffers.mask[slot] = False
+    buffers.mask[slot, ..., :length] = text.mask[0]
+    if buffers.negative is not None and text.negative is not None:
+        _put_text(buffers.negative, slot, text.negative)
 
 
 def _buffers(side: SideStream, slots: int) -> SideStream:

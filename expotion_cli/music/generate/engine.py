@@ -118,7 +118,7 @@ class Engine:
             raise UsageError(f"Batch size {batch_size} is out of range.", remedy="Use auto, or 1 or more.")
         delays, start_token = self.decoder.config.delays, self.decoder.config.start_token
         takes = [
-            Take(i, cue, delays, start_token, self.window, self.overlap, self.text.bucket(cue.prompt))
+            Take(i, cue, delays, start_token, self.window, self.overlap, self.text.bucket)
             for i, cue in enumerate(requests)
         ]
         if not takes:
@@ -169,8 +169,8 @@ class Engine:
         item, cache_item = self.decoder.dtype.itemsize, self.decoder.cache_dtype.itemsize
         needs = []
         for take in takes:
-            music = take.rows.count * config.num_layers * take.num_positions
-            text = config.num_layers * take.text_length
+            music = take.rows.count * config.num_layers * take.most_positions
+            text = config.num_layers * take.longest_text * (1 + take.has_negative)
             side = 0
             if self.adapter is not None and take.cue.conditioning is not None:
                 sizes = self.adapter.config
@@ -188,8 +188,8 @@ class Engine:
 
     def _runner(self, takes: Sequence[Take], size: int) -> Runner:
         if self.decoder.device.type == "cuda":
-            longest = max(take.num_positions for take in takes)
-            return CudaGraphBatch(self.decoder, size, longest, max(t.text_length for t in takes), capture=True)
+            longest = max(take.most_positions for take in takes)
+            return CudaGraphBatch(self.decoder, size, longest, max(t.longest_text for t in takes), capture=True)
         return CpuBatch(self.decoder, self._quantum)
 
     def _fill(self, runner: Runner, waiting: deque[Take], size: int) -> None:

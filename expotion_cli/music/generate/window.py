@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -39,7 +39,7 @@ class Take:
         start_token: of the decoder.
         window: most steps in a window.
         overlap: steps that a window hands to the next.
-        text_length: length the prompt's states are padded to.
+        bucket: gives the length that a prompt's states are padded to.
     """
 
     def __init__(
@@ -50,9 +50,10 @@ class Take:
         start_token: int,
         window: int,
         overlap: int,
-        text_length: int,
+        bucket: Callable[[str], int],
     ):
-        self.number, self.cue, self.sampling, self.text_length = number, cue, cue.sampling, text_length
+        self.number, self.cue, self.sampling = number, cue, cue.sampling
+        self._text_lengths = {text: bucket(text) for text in (*cue.all_prompts, cue.negative_prompt)}
         self.window, self.overlap, self.start_token, self.delays = window, overlap, start_token, delays
         self.tokens = torch.full((len(delays), cue.num_steps), start_token)
         self.start = self.known = self.position = 0
@@ -64,6 +65,7 @@ class Take:
             self.given = torch.from_numpy(cue.constraints.given.astype(np.int64))
             self.source = torch.from_numpy(cue.constraints.source.astype(np.int64))
             self.source[self.given != DRAWN] = NO_SOURCE
+            self._pass_given(to_end=False)
 
     @property
     def num_codebooks(self) -> int:
@@ -71,14 +73,41 @@ class Take:
         return self.tokens.shape[0]
 
     @property
+    def prompt(self) -> str:
+        """The prompt of the current window."""
+        return self.cue.prompt_at(self.start + self.known)
+
+    @property
+    def has_negative(self) -> bool:
+        """Whether its rows without text attend to a negative prompt."""
+        return bool(self.cue.negative_prompt and self.rows.without_text)
+
+    @property
+    def text_lengths(self) -> tuple[int, int]:
+        """Lengths that the states of the window's prompt and of the negative one are padded to."""
+        negative = self.cue.negative_prompt if self.has_negative else ""
+        return self._text_lengths[self.prompt], self._text_lengths[negative] if negative else 0
+
+    @property
+    def longest_text(self) -> int:
+        """Most states that any of its prompts is padded to."""
+        return max(self._text_lengths.values())
+
+    @property
     def window_steps(self) -> int:
-        """Steps of the current window."""
-        return min(self.window, self.cue.num_steps - self.start)
+        """Steps of the current window: it ends where another prompt begins."""
+        ends = (step for step, _ in self.cue.later_prompts if step > self.start + self.known)
+        return min(self.window, next(ends, self.cue.num_steps) - self.start)
 
     @property
     def num_positions(self) -> int:
         """Positions P of the current window in the delay pattern."""
         return num_positions(self.window_steps, self.delays)
+
+    @property
+    def most_positions(self) -> int:
+        """Positions of its longest window."""
+        return num_positions(min(self.window, self.cue.num_steps), self.delays)
 
     @property
     def is_done(self) -> bool:
@@ -93,12 +122,13 @@ class Take:
     @property
     def row_kind(self) -> tuple:
         """Takes with equal values have the same rows and are sampled alike."""
-        return (self.sampling, self.rows, self.cue.conditioning is None, self.cue.constraints is None)
+        given = (self.cue.conditioning is None, self.cue.constraints is None, self.has_negative)
+        return (self.sampling, self.rows, *given)
 
     @property
     def kind(self) -> tuple:
         """Takes with equal values can start together: also the same shapes and the same first position."""
-        return (*self.row_kind, self.known, self.text_length)
+        return (*self.row_kind, self.known, self.text_lengths)
 
     @cached_property
     def noise(self) -> np.ndarray:
@@ -167,16 +197,36 @@ class Take:
             drawn[k, delay + 1 : delay + 1 + len(settled[k])] = settled[k] == DRAWN
         return drawn
 
+    def _pass_given(self, *, to_end: bool) -> None:
+        """Pass over windows in which nothing is drawn: nothing has to be decoded for them.
+
+        Args:
+            to_end: also over the last one, which leaves nothing to decode.
+        """
+        assert self.given is not None
+        drawn = (self.given == DRAWN).any(dim=0)
+        while not self.is_done and not drawn[self.start + self.known : self.start + self.window_steps].any():
+            stop = self.start + self.window_steps
+            if stop == self.cue.num_steps and not to_end:
+                return
+            self.tokens[:, self.start + self.known : stop] = self.given[:, self.start + self.known : stop]
+            self._move_on()
+
     def finish_window(self, delayed: Tensor) -> None:
         """Store a complete window, [K, at least P] in the delay pattern, and move on to the next one."""
         length, self.position = self.window_steps, 0
         window = remove_delay(delayed, length, self.delays)
         self.tokens[:, self.start : self.start + length] = window.cpu()
-        if self.start + length >= self.cue.num_steps:
-            self.known = length
-        else:
-            self.start += self.window - self.overlap
-            self.known = self.overlap
+        self._move_on()
+        if self.given is not None:
+            self._pass_given(to_end=True)
+
+    def _move_on(self) -> None:
+        """Go on to the next window, if there is one."""
+        end = self.start + self.window_steps
+        if end < self.cue.num_steps:
+            self.start = max(0, end - self.overlap)
+        self.known = end - self.start
 
 
 @dataclass(frozen=True)
@@ -198,12 +248,7 @@ class EncodedConditions:
         """Several takes' conditions as one, entries in this order."""
         if len(parts) == 1:
             return parts[0]
-        masks = [part.text.mask for part in parts]
-        text = TextKeyValues(
-            _stack_layers([part.text.keys for part in parts]),
-            _stack_layers([part.text.values for part in parts]),
-            None if masks[0] is None else torch.cat([mask for mask in masks if mask is not None]),
-        )
+        text = TextKeyValues.stack([part.text for part in parts])
         sides, masked = _stack_sides([p.side_stream for p in parts]), _stack_sides([p.masked for p in parts])
         return EncodedConditions(text, sides, masked)
 
@@ -237,8 +282,11 @@ def encode_conditions(
         text: its text encoder.
         adapter: its adapter, or None.
     """
-    states, mask = text.encode(take.cue.prompt)
+    states, mask = text.encode(take.prompt)
     encoded = decoder.encode_text(states[None], mask[None])
+    if take.has_negative:
+        states, mask = text.encode(take.cue.negative_prompt)
+        encoded = replace(encoded, negative=decoder.encode_text(states[None], mask[None]))
     if adapter is None or take.cue.conditioning is None:
         return EncodedConditions(encoded, None, None)
     side = masked = None

@@ -11,6 +11,7 @@ Shapes: C cues, n rows of each cue, R = C * n rows, H heads, T new positions, M 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -140,16 +141,32 @@ class TextKeyValues:
         keys: per layer [C, H, M, d/H].
         values: per layer [C, H, M, d/H].
         mask: [C, 1, 1, M] bool, True where a text may be attended to; None for everywhere.
+        negative: of the negative prompts, which the rows without text attend to; None where those attend to nothing.
     """
 
     keys: list[Tensor]
     values: list[Tensor]
     mask: Tensor | None = None
+    negative: TextKeyValues | None = None
 
     def first(self, count: int) -> TextKeyValues:
         """Those of the first `count` cues."""
         mask = self.mask[:count] if self.mask is not None else None
-        return TextKeyValues([k[:count] for k in self.keys], [v[:count] for v in self.values], mask)
+        negative = self.negative.first(count) if self.negative is not None else None
+        return TextKeyValues([k[:count] for k in self.keys], [v[:count] for v in self.values], mask, negative)
+
+    @staticmethod
+    def stack(parts: Sequence[TextKeyValues]) -> TextKeyValues:
+        """Several cues' as one, in this order; all have a mask and a negative prompt, or none has."""
+        masks = [part.mask for part in parts if part.mask is not None]
+        negatives = [part.negative for part in parts if part.negative is not None]
+        assert len(masks) in (0, len(parts)) and len(negatives) in (0, len(parts))
+        keys, values = (
+            [torch.cat(layers) for layers in zip(*columns, strict=True)]
+            for columns in ([part.keys for part in parts], [part.values for part in parts])
+        )
+        negative = TextKeyValues.stack(negatives) if negatives else None
+        return TextKeyValues(keys, values, torch.cat(masks) if masks else None, negative)
 
 
 @dataclass(frozen=True)
@@ -198,7 +215,8 @@ def attend_to_text(layer: int, query: Tensor, text: TextKeyValues, rows: Guidanc
         layer: index of the layer.
         query: [C * n, H, T, d/H].
         text: of C cues.
-        rows: rows n of each cue. Those without text would attend to zeros, so their result is 0.
+        rows: rows n of each cue. Those without text attend to the negative prompt, if there is one; else they would
+            attend to zeros, so their result is 0.
 
     Returns:
         [C * n, H, T, d/H].
@@ -207,8 +225,18 @@ def attend_to_text(layer: int, query: Tensor, text: TextKeyValues, rows: Guidanc
     attended = attend(folded, text.keys[layer], text.values[layer], text.mask)
     attended = unfold_rows(attended, rows.count).reshape(query.shape)
     if rows.without_text:
-        attended.view(-1, rows.count, *attended.shape[1:])[:, : rows.without_text] = 0
+        without = attended.view(-1, rows.count, *attended.shape[1:])[:, : rows.without_text]
+        without.zero_() if text.negative is None else without.copy_(
+            _attend_to_negative(layer, query, text.negative, rows)
+        )
     return attended
+
+
+def _attend_to_negative(layer: int, query: Tensor, negative: TextKeyValues, rows: GuidanceRows) -> Tensor:
+    """What the rows without text take from the negative prompt. [C, without_text, H, T, d/H]."""
+    folded = fold_rows(query, rows.count, 0, rows.without_text)
+    attended = attend(folded, negative.keys[layer], negative.values[layer], negative.mask)
+    return unfold_rows(attended, rows.without_text)
 
 
 def fold_rows(query: Tensor, count: int, first: int, last: int) -> Tensor:

@@ -46,7 +46,7 @@ def test_positions_are_read_in_spans(engine, fixed, monkeypatch):
 def test_repeating_a_step_of_slots_that_stand_still_changes_nothing(fixed):
     """What capturing relies on."""
     runner = CudaGraphBatch(fixed.decoder, 2, 24, 64, capture=False)
-    takes = [Take(i, c, (0, 1, 2, 3), 64, WINDOW, WINDOW // 2, 64) for i, c in enumerate((cue(10), cue(12)))]
+    takes = [Take(i, c, (0, 1, 2, 3), 64, WINDOW, WINDOW // 2, lambda _: 64) for i, c in enumerate((cue(10), cue(12)))]
     with torch.inference_mode():
         runner.admit(takes, [encode_conditions(take, fixed.decoder, fixed.text, fixed.adapter) for take in takes])
         for _ in range(3):

@@ -317,7 +317,7 @@ def test_no_row_idles_while_a_cue_waits(engine, monkeypatch):
 
 
 def test_the_automatic_batch_shrinks_with_the_free_memory(engine, monkeypatch):
-    takes = [Take(i, c, (0, 1, 2, 3), 64, WINDOW, WINDOW // 2, 64) for i, c in enumerate(many(60))]
+    takes = [Take(i, c, (0, 1, 2, 3), 64, WINDOW, WINDOW // 2, lambda _: 64) for i, c in enumerate(many(60))]
     assert engine.auto_batch(takes) == 64 // 3
     monkeypatch.setattr("expotion_cli.music.generate.engine._free_bytes", lambda device: 2_000_000)
     assert 1 <= engine.auto_batch(takes) < 10

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -85,13 +86,8 @@ def arrange(events: dict[str, list[Event]], timeline: Timeline, settings: SoundS
         timeline: the cue's beat grid over the picture.
         settings: key, octaves, mutes, landing, humanising.
     """
-    minor = _is_minor(events)
-    if settings.ring:
-        rung = ring_on(events, timeline.num_steps, timeline.bar_steps)
-        events = begin_at_once(rung, math.ceil(timeline.step_at(0.0) - 1e-6))
-    landing = _landing_step(events, timeline) if settings.landing else None
-    if landing is not None:
-        events = _close_on_tonic(events, landing, timeline, minor)
+    minor = is_minor(events)
+    events, landing = _shaped(events, timeline, settings, minor)
     levels = dynamics_curve(events.get("dynamics", []), timeline.num_steps)
     levels = levels + max(0.0, _LEAST_HEIGHT - levels.max())  # overall loudness is set when the cue is mixed
     if landing is not None:
@@ -124,6 +120,34 @@ def arrange(events: dict[str, list[Event]], timeline: Timeline, settings: SoundS
     return Arrangement(notes, control, minor)
 
 
+def voiced(
+    events: dict[str, list[Event]], timeline: Timeline, settings: SoundSettings
+) -> list[tuple[int, tuple[int, ...]]]:
+    """(step, MIDI pitches) of all chords of a cue, as `arrange` voices them, before octave and range of the voice.
+
+    Args:
+        events: per voice name.
+        timeline: the cue's beat grid.
+        settings: key, landing, voicings that are settled.
+    """
+    shaped, _ = _shaped(events, timeline, settings, is_minor(events))
+    chords = [event for event in shaped.get("harmony", ()) if _audible_span(event, "harmony", timeline)]
+    return [(event.start, pitches) for event, pitches in zip(chords, _voicings(chords, settings), strict=True)]
+
+
+def _shaped(
+    events: dict[str, list[Event]], timeline: Timeline, settings: SoundSettings, minor: bool
+) -> tuple[dict[str, list[Event]], int | None]:
+    """Events without gaps that nobody composed, closed on the tonic; and the step of the closing chord, if any."""
+    if settings.ring:
+        rung = ring_on(events, timeline.num_steps, timeline.bar_steps)
+        events = begin_at_once(rung, math.ceil(timeline.step_at(0.0) - 1e-6))
+    landing = _landing_step(events, timeline) if settings.landing else None
+    if landing is not None:
+        events = _close_on_tonic(events, landing, timeline, minor)
+    return events, landing
+
+
 def dynamics_curve(events: list[Event], num_steps: int) -> np.ndarray:
     """[num_steps + 1] float: the dynamics level at every step.
 
@@ -138,7 +162,9 @@ def dynamics_curve(events: list[Event], num_steps: int) -> np.ndarray:
     return np.interp(np.arange(num_steps + 1), places, levels)
 
 
-def voice_chords(chords: list[tuple[int, tuple[int, ...]]]) -> list[tuple[int, ...]]:
+def voice_chords(
+    chords: list[tuple[int, tuple[int, ...]]], settled: Mapping[int, tuple[int, ...]] | None = None
+) -> list[tuple[int, ...]]:
     """Voice chords in four parts in the middle register, with smooth voice leading.
 
     The cheapest of all close and open positions of every inversion is chosen (triads double a note). Cost rises with
@@ -147,13 +173,17 @@ def voice_chords(chords: list[tuple[int, tuple[int, ...]]]) -> list[tuple[int, .
 
     Args:
         chords: (root pitch class, intervals above it), at sounding pitch.
+        settled: number of a chord → how it is voiced, whatever came before it.
 
     Returns:
         Ascending MIDI pitches of each chord.
     """
     voiced: list[tuple[int, ...]] = []
-    for root, intervals in chords:
+    for number, (root, intervals) in enumerate(chords):
         classes = tuple((root + interval) % 12 for interval in intervals)
+        if (pitches := (settled or {}).get(number)) and {pitch % 12 for pitch in pitches} == set(classes):
+            voiced.append(pitches)
+            continue
         before = voiced[-1] if voiced else None
         voiced.append(
             min(_chord_positions(classes), key=lambda pitches: (_voice_leading_cost(pitches, before), pitches))
@@ -197,11 +227,20 @@ def _pitches(name: str, events: list[Event], settings: SoundSettings) -> list[tu
         keys = [drum_key(key, kit, settings.tonic) for key in voice.lanes]
         return [tuple(key for lane, key in enumerate(keys) if event.value >> lane & 1) for event in events]
     if voice.kind == "chord":
-        chords = [chord_pitches(event.value) for event in events]
-        laid = voice_chords([((root + settings.tonic) % 12, intervals) for root, intervals in chords])
+        laid = _voicings(events, settings)
         return [tuple(dict.fromkeys(_into_range(pitch + lift, low, high) for pitch in pitches)) for pitches in laid]
     low = max(low, _LOWEST_BASS) if name == "bass" else low
     return [(_into_range(event.value + settings.tonic + lift, low, high),) for event in events]
+
+
+def _voicings(events: list[Event], settings: SoundSettings) -> list[tuple[int, ...]]:
+    """MIDI pitches of each chord."""
+    settled = dict(settings.voicings)
+    chords = [chord_pitches(event.value) for event in events]
+    return voice_chords(
+        [((root + settings.tonic) % 12, intervals) for root, intervals in chords],
+        {number: settled[event.start] for number, event in enumerate(events) if event.start in settled},
+    )
 
 
 def _into_range(pitch: int, low: int, high: int) -> int:
@@ -246,8 +285,8 @@ def _humanise(settings: SoundSettings, name: str, step: int, order: int) -> tupl
     return place_s + settings.humanise * reach_s * time, 1 + 0.1 * settings.humanise * force
 
 
-def _is_minor(events: dict[str, list[Event]]) -> bool:
-    """Whether the tonic's chords, or else the thirds in the other voices, are minor."""
+def is_minor(events: dict[str, list[Event]]) -> bool:
+    """The mode of a cue: whether the tonic's chords, or else the thirds in the other voices, are minor."""
     thirds = {3: 0, 4: 0}
     for event in events.get("harmony", ()):
         root, intervals = chord_pitches(event.value)

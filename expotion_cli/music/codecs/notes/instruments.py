@@ -73,6 +73,8 @@ class SoundSettings:
         ring: hold what sounded last through silences, and start with the first chord.
         landing: close the cue on the tonic chord instead of cutting it off.
         seed: the cue's seed.
+        voicings: (step, MIDI pitches) of chords that are voiced so, whatever came before: those that follow bars which
+            were composed anew.
     """
 
     voices: tuple[tuple[str, VoiceSound], ...] = tuple(_DEFAULT_SOUNDS.items())
@@ -86,6 +88,7 @@ class SoundSettings:
     ring: bool = True
     landing: bool = True
     seed: int = 0
+    voicings: tuple[tuple[int, tuple[int, ...]], ...] = ()
 
     @property
     def sounds(self) -> dict[str, VoiceSound]:

@@ -1,0 +1,99 @@
+"""The compose rung's request: what was seen, on the cue's step grid, with the sketch of the cue."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from fractions import Fraction
+from typing import TYPE_CHECKING
+
+from expotion_cli import brief
+from expotion_cli.recipe import Recipe
+from expotion_cli.scoring.playing import sound_settings
+from expotion_cli.scoring.redo import Base, bars_of
+from expotion_cli.spotting.plan import CuePlan
+
+if TYPE_CHECKING:
+    from expotion_cli.music.model import Model
+    from expotion_cli.music.request import CueRequest
+    from expotion_cli.scoring.ladder import Seen
+
+
+def compose_request(
+    model: Model,
+    seen: Seen,
+    plan: CuePlan,
+    duration: Fraction,
+    recipe: Recipe,
+    *,
+    prompt: str,
+    seed: int,
+    base: Base | None = None,
+) -> CueRequest:
+    """Put what was seen on the cue's step grid and ask for a cue: the compose rung's request.
+
+    Args:
+        model: what will compose.
+        seen: from `see`.
+        plan: from `spot`.
+        duration: of the picture, in seconds.
+        recipe: with all flags laid over it.
+        prompt: the cue's words.
+        seed: of the cue.
+        base: a finished cue of which some bars are composed anew.
+    """
+    from expotion_cli.music.generate.sampling import Sampling
+    from expotion_cli.music.request import CueRequest
+
+    timeline = model.codec.timeline(duration, plan.tempo if model.codec.follows_tempo else None)
+    # Without visual guidance the picture steers no token: the music stays steady, and the follow layer answers.
+    steers = recipe.generate.visual_guidance > 0
+    conditioning = model.condition(seen.streams if steers else {}, timeline, plan=plan if steers else None)
+    wanted = brief.read(prompt, recipe)
+    is_minor = wanted.is_minor if plan.is_minor is None or wanted.mode_source == "recipe" else plan.is_minor
+    if base is not None and is_minor is None:
+        is_minor = _mode_of(base)
+    sketch = model.codec.sketch(
+        plan,
+        timeline,
+        sound_settings(recipe, seed, plan, prompt),
+        recipe.compose,
+        is_minor=is_minor,
+        density=wanted.density,
+        seed=seed,
+    )
+    layout = None if sketch is None else sketch.layout
+    if layout is not None and conditioning is not None:
+        conditioning = {name: stream.at(layout) for name, stream in conditioning.items()}
+    request = CueRequest(
+        prompt=", ".join(part for part in (prompt, plan.words) if part),
+        timeline=timeline,
+        conditioning=conditioning,
+        seed=seed,
+        sampling=Sampling.of(recipe.generate),
+        takes=recipe.generate.takes,
+        constraints=None if sketch is None else sketch.constraints,
+        layout=layout,
+        negative_prompt=recipe.generate.negative_prompt,
+    )
+    return request if base is None else _redo_request(request, base, model.codec.bar_steps)
+
+
+def _redo_request(request: CueRequest, base: Base, bar_steps: int) -> CueRequest:
+    """The request for a cue of which only some bars are left to the decoder."""
+    from expotion_cli.music.codecs.notes.redo import on_decoder, redone
+
+    assert request.constraints is not None
+    tokens = on_decoder(base.tokens, request.layout)
+    last = tokens.shape[1]
+    bars = bars_of(base.step.spans, request.timeline)
+    spans = [((first - 1) * bar_steps, min(stop * bar_steps, last)) for first, stop in bars]
+    constraints = redone(request.constraints, tokens, spans, bar_steps)
+    return replace(request, seed=base.step.seed, constraints=constraints)
+
+
+def _mode_of(base: Base) -> bool:
+    """The mode that a cue has come to have."""
+    from expotion_cli.music.codecs.notes.arrange import is_minor
+    from expotion_cli.music.codecs.notes.tokens import tokens_to_events
+
+    return is_minor(tokens_to_events(base.tokens))
