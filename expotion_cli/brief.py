@@ -14,6 +14,7 @@ from expotion_cli.keys import Key, parse_key
 from expotion_cli.phrases import MODE_OF_MOOD
 from expotion_cli.prompt_reader import Said, read_prompt
 from expotion_cli.recipe import Recipe
+from expotion_cli.timed_prompts import whole
 
 MOST_SAID = 10
 """So many words are named of those that were not understood; the others are counted."""
@@ -79,10 +80,11 @@ def read(prompt: str, recipe: Recipe) -> Brief:
     (('piano',), True, ('drums',), 'A minor')
 
     Args:
-        prompt: of the cue.
+        prompt: of the cue; of a timed one all parts are read.
         recipe: with all flags laid over it; what its `[compose]` says stands above the prompt.
     """
-    said = read_prompt(prompt)
+    words = whole(prompt)
+    said = read_prompt(words)
     said.excluded += read_prompt(recipe.generate.negative_prompt).asked
     instruments, excluded, notes = _resolved(said)
     wanted = parse_key(recipe.compose.key)
@@ -107,7 +109,7 @@ def read(prompt: str, recipe: Recipe) -> Brief:
         mode_source=mode_source,
         metre=metre,
         metre_source=metre_source,
-        tempo=prompts.tempo_range(prompt, (recipe.tempo.min, recipe.tempo.max)),
+        tempo=prompts.tempo_range(words, (recipe.tempo.min, recipe.tempo.max)),
         density=said.density,
         moods=tuple(dict.fromkeys(said.moods)),
         styles=tuple(dict.fromkeys(said.styles)),

@@ -60,6 +60,17 @@ def text(default: str, doc: str) -> Any:
     return dataclasses.field(default=default, metadata={"check": check, "doc": doc})
 
 
+def flag(default: bool, doc: str) -> Any:
+    """Declare something that is so or not."""
+
+    def check(value: Any) -> bool:
+        if not isinstance(value, bool):
+            raise ValueError("must be true or false")
+        return value
+
+    return dataclasses.field(default=default, metadata={"check": check, "doc": doc})
+
+
 def choice(default: str, options: tuple[str, ...], doc: str) -> Any:
     """Declare a choice among several words.
 

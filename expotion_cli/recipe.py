@@ -206,6 +206,8 @@ class Recipe:
                 fields[table][old_key] = fields[table].pop(key)
         if self.compose == Compose():
             del fields["compose"]
+        elif not self.compose.loop:
+            del fields["compose"]["loop"]
         if not self.generate.negative_prompt:
             del fields["generate"]["negative_prompt"]
         return fields

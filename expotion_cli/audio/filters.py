@@ -102,3 +102,14 @@ def convolve(audio: np.ndarray, response: np.ndarray) -> np.ndarray:
     size = quick_length(audio.shape[-1] + response.shape[-1] - 1)
     spectrum = np.fft.rfft(audio, size) * np.fft.rfft(response, size)
     return np.fft.irfft(spectrum, size)[..., : audio.shape[-1]].astype(np.float32)
+
+
+def folded(audio: np.ndarray, length: int) -> np.ndarray:
+    """Sound [2, n] whose part beyond `length` samples is laid over its beginning, as where a loop repeats."""
+    if audio.shape[1] <= length:
+        return audio
+    made = audio[:, :length].copy()
+    for first in range(length, audio.shape[1], length):
+        part = audio[:, first : first + length]
+        made[:, : part.shape[1]] += part
+    return made

@@ -61,9 +61,15 @@ def carry_out(
         needs = None
     else:
         needs = needs_of(identity) if identity is not None else needs_ahead(composer["name"], composer.get("adapter"))
-    if settings.redo is not None and ("backbone" in composer or (needs is not None and not needs.follows_tempo)):
+    makes_sound = "backbone" in composer or (needs is not None and not needs.follows_tempo)
+    if settings.redo is not None and makes_sound:
         reason = f"--redo needs a model that writes notes, and {composer['name']} makes sound."
         raise UsageError(reason, remedy="Use expotion-mini, or score the whole clip with another --seed.")
+    if recipe.compose.loop and makes_sound:
+        from expotion_cli.scoring.cue_request import NO_LOOP
+
+        reason = f"--loop needs a model that writes notes: {composer['name']} keeps no bar lines."
+        raise UsageError(reason, remedy=NO_LOOP)
     planning = plans_for(inputs, out, recipe, settings, needs=needs, executor=where.executor, is_dry=dry_run)
     plans = _told(planning)
     if dry_run:

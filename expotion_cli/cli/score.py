@@ -154,6 +154,10 @@ def score(
             rich_help_panel=MUSIC,
         ),
     ] = OWN_BACKBONE,
+    loop: Annotated[
+        bool,
+        typer.Option("--loop", help="Music that repeats without a seam: whole bars, no fades.", rich_help_panel=MUSIC),
+    ] = False,
     redo: Annotated[
         list[str] | None,
         typer.Option(
@@ -283,6 +287,7 @@ def score(
         "--key": {"compose.key": given(key)},
         "--metre": {"compose.metre": given(metre)},
         "--mute": {"compose.mute": read_names(mute)},
+        "--loop": {"compose.loop": given(loop or None)},
         "--streams": {"streams.use": watched},
         "--follow": {"follow.mode": given(follow)},
         "--dynamics": {"follow.dynamics_db": given(dynamics)},

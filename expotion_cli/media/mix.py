@@ -46,6 +46,7 @@ def mix(
     fade_out_s: float,
     under_lu: float,
     original: np.ndarray | None = None,
+    is_loop: bool = False,
 ) -> np.ndarray:
     """Make the sound track of the finished video. Its loudness is left to `remux`.
 
@@ -60,6 +61,7 @@ def mix(
         fade_out_s: likewise at the end of the music.
         under_lu: how far the music lies below the loudness of the clip's own sound while that sounds.
         original: [2, m] float32, the clip's own sound; needed for "under".
+        is_loop: the music's end is followed by its beginning: nothing is faded.
 
     Returns:
         [2, num_samples] float32; may exceed ±1.
@@ -74,7 +76,8 @@ def mix(
     if mode == recipe.UNDER and original is None:
         raise UsageError("the mix mode 'under' needs the clip's own sound.", remedy="Use 'replace' for silent clips.")
     assert num_samples > 0 and music.ndim == 2 and len(music) == 2, music.shape
-    music = _fade(np.array(music[:, :num_samples], dtype=np.float32), sample_rate, fade_in_s, fade_out_s)
+    music = np.array(music[:, :num_samples], dtype=np.float32)
+    music = music if is_loop else _fade(music, sample_rate, fade_in_s, fade_out_s)
     music = fit_length(music, num_samples)
     if mode == recipe.REPLACE:
         return music

@@ -21,7 +21,8 @@ from expotion_cli.scoring.cue_store import StoredCue
 from expotion_cli.scoring.executors import Executor
 from expotion_cli.scoring.group import ComposedCue, Order
 from expotion_cli.scoring.guard import guard
-from expotion_cli.scoring.redo_notes import redo_notes, voicings_of
+from expotion_cli.scoring.redo import Redone
+from expotion_cli.scoring.redo_notes import redo_notes
 from expotion_cli.spotting.plan_file import as_record, from_record
 
 if TYPE_CHECKING:
@@ -126,12 +127,12 @@ class LocalComposer:
         timeline = sidecar.cue_timeline(self._model, playing.duration, cue.notes["tempo"])
         recipe, seed, prompt = playing.recipe, playing.seed, playing.prompt
         started = time.monotonic()
-        settled = voicings_of(cue.notes)
+        redone = Redone.of(cue.notes)
         score = ladder.render(
-            self._model, cue.tokens, timeline, recipe, seed=seed, plan=plan, prompt=prompt, voicings=settled
+            self._model, cue.tokens, timeline, recipe, seed=seed, plan=plan, prompt=prompt, redone=redone
         )
         rendered = time.monotonic()
-        score = ladder.follow(self._model, score, timeline, plan, recipe, seed=seed, prompt=prompt)
+        score = ladder.follow(self._model, score, timeline, plan, recipe, seed=seed, prompt=prompt, redone=redone)
         stages_s = {"render": round(rendered - started, 3), "follow": round(time.monotonic() - rendered, 3)}
         return Played(score, stages_s)
 

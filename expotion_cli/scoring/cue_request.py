@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
 from expotion_cli import brief
+from expotion_cli.errors import UsageError
 from expotion_cli.recipe import Recipe
+from expotion_cli.scoring import passages
 from expotion_cli.scoring.playing import sound_settings
-from expotion_cli.scoring.redo import Base, bars_of
+from expotion_cli.scoring.redo import KEY, Base, bars_of, record
 from expotion_cli.spotting.plan import CuePlan
+
+NO_LOOP = "Use expotion-mini, or leave --loop out and let your editor crossfade the ends."
 
 if TYPE_CHECKING:
     from expotion_cli.music.model import Model
@@ -41,17 +46,26 @@ def compose_request(
         seed: of the cue.
         base: a finished cue of which some bars are composed anew.
     """
+    from expotion_cli.music.conditioning import FORM, form_stream
     from expotion_cli.music.generate.sampling import Sampling
     from expotion_cli.music.request import CueRequest
 
+    if recipe.compose.loop and not model.codec.follows_tempo:
+        raise UsageError(f"--loop needs a model that writes notes: {model.name} keeps no bar lines.", remedy=NO_LOOP)
     timeline = model.codec.timeline(duration, plan.tempo if model.codec.follows_tempo else None)
     # Without visual guidance the picture steers no token: the music stays steady, and the follow layer answers.
     steers = recipe.generate.visual_guidance > 0
     conditioning = model.condition(seen.streams if steers else {}, timeline, plan=plan if steers else None)
+    if recipe.compose.loop and conditioning is not None and FORM in conditioning:
+        conditioning[FORM] = form_stream(timeline.num_steps, math.inf)  # a loop has no ending
     wanted = brief.read(prompt, recipe)
     is_minor = wanted.is_minor if plan.is_minor is None or wanted.mode_source == "recipe" else plan.is_minor
     if base is not None and is_minor is None:
         is_minor = _mode_of(base)
+    way = passages.Course(())
+    if model.codec.follows_tempo:
+        redone = [] if base is None else [*base.notes.get(KEY, ()), record(base.step, timeline)]
+        way = passages.course(recipe, seed, plan, prompt, timeline, redone)
     sketch = model.codec.sketch(
         plan,
         timeline,
@@ -60,12 +74,18 @@ def compose_request(
         is_minor=is_minor,
         density=wanted.density,
         seed=seed,
+        **({"passages": way.passages} if way.passages else {}),
     )
     layout = None if sketch is None else sketch.layout
     if layout is not None and conditioning is not None:
         conditioning = {name: stream.at(layout) for name, stream in conditioning.items()}
+    if model.codec.follows_tempo:
+        prompts = [(bar * model.codec.bar_steps, text) for bar, text in way.changes]
+    else:
+        prompts = [(round(timeline.step_at(words.start_s)), words.text) for words in passages.words_of(prompt, plan)]
+    texts = [(step, ", ".join(part for part in (text, plan.words) if part)) for step, text in prompts]
     request = CueRequest(
-        prompt=", ".join(part for part in (prompt, plan.words) if part),
+        prompt=texts[0][1],
         timeline=timeline,
         conditioning=conditioning,
         seed=seed,
@@ -73,6 +93,7 @@ def compose_request(
         takes=recipe.generate.takes,
         constraints=None if sketch is None else sketch.constraints,
         layout=layout,
+        later_prompts=tuple(texts[1:]),
         negative_prompt=recipe.generate.negative_prompt,
     )
     return request if base is None else _redo_request(request, base, model.codec.bar_steps)

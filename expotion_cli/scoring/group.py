@@ -20,6 +20,7 @@ from expotion_cli.scoring import ladder
 from expotion_cli.scoring.guard import as_failure, guard
 from expotion_cli.scoring.ladder import Seen
 from expotion_cli.scoring.redo import Base
+from expotion_cli.spotting import loop
 from expotion_cli.spotting.hits import HitPoint
 from expotion_cli.spotting.plan import CuePlan, add_user_hits
 from expotion_cli.timing import Tempo
@@ -116,6 +117,8 @@ def compose(
             seen = order.see()
             if order.plan is not None:
                 plan = add_user_hits(order.plan, order.user_hits)
+                if order.recipe.compose.loop:
+                    plan = loop.close(plan, order.clip.duration, ladder.tempo_range(order.recipe, order.prompt))
             else:
                 plan = ladder.spot(
                     seen, order.clip.duration, order.recipe, prompt=order.prompt, user_hits=order.user_hits

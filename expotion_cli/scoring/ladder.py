@@ -24,10 +24,14 @@ import numpy as np
 
 from expotion_cli import brief, prompts
 from expotion_cli.recipe import REPLACE, UNDER, Recipe
+from expotion_cli.scoring import passages
 from expotion_cli.scoring.cue_request import compose_request as compose_request
 from expotion_cli.scoring.playing import sound_settings
+from expotion_cli.scoring.redo import NOT_REDONE, Redone
 from expotion_cli.scoring.streams import FALLBACK_STREAM
+from expotion_cli.spotting import loop
 from expotion_cli.spotting.plan import CuePlan
+from expotion_cli.timed_prompts import whole
 from expotion_cli.timing import Timeline, num_samples
 
 if TYPE_CHECKING:
@@ -43,8 +47,6 @@ if TYPE_CHECKING:
 STAGES = ("see", "spot", "compose", "render", "follow", "finish")
 """The rungs' names, in progress, sidecars and code."""
 
-Voicings = tuple[tuple[int, tuple[int, ...]], ...]
-"""(step, MIDI pitches) of chords."""
 Progress = Callable[[float], None]
 """Called with the share that is done, 0..1."""
 
@@ -190,9 +192,9 @@ def spot(
     from expotion_cli.spotting.plan import make_plan
 
     metre = brief.read(recipe.prompt if prompt is None else prompt, recipe).metre
-    return make_plan(
-        seen.streams, duration, tempo_range(recipe, prompt), cuts=seen.cuts, user_hits=user_hits, metre=metre
-    )
+    bpm_range = tempo_range(recipe, prompt)
+    plan = make_plan(seen.streams, duration, bpm_range, cuts=seen.cuts, user_hits=user_hits, metre=metre)
+    return loop.close(plan, duration, bpm_range) if recipe.compose.loop else plan
 
 
 def tempo_range(recipe: Recipe, prompt: str | None = None) -> tuple[float, float]:
@@ -202,7 +204,8 @@ def tempo_range(recipe: Recipe, prompt: str | None = None) -> tuple[float, float
         recipe: with all flags laid over it.
         prompt: instead of the recipe's.
     """
-    return prompts.tempo_range(recipe.prompt if prompt is None else prompt, (recipe.tempo.min, recipe.tempo.max))
+    words = whole(recipe.prompt if prompt is None else prompt)
+    return prompts.tempo_range(words, (recipe.tempo.min, recipe.tempo.max))
 
 
 def render(
@@ -214,7 +217,7 @@ def render(
     seed: int,
     plan: CuePlan | None = None,
     prompt: str | None = None,
-    voicings: Voicings = (),
+    redone: Redone = NOT_REDONE,
 ) -> Score:
     """Turn tokens into music exactly as long as the timeline.
 
@@ -226,10 +229,12 @@ def render(
         seed: of the cue.
         plan: its key counts if the recipe leaves the key open.
         prompt: of the cue, instead of the recipe's; the instruments that it names play.
-        voicings: of chords that are settled (`SoundSettings.voicings`).
+        redone: bars that were composed anew.
     """
-    settings = replace(sound_settings(recipe, seed, plan, prompt), voicings=voicings)
-    rendering = model.codec.decode(tokens, timeline, settings, seed=seed, marks=plan.marks if plan is not None else ())
+    settings = replace(sound_settings(recipe, seed, plan, prompt), voicings=redone.voicings)
+    marks, way = plan.marks if plan is not None else (), _course(model, timeline, recipe, seed, plan, prompt, redone)
+    more = {"passages": way.passages} if way.passages else {}
+    rendering = model.codec.decode(tokens, timeline, settings, seed=seed, marks=marks, **more)
     audio = np.atleast_2d(np.asarray(rendering.audio, dtype=np.float32))
     if len(audio) == 1:
         audio = np.repeat(audio, 2, axis=0)
@@ -238,8 +243,23 @@ def render(
     from expotion_cli.music.codecs.notes.orchestrate import described
 
     wanted = brief.read(recipe.prompt if prompt is None else prompt, recipe)
-    played = described(settings, wanted, is_minor=bool(rendering.key.is_minor))
+    played = described(settings, wanted, is_minor=bool(rendering.key.is_minor)) | way.described(timeline)
     return Score(audio, rendering.sample_rate, rendering.midi, orchestration=played)
+
+
+def _course(
+    model: Model,
+    timeline: Timeline,
+    recipe: Recipe,
+    seed: int,
+    plan: CuePlan | None,
+    prompt: str | None,
+    redone: Redone,
+) -> passages.Course:
+    if not model.codec.follows_tempo:
+        return passages.Course(())
+    words = recipe.prompt if prompt is None else prompt
+    return passages.course(recipe, seed, plan, words, timeline, redone.rows)
 
 
 def follow(
@@ -251,6 +271,7 @@ def follow(
     *,
     seed: int,
     prompt: str | None = None,
+    redone: Redone = NOT_REDONE,
 ) -> Score:
     """Make the music follow its cue plan: by level, by accents at hit points, and by where it begins and ends.
 
@@ -264,12 +285,15 @@ def follow(
         recipe: its table `[follow]` says how.
         seed: of the cue.
         prompt: of the cue, instead of the recipe's; it may state the key.
+        redone: bars that were composed anew.
     """
     from expotion_cli.scoring.follow import layer
 
     on_grid = model.codec.follows_tempo
     settings = sound_settings(recipe, seed, plan, prompt) if on_grid else None
-    by_notes = model.codec.answered(plan, timeline, settings, recipe.compose)
+    way = _course(model, timeline, recipe, seed, plan, prompt, redone)
+    more = {"passages": way.passages} if way.passages else {}
+    by_notes = model.codec.answered(plan, timeline, settings, recipe.compose, **more)
     followed = layer.follow(
         score.audio,
         score.sample_rate,
@@ -279,6 +303,7 @@ def follow(
         tonic=settings.tonic if settings is not None else None,
         seed=seed,
         answered=by_notes.keys(),
+        is_loop=recipe.compose.loop,
     )
     composed = [
         layer.Answer(round(max(0.0, by_notes[hit.time_s]), 4), hit.time_s, hit.weight, ("notes",))
@@ -326,6 +351,7 @@ def finish(
         fade_in_s=settings.fade_in_s,
         fade_out_s=settings.fade_out_s,
         under_lu=settings.under_lu,
+        is_loop=recipe.compose.loop,
     )
     report = remux(
         clip,

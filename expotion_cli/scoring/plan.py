@@ -37,6 +37,7 @@ from expotion_cli.scoring.redo import Redo
 from expotion_cli.scoring.sidecar import midi_path, sidecar_path
 from expotion_cli.scoring.streams import FALLBACK_STREAM, Needs, StreamChoice, streams_for
 from expotion_cli.spotting.hits_file import UserHits
+from expotion_cli.timed_prompts import check_timed, read_timed
 from expotion_cli.vision.cuts import CUTS
 
 if TYPE_CHECKING:
@@ -181,9 +182,11 @@ def plan(
         found: what discovery found, where that is known; `inputs` don't matter then.
 
     Raises:
-        UsageError: a setting is wrong, or there is no folder of plans.
+        UsageError: a setting or a timed prompt is wrong, or there is no folder of plans.
     """
     playing.check_sound(recipe)
+    for prompt in (recipe.prompt, *settings.prompts.values()):
+        read_timed(prompt)
     streams = streams_for(recipe, needs, settings.features)
     found = found or discover(inputs, out=settings.out, recursive=settings.recursive)
     given_files = find_given(found.batch or found.sources, settings.plans, settings.hits)
@@ -206,6 +209,7 @@ def plan(
             clip, content, stream_digests, given = outcome
             prompt, seed = _prompt(source, recipe, settings.prompts), recipe.seed_for(content)
             try:
+                check_timed(prompt, float(clip.duration))
                 label = label_of(settings.name_by, recipe=recipe.name, seed=seed, prompt=prompt, model=settings.model)
                 destination = _destination(source, clip, settings, label)
             except ExpotionError as error:
@@ -228,7 +232,9 @@ def plan(
     jobs = [job for job, error in zip(jobs, colliding, strict=True) if error is None]
     unused = _unused_prompts(found.batch or found.sources, settings.prompts)
     # Models of sound take whatever a prompt says.
-    said = prompt_notes([job.prompt for job in jobs], recipe) if needs is not None and needs.follows_tempo else ()
+    says_notes = needs is not None and needs.follows_tempo
+    said = prompt_notes([job.prompt for job in jobs], recipe) if says_notes else ()
+    said += negative_notes(recipe, notes=says_notes)
     notes = (*streams.notes, *streams.remarks, *found.notes, *unused, *given_files.notes, *said)
     return Plan(tuple(jobs), tuple(problems), recipe, settings, streams, notes)
 
@@ -247,6 +253,19 @@ def prompt_notes(prompts: Sequence[str], recipe: Recipe) -> tuple[str, ...]:
         where = f" (in the prompts of {count} clips)" if count > 1 else ""
         notes.append(f"{brief.not_understood(words)}{where}")
     return tuple(notes)
+
+
+def negative_notes(recipe: Recipe, *, notes: bool) -> tuple[str, ...]:
+    """What is worth saying of a negative prompt.
+
+    Args:
+        recipe: with all flags laid over it.
+        notes: whether the model writes notes.
+    """
+    if not recipe.generate.negative_prompt or recipe.generate.guidance != 1:
+        return ()
+    rest = "; instruments that it names rest all the same" if notes else ""
+    return (f"with text guidance 1 the negative prompt steers nothing{rest}: raise --guidance, for example to 3",)
 
 
 def check_writable(out: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from expotion_cli import brief
@@ -10,6 +11,7 @@ from expotion_cli.errors import RecipeError, UsageError
 from expotion_cli.keys import parse_key
 from expotion_cli.recipe import Recipe
 from expotion_cli.spotting.plan import CuePlan
+from expotion_cli.timed_prompts import texts_of
 
 if TYPE_CHECKING:
     from expotion_cli.music.codecs.notes.instruments import SoundSettings
@@ -40,6 +42,8 @@ def sound_settings(recipe: Recipe, seed: int, plan: CuePlan | None = None, promp
         settings = SoundSettings.from_table({"sound": sound, "voices": recipe.voices}, seed)
     except UsageError as error:
         raise RecipeError(error.reason, path=recipe.path, remedy=error.remedy) from None
+    if recipe.compose.loop:
+        settings = replace(settings, landing=False, is_loop=True)
     return orchestrate.apply(settings, brief.read(recipe.prompt if prompt is None else prompt, recipe))
 
 
@@ -72,5 +76,9 @@ def check_instruments(model: Model, recipe: Recipe, prompts: Iterable[str] = ())
     from expotion_cli.music.codecs.notes.casting import check_players
 
     check_players(sound_settings(recipe, 0))  # a prompt that leaves nobody is the failure of its own clip
-    found = [note for prompt in {None, *prompts} for note in check(sound_settings(recipe, 0, prompt=prompt))]
+    found = [
+        note
+        for prompt in {None, *(text for each in prompts for text in texts_of(each))}
+        for note in check(sound_settings(recipe, 0, prompt=prompt))
+    ]
     return tuple(sorted(set(found)))

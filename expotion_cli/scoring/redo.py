@@ -27,6 +27,8 @@ REDO_VERSION = 1
 """Raised whenever the same redo would give other tokens; what another version made is neither kept nor taken up."""
 KEY = "redone"
 """Of the steps, in sidecars and in the notes of stored cues."""
+VOICINGS = "voicings"
+"""Of the chords that follow redone bars, in the notes of stored cues."""
 MOST_STEPS = 200
 _NEAR_BAR_LINE_S = 0.02
 """A span that reaches into a bar by less does not touch it."""
@@ -92,6 +94,28 @@ class Course:
     cues: tuple[str, ...]
     result: str
     is_known: bool = False
+
+
+@dataclass(frozen=True)
+class Redone:
+    """What playing a cue takes from its redos.
+
+    Attributes:
+        rows: records of the steps (`record`), in order.
+        voicings: (step, MIDI pitches) of chords that follow the bars (`SoundSettings.voicings`).
+    """
+
+    rows: tuple[Mapping[str, Any], ...] = ()
+    voicings: tuple[tuple[int, tuple[int, ...]], ...] = ()
+
+    @classmethod
+    def of(cls, notes: Mapping[str, Any]) -> Redone:
+        """What a stored cue's notes say."""
+        voicings = ((int(step), tuple(map(int, pitches))) for step, pitches in notes.get(VOICINGS, ()))
+        return cls(tuple(notes.get(KEY, ())), tuple(voicings))
+
+
+NOT_REDONE = Redone()
 
 
 @dataclass(frozen=True)

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from expotion_cli.scoring.playing import sound_settings
-from expotion_cli.scoring.redo import KEY, Base, bars_of, record
+from expotion_cli.scoring.redo import KEY, VOICINGS, Base, Redone, bars_of, record
 
 if TYPE_CHECKING:
     from expotion_cli.scoring.group import ComposedCue
-
-_VOICINGS = "voicings"
 
 
 def redo_notes(cue: ComposedCue, base: Base) -> dict[str, Any]:
@@ -28,7 +25,7 @@ def redo_notes(cue: ComposedCue, base: Base) -> dict[str, Any]:
     bars, size = bars_of(base.step.spans, timeline), timeline.bar_steps
     kept = {
         step: pitches
-        for step, pitches in voicings_of(base.notes)
+        for step, pitches in Redone.of(base.notes).voicings
         if not any((first - 1) * size <= step < last * size for first, last in bars)
     }
     voiced = _voiced(cue, base)
@@ -36,7 +33,7 @@ def redo_notes(cue: ComposedCue, base: Base) -> dict[str, Any]:
         kept |= dict(next(([chord] for chord in voiced if chord[0] >= last * size), []))
     return {
         KEY: [*base.notes.get(KEY, ()), record(base.step, timeline)],
-        _VOICINGS: [[step, list(pitches)] for step, pitches in sorted(kept.items())],
+        VOICINGS: [[step, list(pitches)] for step, pitches in sorted(kept.items())],
     }
 
 
@@ -48,10 +45,5 @@ def _voiced(cue: ComposedCue, base: Base) -> list[tuple[int, tuple[int, ...]]]:
     order = cue.order
     settings = sound_settings(order.recipe, order.seed, cue.plan, order.prompt)
     return voiced(
-        tokens_to_events(base.tokens), cue.request.timeline, replace(settings, voicings=voicings_of(base.notes))
+        tokens_to_events(base.tokens), cue.request.timeline, replace(settings, voicings=Redone.of(base.notes).voicings)
     )
-
-
-def voicings_of(notes: Mapping[str, Any]) -> tuple[tuple[int, tuple[int, ...]], ...]:
-    """The settled voicings of a stored cue (`SoundSettings.voicings`)."""
-    return tuple((int(step), tuple(map(int, pitches))) for step, pitches in notes.get(_VOICINGS, ()))

@@ -32,10 +32,14 @@ FORMAT = 1
 SUFFIX = ".plan.json"
 MAX_BYTES = 8 << 20
 MAX_HITS = 20_000
+MAX_PROMPT = 2000
 CUT_KINDS = ("hard", "dissolve")
 MODES = ("major", "minor")
 _FOR_PEOPLE = ("clip", "source", "bars")
 _SLACK_S = 0.001
+_MEET_S, _END_S = 0.05, 0.5
+"""Sections with prompts meet each other, and end with the clip, by so much."""
+_FILL = "Sections that carry prompts must fill the clip; one without takes the cue's prompt."
 _KEY = re.compile(r"[A-G][#b]?")
 _FIELDS = ("format", "clip", "duration_s", "tempo", "tempo_map", "key", "mode", "metre", "hits", "cuts", "sections",
            "intensity", "opening", "ending")  # fmt: skip
@@ -70,7 +74,13 @@ def as_record(plan: CuePlan, clip: str | None = None) -> dict[str, Any]:
         ],
         "cuts": [{"time_s": cut.time_s, "kind": cut.kind, "strength": cut.strength} for cut in plan.cuts],
         "sections": [
-            {"start_s": each.start_s, "end_s": each.end_s, "intensity": each.intensity, "source": each.source}
+            {
+                "start_s": each.start_s,
+                "end_s": each.end_s,
+                "intensity": each.intensity,
+                **({"prompt": each.prompt} if each.prompt else {}),
+                "source": each.source,
+            }
             for each in plan.sections
         ],
         "intensity": {
@@ -321,7 +331,7 @@ def _cuts(reader: _Reader, values: Any, duration_s: float) -> tuple[Cut, ...]:
 
 
 def _sections(reader: _Reader, values: Any, duration_s: float) -> tuple[Section, ...]:
-    known = ("start_s", "end_s", "intensity", "source")
+    known = ("start_s", "end_s", "intensity", "prompt", "source")
     sections: list[Section] = []
     for number, row in enumerate(reader.rows(values, "sections", known)):
         where = f"sections[{number}]"
@@ -330,8 +340,27 @@ def _sections(reader: _Reader, values: Any, duration_s: float) -> tuple[Section,
         if end_s <= start_s or (sections and start_s < sections[-1].end_s - _SLACK_S):
             raise reader.error(f"{where} runs from {start_s:g} to {end_s:g} s", "Sections follow each other in time.")
         level = reader.number(row, "intensity", 0, 1, where=where, default=0.5)
-        sections.append(Section(start_s, min(end_s, duration_s), level, str(row.get("source", "given"))))
+        prompt = _prompt(reader, row, where)
+        if sections and start_s > sections[-1].end_s + _MEET_S and (prompt or sections[-1].prompt):
+            raise reader.error(f"{where} leaves a hole from {sections[-1].end_s:g} to {start_s:g} s", _FILL)
+        sections.append(Section(start_s, min(end_s, duration_s), level, str(row.get("source", "given")), prompt))
+    if any(each.prompt for each in sections):
+        first_s, last_s = sections[0].start_s, sections[-1].end_s
+        if first_s > _MEET_S or last_s < duration_s - _END_S:
+            reason = f"sections with prompts run from {first_s:g} to {last_s:g} s of a clip of {duration_s:.3f} s"
+            raise reader.error(reason, _FILL)
     return tuple(sections) or (Section(0.0, round(duration_s, 3), 0.5, "the clip begins"),)
+
+
+def _prompt(reader: _Reader, row: Mapping[str, Any], where: str) -> str:
+    if row.get("prompt") is None:
+        return ""
+    text = row["prompt"]
+    if not isinstance(text, str) or not text.strip():
+        raise reader.error(f"{where}.prompt is {text!r}", "Describe the music in words, or leave it out.")
+    if len(text) > MAX_PROMPT:
+        raise reader.error(f"{where}.prompt has {len(text)} characters", f"At most {MAX_PROMPT} can be obeyed.")
+    return " ".join(text.split())
 
 
 def _intensity(reader: _Reader, record: Mapping[str, Any], duration_s: float) -> np.ndarray:

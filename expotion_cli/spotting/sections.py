@@ -48,12 +48,14 @@ class Section:
         start_s, end_s: on the picture's clock.
         intensity: its mean, 0..1.
         source: why it begins, in words.
+        prompt: what the music should be, if a user says so.
     """
 
     start_s: float
     end_s: float
     intensity: float
     source: str
+    prompt: str = ""
 
 
 def find_intensity(streams: Mapping[str, SeenStream], duration_s: float) -> tuple[np.ndarray, str]:

@@ -73,16 +73,13 @@ class FakeNoteCodec(FakeCodec):
     def timeline(self, duration: Fraction, tempo) -> Timeline:
         return tempo.timeline(duration)
 
-    def sketch(self, plan, timeline, settings, compose, *, is_minor, density, seed):
-        from expotion_cli.music.codecs.notes.sketch import sketch
+    def sketch(self, *about, **how):
+        from expotion_cli.music.codecs.notes.codec import NoteCodec
 
-        muted = [name for name, sound in settings.sounds.items() if sound.mute]
-        return sketch(plan, timeline, muted=muted, is_minor=is_minor, density=density, answers=1.0,
-                      groove=compose.groove, seed=seed)  # fmt: skip
+        return NoteCodec.sketch(self, *about, **how)
 
-    def decode(self, tokens, timeline, settings=None, *, seed=0, marks=()):
-        steps = timeline.samples(self.sample_rate) // tokens.shape[1]
-        return super().decode(np.repeat(tokens[6:7], steps * 10 // self.sample_rate + 1, axis=1), timeline)
+    def decode(self, tokens, timeline, settings=None, *, seed=0, marks=(), passages=()):
+        return super().decode(tokens[6:7] % 60, timeline)
 
 
 class FakeNoteComposer(FakeComposer):

@@ -10,7 +10,7 @@ from functools import lru_cache
 import numpy as np
 
 from expotion_cli.audio.beats import TRACK_RATE_HZ, beats_of
-from expotion_cli.audio.filters import quick_length
+from expotion_cli.audio.filters import folded, quick_length
 from expotion_cli.audio.loudness import integrated_lufs
 from expotion_cli.audio.onsets import onset_strength
 from expotion_cli.audio.spectrum import power_spectrogram
@@ -40,6 +40,7 @@ _VARIANTS = 2
 _BANDS_HZ = ((40.0, 250.0), (250.0, 2500.0), (2500.0, 16_000.0))
 _BAND_LIMIT_DB = 12.0
 _NEAR_S = 0.5
+_LOOP_RING_S, _LOOP_MARGIN_S = 8.0, 0.25
 _TONE = 2.0
 """Highs fall by this many times as much as the level: what is played softly is darker."""
 
@@ -84,6 +85,7 @@ def follow(
     tonic: int | None = None,
     seed: int = 0,
     answered: Collection[float] = (),
+    is_loop: bool = False,
 ) -> Followed:
     """Make music follow a cue plan, whoever made it, and keep it between the plan's start and end.
 
@@ -99,10 +101,11 @@ def follow(
         tonic: pitch class of its key; None finds it.
         seed: of the cue; makes strokes differ.
         answered: seconds of the hit points that the music answers itself: they get a shallower breath, and no accent.
+        is_loop: its end is followed by its beginning.
     """
     followed = Followed(audio, ())
     if settings.mode != NO_FOLLOW and np.any(audio):
-        followed = _layered(audio, sample_rate, plan, settings, grid, tonic, seed, answered)
+        followed = _layered(audio, sample_rate, plan, settings, grid, tonic, seed, answered, is_loop)
     return replace(followed, audio=level.within(followed.audio, sample_rate, plan.start_s, plan.end_s))
 
 
@@ -115,8 +118,10 @@ def _layered(
     tonic: int | None,
     seed: int,
     answered: Collection[float],
+    is_loop: bool,
 ) -> Followed:
-    levelled = level.apply_db(audio, level.levelling_db(audio, sample_rate), sample_rate)
+    ends = level.JOINED if is_loop else level.HELD
+    levelled = level.apply_db(audio, level.levelling_db(audio, sample_rate, ends), sample_rate)
     rows = math.ceil(audio.shape[1] / sample_rate * level.RATE_HZ)
     at = np.arange(rows) / level.RATE_HZ
     end_s = math.inf if plan.end_s is None else plan.end_s
@@ -126,12 +131,14 @@ def _layered(
     weights = np.array([hit.weight for hit in chosen])
     gain_db = -settings.dynamics_db * (1 - plan.intensity.at(at))
     gain_db -= gain_db.max(initial=-settings.dynamics_db)
-    levelled = level.brighten(levelled, sample_rate, _TONE * gain_db)
+    levelled = _brightened(levelled, sample_rate, _TONE * gain_db, is_loop)
     low, high = _BREATH_DB
     depths = (low + (high - low) * weights) * np.array(
         [_ANSWERED_BREATH if hit.time_s in answered else 1.0 for hit in chosen]
     )
     gain_db = gain_db + level.breath_db(times_s, depths, rows, _BREATH_S, _RISE_S)
+    if is_loop:  # the breath before a hit point at the beginning lies at the end
+        gain_db += level.breath_db(times_s + audio.shape[1] / sample_rate, depths, rows, _BREATH_S, _RISE_S)
     music = level.apply_db(levelled, gain_db, sample_rate)
     answers: list[Answer] = []
     left = [place for place, hit in enumerate(chosen) if hit.time_s not in answered]
@@ -139,15 +146,29 @@ def _layered(
         if tonic is None:
             tonic = _find_tonic(audio, sample_rate)
         chosen, times_s = tuple(chosen[place] for place in left), times_s[left]
-        accents, answers = _accents(levelled, sample_rate, chosen, times_s, settings, tonic, seed)
-        music += accents
-        del accents
+        room = np.pad(levelled, ((0, 0), (0, round(_LOOP_RING_S * sample_rate)))) if is_loop else levelled
+        accents, answers = _accents(room, sample_rate, chosen, times_s, settings, tonic, seed)
+        music += folded(accents, music.shape[1])
+        del accents, room
     del levelled
-    music = level.apply_db(music, level.compress_db(music, sample_rate, ratio=2.0, above_lu=3.0), sample_rate)
+    music = level.apply_db(
+        music, level.compress_db(music, sample_rate, ratio=2.0, above_lu=3.0, ends=ends), sample_rate
+    )
     loudness = integrated_lufs(music, sample_rate)
     if math.isfinite(loudness):
         music *= peak_gain(music, sample_rate, loudness + _PEAKS_LU)
     return Followed(music, tuple(answers))
+
+
+def _brightened(audio: np.ndarray, sample_rate: int, gain_db: np.ndarray, is_loop: bool) -> np.ndarray:
+    """`level.brighten`; of a loop, with its other end beside each end."""
+    if not is_loop:
+        return level.brighten(audio, sample_rate, gain_db)
+    rows = min(round(_LOOP_MARGIN_S * level.RATE_HZ), len(gain_db) - 1)
+    margin = min(round(rows * sample_rate / level.RATE_HZ), audio.shape[1])
+    wide = np.concatenate([audio[:, audio.shape[1] - margin :], audio, audio[:, :margin]], axis=1)
+    made = level.brighten(wide, sample_rate, np.pad(gain_db, rows, mode="wrap"))
+    return made[:, margin : margin + audio.shape[1]]
 
 
 def choose_hits(hits: Sequence[HitPoint], per_second: float) -> tuple[HitPoint, ...]:

@@ -10,6 +10,8 @@ from expotion_cli.audio.filters import quick_length
 from expotion_cli.audio.loudness import integrated_lufs, k_weighted_power
 
 RATE_HZ = 200.0
+HELD, JOINED = "held", "joined"
+"""What lies beyond the ends of a sound: the same again, or, in a loop, its other end."""
 BRIGHT_HZ = 1800.0
 _BLOCK_S = 30
 LEVEL_WINDOW_S = 0.8
@@ -21,31 +23,38 @@ FADE_IN_S, FADE_OUT_S = 0.03, 0.5
 """How music enters and leaves within the picture."""
 
 
-def loudness_over_time(audio: np.ndarray, sample_rate: int, window_s: float) -> np.ndarray:
+def loudness_over_time(audio: np.ndarray, sample_rate: int, window_s: float, ends: str = HELD) -> np.ndarray:
     """[T] K-weighted loudness in LUFS at `RATE_HZ`, over a smooth window centred on each row.
 
     Args:
         audio: [2, n] float32.
         sample_rate: in Hz.
         window_s: full width of the window (Hann).
+        ends: see `smoothed`.
     """
     rows = max(1, math.ceil(audio.shape[1] / sample_rate * RATE_HZ))
     edges = np.rint(np.arange(rows + 1) * sample_rate / RATE_HZ).astype(int).clip(0, audio.shape[1])
     mean = np.diff(k_weighted_power(audio, sample_rate, edges)) / np.maximum(np.diff(edges), 1)
-    return np.asarray(-0.691 + 10 * np.log10(np.maximum(smoothed(mean, window_s), 1e-12)))
+    return np.asarray(-0.691 + 10 * np.log10(np.maximum(smoothed(mean, window_s, ends), 1e-12)))
 
 
-def smoothed(values: np.ndarray, window_s: float) -> np.ndarray:
-    """Values at `RATE_HZ` smoothed by a Hann window; ends are held."""
+def smoothed(values: np.ndarray, window_s: float, ends: str = HELD) -> np.ndarray:
+    """Values at `RATE_HZ` smoothed by a Hann window.
+
+    Args:
+        values: [T].
+        window_s: width of the window.
+        ends: `HELD`, or `JOINED` for those of a loop, whose end is followed by its beginning.
+    """
     reach = max(1, round(window_s * RATE_HZ / 2))
     window = np.hanning(2 * reach + 3)[1:-1]
-    padded = np.pad(values, reach, mode="edge")
+    padded = np.pad(values, reach, mode="edge" if ends == HELD else "wrap")
     size = quick_length(len(padded) + len(window))
     full = np.fft.irfft(np.fft.rfft(padded, size) * np.fft.rfft(window / window.sum(), size), size)
     return full[2 * reach : 2 * reach + len(values)]
 
 
-def levelling_db(audio: np.ndarray, sample_rate: int) -> np.ndarray:
+def levelling_db(audio: np.ndarray, sample_rate: int, ends: str = HELD) -> np.ndarray:
     """[T] gain in dB at `RATE_HZ` that evens music out slowly: quiet passages up, loud ones down a little.
 
     Real gaps (below -60 dBFS) are not lifted.
@@ -53,15 +62,16 @@ def levelling_db(audio: np.ndarray, sample_rate: int) -> np.ndarray:
     Args:
         audio: [2, n] float32.
         sample_rate: in Hz.
+        ends: see `smoothed`.
     """
     whole = integrated_lufs(audio, sample_rate)
-    loudness = loudness_over_time(audio, sample_rate, LEVEL_WINDOW_S)
+    loudness = loudness_over_time(audio, sample_rate, LEVEL_WINDOW_S, ends)
     if not math.isfinite(whole):
         return np.zeros(len(loudness))
     off = loudness - whole
     beyond = np.sign(off) * np.maximum(np.abs(off) - STEADY_DB, 0)
     gain_db = np.clip(-LEVEL_SHARE * beyond, -MOST_CUT_DB, MOST_LIFT_DB)
-    return smoothed(np.where(loudness > GAP_DBFS, gain_db, 0.0), LEVEL_WINDOW_S)
+    return smoothed(np.where(loudness > GAP_DBFS, gain_db, 0.0), LEVEL_WINDOW_S, ends)
 
 
 def brighten(audio: np.ndarray, sample_rate: int, gain_db: np.ndarray) -> np.ndarray:
@@ -144,7 +154,7 @@ def within(audio: np.ndarray, sample_rate: int, start_s: float, end_s: float | N
     return made
 
 
-def compress_db(audio: np.ndarray, sample_rate: int, *, ratio: float, above_lu: float) -> np.ndarray:
+def compress_db(audio: np.ndarray, sample_rate: int, *, ratio: float, above_lu: float, ends: str = HELD) -> np.ndarray:
     """[T] gain in dB of a gentle bus compressor: what is louder than the whole by `above_lu` is turned down.
 
     Args:
@@ -152,10 +162,11 @@ def compress_db(audio: np.ndarray, sample_rate: int, *, ratio: float, above_lu: 
         sample_rate: in Hz.
         ratio: input over output change above the threshold.
         above_lu: threshold over the integrated loudness.
+        ends: see `smoothed`.
     """
     whole = integrated_lufs(audio, sample_rate)
-    loudness = loudness_over_time(audio, sample_rate, 0.12)
+    loudness = loudness_over_time(audio, sample_rate, 0.12, ends)
     if not math.isfinite(whole):
         return np.zeros(len(loudness))
     over = np.maximum(loudness - whole - above_lu, 0)
-    return -smoothed(over * (1 - 1 / ratio), 0.06)
+    return -smoothed(over * (1 - 1 / ratio), 0.06, ends)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from expotion_cli.music.codecs.notes.instruments import SoundSettings, drum_key
+from expotion_cli.music.codecs.notes.instruments import SoundSettings, VoiceSound, drum_key
+from expotion_cli.music.codecs.notes.passage import Passage, sound_at
 from expotion_cli.music.codecs.notes.ringing import begin_at_once, ring_on
 from expotion_cli.music.codecs.notes.tokens import (
     CHORD_VELOCITIES,
@@ -64,27 +65,56 @@ class ScoreNote:
 
 
 @dataclass(frozen=True)
+class Part:
+    """Notes of a voice that are played with one sound.
+
+    Attributes:
+        voice: its name.
+        first: step of the first one.
+        sound: how they sound.
+        notes: in order of time.
+    """
+
+    voice: str
+    first: int
+    sound: VoiceSound
+    notes: tuple[ScoreNote, ...]
+
+
+@dataclass(frozen=True)
 class Arrangement:
     """What is played.
 
     Attributes:
-        notes: by voice name, in order of time; muted and silent voices are left out.
+        parts: the voices, each in as many parts as it changes its sound, in order of time; what is muted or silent is
+            left out.
         control: [S + 1] float, MIDI controller 11 (expression, 0..127) at every step.
         minor: the cue's mode.
     """
 
-    notes: dict[str, tuple[ScoreNote, ...]]
+    parts: tuple[Part, ...]
     control: np.ndarray
     minor: bool
 
+    @property
+    def notes(self) -> dict[str, tuple[ScoreNote, ...]]:
+        """All notes by voice name, in order of time."""
+        found: dict[str, tuple[ScoreNote, ...]] = {}
+        for part in self.parts:
+            found[part.voice] = (*found.get(part.voice, ()), *part.notes)
+        return found
 
-def arrange(events: dict[str, list[Event]], timeline: Timeline, settings: SoundSettings) -> Arrangement:
+
+def arrange(
+    events: dict[str, list[Event]], timeline: Timeline, settings: SoundSettings, passages: Sequence[Passage] = ()
+) -> Arrangement:
     """Make the notes of a cue.
 
     Args:
         events: per voice name, pitches relative to a tonic of C, on the timeline's steps.
         timeline: the cue's beat grid over the picture.
         settings: key, octaves, mutes, landing, humanising.
+        passages: who plays when, where that changes. A note that is held beyond its passage keeps its sound.
     """
     minor = is_minor(events)
     events, landing = _shaped(events, timeline, settings, minor)
@@ -98,15 +128,18 @@ def arrange(events: dict[str, list[Event]], timeline: Timeline, settings: SoundS
         end = timeline.step_at(float(timeline.duration))
         control = control * np.interp(np.arange(len(control)), [landing + 0.3 * rate, max(end, landing + 1)], [1, 0.7])
     softness = _SOFTEST_VELOCITY + (1 - _SOFTEST_VELOCITY) * levels / (DYNAMIC_LEVELS - 1)
-    notes: dict[str, tuple[ScoreNote, ...]] = {}
-    for name, sound in settings.sounds.items():
-        if sound.mute:
-            continue
-        found: list[ScoreNote] = []
+    parts: list[Part] = []
+    for name in settings.sounds:
         audible = [(event, span) for event in events.get(name, ()) if (span := _audible_span(event, name, timeline))]
-        for (event, (start, end)), pitches in zip(
-            audible, _pitches(name, [e for e, _ in audible], settings), strict=True
+        sounds = [sound_at(name, event.start // timeline.bar_steps, settings, passages) for event, _ in audible]
+        found: list[tuple[VoiceSound, int, list[ScoreNote]]] = []
+        for (event, (start, end)), sound, pitches in zip(
+            audible, sounds, _pitches(name, [e for e, _ in audible], settings, sounds), strict=True
         ):
+            if sound.mute:
+                continue
+            if not found or found[-1][0] != sound:
+                found.append((sound, event.start, []))
             classes = CHORD_VELOCITIES if VOICES[VOICE_INDEX[name]].kind == "chord" else VELOCITIES
             for order, pitch in enumerate(pitches):
                 shift_s, force = _humanise(settings, name, event.start, order)
@@ -114,10 +147,9 @@ def arrange(events: dict[str, list[Event]], timeline: Timeline, settings: SoundS
                     shift_s = 0.0
                 played = _MIDDLE_VELOCITY * (classes[event.velocity] / _MIDDLE_VELOCITY) ** _ACCENTS[name]
                 velocity = round(played * softness[event.start] * force)
-                found.append(ScoreNote(start, end, pitch, int(np.clip(velocity, 1, 127)), shift_s))
-        if found:
-            notes[name] = tuple(found)
-    return Arrangement(notes, control, minor)
+                found[-1][2].append(ScoreNote(start, end, pitch, int(np.clip(velocity, 1, 127)), shift_s))
+        parts += [Part(name, first, sound, tuple(notes)) for sound, first, notes in found]
+    return Arrangement(tuple(parts), control, minor)
 
 
 def voiced(
@@ -217,20 +249,24 @@ def _voice_leading_cost(pitches: tuple[int, ...], before: tuple[int, ...] | None
     return float(cost)
 
 
-def _pitches(name: str, events: list[Event], settings: SoundSettings) -> list[tuple[int, ...]]:
-    """Sounding MIDI keys of each event."""
-    voice, sound = VOICES[VOICE_INDEX[name]], settings.sounds[name]
-    lift, low, high = 12 * sound.octave, sound.lowest, sound.highest
-    if voice.kind == "drums":
-        kit = settings.sounds[name].program
-        assert kit is not None  # `SoundSettings.sounds` fills in the kit
-        keys = [drum_key(key, kit, settings.tonic) for key in voice.lanes]
-        return [tuple(key for lane, key in enumerate(keys) if event.value >> lane & 1) for event in events]
-    if voice.kind == "chord":
-        laid = _voicings(events, settings)
-        return [tuple(dict.fromkeys(_into_range(pitch + lift, low, high) for pitch in pitches)) for pitches in laid]
-    low = max(low, _LOWEST_BASS) if name == "bass" else low
-    return [(_into_range(event.value + settings.tonic + lift, low, high),) for event in events]
+def _pitches(
+    name: str, events: list[Event], settings: SoundSettings, sounds: Sequence[VoiceSound]
+) -> Iterator[tuple[int, ...]]:
+    """Sounding MIDI keys of each event, each with its sound."""
+    voice = VOICES[VOICE_INDEX[name]]
+    laid = (
+        _voicings(events, settings) if voice.kind == "chord" else [(event.value + settings.tonic,) for event in events]
+    )
+    for event, pitches, sound in zip(events, laid, sounds, strict=True):
+        if voice.kind == "drums":
+            kit = sound.program
+            assert kit is not None  # `SoundSettings.sounds` fills in the kit
+            keys = [drum_key(key, kit, settings.tonic) for key in voice.lanes]
+            yield tuple(key for lane, key in enumerate(keys) if event.value >> lane & 1)
+            continue
+        low = max(sound.lowest, _LOWEST_BASS) if name == "bass" else sound.lowest
+        lifted = (_into_range(pitch + 12 * sound.octave, low, sound.highest) for pitch in pitches)
+        yield tuple(dict.fromkeys(lifted))
 
 
 def _voicings(events: list[Event], settings: SoundSettings) -> list[tuple[int, ...]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import replace
 from fractions import Fraction
 from functools import cached_property
@@ -18,6 +19,7 @@ from expotion_cli.music.codecs.notes.casting import check_instruments, check_pla
 from expotion_cli.music.codecs.notes.instruments import SoundSettings
 from expotion_cli.music.codecs.notes.judge import NoteJudge
 from expotion_cli.music.codecs.notes.midi import Marks, to_midi
+from expotion_cli.music.codecs.notes.passage import Passage, sound_at
 from expotion_cli.music.codecs.notes.render import SAMPLE_RATE, Renderer
 from expotion_cli.music.codecs.notes.sketch import DECODER_BAR, SKETCH_VERSION, Sketch, sketch, strikes_on_grid
 from expotion_cli.music.codecs.notes.soundfont import SoundFont, load_soundfont
@@ -98,6 +100,7 @@ class NoteCodec:
         is_minor: bool | None,
         density: str,
         seed: int,
+        passages: Sequence[Passage] = (),
     ) -> Sketch:
         """What is settled about a cue before it is composed (`sketch.py`).
 
@@ -109,34 +112,43 @@ class NoteCodec:
             is_minor: the mode that was asked for, or None.
             density: "sparse", "dense" or any other word for neither.
             seed: of the cue.
+            passages: who plays when, where that changes.
 
         Raises:
             UsageError: nobody is left to play, or there is no such groove.
         """
-        check_players(settings)
-        muted = [name for name, sound in settings.sounds.items() if sound.mute]
+        passages = passages or (Passage(0, settings, density),)
+        for passage in passages:
+            check_players(passage.settings)
         return sketch(
             plan,
             timeline,
-            muted=muted,
+            passages=passages,
             is_minor=is_minor,
-            density=density,
             answers=compose.answers,
             groove=compose.groove,
             seed=seed,
+            is_loop=compose.loop,
         )
 
     def answered(
-        self, plan: CuePlan, timeline: Timeline, settings: SoundSettings, compose: Compose
+        self,
+        plan: CuePlan,
+        timeline: Timeline,
+        settings: SoundSettings,
+        compose: Compose,
+        passages: Sequence[Passage] = (),
     ) -> dict[float, float]:
         """Seconds of the hit points that notes answer → seconds at which they do.
 
         Without drums, notes are too soft to be heard as answers.
         """
-        if settings.sounds["drums"].mute:
-            return {}
         strikes = strikes_on_grid(plan, timeline, compose.answers)
-        return {strike.time_s: float(timeline.time_of(strike.step)) for strike in strikes}
+        return {
+            strike.time_s: float(timeline.time_of(strike.step))
+            for strike in strikes
+            if not sound_at("drums", strike.step // timeline.bar_steps, settings, passages).mute
+        }
 
     def decode(
         self,
@@ -147,6 +159,7 @@ class NoteCodec:
         seed: int | None = None,
         marks: Marks = (),
         keep_stems: bool = False,
+        passages: Sequence[Passage] = (),
     ) -> Rendering:
         """Make the sound of a cue.
 
@@ -157,6 +170,7 @@ class NoteCodec:
             seed: the cue's seed, for the key "auto" and for humanising; None: the settings's.
             marks: become markers of the MIDI file.
             keep_stems: also return each voice by itself, without reverb.
+            passages: who plays when, where that changes.
 
         Returns:
             [2, timeline.samples(44100)] float32 and the MIDI file.
@@ -165,7 +179,7 @@ class NoteCodec:
         if seed is not None:
             settings = replace(settings, seed=seed)
         events = tokens_to_events(np.asarray(tokens)[:, : timeline.num_steps])
-        arrangement = arrange(events, timeline, settings)
+        arrangement = arrange(events, timeline, settings, passages)
         rendering = self._renderer.render(arrangement, timeline, settings, keep_stems)
         key = Key(settings.tonic % 12, arrangement.minor)
         return replace(rendering, midi=to_midi(arrangement, timeline, settings, marks), key=key)

@@ -53,7 +53,7 @@ class BarForm:
     harmony_from: int | None = None
 
 
-def plan_form(plan: CuePlan, timeline: Timeline, shift: float = 0.0) -> tuple[BarForm, ...]:
+def plan_form(plan: CuePlan, timeline: Timeline, shift: np.ndarray | float = 0.0) -> tuple[BarForm, ...]:
     """The bars of a cue.
 
     Intensity is that of the plan, drawn a little towards an arc that rises to a peak at three quarters; where the plan
@@ -62,7 +62,7 @@ def plan_form(plan: CuePlan, timeline: Timeline, shift: float = 0.0) -> tuple[Ba
     Args:
         plan: of the cue.
         timeline: its beat grid.
-        shift: is added to every bar's intensity.
+        shift: is added to the bars' intensity; one number, or one for each bar.
     """
     bar = timeline.bar_steps
     count = -(-timeline.num_steps // bar)
@@ -139,7 +139,7 @@ def _section_starts(plan: CuePlan, timeline: Timeline, count: int) -> list[int]:
     return found
 
 
-def smooth_bars(values: Sequence[float]) -> np.ndarray:
-    """[n] each bar with half of its neighbours."""
-    padded = np.pad(np.asarray(values, dtype=float), 1, mode="edge")
+def smooth_bars(values: Sequence[float], is_loop: bool = False) -> np.ndarray:
+    """[n] each bar with half of its neighbours; in a loop the last and the first one are neighbours."""
+    padded = np.pad(np.asarray(values, dtype=float), 1, mode="wrap" if is_loop else "edge")
     return np.asarray(0.25 * padded[:-2] + 0.5 * padded[1:-1] + 0.25 * padded[2:])

@@ -73,6 +73,7 @@ class SoundSettings:
         ring: hold what sounded last through silences, and start with the first chord.
         landing: close the cue on the tonic chord instead of cutting it off.
         seed: the cue's seed.
+        is_loop: the cue's end is followed by its beginning: what rings beyond the one sounds in the other.
         voicings: (step, MIDI pitches) of chords that are voiced so, whatever came before: those that follow bars which
             were composed anew.
     """
@@ -88,6 +89,7 @@ class SoundSettings:
     ring: bool = True
     landing: bool = True
     seed: int = 0
+    is_loop: bool = False
     voicings: tuple[tuple[int, tuple[int, ...]], ...] = ()
 
     @property

@@ -10,7 +10,7 @@ import numpy as np
 from expotion_cli.music.codecs.notes import smf
 from expotion_cli.music.codecs.notes.arrange import Arrangement, ScoreNote
 from expotion_cli.music.codecs.notes.general_midi import instrument_name
-from expotion_cli.music.codecs.notes.instruments import SoundSettings
+from expotion_cli.music.codecs.notes.instruments import SoundSettings, VoiceSound
 from expotion_cli.music.codecs.notes.smf import TICKS_PER_BEAT
 from expotion_cli.music.codecs.notes.tokens import VOICE_INDEX, VOICES
 from expotion_cli.timing import STEPS_PER_BEAT, Timeline
@@ -55,24 +55,31 @@ def to_midi(arrangement: Arrangement, timeline: Timeline, settings: SoundSetting
     channels = (channel for channel in range(16) if channel != _DRUM_CHANNEL)
     tracks = [common]
     for name, notes in arrangement.notes.items():
-        sound = settings.sounds[name]
-        assert sound.program is not None  # `SoundSettings.sounds` fills in the kit
         is_kit = VOICES[VOICE_INDEX[name]].kind == "drums"
         channel = _DRUM_CHANNEL if is_kit else next(channels)
-        played_by = instrument_name(sound.program, is_kit=is_kit)
+        parts = [part for part in arrangement.parts if part.voice == name]
+        players = dict.fromkeys(instrument_name(part.sound.program or 0, is_kit=is_kit) for part in parts)
+        played_by = ", then ".join(players)
         track = [smf.text(0, "track", f"{name}: {played_by}"), smf.text(0, "instrument", played_by)]
         # Drums and percussion share a channel: its settings come from the drums where both play.
         if name != "percussion" or "drums" not in arrangement.notes:
-            level = int(np.clip(round(100 * 10 ** (sound.gain_db / 40)), 0, 127))
-            track += smf.program(0, channel, sound.program)
-            for number, value in ((7, level), (10, round(63.5 + 63.5 * sound.pan)), (91, round(127 * sound.reverb))):
-                track.append(smf.control(0, channel, number, int(value)))
+            for part in parts:
+                tick = 0 if part is parts[0] else clock.tick(max(0.0, float(timeline.time_of(part.first))))
+                track += _set_up(tick, channel, part.sound)
             for time_s, value in _swells(arrangement.control, timeline):
                 track.append(smf.control(clock.tick(time_s), channel, 11, value))
         for start, end, note in _placed(notes, timeline, clock, end_s):
             track += smf.note(start, end, channel, note.pitch, note.velocity)
         tracks.append(track)
     return smf.write(tracks)
+
+
+def _set_up(tick: int, channel: int, sound: VoiceSound) -> Iterator[smf.Event]:
+    """A channel's program, level, panning and reverb."""
+    level = int(np.clip(round(100 * 10 ** (sound.gain_db / 40)), 0, 127))
+    yield smf.program(tick, channel, sound.program or 0)
+    for number, value in ((7, level), (10, round(63.5 + 63.5 * sound.pan)), (91, round(127 * sound.reverb))):
+        yield smf.control(tick, channel, number, int(value))
 
 
 class _Clock:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from expotion_cli.music.codecs.notes.tokens import FIRST_ONSET, HOLD, REST, VOICE_INDEX, VOICES
-from expotion_cli.music.generate.constraints import NO_SOURCE, Constraints
+from expotion_cli.music.generate.constraints import DRAWN, NO_SOURCE, Constraints
 
 _HELD = tuple(VOICE_INDEX[voice.name] for voice in VOICES if voice.kind in ("pitched", "chord"))
 _DYNAMICS = VOICE_INDEX["dynamics"]
@@ -53,7 +53,11 @@ def redone(sketched: Constraints, tokens: np.ndarray, spans: Sequence[tuple[int,
         returns = sketched.source[:, inside]
         source[:, inside] = np.where(returns >= first, returns, NO_SOURCE)
         for voice in _HELD:
-            _end_what_sounds(given[voice], source[voice], tokens[voice], first, min(last, first + bar_steps))
+            latest = min(last, first + bar_steps)
+            end = _end_what_sounds(given[voice], source[voice], tokens[voice], first, latest)
+            may_hold = end is not None and sketched.masks[sketched.mask_of[voice, end], HOLD]
+            if end is not None and (given[voice, end] == HOLD or (given[voice, end] == DRAWN and may_hold)):
+                given[voice, end], source[voice, end] = REST, NO_SOURCE
             if last < tokens.shape[1] and tokens[voice, last] == HOLD:
                 _arrive(given[voice], source[voice], tokens[voice], max(first, last - bar_steps), last)
     return Constraints(given, source, sketched.masks, sketched.mask_of)
@@ -65,15 +69,14 @@ def _struck(row: np.ndarray, step: int) -> int | None:
     return int(places[-1]) if len(places) and row[places[-1]] >= FIRST_ONSET else None
 
 
-def _end_what_sounds(given: np.ndarray, source: np.ndarray, row: np.ndarray, first: int, last: int) -> None:
-    """A note that sounds over the first join goes on until it ended, at most to `last`."""
+def _end_what_sounds(given: np.ndarray, source: np.ndarray, row: np.ndarray, first: int, last: int) -> int | None:
+    """A note that sounds over the first join goes on until it ended, at most to `last`; returns where it must end."""
     if row[first] != HOLD or _struck(row, first) is None:
-        return
+        return None
     ends = np.flatnonzero(row[first:last] != HOLD)
     end = first + int(ends[0]) if len(ends) else last
     given[first:end], source[first:end] = HOLD, NO_SOURCE
-    if end < last and row[end] == REST:
-        given[end], source[end] = REST, NO_SOURCE
+    return end if end < last else None
 
 
 def _arrive(given: np.ndarray, source: np.ndarray, row: np.ndarray, earliest: int, last: int) -> None:

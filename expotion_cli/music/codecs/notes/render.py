@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from functools import reduce
 
 import numpy as np
 
-from expotion_cli.audio.filters import apply_sections, high_pass, high_shelf, low_pass
+from expotion_cli.audio.filters import apply_sections, folded, high_pass, high_shelf, low_pass
 from expotion_cli.audio.loudness import integrated_lufs
 from expotion_cli.music.codecs.codec import Rendering
-from expotion_cli.music.codecs.notes.arrange import Arrangement
+from expotion_cli.music.codecs.notes.arrange import Arrangement, ScoreNote
 from expotion_cli.music.codecs.notes.balance import Balance, peak_gain
-from expotion_cli.music.codecs.notes.instruments import SoundSettings
+from expotion_cli.music.codecs.notes.instruments import SoundSettings, VoiceSound
 from expotion_cli.music.codecs.notes.reverb import reverberate, tail_samples
 from expotion_cli.music.codecs.notes.sampler import PlayedNote, Synth
 from expotion_cli.music.codecs.notes.soundfont import SoundFont
@@ -23,6 +24,8 @@ SAMPLE_RATE = 44100
 PEAK = 0.98
 _BLOCK_S = 30
 _RING_S = 1.0
+_LOOP_RING_S = 3.0
+"""So long may notes and their reverb sound beyond the end of a loop."""
 _RUMBLE_HZ = 24.0  # some recordings have a DC offset
 _AIR_HZ = 3200.0
 _EQ_RING_S = 0.15
@@ -57,39 +60,43 @@ class Renderer:
 
         Returns:
             Exactly `timeline.samples(sample_rate)` samples. Quiet cues stay quiet; one that would exceed full scale is
-            turned down as a whole.
+            turned down as a whole. What rings beyond the end of a loop sounds at its beginning.
         """
-        num_samples = timeline.samples(self.sample_rate)
+        length = num_samples = timeline.samples(self.sample_rate)
+        if settings.is_loop:
+            num_samples += tail_samples(settings.reverb_s, self.sample_rate) + round(_LOOP_RING_S * self.sample_rate)
         mix, send = np.zeros((2, num_samples), np.float32), np.zeros((2, num_samples), np.float32)
         swell = self._swell(arrangement.control, timeline, num_samples)
         stems: dict[str, np.ndarray] = {}
 
-        def add(name: str, stem: np.ndarray) -> None:
+        def add(name: str, sound: VoiceSound, stem: np.ndarray) -> None:
             nonlocal mix, send
             mix += stem
             if keep_stems:
-                stems[name] = self._equalise(stem, settings)
-            if settings.sounds[name].reverb:
-                stem *= np.float32(settings.sounds[name].reverb)
+                made = self._equalise(stem, settings)
+                stems[name] = stems[name] + made if name in stems else made
+            if sound.reverb:
+                stem *= np.float32(sound.reverb)
                 send += stem
 
-        drums_by_name: dict[str, np.ndarray] = {}
-        for name in arrangement.notes:
-            stem = self._voice(name, arrangement, timeline, settings)
+        drums: dict[tuple[str, VoiceSound], np.ndarray] = {}
+        for (name, sound), notes in _by_sound(arrangement).items():
+            stem = self._voice(name, sound, notes, timeline, num_samples, rings=not settings.is_loop)
             stem *= swell
-            stem = pan_stereo(stem, settings.sounds[name].pan)
+            stem = pan_stereo(stem, sound.pan)
             if VOICES[VOICE_INDEX[name]].kind == "drums":
-                drums_by_name[name] = stem
+                drums[name, sound] = stem
             else:
-                add(name, stem)
+                add(name, sound, stem)
             del stem
         del swell
-        self._limit_drums(drums_by_name, mix)
-        for name in tuple(drums_by_name):
-            add(name, drums_by_name.pop(name))
+        self._limit_drums(drums, mix)
+        for name, sound in tuple(drums):
+            add(name, sound, drums.pop((name, sound)))
         self._add_reverb(mix, send, settings.reverb_s)
         del send
-        mix = self._equalise(mix, settings)
+        mix = folded(self._equalise(mix, settings), length)
+        stems = {name: folded(stem, length) for name, stem in stems.items()}
         peak = float(np.abs(mix).max(initial=0.0))
         if peak > PEAK:
             turned_down = np.float32(PEAK / peak)
@@ -97,33 +104,40 @@ class Renderer:
             stems = {name: stem * turned_down for name, stem in stems.items()}
         return Rendering(mix, self.sample_rate, stems=stems)
 
-    def _voice(self, name: str, arrangement: Arrangement, timeline: Timeline, settings: SoundSettings) -> np.ndarray:
+    def _voice(
+        self,
+        name: str,
+        sound: VoiceSound,
+        notes: Sequence[ScoreNote],
+        timeline: Timeline,
+        num_samples: int,
+        *,
+        rings: bool,
+    ) -> np.ndarray:
         drums = VOICES[VOICE_INDEX[name]].kind == "drums"
-        sound = settings.sounds[name]
         program, level = sound.program, 10 ** (sound.gain_db / 20)
         assert program is not None  # `SoundSettings.sounds` fills in the kit
-        notes = arrangement.notes[name]
         starts_s = timeline.time_of(np.array([note.start for note in notes]))
         ends_s = timeline.time_of(np.array([note.end for note in notes]))
         last_s = float(timeline.duration) - 1 / float(timeline.rate_hz)
         played = []
         for note, start_s, end_s in zip(notes, starts_s.tolist(), ends_s.tolist(), strict=True):
             time_s = max(0.0, start_s + note.shift_s)
-            if end_s >= last_s:
+            if rings and end_s >= last_s:
                 end_s += _RING_S  # notes held at the end are not released before it
             gain = level * self._balance.gain(name, program, note.pitch if drums else 0)
             played.append(PlayedNote(time_s, max(0.02, end_s - time_s), note.pitch, note.velocity, gain))
-        return self._synth.play(played, program, timeline.samples(self.sample_rate), drums)
+        return self._synth.play(played, program, num_samples, drums)
 
-    def _limit_drums(self, drums_by_name: dict[str, np.ndarray], others: np.ndarray) -> None:
+    def _limit_drums(self, drums: Mapping[tuple[str, VoiceSound], np.ndarray], others: np.ndarray) -> None:
         """Limit the joint peaks of drums and percussion, in place, relative to the loudness of the whole cue."""
-        if not drums_by_name:
+        if not drums:
             return
-        together = reduce(np.add, drums_by_name.values())
+        together = reduce(np.add, drums.values())
         loudness = integrated_lufs(others + together, self.sample_rate)
         if math.isfinite(loudness):
             gain = peak_gain(together, self.sample_rate, loudness + _DRUM_PEAKS_DB)
-            for stem in drums_by_name.values():
+            for stem in drums.values():
                 stem *= gain
 
     def _equalise(self, audio: np.ndarray, settings: SoundSettings) -> np.ndarray:
@@ -154,6 +168,14 @@ class Renderer:
             padded = np.zeros((2, length), np.float32)
             padded[:, : dry.shape[1]] = dry
             mix[:, first : first + length] += reverberate(padded, reverb_s, self.sample_rate)
+
+
+def _by_sound(arrangement: Arrangement) -> dict[tuple[str, VoiceSound], list[ScoreNote]]:
+    """(voice, sound) → its notes: what sounds alike is played together."""
+    found: dict[tuple[str, VoiceSound], list[ScoreNote]] = {}
+    for part in arrangement.parts:
+        found.setdefault((part.voice, part.sound), []).extend(part.notes)
+    return found
 
 
 def pan_stereo(stem: np.ndarray, pan: float) -> np.ndarray:

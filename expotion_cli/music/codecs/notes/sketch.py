@@ -15,7 +15,7 @@ where the theme returns, which drum pattern carries it, where all must strike to
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -25,6 +25,7 @@ from expotion_cli.music.codecs.notes.form import THEME_BARS, BarForm, plan_form,
 from expotion_cli.music.codecs.notes.groove import ANSWERED, Bar, choose_levels, load_groove, play
 from expotion_cli.music.codecs.notes.groove_file import FREE, LET_GO, STRUCK, Groove, Part
 from expotion_cli.music.codecs.notes.motifs import motif_of
+from expotion_cli.music.codecs.notes.passage import Passage
 from expotion_cli.music.codecs.notes.token_sets import token_sets
 from expotion_cli.music.codecs.notes.tokens import HOLD, NUM_VOICES, REST, VOICE_INDEX, VOICES
 from expotion_cli.music.generate.constraints import DRAWN, NO_SOURCE, Constraints
@@ -93,29 +94,34 @@ def sketch(
     plan: CuePlan,
     timeline: Timeline,
     *,
-    muted: Sequence[str],
+    passages: Sequence[Passage],
     is_minor: bool | None,
-    density: str,
     answers: float,
     groove: str,
     seed: int,
+    is_loop: bool = False,
 ) -> Sketch:
     """Sketch a cue.
 
     Args:
         plan: from spotting.
         timeline: the cue's beat grid.
-        muted: names of voices that must not sound.
+        passages: who plays when, and how much; at least one, from bar 0 on.
         is_minor: the mode that was asked for; None leaves it to the decoder.
-        density: "sparse" for less to play, "dense" for more.
         answers: 0..1, how strongly notes answer hit points.
         groove: name or path of the drum groove; "" leaves the drums to the decoder.
         seed: of the cue.
+        is_loop: its last bar leads to its first.
     """
-    bars = plan_form(plan, timeline, _DENSITIES.get(density, 0.0))
+    firsts = [passage.first_bar for passage in passages]
+    count = -(-timeline.num_steps // timeline.bar_steps)
+    held = [passages[np.searchsorted(firsts, bar, side="right") - 1] for bar in range(count)]
+    bars = plan_form(plan, timeline, np.array([_DENSITIES.get(passage.density, 0.0) for passage in held]))
+    if is_loop:
+        bars = (*bars[:-1], replace(bars[-1], ends_section=True))
     strikes = strikes_on_grid(plan, timeline, answers)
-    writer = _Writer(bars, strikes, timeline, tuple(muted), is_minor)
-    writer.write_dynamics()
+    writer = _Writer(bars, strikes, timeline, [passage.muted for passage in held], is_minor)
+    writer.write_dynamics(is_loop)
     pattern = load_groove(groove) if groove else None
     writer.write_drums(pattern, seed)
     writer.write_entries()
@@ -168,7 +174,7 @@ class _Writer:
         bars: Sequence[BarForm],
         strikes: Sequence[Strike],
         timeline: Timeline,
-        muted: tuple[str, ...],
+        muted: Sequence[tuple[str, ...]],
         is_minor: bool | None,
     ):
         self.bars, self.strikes, self.timeline, self.muted = bars, strikes, timeline, muted
@@ -179,13 +185,13 @@ class _Writer:
         self.masks, self.mask_numbers = token_sets(is_minor, _BACKGROUND)
         self.playing = _playing(bars, muted)
 
-    def write_dynamics(self) -> None:
-        """Levels that follow the intensity within a few decibels, reached over whole bars."""
+    def write_dynamics(self, is_loop: bool) -> None:
+        """Levels that follow the intensity within a few decibels, reached over whole bars; those of a loop meet."""
         row = self.given[VOICE_INDEX["dynamics"]]
         row[:] = HOLD
         voice = VOICES[VOICE_INDEX["dynamics"]]
         before = -1
-        for number, intensity in enumerate(smooth_bars([bar.intensity for bar in self.bars])):
+        for number, intensity in enumerate(smooth_bars([bar.intensity for bar in self.bars], is_loop)):
             level = min(notes.DYNAMIC_LEVELS - 1, round(_SOFTEST_LEVEL + _LEVELS * float(intensity)))
             if level != before:
                 row[number * self.bar_steps] = notes.onset_token(voice, level)
@@ -201,8 +207,9 @@ class _Writer:
             for name in names:
                 self.given[VOICE_INDEX[name]] = rows[VOICE_INDEX[name]]
         for name in names:
-            if name in self.muted:
-                self._rest(name, 0, self.num_steps)
+            rests = np.array([0, *(name in muted for muted in self.muted), 0])
+            for first, last in np.flatnonzero(np.diff(rests)).reshape(-1, 2).tolist():
+                self._rest(name, first * self.bar_steps, last * self.bar_steps)
 
     def _beaten(self) -> list[Bar]:
         """The bars as the groove sees them."""
@@ -362,7 +369,13 @@ class _Writer:
         return Constraints(given, source, self.masks, self.mask_of[:, layout]), layout
 
 
-def _playing(bars: Sequence[BarForm], muted: Sequence[str]) -> dict[str, list[bool]]:
+def _playing(bars: Sequence[BarForm], muted: Sequence[tuple[str, ...]]) -> dict[str, list[bool]]:
+    """In which bars each pitched voice plays, given the voices that are muted in each."""
+    casts = {names: _playing_with(bars, names) for names in dict.fromkeys(muted)}
+    return {name: [casts[names][name][bar] for bar, names in enumerate(muted)] for name in _ENTERS}
+
+
+def _playing_with(bars: Sequence[BarForm], muted: Sequence[str]) -> dict[str, list[bool]]:
     """In which bars each pitched voice plays; one of them always does, and nobody rests all the time unless muted."""
     there = [name for name in _ENTERS if name not in muted]
     playing: dict[str, list[bool]] = {}
