@@ -15,6 +15,7 @@ from expotion_cli.scoring.playing import sound_settings
 from expotion_cli.scoring.redo import KEY, Base, bars_of, record
 from expotion_cli.spotting.plan import CuePlan
 
+AUDIOCRAFT = "audiocraft"
 NO_LOOP = "Use expotion-mini, or leave --loop out and let your editor crossfade the ends."
 
 if TYPE_CHECKING:
@@ -84,6 +85,8 @@ def compose_request(
     else:
         prompts = [(round(timeline.step_at(words.start_s)), words.text) for words in passages.words_of(prompt, plan)]
     texts = [(step, ", ".join(part for part in (text, plan.words) if part)) for step, text in prompts]
+    if len(texts) > 1 and model.backbone == AUDIOCRAFT:
+        raise UsageError("audiocraft takes one prompt for all of a clip.", remedy="Leave the times or --backbone out.")
     request = CueRequest(
         prompt=texts[0][1],
         timeline=timeline,

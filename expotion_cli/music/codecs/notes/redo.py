@@ -70,8 +70,8 @@ def _struck(row: np.ndarray, step: int) -> int | None:
 
 
 def _end_what_sounds(given: np.ndarray, source: np.ndarray, row: np.ndarray, first: int, last: int) -> int | None:
-    """A note that sounds over the first join goes on until it ended, at most to `last`; returns where it must end."""
-    if row[first] != HOLD or _struck(row, first) is None:
+    """What sounds before the first join goes on until it ended, at most to `last`; returns where it must end."""
+    if _struck(row, first) is None:
         return None
     ends = np.flatnonzero(row[first:last] != HOLD)
     end = first + int(ends[0]) if len(ends) else last
