@@ -139,6 +139,7 @@ def redo(spans: Sequence[str] | None, own_seed: int | None, prompt: str | None, 
     """
     from expotion_cli.scoring.redo import Redo
     from expotion_cli.spans import read_spans
+    from expotion_cli.timed_prompts import is_timed
 
     if not spans:
         if own_seed is not None or prompt is not None:
@@ -153,6 +154,8 @@ def redo(spans: Sequence[str] | None, own_seed: int | None, prompt: str | None, 
         )
     if prompt is not None and not prompt.strip():
         raise UsageError("--redo-prompt is empty.", remedy="Describe the music of these bars, or leave it out.")
+    if prompt is not None and is_timed(prompt):
+        raise UsageError("--redo-prompt takes words without times.", remedy="Pass --redo for each part by itself.")
     return Redo(read_spans(spans, "--redo"), own_seed, None if prompt is None else " ".join(prompt.split()))
 
 

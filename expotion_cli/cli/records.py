@@ -26,6 +26,7 @@ def plan_record(planned: Plan, found: Mapping[str, Standing]) -> dict[str, Any]:
             "prompt": job.prompt,
             "seed": job.seed,
             "plan": job.given.plan_file,
+            **({"redo": found[job.name].said} if found[job.name].said else {}),
             **({"error": error_record(error)} if (error := found[job.name].error) is not None else {}),
         }
         for job in planned.jobs
@@ -50,6 +51,7 @@ def summary_record(summary: Summary, planned: Plan) -> dict[str, Any]:
         if result.output is not None:
             row |= {"output": called(result.output), "sidecar": called(sidecar_path(result.output))}
             row |= {key: (result.sidecar or {}).get(key) for key in ("prompt", "seed", "tempo", "loudness", "notes")}
+            row |= {key: result.sidecar[key] for key in ("redone",) if result.sidecar and key in result.sidecar}
         if result.error is not None:
             row["error"] = error_record(result.error)
         rows.append(row)

@@ -30,7 +30,7 @@ from expotion_cli.scoring.finishing import finish_clip
 from expotion_cli.scoring.group import Order
 from expotion_cli.scoring.guard import guard
 from expotion_cli.scoring.ladder import Seen
-from expotion_cli.scoring.plan import Job, Plan, Result
+from expotion_cli.scoring.plan import Job, Plan, Result, all_prompts
 from expotion_cli.scoring.queue import Queue
 from expotion_cli.scoring.redo import Base
 from expotion_cli.scoring.seeing import Seeing
@@ -91,7 +91,7 @@ def run(
             if account.pending():
                 if plan.settings.midi and not actual.follows_tempo:
                     account.note([f"no MIDI files: {actual.name} makes sound, not notes"])
-                account.note(composers[0].check(plan.recipe, [job.prompt for job in account.pending()]))
+                account.note(composers[0].check(plan.recipe, all_prompts(account.pending(), plan.settings)))
             runs = [_Run(plan, composer, account, queue, seeing, executor, len(composers)) for composer in composers]
             _climb_all(runs)
             return account.summary(started)
@@ -309,10 +309,11 @@ class _Run:
                 except CancelledError:
                     raise Interrupted("stopped") from None
                 self.queue.check(job)
-                wants_midi = settings.midi or (settings.redo is not None and midi.exists())
-                if wants_midi and score.midi is not None:
+                had_midi = sidecar.matches(midi, (sidecar.read_sidecar(job.destination) or {}).get("midi"))
+                wants_midi = score.midi is not None and (settings.midi or (had_midi and settings.redo is not None))
+                if score.midi is not None and wants_midi:
                     write_bytes(midi, score.midi)
-                elif sidecar.matches(midi, (sidecar.read_sidecar(job.destination) or {}).get("midi")):
+                elif had_midi:
                     midi.unlink(missing_ok=True)  # it belongs to a result that is about to be replaced
             report = finished.report
             said = sidecar.describe(
@@ -334,7 +335,7 @@ class _Run:
                 "clip": {"file": job.name, "sha256": job.content, **said["clip"]},
                 "output": {**output, **said["output"]},
                 **sidecar.followed(plan, job.given.plan_file, score.answers),
-                "midi": sidecar.file_record(midi) if wants_midi and score.midi is not None else None,
+                "midi": sidecar.file_record(midi) if wants_midi else None,
                 "has_midi": score.midi is not None,
                 **redo.described(cue.notes),
             }

@@ -233,10 +233,21 @@ def plan(
     unused = _unused_prompts(found.batch or found.sources, settings.prompts)
     # Models of sound take whatever a prompt says.
     says_notes = needs is not None and needs.follows_tempo
-    said = prompt_notes([job.prompt for job in jobs], recipe) if says_notes else ()
+    said = prompt_notes(all_prompts(jobs, settings), recipe) if says_notes else ()
     said += negative_notes(recipe, notes=says_notes)
     notes = (*streams.notes, *streams.remarks, *found.notes, *unused, *given_files.notes, *said)
     return Plan(tuple(jobs), tuple(problems), recipe, settings, streams, notes)
+
+
+def all_prompts(jobs: Sequence[Job], settings: Settings) -> list[str]:
+    """The prompts of these clips, and that of bars to be composed anew.
+
+    Args:
+        jobs: the clips.
+        settings: how the batch is run.
+    """
+    redo = settings.redo.prompt if settings.redo is not None else None
+    return [*(job.prompt for job in jobs), *([redo] if redo is not None else [])]
 
 
 def prompt_notes(prompts: Sequence[str], recipe: Recipe) -> tuple[str, ...]:

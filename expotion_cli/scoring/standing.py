@@ -94,7 +94,10 @@ def _standing(
     verdict = SCORE
     if files.exists(video):
         is_whole = files.matches(video, output, hints)
-        if not is_whole and not files.is_broken(video) and not _was_being_replaced(job, digest, plan, ledger):
+        begun = None if is_whole else _being_replaced(job, plan, ledger)
+        if begun is not None and begun != digest:
+            return _refused(video, "a run was stopped while it replaced this result.", _AGAIN)
+        if not is_whole and begun is None and not files.is_broken(video):
             return _refused(video, "this result was changed since it was made.", "Move it, or pass --overwrite.")
         if is_whole and known["artefact"] != digest:
             if found := differences(known, job, plan, identity):
@@ -134,6 +137,7 @@ def _redo_refused(
     return None
 
 
+_AGAIN = "Give that run's command again, or pass --overwrite."
 _AS_MADE = "Pass --redo with the flags that the result was made with; its sidecar lists them."
 _REMEDY = "Pass --overwrite to replace it, --name-by to write beside it, or another --out."
 
@@ -217,10 +221,10 @@ def _is_left_over(job: Job, digest: str, plan: Plan, ledger: Ledger, hints: File
     return not plan.files.exists(job.destination) or plan.files.matches(job.destination, record, hints)
 
 
-def _was_being_replaced(job: Job, digest: str, plan: Plan, ledger: Ledger) -> bool:
-    """Whether a run was interrupted after it had put this very result in its place, and before its sidecar."""
+def _being_replaced(job: Job, plan: Plan, ledger: Ledger) -> str | None:
+    """Digest of the result that a run was about to put in this place when it was stopped; None if none was."""
     entry = ledger.last(str(job.destination.relative_to(plan.settings.out))) or {}
-    return entry.get("event") == "begin" and entry.get("artefact") == digest
+    return str(entry.get("artefact")) if entry.get("event") == "begin" else None
 
 
 def _refused(path: Path, reason: str, remedy: str) -> Standing:
