@@ -26,8 +26,8 @@ PACKAGE = REPOSITORY / "expotion_cli"
 
 FLOORS = (
     {"errors", "processes", "version"},
-    {"assets", "storage", "timing", "declare", "tags", "keys", "vocabulary"},
-    {"compose", "audio", "hints", "phrases"},
+    {"assets", "storage", "timing", "declare", "tags", "keys", "vocabulary", "spans"},
+    {"compose", "audio", "hints", "phrases", "timed_prompts"},
     {"recipe", "prompt_reader"},
     {"media", "weights", "prompts"},
     {"brief"},

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import replace
 from fractions import Fraction
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 from expotion_cli import brief
 from expotion_cli.errors import UsageError
@@ -21,12 +22,20 @@ NO_LOOP = "Use expotion-mini, or leave --loop out and let your editor crossfade 
 if TYPE_CHECKING:
     from expotion_cli.music.model import Model
     from expotion_cli.music.request import CueRequest
-    from expotion_cli.scoring.ladder import Seen
+
+
+class Streams(Protocol):
+    """What was seen of a clip (`ladder.Seen`)."""
+
+    @property
+    def streams(self) -> Mapping[str, Any]:
+        """Embedding streams by name."""
+        ...
 
 
 def compose_request(
     model: Model,
-    seen: Seen,
+    seen: Streams,
     plan: CuePlan,
     duration: Fraction,
     recipe: Recipe,

@@ -77,7 +77,7 @@ def to_midi(arrangement: Arrangement, timeline: Timeline, settings: SoundSetting
 def _set_up(tick: int, channel: int, sound: VoiceSound) -> Iterator[smf.Event]:
     """A channel's program, level, panning and reverb."""
     level = int(np.clip(round(100 * 10 ** (sound.gain_db / 40)), 0, 127))
-    yield smf.program(tick, channel, sound.program or 0)
+    yield from smf.program(tick, channel, sound.program or 0)
     for number, value in ((7, level), (10, round(63.5 + 63.5 * sound.pan)), (91, round(127 * sound.reverb))):
         yield smf.control(tick, channel, number, int(value))
 

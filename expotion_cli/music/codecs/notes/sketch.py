@@ -115,7 +115,7 @@ def sketch(
     """
     firsts = [passage.first_bar for passage in passages]
     count = -(-timeline.num_steps // timeline.bar_steps)
-    held = [passages[np.searchsorted(firsts, bar, side="right") - 1] for bar in range(count)]
+    held = [passages[int(np.searchsorted(firsts, bar, side="right")) - 1] for bar in range(count)]
     bars = plan_form(plan, timeline, np.array([_DENSITIES.get(passage.density, 0.0) for passage in held]))
     if is_loop:
         bars = (*bars[:-1], replace(bars[-1], ends_section=True))
