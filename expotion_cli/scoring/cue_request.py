@@ -126,7 +126,7 @@ def _redo_request(request: CueRequest, base: Base, bar_steps: int) -> CueRequest
 
 def _mode_of(base: Base) -> bool:
     """The mode that a cue has come to have."""
-    from expotion_cli.music.codecs.notes.arrange import is_minor
+    from expotion_cli.music.codecs.notes.ending import is_minor
     from expotion_cli.music.codecs.notes.tokens import tokens_to_events
 
     return is_minor(tokens_to_events(base.tokens))

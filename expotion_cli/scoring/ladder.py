@@ -27,7 +27,7 @@ from expotion_cli.recipe import REPLACE, UNDER, Recipe
 from expotion_cli.scoring import passages
 from expotion_cli.scoring.cue_request import compose_request as compose_request
 from expotion_cli.scoring.playing import sound_settings
-from expotion_cli.scoring.redo import NOT_REDONE, Redone
+from expotion_cli.scoring.redo import NOT_REDONE, Redone, settled
 from expotion_cli.scoring.streams import FALLBACK_STREAM
 from expotion_cli.spotting import loop
 from expotion_cli.spotting.plan import CuePlan
@@ -231,7 +231,7 @@ def render(
         prompt: of the cue, instead of the recipe's; the instruments that it names play.
         redone: bars that were composed anew.
     """
-    settings = replace(sound_settings(recipe, seed, plan, prompt), voicings=redone.voicings)
+    settings = settled(sound_settings(recipe, seed, plan, prompt), redone)
     marks, way = plan.marks if plan is not None else (), _course(model, timeline, recipe, seed, plan, prompt, redone)
     more = {"passages": way.passages} if way.passages else {}
     rendering = model.codec.decode(tokens, timeline, settings, seed=seed, marks=marks, **more)

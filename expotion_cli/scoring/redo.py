@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,14 +21,15 @@ from expotion_cli.storage import digest_of
 from expotion_cli.timing import Timeline
 
 if TYPE_CHECKING:
+    from expotion_cli.music.codecs.notes.instruments import SoundSettings
     from expotion_cli.scoring.cue_store import StoredCue
 
 REDO_VERSION = 1
 """Raised whenever the same redo would give other tokens; what another version made is neither kept nor taken up."""
 KEY = "redone"
 """Of the steps, in sidecars and in the notes of stored cues."""
-VOICINGS = "voicings"
-"""Of the chords that follow redone bars, in the notes of stored cues."""
+VOICINGS, CLOSING = "voicings", "closing"
+"""Of what follows redone bars, in the notes of stored cues: how chords are voiced, and how the cue closes."""
 MOST_STEPS = 200
 _NEAR_BAR_LINE_S = 0.02
 """A span that reaches into a bar by less does not touch it."""
@@ -103,16 +104,18 @@ class Redone:
     Attributes:
         rows: records of the steps (`record`), in order.
         voicings: (step, MIDI pitches) of chords that follow the bars (`SoundSettings.voicings`).
+        closing: [voice, first step, last step, value, velocity] from the closing chord on, if it follows the bars.
     """
 
     rows: tuple[Mapping[str, Any], ...] = ()
     voicings: tuple[tuple[int, tuple[int, ...]], ...] = ()
+    closing: tuple[tuple[str, int, int, int, int], ...] = ()
 
     @classmethod
     def of(cls, notes: Mapping[str, Any]) -> Redone:
         """What a stored cue's notes say."""
         voicings = ((int(step), tuple(map(int, pitches))) for step, pitches in notes.get(VOICINGS, ()))
-        return cls(tuple(notes.get(KEY, ())), tuple(voicings))
+        return cls(tuple(notes.get(KEY, ())), tuple(voicings), tuple(map(tuple, notes.get(CLOSING, ()))))
 
 
 NOT_REDONE = Redone()
@@ -131,6 +134,21 @@ class Base:
     tokens: Any
     notes: Mapping[str, Any]
     step: Step
+
+
+def settled(settings: SoundSettings, redone: Redone) -> SoundSettings:
+    """Settings with what is settled of a cue by its redos.
+
+    Args:
+        settings: of the cue.
+        redone: what its notes say.
+    """
+    if not redone.rows:
+        return settings
+    from expotion_cli.music.codecs.notes.tokens import Event
+
+    closing = tuple((name, Event(*numbers)) for name, *numbers in redone.closing)
+    return replace(settings, voicings=redone.voicings, closing=closing)
 
 
 def course(digests: tuple[str, str], known: Mapping[str, Any] | None, asked: Redo | None, seed: int) -> Course:

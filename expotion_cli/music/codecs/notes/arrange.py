@@ -6,10 +6,11 @@ import hashlib
 import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
+from expotion_cli.music.codecs.notes.ending import close_on_tonic, closed_as, is_minor, landing_step
 from expotion_cli.music.codecs.notes.instruments import SoundSettings, VoiceSound, drum_key
 from expotion_cli.music.codecs.notes.passage import Passage, sound_at
 from expotion_cli.music.codecs.notes.ringing import begin_at_once, ring_on
@@ -21,7 +22,6 @@ from expotion_cli.music.codecs.notes.tokens import (
     VOICES,
     Event,
     chord_pitches,
-    chord_value,
 )
 from expotion_cli.timing import STEPS_PER_BEAT, Timeline
 
@@ -38,10 +38,7 @@ _ONSET_OFFSETS_S = {"harmony": 0.0, "drums": 0.0, "percussion": 0.006, "bass": 0
                     "counter": 0.014}  # fmt: skip
 """How early or late each voice plays against the beat, in seconds at spread 1."""
 _STRUM_S = 0.012
-_LANDING_S = (0.45, 1.4)
-_SHORTEST_LANDING_S = 1.0
 _LEAST_HEIGHT, _LANDING_LEVEL = 5.0, 4.0
-_KICK, _CRASH = 1, 16
 _LOWEST_BASS = 28
 
 
@@ -117,7 +114,7 @@ def arrange(
         passages: who plays when, where that changes. A note that is held beyond its passage keeps its sound.
     """
     minor = is_minor(events)
-    events, landing = _shaped(events, timeline, settings, minor)
+    events, landing = shaped(events, timeline, settings, minor)
     levels = dynamics_curve(events.get("dynamics", []), timeline.num_steps)
     levels = levels + max(0.0, _LEAST_HEIGHT - levels.max())  # overall loudness is set when the cue is mixed
     if landing is not None:
@@ -152,32 +149,40 @@ def arrange(
     return Arrangement(tuple(parts), control, minor)
 
 
+def shaped(
+    events: dict[str, list[Event]], timeline: Timeline, settings: SoundSettings, minor: bool
+) -> tuple[dict[str, list[Event]], int | None]:
+    """Events without gaps that nobody composed, closed on the tonic; and the step of the closing chord, if any.
+
+    Args:
+        events: by voice name.
+        timeline: the cue's beat grid.
+        settings: whether to hold and to close, and how if that is settled.
+        minor: the cue's mode.
+    """
+    if settings.ring:
+        rung = ring_on(events, timeline.num_steps, timeline.bar_steps)
+        events = begin_at_once(rung, math.ceil(timeline.step_at(0.0) - 1e-6))
+    if not settings.landing:
+        return events, None
+    if settings.closing:
+        return closed_as(events, settings.closing), settings.closing[0][1].start
+    landing = landing_step(events, timeline, dynamics_curve(events.get("dynamics", []), timeline.num_steps))
+    return (events if landing is None else close_on_tonic(events, landing, timeline, minor)), landing
+
+
 def voiced(
     events: dict[str, list[Event]], timeline: Timeline, settings: SoundSettings
 ) -> list[tuple[int, tuple[int, ...]]]:
     """(step, MIDI pitches) of all chords of a cue, as `arrange` voices them, before octave and range of the voice.
 
     Args:
-        events: per voice name.
+        events: from `shaped`.
         timeline: the cue's beat grid.
-        settings: key, landing, voicings that are settled.
+        settings: key, and voicings that are settled.
     """
-    shaped, _ = _shaped(events, timeline, settings, is_minor(events))
-    chords = [event for event in shaped.get("harmony", ()) if _audible_span(event, "harmony", timeline)]
+    chords = [event for event in events.get("harmony", ()) if _audible_span(event, "harmony", timeline)]
     return [(event.start, pitches) for event, pitches in zip(chords, _voicings(chords, settings), strict=True)]
-
-
-def _shaped(
-    events: dict[str, list[Event]], timeline: Timeline, settings: SoundSettings, minor: bool
-) -> tuple[dict[str, list[Event]], int | None]:
-    """Events without gaps that nobody composed, closed on the tonic; and the step of the closing chord, if any."""
-    if settings.ring:
-        rung = ring_on(events, timeline.num_steps, timeline.bar_steps)
-        events = begin_at_once(rung, math.ceil(timeline.step_at(0.0) - 1e-6))
-    landing = _landing_step(events, timeline) if settings.landing else None
-    if landing is not None:
-        events = _close_on_tonic(events, landing, timeline, minor)
-    return events, landing
 
 
 def dynamics_curve(events: list[Event], num_steps: int) -> np.ndarray:
@@ -319,82 +324,3 @@ def _humanise(settings: SoundSettings, name: str, step: int, order: int) -> tupl
     time, force = (int.from_bytes(drawn[k : k + 4], "big") / 2**31 - 1 for k in (0, 4))
     reach_s = 0.004 if VOICES[VOICE_INDEX[name]].kind == "drums" else 0.009
     return place_s + settings.humanise * reach_s * time, 1 + 0.1 * settings.humanise * force
-
-
-def is_minor(events: dict[str, list[Event]]) -> bool:
-    """The mode of a cue: whether the tonic's chords, or else the thirds in the other voices, are minor."""
-    thirds = {3: 0, 4: 0}
-    for event in events.get("harmony", ()):
-        root, intervals = chord_pitches(event.value)
-        if root == 0 and intervals[1] in thirds:
-            thirds[intervals[1]] += event.end - event.start
-    if not any(thirds.values()):
-        for voice in VOICES:
-            for event in events.get(voice.name, ()) if voice.kind == "pitched" else ():
-                if event.value % 12 in thirds:
-                    thirds[event.value % 12] += event.end - event.start
-    return thirds[3] > thirds[4]
-
-
-def _landing_step(events: dict[str, list[Event]], timeline: Timeline) -> int | None:
-    """Step of the closing chord: the strongest onset among those that leave the chord time to ring.
-
-    Onsets follow the picture, so the last chord falls on the last gesture. Ties go to the stronger beat, which decides
-    alone where there are no onsets.
-    """
-    rate = float(timeline.rate_hz)
-    shortest, longest = _LANDING_S
-    last = timeline.step_at(float(timeline.duration))
-    earliest = max(last - longest * rate, timeline.step_at(_SHORTEST_LANDING_S))
-    steps = list(range(math.ceil(earliest), math.floor(last - shortest * rate) + 1))
-    bar = timeline.bar_steps
-    struck = dict.fromkeys(steps, 0.0)
-    for name, found in events.items():
-        if VOICES[VOICE_INDEX[name]].kind != "dynamics":
-            for event in found:
-                if event.start in struck:
-                    struck[event.start] += 1 + event.velocity
-    hardest = 0.9 * max(struck.values(), default=0.0)
-    on_beats = [step for step in steps if step % (STEPS_PER_BEAT // 2) == 0 or 0 < hardest <= struck[step]] or steps
-    levels = dynamics_curve(events.get("dynamics", []), timeline.num_steps)
-
-    def priority(step: int) -> tuple[float, float, int]:
-        strides = (bar, bar // 2, STEPS_PER_BEAT)
-        beat = next((weight for weight, stride in zip((3, 2, 1), strides, strict=True) if step % stride == 0), 0)
-        return struck[step] * (1 + levels[step]), beat, step
-
-    return max(on_beats, key=priority, default=None)
-
-
-def _close_on_tonic(
-    events: dict[str, list[Event]], landing: int, timeline: Timeline, minor: bool
-) -> dict[str, list[Event]]:
-    """Close on the tonic: from `landing` on, every voice that was playing holds a note of the tonic chord."""
-    triad = (0, 3, 7) if minor else (0, 4, 7)
-    landed: dict[str, list[Event]] = {}
-    for voice in VOICES:
-        kept = [replace(e, end=min(e.end, landing)) for e in events.get(voice.name, ()) if e.start < landing]
-        landed[voice.name] = kept
-        if voice.kind == "dynamics":
-            continue
-        recent = [e for e in kept if (e.start if voice.kind == "drums" else e.end) > landing - timeline.bar_steps]
-        if not recent:
-            continue
-        last = recent[-1]
-        if voice.kind == "chord":
-            value, velocity = chord_value(0, "min" if minor else "maj"), last.velocity
-        elif voice.kind == "drums":
-            answers = [e for e in events[voice.name] if e.start > landing and e.velocity == len(VELOCITIES) - 1]
-            if voice.name != "drums":
-                kept += answers
-                continue
-            kept += [Event(landing, landing + 1, _KICK | _CRASH, max(2, last.velocity)), *answers]
-            continue
-        else:
-            tones = (0,) if voice.name == "bass" else triad
-            wanted = [p for p in range(voice.base, voice.base + 48) if p % 12 in tones]
-            # The tonic is preferred where another chord tone is hardly nearer.
-            value = min(wanted, key=lambda p: (abs(p - last.value) + 2.5 * (p % 12 != 0), p))
-            velocity = max(2, last.velocity)
-        kept.append(Event(landing, timeline.num_steps, value, velocity))
-    return landed

@@ -10,7 +10,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from expotion_cli.errors import UsageError
-from expotion_cli.music.codecs.notes.tokens import VOICES
+from expotion_cli.music.codecs.notes.tokens import VOICES, Event
 
 ORCHESTRA_KIT = 48
 _ORCHESTRA_KEYS = {42: 27, 46: 29, 51: 30, 49: 57}  # hats, ride and a concert cymbal
@@ -76,6 +76,7 @@ class SoundSettings:
         is_loop: the cue's end is followed by its beginning: what rings beyond the one sounds in the other.
         voicings: (step, MIDI pitches) of chords that are voiced so, whatever came before: those that follow bars which
             were composed anew.
+        closing: (voice, event) from the closing chord on, if they are settled likewise.
     """
 
     voices: tuple[tuple[str, VoiceSound], ...] = tuple(_DEFAULT_SOUNDS.items())
@@ -91,6 +92,7 @@ class SoundSettings:
     seed: int = 0
     is_loop: bool = False
     voicings: tuple[tuple[int, tuple[int, ...]], ...] = ()
+    closing: tuple[tuple[str, Event], ...] = ()
 
     @property
     def sounds(self) -> dict[str, VoiceSound]:
