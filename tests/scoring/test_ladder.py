@@ -84,7 +84,8 @@ def test_the_result_is_as_long_as_the_picture_and_mono_music_becomes_stereo(make
     clip = probe(make_video(tmp_path / "in.mp4", duration_s=0.7, fps="30000/1001", sound=False))
     rate = 32_000
     music = np.sin(np.arange(3 * rate) / 20)[None].astype(np.float32) * 0.1
-    codec = SimpleNamespace(decode=lambda *_, **__: SimpleNamespace(audio=music, sample_rate=rate, midi=None, key=None))
+    made = SimpleNamespace(audio=music, sample_rate=rate, midi=None, key=None)
+    codec = SimpleNamespace(decode=lambda *_, **__: made, follows_tempo=False)
     score = ladder.render(SimpleNamespace(codec=codec), None, None, load_recipe("cinematic"), seed=1)
     assert score.audio.shape == (2, 3 * rate)
     ladder.finish(clip, score, load_recipe("cinematic"), tmp_path / "out.mp4")
@@ -131,6 +132,7 @@ def test_the_audio_codec_can_be_chosen_where_the_container_takes_it(make_video, 
 def test_a_given_tempo_is_taken_as_it_is():
     given = Tempo(Fraction(97), Fraction(-1, 3), 0.5)
     codec = SimpleNamespace(
+        bar_steps=48,
         follows_tempo=True,
         timeline=lambda duration, tempo: Timeline(duration, tempo.bpm / 5, tempo.start),
         sketch=lambda *_, **__: None,
