@@ -52,17 +52,20 @@ def test_a_user_redoes_bars_and_is_told_which(notes, clip, tmp_path):
         (["--redo", "1-2", "--redo-prompt", " "], "--redo-prompt is empty"),
         (["--redo", "1-2", "--redo-prompt", "0-1: a"], "takes words without times"),
         (
-            ["--redo", "1-2", "--model", "musicgen-small"],
-            "--redo needs a model that writes notes, and musicgen-small makes",
+            ["--redo", "1-2", "--model", "sound"],
+            "--redo needs a model that writes notes, and sound makes sound",
         ),
         (
-            ["--loop", "--model", "musicgen-small"],
-            "--loop needs a model that writes notes: musicgen-small keeps no bar",
+            ["--loop", "--model", "sound"],
+            "--loop needs a model that writes notes: sound keeps no bar lines",
         ),
         (["--prompt", "0-4: calm; 3-8: loud"], "two parts of the prompt hold from 3 to 4 s"),
     ],
 )
-def test_wrong_flags_are_refused_before_anything_is_done(notes, clip, tmp_path, flags, wanted):
+def test_wrong_flags_are_refused_before_anything_is_done(notes, clip, tmp_path, monkeypatch, flags, wanted):
+    (tmp_path / "sound").mkdir()
+    (tmp_path / "sound" / "config.json").write_text('{"model_type": "musicgen"}')
+    monkeypatch.chdir(tmp_path)
     done = notes(clip, "--out", tmp_path / "out", *flags)
     assert done.exit_code == 2 and wanted in done.stderr and not (tmp_path / "out").exists()
 
