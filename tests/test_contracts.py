@@ -27,7 +27,7 @@ PACKAGE = REPOSITORY / "expotion_cli"
 FLOORS = (
     {"errors", "processes", "version"},
     {"assets", "storage", "timing", "declare", "tags", "keys", "vocabulary", "spans"},
-    {"compose", "audio", "hints", "phrases", "timed_prompts"},
+    {"compose", "audio", "hints", "page", "phrases", "timed_prompts"},
     {"recipe", "prompt_reader"},
     {"media", "weights", "prompts"},
     {"brief"},
@@ -35,7 +35,7 @@ FLOORS = (
     {"spotting"},
     {"music"},
     {"scoring"},
-    {"evaluation", "inspection", "regression", "training"},
+    {"evaluation", "inspection", "regression", "report", "training"},
     {"cli"},
 )
 """Rooms from the ground up: each imports from the floors below it, and from no other room of its own floor."""
@@ -346,7 +346,8 @@ def test_the_wheel_holds_every_module_and_all_data(wheel):
     inside = set(wheel.namelist())
     wanted = {path.relative_to(REPOSITORY).as_posix() for path in PACKAGE.rglob("*.py")}
     wanted |= {f"expotion_cli/{p.relative_to(REPOSITORY).as_posix()}" for p in _data("models") + _data("recipes")}
-    wanted |= {path.relative_to(REPOSITORY).as_posix() for path in _data("expotion_cli/data")}
+    for folder in ("expotion_cli/data", "expotion_cli/page/templates"):
+        wanted |= {path.relative_to(REPOSITORY).as_posix() for path in _data(folder)}
     assert not wanted - inside
     assert not [name for name in inside if name.startswith("tests/") or "/tests/" in name]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 
 import numpy as np
+from markupsafe import Markup
 
 from expotion_cli.regression.measures import CELL_LIMIT_DB, FLOOR_DB, Sound
 
@@ -39,7 +40,7 @@ def difference(one: Sound, two: Sound) -> bytes:
     return _png(np.concatenate([colour, opacity[..., None]], axis=-1))
 
 
-def loudness(one: Sound, two: Sound) -> str:
+def loudness(one: Sound, two: Sound) -> Markup:
     """Momentary loudness of both over time, as an SVG element; its colours are the page's."""
     width, height = 900, 120
     lines = []
@@ -56,7 +57,7 @@ def loudness(one: Sound, two: Sound) -> str:
     for level in (-10, -20, -30, -40):
         y = (_LOUDEST_LUFS - level) / (_LOUDEST_LUFS - _QUIETEST_LUFS) * height
         grid.append(f'<line x1="0" x2="{width}" y1="{y:.1f}" y2="{y:.1f}"/><text x="4" y="{y - 3:.1f}">{level}</text>')
-    return (
+    return Markup(
         f'<svg class="loudness" viewBox="0 0 {width} {height}" role="img" '
         f'aria-label="momentary loudness in LUFS">{"".join(grid)}{"".join(lines)}</svg>'
     )
