@@ -14,6 +14,7 @@ from expotion_cli.cli.inspect import inspect
 from expotion_cli.cli.library import models, recipes
 from expotion_cli.cli.plan import plan
 from expotion_cli.cli.regress import regress_app
+from expotion_cli.cli.report import report
 from expotion_cli.cli.say import TYPER_OPTIONS
 from expotion_cli.cli.score import score
 from expotion_cli.cli.train import train_app
@@ -24,6 +25,7 @@ app.command()(score)
 app.command()(demo)
 app.command()(inspect)
 app.command()(plan)
+app.command()(report)
 app.command(cls=EvaluateCommand)(evaluate)
 app.command()(models)
 app.command()(fetch)

@@ -183,7 +183,7 @@ class Account:
                 ledger.check()
             self.ledger = ledger
             for problem in self.plan.problems:
-                ledger.write("failed", clip=problem.name, outcome="failed", reason=str(problem.error))
+                ledger.write("failed", clip=problem.name, outcome="failed", **_why(problem.error))
         return self.ledger
 
     def standings(self, identity: ModelIdentity) -> dict[str, Standing]:
@@ -257,7 +257,7 @@ class Account:
                 ledger.write("already", clip=job.name, artefact=digest, outcome="already")
             self.settle(job, Result(job.name, "already", job.destination, sidecar=found.sidecar))
         elif found.error is not None:
-            ledger.write("refused", clip=job.name, outcome="refused", reason=str(found.error))
+            ledger.write("refused", clip=job.name, outcome="refused", **_why(found.error))
             self.settle(job, Result(job.name, "refused", error=found.error))
         elif found.verdict == REPLACE and not self._tells_of_versions:
             self._tells_of_versions = True
@@ -302,7 +302,7 @@ class Account:
         error = self.plan.files.renamed(error)
         details = {"details": error.details} if error.details else {}
         with contextlib.suppress(OSError, ExpotionError):  # a full disk must not hide the reason
-            self.open().write("failed", **self.so_far(job), outcome="failed", reason=str(error), **details)
+            self.open().write("failed", **self.so_far(job), outcome="failed", **_why(error), **details)
         self.settle(job, Result(job.name, "failed", error=error))
 
     def so_far(self, job: Job) -> dict[str, Any]:
@@ -326,3 +326,9 @@ class Account:
         """How it went since then (`time.monotonic`)."""
         results = (*self.plan.problems, *(self.results[job.name] for job in self.plan.jobs))
         return Summary(results, round(time.monotonic() - started, 3))
+
+
+def _why(error: ExpotionError | None) -> dict[str, str]:
+    """What went wrong, for the ledger, and what to do about it."""
+    remedy = error.remedy if error is not None else None
+    return {"reason": str(error), **({"remedy": remedy} if remedy else {})}
