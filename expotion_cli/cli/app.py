@@ -14,7 +14,7 @@ from expotion_cli.cli.inspect import inspect
 from expotion_cli.cli.library import models, recipes
 from expotion_cli.cli.plan import plan
 from expotion_cli.cli.regress import regress_app
-from expotion_cli.cli.report import report
+from expotion_cli.cli.report import cuesheet, report
 from expotion_cli.cli.say import TYPER_OPTIONS
 from expotion_cli.cli.score import score
 from expotion_cli.cli.train import train_app
@@ -26,6 +26,7 @@ app.command()(demo)
 app.command()(inspect)
 app.command()(plan)
 app.command()(report)
+app.command()(cuesheet)
 app.command(cls=EvaluateCommand)(evaluate)
 app.command()(models)
 app.command()(fetch)

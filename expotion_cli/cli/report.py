@@ -14,16 +14,17 @@ from expotion_cli.cli.threads import set_waiting
 from expotion_cli.errors import UsageError
 
 if TYPE_CHECKING:
-    from expotion_cli.report.results import Collection
+    from expotion_cli.report.results import Collection, Result
 
 NOTHING_THERE = 3
+PAGES, TABLES = (".html", ".htm"), (".csv",)
 _FOLDER = typer.Argument(help="Folder that expotion-score wrote into.", metavar="DIR", show_default=False)
 _QUIET = typer.Option("--quiet", "-q", help="Print only errors.")
 
 
 @handle_errors
 def report(
-    folder: Annotated[Path, _FOLDER],
+    folder: Annotated[str, _FOLDER],
     to: Annotated[
         Path | None, typer.Option(help="The page's file; default: report.html in the folder.", show_default=False)
     ] = None,
@@ -48,10 +49,11 @@ def report(
     from expotion_cli.hints import FileHints
     from expotion_cli.report.looking import look
     from expotion_cli.report.page import NAME, write_report
-    from expotion_cli.report.results import collect
+    from expotion_cli.report.results import collect, local_folder
 
-    path = _file(to or folder / NAME, folder)
-    found = collect(folder, hints=FileHints())
+    where = local_folder(folder)
+    path = _file(to or where / NAME, PAGES)
+    found = collect(where, hints=FileHints())
     if not found.results:
         return _nothing(folder)
     place = choose_place("local", {}, workers=workers, devices=None, ray_address=None)
@@ -66,23 +68,72 @@ def report(
     return 0
 
 
-def _file(path: Path, folder: Path) -> Path:
+@handle_errors
+def cuesheet(
+    folder: Annotated[str, _FOLDER],
+    to: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="A .csv or .html file; may be repeated. Default: cuesheet.csv and cuesheet.html in the folder.",
+            show_default=False,
+        ),
+    ] = None,
+    quiet: Annotated[bool, _QUIET] = False,
+) -> int:
+    """Write a cue sheet: which music stands in which clip, made with what and under which licences.
+
+    It holds what a platform's dispute form asks for; results whose licences forbid commercial use come first. Exit code
+    0: all results are on it; 1: some could not be read; 3: the folder holds no results.
+    """
+    from expotion_cli.hints import FileHints
+    from expotion_cli.report import cuesheet
+    from expotion_cli.report.results import collect, local_folder
+
+    where = local_folder(folder)
+    paths = [_file(path, (*PAGES, *TABLES)) for path in to or (where / "cuesheet.csv", where / "cuesheet.html")]
+    found = collect(where, hints=FileHints())
+    made, left_out = cuesheet.cues(found), cuesheet.left_out(found)
+    if not quiet:
+        _say_problems(found)
+    else:
+        for result in left_out:
+            say_aside(_told(result), result.status)
+    if not made:
+        return _nothing(folder)
+    for path in paths:
+        if path.suffix.lower() in TABLES:
+            cuesheet.write_csv(path, made)
+        else:
+            cuesheet.write_html(path, found, made)
+    if not quiet:
+        forbidden = sum(cue.verdict == "no" for cue in made)
+        if forbidden:
+            say_aside(f"{forbidden} of {len(made)} must not be used commercially; they stand first.", "licence")
+        print(f"{len(made)} {'cue' if len(made) == 1 else 'cues'} → {', '.join(map(str, paths))}")
+    return 1 if left_out else 0
+
+
+def _file(path: Path, suffixes: tuple[str, ...]) -> Path:
     if path.is_dir():
-        raise UsageError("--to is a folder.", path=path, remedy=f"Name a file, for example {path / 'report.html'}.")
-    if path.suffix.lower() not in (".html", ".htm"):
-        raise UsageError("--to is no HTML file.", path=path, remedy="Give it the suffix .html.")
+        raise UsageError("--to is a folder.", path=path, remedy=f"Name a file in it, with the suffix {suffixes[0]}.")
+    if path.suffix.lower() not in suffixes:
+        raise UsageError(f"--to has the suffix {path.suffix!r}.", path=path, remedy=f"Suffixes: {', '.join(suffixes)}.")
     return path
 
 
-def _nothing(folder: Path) -> int:
+def _nothing(folder: str) -> int:
     say_aside(f"{folder}: there are no results. Score clips first: expotion-score CLIPS --out {folder}", "error")
     return NOTHING_THERE
 
 
 def _count(found: Collection) -> str:
-    scored = sum(not result.is_wrong for result in found.results)
-    wrong = len(found.results) - scored
-    return f"{scored} {'result' if scored == 1 else 'results'}{f', {wrong} to look after' if wrong else ''}"
+    from expotion_cli.report.results import FOREIGN, SCORED
+
+    scored, foreign = (sum(result.status == status for result in found.results) for status in (SCORED, FOREIGN))
+    wrong = len(found.results) - scored - foreign
+    parts = [f"{scored} {'result' if scored == 1 else 'results'}"]
+    parts += [f"{wrong} to look after"] if wrong else []
+    return ", ".join([*parts, *([f"{foreign} not by expotion"] if foreign else [])])
 
 
 def _say_problems(found: Collection) -> None:
@@ -90,7 +141,11 @@ def _say_problems(found: Collection) -> None:
         say_aside(note)
     for result in found.results:
         if result.is_wrong:
-            say_aside(f"{result.name}: {result.reason} {result.remedy}".strip(), result.status)
+            say_aside(_told(result), result.status)
+
+
+def _told(result: Result) -> str:
+    return f"{result.name}: {result.reason} {result.remedy}".strip()
 
 
 def _tell(done: int, total: int) -> None:

@@ -69,6 +69,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    made.filters["sentence"] = lambda text: text[:1].upper() + text[1:]
     made.globals["source"] = _source
     made.globals["script_policy"] = _script_policy
     return made

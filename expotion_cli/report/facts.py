@@ -36,13 +36,7 @@ class Facts:
 
     def number(self, key: str) -> float | None:
         """A finite number, or None."""
-        value = self._content.get(key)
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            return None
-        try:
-            return float(value) if math.isfinite(value) else None
-        except OverflowError:
-            return None
+        return finite(self._content.get(key))
 
     def table(self, key: str) -> Facts:
         """A table in this one."""
@@ -60,3 +54,13 @@ class Facts:
         value = self._content.get(key)
         found = value[:MOST_ROWS] if isinstance(value, list) else ()
         return [each[:LONGEST_TEXT] for each in found if isinstance(each, str)]
+
+
+def finite(value: Any) -> float | None:
+    """A value as a finite number, or None where it is none."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        return float(value) if math.isfinite(value) else None
+    except OverflowError:
+        return None

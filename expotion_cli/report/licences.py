@@ -33,7 +33,7 @@ class Part:
 
     @property
     def verdict(self) -> str:
-        """"no" where commercial use is forbidden, "check" where the licence says nothing we know, else ""."""
+        """Commercial use: "no" where it is forbidden, "check" where the licence says nothing we know, else empty."""
         if not self.name:
             return ""
         if forbids_sale(self.licence):
@@ -59,7 +59,8 @@ def parts(facts: Facts, manifests: Mapping[str, Manifest]) -> tuple[Part, Part, 
     if licence in _VAGUE and known is not None:
         licence = known.licence
     adapter = facts.text("adapter")
-    adapted = (licence if OWN in adapter else NOT_STATED) if adapter else ""
+    own = all(name.endswith(OWN) for name in adapter.split(" + "))
+    adapted = (licence if own else NOT_STATED) if adapter else ""
     font = soundfont.text("file")
     return (
         Part("model", model.text("name"), licence or NOT_STATED),

@@ -43,7 +43,7 @@ class Look:
         width, height: of its picture.
         poster: a JPEG, at most `POSTER_BYTES`, base64; empty where no frame can be read.
         peaks: the sound's peak in each of at most `COLUMNS` columns, 0..255 of its highest, base64; empty if silent.
-        motion: how much moves, 0..255 of its highest, likewise; empty where nothing is known.
+        motion: how much moves, 255 for the clip's own activity or more, likewise; empty where nothing moves.
         trouble: what could not be read, in words.
     """
 
@@ -155,7 +155,8 @@ def _peaks(info: ClipInfo) -> str:
     from expotion_cli.media.sound import read_clip_sound
 
     sound = np.abs(read_clip_sound(info, SOUND_HZ)).max(axis=0)
-    return _columns(sound, np.maximum.reduceat)
+    peaks = np.maximum.reduceat(sound, _starts(len(sound))) if len(sound) else sound
+    return _packed(peaks, float(peaks.max(initial=0.0)))
 
 
 def _motion(info: ClipInfo, streams: Mapping[str, str]) -> str:
@@ -170,22 +171,22 @@ def _motion(info: ClipInfo, streams: Mapping[str, str]) -> str:
     if "flow" not in found:
         found = encode_clip(info, ("flow",), cache=cache)
     curve, _, _ = activity_curve(found, float(info.duration), MOTION_RATE_HZ)
-    return _columns(curve, np.add.reduceat)
+    starts = _starts(len(curve))
+    mean = np.add.reduceat(curve, starts) / np.diff(np.append(starts, len(curve)))
+    return _packed(mean, max(1.0, float(mean.max())))  # 1 is the clip's own activity: a still clip stays low
 
 
-def _columns(values: np.ndarray, gather: Callable[..., np.ndarray]) -> str:
-    """[T] → at most `COLUMNS` bytes, the highest 255; empty where all are 0."""
-    count = min(COLUMNS, len(values))
-    if not count:
-        return ""
-    starts = np.linspace(0, len(values), count, endpoint=False).astype(int)
-    columns = gather(values, starts)
-    if gather is np.add.reduceat:
-        columns = columns / np.diff(np.append(starts, len(values)))
-    top = columns.max()
+def _starts(count: int) -> np.ndarray:
+    """Where each of at most `COLUMNS` columns begins among so many values."""
+    return np.linspace(0, count, min(COLUMNS, count), endpoint=False).astype(int)
+
+
+def _packed(columns: np.ndarray, top: float) -> str:
+    """One byte a column, `top` 255, base64; empty where nothing reaches half a step."""
     if not np.isfinite(top) or top <= 0:
         return ""
-    return base64.b64encode(np.rint(np.clip(columns / top, 0, 1) * 255).astype(np.uint8).tobytes()).decode()
+    steps = np.rint(np.clip(columns / top, 0, 1) * 255).astype(np.uint8)
+    return base64.b64encode(steps.tobytes()).decode() if steps.any() else ""
 
 
 def _streams(result: Result) -> dict[str, str]:

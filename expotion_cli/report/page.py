@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from expotion_cli.page import render
-from expotion_cli.report.facts import Facts
+from expotion_cli.report.facts import Facts, finite
 from expotion_cli.report.licences import forbids_sale
 from expotion_cli.report.looking import Look
 from expotion_cli.report.results import FOREIGN, STATUSES, Collection, Result
+from expotion_cli.scoring.takes.layout import Take, takes_in
 from expotion_cli.version import __version__
 
 TEMPLATE = "report.html"
@@ -44,7 +47,7 @@ def values(found: Collection, looks: Mapping[Path, Look], place: Path) -> dict[s
         for number, result in enumerate(found.results)
     ]
     order = list(STATUSES)
-    wrong = [card for card in cards if card["reason"] and card["status"] != FOREIGN or card["trouble"]]
+    wrong = [card for card in cards if (card["reason"] and card["status"] != FOREIGN) or card["trouble"]]
     shown = [card for card in cards if card["src"] or card["facts"]]
     return {
         "title": f"{found.folder.resolve().name or found.folder}: expotion report",
@@ -55,7 +58,9 @@ def values(found: Collection, looks: Mapping[Path, Look], place: Path) -> dict[s
         "cards": shown,
         "summary": _summary(shown, wrong),
         "recipes": sorted({card["recipe"] for card in shown if card["recipe"]}, key=str.casefold),
-        "statuses": [(status, words) for status, words in STATUSES.items() if any(c["status"] == status for c in shown)],
+        "statuses": [
+            (status, words) for status, words in STATUSES.items() if any(c["status"] == status for c in shown)
+        ],
         "data": {card["id"]: card["axis"] for card in shown},
         "glossary": list(_measures(Facts(), Facts())),
         "version": __version__,
@@ -92,30 +97,55 @@ def _card(number: int, result: Result, look: Look, place: Path) -> dict[str, Any
         "prompt": facts.text("prompt"),
         "tempo": f"{bpm:.0f} bpm" if (bpm := tempo.number("bpm")) is not None else "",
         "length": clock(duration_s, tenths=True) if duration_s else "",
-        "made": [text for text in (model.text("name"), f"seed {seed}" if (seed := facts.text("seed")) else "") if text],
+        "made": list(filter(None, (model.text("name"), f"seed {facts.text('seed')}" if "seed" in facts else ""))),
         "measures": list(_measures(measured, loudness)) if facts.text("artefact") else [],
         "facts": list(_facts(result, place)) if facts.text("artefact") else [],
         "licence": model.text("licence").partition(" (")[0],
         "is_restricted": forbids_sale(model.text("licence")),
         "sort": {"hits": hits, "lufs": lufs, "length": duration_s},
         "search": " ".join((result.name, facts.text("prompt"), recipe.text("name"), model.text("name"))).casefold(),
-        "takes": [],
+        "takes": list(_takes(result, place)),
         "axis": {
             "duration": round(duration_s, 3),
             "peaks": look.peaks,
             "motion": look.motion,
-            "hits": [hit for hit in map(_hit, facts.rows("hits")) if hit is not None],
-            "cuts": [at for cut in facts.rows("cuts") if (at := cut.number("time_s")) is not None],
+            "hits": [hit for row in facts.rows("hits") if (hit := _hit(row, duration_s)) is not None],
+            "cuts": [at for cut in facts.rows("cuts") if (at := _within(cut.number("time_s"), duration_s)) is not None],
         },
     }
 
 
-def _hit(hit: Facts) -> list[Any] | None:
+def _takes(result: Result, place: Path) -> Iterator[dict[str, Any]]:
+    """The takes to choose from; none where the sidecar's rows make no sense."""
+    takes: list[Take] = []
+    if result.video is not None:
+        with contextlib.suppress(TypeError, ValueError, OverflowError):
+            takes = takes_in(result.video, result.sidecar)
+    for take in takes:
+        terms = ((str(name), finite(value)) for name, value in take.terms.items())
+        yield {
+            "number": take.number,
+            "score": _shown(finite(take.score), "{:.2f}"),
+            "terms": [(name, _shown(value, "{:.2f}")) for name, value in terms if value is not None],
+            "missed": take.missed,
+            "chosen": take.chosen,
+            "by_user": take.by_user,
+            "src": render.link(take.sound, place) if take.sound is not None else "",
+            "command": "" if take.chosen else f"expotion takes choose {shlex.quote(str(result.video))} {take.number}",
+        }
+
+
+def _hit(hit: Facts, duration_s: float) -> list[Any] | None:
     """A hit point as the page's script reads it: [seconds, weight, cause, seconds of its answer, what sounds]."""
-    at = hit.number("time_s")
-    if at is None:
-        return None
-    return [at, hit.number("weight"), hit.text("cause"), hit.number("answered_s"), ", ".join(hit.texts("sounds"))]
+    at, answered = (_within(hit.number(key), duration_s) for key in ("time_s", "answered_s"))
+    return (
+        None if at is None else [at, hit.number("weight"), hit.text("cause"), answered, ", ".join(hit.texts("sounds"))]
+    )
+
+
+def _within(time_s: float | None, duration_s: float) -> float | None:
+    """A time if the clip has it."""
+    return time_s if time_s is not None and 0 <= time_s <= duration_s else None
 
 
 def _measures(measured: Facts, loudness: Facts) -> Iterator[tuple[str, str, str, str, str]]:

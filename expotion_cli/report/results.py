@@ -15,7 +15,7 @@ from expotion_cli.report.facts import Facts
 from expotion_cli.scoring.ledger import read_ledger
 from expotion_cli.scoring.naming import VIDEO_SUFFIXES
 from expotion_cli.scoring.sidecar import FORMAT, SIDECAR_SUFFIX, matches, upgraded
-from expotion_cli.storage import parse_json, read_text
+from expotion_cli.storage import expanded, parse_json, read_text
 from expotion_cli.version import __version__
 
 LEDGER = "ledger.jsonl"
@@ -86,34 +86,43 @@ class Collection:
     notes: tuple[str, ...] = ()
 
 
-def collect(folder: str | Path, *, hints: FileHints | None = None) -> Collection:
-    """Find the results of a folder and of its subfolders.
-
-    Args:
-        folder: that `expotion-score` wrote into.
-        hints: spares reading unchanged videos again; without them every byte is read.
+def local_folder(text: str) -> Path:
+    """A folder that can be listed.
 
     Raises:
         UsageError: it is no folder here, or can't be read.
     """
-    folder = Path(folder)
-    if "://" in str(folder):
-        raise UsageError("results on remote storage can't be read.", path=folder, remedy="Copy the folder here first.")
+    if "://" in text:
+        raise UsageError("results on remote storage can't be read.", path=text, remedy="Copy the folder here first.")
+    folder = expanded(text)
     if not folder.is_dir():
         what = "it is a file." if folder.exists() else "there is no such folder."
         raise UsageError(what, path=folder, remedy="Name the folder that expotion-score wrote into.")
     with reading(folder, "the folder", error=UsageError, remedy="Check its permissions."):
         os.listdir(folder)
+    return folder
+
+
+def collect(folder: Path, *, hints: FileHints | None = None) -> Collection:
+    """Find the results of a folder and of its subfolders.
+
+    Args:
+        folder: that `expotion-score` wrote into.
+        hints: spares reading unchanged videos again; without them every byte is read.
+    """
     sidecars, videos = _files(folder)
     ledger, notes = _ledger(folder)
     by_stem = {video.with_suffix(""): video for video in reversed(videos)}
     found = [_of_sidecar(path, folder, by_stem, hints) for path in sidecars]
     claimed = {result.video for result in found}
     events = {str(entry["output"]): entry for entry in ledger if "output" in entry}
-    for video in videos:
-        if video not in claimed:
-            found.append(_without_sidecar(video, folder, events.get(os.path.relpath(video, folder))))
-    found += _from_ledger(ledger, {result.name for result in found})
+    found += [
+        _without_sidecar(video, folder, events.get(os.path.relpath(video, folder)))
+        for video in videos
+        if video not in claimed
+    ]
+    clips = {result.facts.table("clip").text("file") for result in found}
+    found += _from_ledger(ledger, clips | {result.name for result in found})
     return Collection(folder, tuple(sorted(found, key=lambda result: natural(result.name))), notes)
 
 
@@ -175,7 +184,7 @@ def _remarks(said: dict[str, Any]) -> Iterator[str]:
     facts = Facts(said)
     form, version = facts.number("format"), facts.table("versions").text("expotion")
     if form is not None and form > FORMAT:
-        yield f"made by a newer version of expotion ({version or 'unknown'}); this one ({__version__}) may not show all."
+        yield f"made by a newer version of expotion ({version or 'unknown'}); {__version__} may not show all of it"
     elif form != FORMAT or version != __version__:
         yield f"made by another version of expotion ({version or 'unknown'})"
 
@@ -209,9 +218,9 @@ def _from_ledger(entries: list[dict[str, Any]], shown: set[str]) -> Iterator[Res
     for clip, entry in last.items():
         event, at = entry.text("event"), entry.text("at")
         if event in (FAILED, REFUSED):
-            remedy = entry.text("remedy")
-            reason = entry.text("reason").removesuffix(remedy).strip()
+            remedy, reason = entry.text("remedy"), entry.text("reason")
+            reason = reason.removesuffix(remedy).rpartition(f"{clip}: ")[2].strip()
             yield Result(clip, event, reason=reason or "the ledger gives no reason.", remedy=remedy, at=at)
-        elif event == "begin" and entry.text("output") not in shown:
+        elif event in ("begin", "stage") and not {clip, entry.text("output")} & shown:
             why = "scoring it began and did not end."
             yield Result(clip, UNFINISHED, reason=why, remedy=f"{_AGAIN} If one is at work, wait for it.", at=at)

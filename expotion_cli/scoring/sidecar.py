@@ -278,7 +278,8 @@ def followed(plan: CuePlan, given: str | None, answers: Iterable[Answer]) -> dic
             }
         )
     cuts = [{"time_s": cut.time_s, "kind": cut.kind, "strength": cut.strength} for cut in plan.cuts]
-    return {"plan": {"given": given, "digest": plan_digest(plan)}, "hits": hits, "cuts": cuts}
+    about = {"given": given, "digest": plan_digest(plan), "start_s": plan.start_s, "end_s": plan.end_s}
+    return {"plan": about, "hits": hits, "cuts": cuts}
 
 
 def _finite(value: float) -> float | None:
