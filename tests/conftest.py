@@ -80,3 +80,13 @@ def make_video(ffmpeg: Callable[..., None]) -> Callable[..., Path]:
         return path
 
     return make
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """A headless Chromium, for pages."""
+    from browsing import start_chromium
+
+    made = start_chromium()
+    yield made
+    made.quit()

@@ -15,6 +15,7 @@ from expotion_cli.report.facts import Facts
 from expotion_cli.scoring.ledger import read_ledger
 from expotion_cli.scoring.naming import VIDEO_SUFFIXES
 from expotion_cli.scoring.sidecar import FORMAT, SIDECAR_SUFFIX, matches, upgraded
+from expotion_cli.scoring.urls import is_url
 from expotion_cli.storage import expanded, parse_json, read_text
 from expotion_cli.version import __version__
 
@@ -92,7 +93,7 @@ def local_folder(text: str) -> Path:
     Raises:
         UsageError: it is no folder here, or can't be read.
     """
-    if "://" in text:
+    if is_url(text):
         raise UsageError("results on remote storage can't be read.", path=text, remedy="Copy the folder here first.")
     folder = expanded(text)
     if not folder.is_dir():

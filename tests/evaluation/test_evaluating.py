@@ -273,6 +273,12 @@ def test_the_page_is_one_whole_file_that_loads_nothing(result, tmp_path):
     assert "A &lt;title&gt; &amp; more" in text and 'class="chance"' in text
 
 
+def test_the_page_is_accessible_and_fits_the_screen(result, tmp_path, browser):
+    from browsing import check_everywhere
+
+    check_everywhere(browser, page.write_page(tmp_path / "page.html", result))
+
+
 def test_the_page_escapes_every_string_that_came_from_a_file(result):
     evil = "<script>alert(1)</script>"
     rows = [replace(each, name=evil, clips=(evil, *each.clips)) for each in result.rows]

@@ -107,6 +107,12 @@ def test_the_page_needs_nothing_but_its_folder_and_escapes_what_it_shows(result,
     assert "prefers-color-scheme: dark" in text
 
 
+def test_the_page_is_accessible_and_fits_the_screen(result, tmp_path, browser):
+    from browsing import check_everywhere
+
+    check_everywhere(browser, page.write_page(tmp_path / "page", result))
+
+
 def test_pictures_show_where_sounds_differ(result):
     import io
 

@@ -82,6 +82,7 @@ class Clip {
   }
 
   show() {
+    if (this.time > 0) this.element.classList.add('touched');
     const time = this.time, share = this.duration ? Math.min(1, time / this.duration) : 0;
     this.axis.style.setProperty('--at', `${(share * 100).toFixed(3)}%`);
     this.axis.setAttribute('aria-valuenow', time.toFixed(2));
