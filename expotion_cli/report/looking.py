@@ -30,7 +30,8 @@ COLUMNS = 480
 SOUND_HZ = 8_000
 LONGEST_S = 7200.0
 """What a sidecar may claim of its clip's length where that decides how long looking at it may take."""
-_QUALITIES = (70, 60, 50, 40, 30, 20)
+_QUALITIES = (70, 60, 50, 40, 30)
+_SMALLEST_SIDE = 8
 _DIGEST = re.compile("[0-9a-f]{64}")
 
 
@@ -143,12 +144,14 @@ def _poster(info: ClipInfo) -> str:
 
     (frame,) = stills(info, [float(info.duration) / 3], View(max_side=POSTER_SIDE))
     image = Image.fromarray(frame)
-    for quality in _QUALITIES:
-        buffer = io.BytesIO()
-        image.save(buffer, "JPEG", quality=quality, optimize=True, progressive=True)
-        if buffer.tell() <= POSTER_BYTES:
-            break
-    return base64.b64encode(buffer.getvalue()).decode() if buffer.tell() <= POSTER_BYTES else ""
+    while min(image.size) >= _SMALLEST_SIDE:
+        for quality in _QUALITIES:
+            buffer = io.BytesIO()
+            image.save(buffer, "JPEG", quality=quality, optimize=True, progressive=True)
+            if buffer.tell() <= POSTER_BYTES:
+                return base64.b64encode(buffer.getvalue()).decode()
+        image = image.resize((image.width // 2, image.height // 2))
+    return ""
 
 
 def _peaks(info: ClipInfo) -> str:

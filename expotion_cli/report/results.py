@@ -15,7 +15,7 @@ from expotion_cli.report.facts import Facts
 from expotion_cli.scoring.ledger import read_ledger
 from expotion_cli.scoring.naming import VIDEO_SUFFIXES
 from expotion_cli.scoring.sidecar import FORMAT, SIDECAR_SUFFIX, matches, upgraded
-from expotion_cli.scoring.urls import is_url
+from expotion_cli.scoring.urls import is_url, local
 from expotion_cli.storage import expanded, parse_json, read_text
 from expotion_cli.version import __version__
 
@@ -95,7 +95,7 @@ def local_folder(text: str) -> Path:
     """
     if is_url(text):
         raise UsageError("results on remote storage can't be read.", path=text, remedy="Copy the folder here first.")
-    folder = expanded(text)
+    folder = expanded(local(text))
     if not folder.is_dir():
         what = "it is a file." if folder.exists() else "there is no such folder."
         raise UsageError(what, path=folder, remedy="Name the folder that expotion-score wrote into.")

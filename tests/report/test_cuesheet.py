@@ -79,7 +79,7 @@ def test_times_come_from_the_cue_plan_and_count_frames(tmp_path, scored_video):
 @pytest.mark.parametrize(
     ("seconds", "fps", "code"),
     [(0, 25, "00:00:00:00"), (0.96, 25, "00:00:00:24"), (3600, 30, "01:00:00:00"), (1001 / 1000, 29.97, "00:00:01:00"),
-     (10, 23.976, "00:00:10:00"), (1, 59.94, "00:00:01:00"), (1, 12.5, "00:00:01:00")],
+     (10, 23.976, "00:00:10:00"), (1, 59.94, "00:00:01:00"), (2.08, 12.5, "00:00:02:00")],
 )  # fmt: skip
 def test_timecode_counts_whole_frames_at_the_nominal_rate(seconds, fps, code):
     assert cuesheet.timecode(seconds, fps) == code

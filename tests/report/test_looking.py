@@ -31,12 +31,13 @@ def columns(text: str) -> np.ndarray:
 def half_silent(tmp_path_factory, ffmpeg) -> Path:
     """Noise that would be a large picture; the second half moves and sounds."""
     path = tmp_path_factory.mktemp("half") / "half.mp4"
-    noise = "nullsrc=size=640x480:rate=25:duration=2,geq=random(1)*255:128:128"
+    noise = "nullsrc=size=640x480:rate=25:duration=0.04,geq=random(1)*255:128:128,loop=49:1,setpts=N/25/TB"
+    box = "color=white:size=160x240:rate=25:duration=2"
     tone = "sine=frequency=300:duration=2,volume='if(lt(t,1),0,0.5)':eval=frame"
-    still = "[a]trim=end_frame=1,loop=24:1,setpts=N/25/TB[s];[b]trim=1:2,setpts=PTS-STARTPTS[m];[s][m]concat[v]"
+    moves = "overlay=x='if(lt(t,1),100,100+300*abs(sin(6*(t-1))))':y=100[v]"
     codecs = ("-c:v", "libx264", "-preset", "ultrafast", "-pix_fmt", "yuv420p", "-c:a", "aac")
-    ffmpeg("-f", "lavfi", "-i", noise, "-f", "lavfi", "-i", tone, "-filter_complex", f"[0]split[a][b];{still}",
-           "-map", "[v]", "-map", "1:a", *codecs, path)  # fmt: skip
+    inputs = [part for each in (noise, box, tone) for part in ("-f", "lavfi", "-i", each)]
+    ffmpeg(*inputs, "-filter_complex", f"[0][1]{moves}", "-map", "[v]", "-map", "2:a", *codecs, path)
     return path
 
 
