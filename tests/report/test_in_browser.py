@@ -125,16 +125,19 @@ def test_a_click_and_a_drag_on_the_axis_seek_and_show_that_picture(browser, run)
 
 
 def test_the_axis_is_a_slider_for_the_keyboard(browser, run):
+    from selenium.webdriver.common.action_chains import ActionChains
     from selenium.webdriver.common.keys import Keys
 
     run("card('a 1.mp4').querySelector('.axis').focus()")
     at = lambda: run("return card('a 1.mp4').querySelector('video').currentTime")  # noqa: E731
     for keys, seconds in (
         ((Keys.ARROW_RIGHT,), 1.0), ((Keys.ARROW_RIGHT, Keys.ARROW_LEFT), 1.0), (("n",), 2.5), (("n",), 3.5),
-        (("p",), 2.5), ((Keys.END,), 4.0), ((Keys.HOME,), 0.0), ((Keys.SHIFT, Keys.ARROW_RIGHT, Keys.NULL), 0.04),
+        (("p",), 2.5), ((Keys.END,), 4.0), ((Keys.HOME,), 0.0),
     ):  # fmt: skip
         press(browser, *keys)
         assert at() == pytest.approx(seconds, abs=0.05), keys
+    ActionChains(browser).key_down(Keys.SHIFT).send_keys(Keys.ARROW_RIGHT).key_up(Keys.SHIFT).perform()
+    assert at() == pytest.approx(0.04, abs=0.01)
     press(browser, Keys.SPACE)
     until(lambda: at() > 0.4)
     press(browser, Keys.SPACE)
