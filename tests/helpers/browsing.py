@@ -71,4 +71,4 @@ def check_everywhere(browser: Any, page: Path) -> None:
         assert browser.execute_script("return getComputedStyle(document.body).backgroundColor") == background
         wide = browser.execute_script("return document.documentElement.scrollWidth")
         assert wide <= size[0], f"{page.name} is {wide} pixels wide"
-        assert violations(browser) == [], (size, colours)
+        assert not (wrong := violations(browser)), "\n".join(wrong)
