@@ -131,7 +131,7 @@ def _takes(result: Result, place: Path) -> Iterator[dict[str, Any]]:
             "chosen": take.chosen,
             "by_user": take.by_user,
             "src": render.link(take.sound, place) if take.sound is not None else "",
-            "command": "" if take.chosen else f"expotion takes choose {shlex.quote(str(result.video))} {take.number}",
+            "command": "" if take.chosen else f"expotion takes {shlex.quote(str(result.video))} --choose {take.number}",
         }
 
 
