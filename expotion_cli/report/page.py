@@ -18,6 +18,8 @@ from expotion_cli.version import __version__
 
 TEMPLATE = "report.html"
 NAME = "report.html"
+LONGEST_S = 1e6
+"""What a sidecar is believed of its clip's length: the page draws a time axis of it."""
 
 
 def write_report(path: str | Path, found: Collection, looks: Mapping[Path, Look]) -> Path:
@@ -58,9 +60,7 @@ def values(found: Collection, looks: Mapping[Path, Look], place: Path) -> dict[s
         "cards": shown,
         "summary": _summary(shown, wrong),
         "recipes": sorted({card["recipe"] for card in shown if card["recipe"]}, key=str.casefold),
-        "statuses": [
-            (status, words) for status, words in STATUSES.items() if any(c["status"] == status for c in shown)
-        ],
+        "statuses": [(key, words) for key, words in STATUSES.items() if key in {c["status"] for c in (*shown, *wrong)}],
         "data": {card["id"]: card["axis"] for card in shown},
         "glossary": list(_measures(Facts(), Facts())),
         "version": __version__,
@@ -78,7 +78,7 @@ def _card(number: int, result: Result, look: Look, place: Path) -> dict[str, Any
     facts = result.facts
     recipe, model, loudness = facts.table("recipe"), facts.table("model"), facts.table("loudness")
     measured, clip, tempo = facts.table("measured"), facts.table("clip"), facts.table("tempo")
-    duration_s = look.duration_s or clip.number("duration_s") or 0.0
+    duration_s = look.duration_s or _within(clip.number("duration_s"), LONGEST_S) or 0.0
     lufs, hits = loudness.number("integrated_lufs"), measured.number("hits")
     return {
         "id": f"clip-{number}",

@@ -167,6 +167,7 @@ def test_filters_hide_and_say_how_many_are_left(run):
     assert run(choose + shown, "#find", "calm C.MP4", "input") == ["c.mp4"]
     assert run(choose + shown, "#find", "nobody", "input") == [] and run("return !$('#none').hidden")
     run("$('#reset').click()")
+    assert run(choose + shown, "#status", "failed", "change") == [] and run("return $('#none').hidden")
     assert run(choose + shown, "#status", "changed", "change") == ["edited.mp4"]
     left = "return [...document.querySelectorAll('.attention li:not([hidden]) bdi')].map(b => b.textContent)"
     assert run(left) == ["edited.mp4"]

@@ -95,12 +95,14 @@ def test_hostile_sidecars_make_a_page_all_the_same(tmp_path, scored_video):
             "instruments key metre midi prompt seed format not_understood").split()  # fmt: skip
     for number, value in enumerate(odd):
         make_result(tmp_path / f"{number}.mp4", scored_video, **dict.fromkeys(keys, value))
+    make_result(tmp_path / "long.mp4", scored_video, clip={"duration_s": 1e300})
     rows = {"chosen": 1, "each": [{"take": 1, "missed": 5}, {"take": 2, "terms": {"a": "b"}}]}
     make_result(tmp_path / "takes.mp4", scored_video, takes=rows)
     make_result(tmp_path / (os.fsdecode(b"caf\xe9") + ".mp4"), scored_video)
     found = collect(tmp_path)
     shown = values(found, {}, tmp_path)
-    assert len(shown["cards"]) == len(odd) + 2 and not shown["wrong"]
+    assert len(shown["cards"]) == len(odd) + 3 and not shown["wrong"]
+    assert next(card for card in shown["cards"] if card["name"] == "long.mp4")["axis"]["duration"] == 0
     text = write_report(tmp_path / "report.html", found, {}).read_text(encoding="utf-8")
     assert "caf%E9.mp4" in text and json.loads(Page(text).scripts[0])["clip-4"]["hits"] == []
 

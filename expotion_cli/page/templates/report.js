@@ -229,7 +229,7 @@ function filter() {
   }
   const shown = elements.filter(element => !element.hidden).length;
   byId('count').value = shown === elements.length ? `${shown} shown` : `${shown} of ${elements.length} shown`;
-  byId('none').hidden = shown > 0;
+  byId('none').hidden = shown > 0 || document.querySelector('.attention li:not([hidden])') !== null;
 }
 
 function sort() {
