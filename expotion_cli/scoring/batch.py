@@ -223,7 +223,10 @@ class _Run:
                 done = len(redo.steps_of(cue.notes))
                 if done == len(way.steps):
                     yield job, cue
-                else:
+                    continue
+                with guard(job.clip.path, partial(self.account.fail, job)):
+                    if done == way.num_made:
+                        way.check(cue.tokens, job.clip.path)
                     following.append((job, Base(cue.tokens, cue.notes, way.steps[done])))
             left = following
 
@@ -337,7 +340,7 @@ class _Run:
                 **sidecar.followed(plan, job.given.plan_file, score.answers),
                 "midi": sidecar.file_record(midi) if wants_midi else None,
                 "has_midi": score.midi is not None,
-                **redo.described(cue.notes),
+                **redo.described(cue),
             }
             sidecar.write_sidecar(job.destination, said)
             self.account.hints.expect(job.destination, finished.sha256)

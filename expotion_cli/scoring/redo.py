@@ -10,14 +10,16 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from expotion_cli.errors import ClipError
 from expotion_cli.recipe import MAX_SEED
 from expotion_cli.scoring import sidecar
 from expotion_cli.spans import Span
-from expotion_cli.storage import digest_of
+from expotion_cli.storage import digest_bytes, digest_of
 from expotion_cli.timing import Timeline
 
 if TYPE_CHECKING:
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
 
 REDO_VERSION = 1
 """Raised whenever the same redo would give other tokens; what another version made is neither kept nor taken up."""
+TOKENS = "tokens_sha256"
+"""Of a result's tokens, in its sidecar."""
 KEY = "redone"
 """Of the steps, in sidecars and in the notes of stored cues."""
 VOICINGS, CLOSING = "voicings", "closing"
@@ -89,12 +93,33 @@ class Course:
         cues: digest of the cue at first and after each step.
         result: digest of the finished result.
         is_known: the result that is there was made on this way.
+        num_made: so many of the steps that result has.
+        tokens: sha256 of the tokens that it was made of, if its sidecar says so.
     """
 
     steps: tuple[Step, ...]
     cues: tuple[str, ...]
     result: str
     is_known: bool = False
+    num_made: int = 0
+    tokens: str | None = None
+
+    def check(self, tokens: np.ndarray, path: Path) -> None:
+        """Make sure that bars are composed into the notes that the user knows, not into others.
+
+        Args:
+            tokens: [K, S] of the cue that the result there should be made of.
+            path: of the clip.
+
+        Raises:
+            ClipError: they were lost from the cache, and came out otherwise when they were composed again.
+        """
+        if self.is_known and len(self.steps) > self.num_made and self.tokens not in (None, tokens_digest(tokens)):
+            raise ClipError(
+                "the notes of its result are no longer in the cache, and this machine composes others.",
+                path=path,
+                remedy="Score it again with --overwrite, or redo it where it was scored.",
+            )
 
 
 @dataclass(frozen=True)
@@ -164,12 +189,14 @@ def course(digests: tuple[str, str], known: Mapping[str, Any] | None, asked: Red
     """
     cue, result = digests
     made = steps_of(known)
+    num_made = len(made)
     is_known = known is not None and known.get("artefact") == _result(result, made)
     if asked is not None and is_known and not _stands(made, asked):
         fresh = asked.seed if asked.seed is not None else (seed + 1 + len(made)) & MAX_SEED
         made = (*made, Step(asked.spans, fresh, asked.seed is not None, asked.prompt))
     cues = [cue, *(_cue(cue, made[:count]) for count in range(1, len(made) + 1))]
-    return Course(made, tuple(cues), _result(result, made), is_known)
+    tokens = (known or {}).get(TOKENS)
+    return Course(made, tuple(cues), _result(result, made), is_known, num_made, tokens)
 
 
 def _stands(made: Sequence[Step], asked: Redo) -> bool:
@@ -195,6 +222,11 @@ def _result(digest: str, steps: Sequence[Step]) -> str:
 
 def _decide(steps: Sequence[Step]) -> dict[str, Any]:
     return {"redo": REDO_VERSION, "steps": [step.decides for step in steps]}
+
+
+def tokens_digest(tokens: np.ndarray) -> str:
+    """sha256 (hex) of a cue's tokens [K, S]."""
+    return digest_bytes(np.ascontiguousarray(tokens, np.int64).tobytes())
 
 
 def outside(spans: Iterable[Span], duration_s: float) -> Span | None:
@@ -265,9 +297,9 @@ def steps_of(known: Mapping[str, Any] | None) -> tuple[Step, ...]:
         return ()
 
 
-def described(notes: Mapping[str, Any]) -> dict[str, Any]:
-    """What the sidecar says of a cue's redos; nothing where there were none."""
-    return {KEY: notes[KEY]} if KEY in notes else {}
+def described(cue: StoredCue) -> dict[str, Any]:
+    """What the sidecar says of a cue's tokens and its redos."""
+    return {TOKENS: tokens_digest(cue.tokens), **({KEY: cue.notes[KEY]} if KEY in cue.notes else {})}
 
 
 def kept_base(way: Course, get: Callable[[str], StoredCue | None]) -> Base | None:

@@ -112,6 +112,22 @@ def test_a_lost_cache_makes_the_same_result_again_step_by_step(clip, tmp_path):
     assert again.sidecar["artefact"] == made.sidecar["artefact"] and again.sidecar["redone"] == made.sidecar["redone"]
 
 
+def test_notes_that_were_lost_and_come_out_otherwise_are_not_taken_for_those_of_the_result(clip, tmp_path):
+    run(clip, tmp_path)
+    content = (tmp_path / "a.mp4").read_bytes()
+    shutil.rmtree(cache_root() / "cues")
+
+    class OtherMachine(FakeNoteComposer):
+        def generate(self, requests, **options):
+            for index, tokens in super().generate(requests, **options):
+                yield index, np.where(tokens > 40, tokens - 1, tokens)
+
+    planned = plan([clip], load_recipe("cinematic", FLAGS), Settings(out=tmp_path, redo=FIRST))
+    (result,) = batch.run(planned, OtherMachine).results
+    assert result.status == "failed" and "no longer in the cache" in str(result.error)
+    assert (tmp_path / "a.mp4").read_bytes() == content
+
+
 def test_overwrite_scores_all_anew_without_what_was_redone(clip, tmp_path):
     first, _ = run(clip, tmp_path)
     run(clip, tmp_path, FIRST)
