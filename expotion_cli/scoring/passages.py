@@ -120,8 +120,9 @@ def course(
     from expotion_cli.music.codecs.notes.passage import Passage
 
     key = sound_settings(recipe, seed, plan, prompt).key
+    sections = {bar for bar, _ in words_by_bar(prompt, plan, timeline) if bar}
     found = []
     for bar, text in changes:
         settings = replace(sound_settings(recipe, seed, plan, text), key=key)
-        found.append(Passage(bar, settings, brief.read(text, recipe).density))
+        found.append(Passage(bar, settings, brief.read(text, recipe).density, bar in sections))
     return Course(changes, tuple(found))

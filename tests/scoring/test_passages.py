@@ -13,6 +13,7 @@ from fake_composer import FakeComposer, FakeNoteComposer
 
 from expotion_cli.errors import PlanError, UsageError
 from expotion_cli.music.codecs.notes.arrange import arrange
+from expotion_cli.music.codecs.notes.form import plan_form
 from expotion_cli.music.codecs.notes.midi import to_midi
 from expotion_cli.music.codecs.notes.tokens import HOLD, REST, VOICE_INDEX, Event, chord_value
 from expotion_cli.recipe import load_recipe
@@ -48,6 +49,17 @@ def test_words_change_at_the_bar_line_nearest_to_their_moment(recipe, cue_plan):
     assert asked.prompt == "solo piano, A minor" and asked.later_prompts == ((4 * 48, "full orchestra with drums"),)
     resting = asked.constraints.given[VOICE_INDEX["drums"]]
     assert resting[0] == REST and (resting[1 : 4 * 48] == HOLD).all() and (resting[4 * 48 :] > 1).any()
+
+
+def test_a_section_begins_where_words_change_but_not_with_redone_bars(recipe, cue_plan):
+    timeline = cue_plan.tempo.timeline(DURATION)
+    rows = [{"bars": [[6, 6]], "prompt": "choir"}]
+    way = passages.course(recipe, 3, cue_plan, TIMED, timeline, rows)
+    assert [(each.first_bar, each.starts_section) for each in way.passages] == [
+        (0, False), (4, True), (5, False), (6, False)
+    ]  # fmt: skip
+    form = plan_form(cue_plan, timeline, changes=[4])
+    assert [bar.starts_section for bar in form] == [True, *[False] * 3, True, *[False] * 3] and form[3].ends_section
 
 
 def test_a_prompt_without_times_asks_for_the_same_cue_as_before(recipe, cue_plan):

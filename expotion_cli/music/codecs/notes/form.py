@@ -53,7 +53,9 @@ class BarForm:
     harmony_from: int | None = None
 
 
-def plan_form(plan: CuePlan, timeline: Timeline, shift: np.ndarray | float = 0.0) -> tuple[BarForm, ...]:
+def plan_form(
+    plan: CuePlan, timeline: Timeline, shift: np.ndarray | float = 0.0, changes: Sequence[int] = ()
+) -> tuple[BarForm, ...]:
     """The bars of a cue.
 
     Intensity is that of the plan, drawn a little towards an arc that rises to a peak at three quarters; where the plan
@@ -63,11 +65,12 @@ def plan_form(plan: CuePlan, timeline: Timeline, shift: np.ndarray | float = 0.0
         plan: of the cue.
         timeline: its beat grid.
         shift: is added to the bars' intensity; one number, or one for each bar.
+        changes: bars with which a section begins in any case, apart from the first.
     """
     bar = timeline.bar_steps
     count = -(-timeline.num_steps // bar)
     intensity = np.clip(bar_intensity(plan, timeline) + shift, 0, 1)
-    starts = _section_starts(plan, timeline, count)
+    starts = _section_starts(plan, timeline, count, changes)
     opening = next((bars for least, bars in _OPENINGS if count >= least), 0)
     edges = [*starts, count]
     first_of: dict[str, int] = {}
@@ -123,14 +126,15 @@ def bar_intensity(plan: CuePlan, timeline: Timeline) -> np.ndarray:
     return np.asarray(np.clip(share * seen + (1 - share) * arc, 0, 1))
 
 
-def _section_starts(plan: CuePlan, timeline: Timeline, count: int) -> list[int]:
+def _section_starts(plan: CuePlan, timeline: Timeline, count: int, changes: Sequence[int]) -> list[int]:
     """First bars of the sections."""
     bar = timeline.bar_steps
-    starts = [0]
+    starts = sorted({0, *changes})
     for section in plan.sections[1:]:
         place = round(timeline.step_at(section.start_s) / bar)
-        if place - starts[-1] >= _SHORTEST_SECTION and count - place >= _SHORTEST_SECTION:
+        if all(abs(place - other) >= _SHORTEST_SECTION for other in (*starts, count)) and place < count:
             starts.append(place)
+    starts.sort()
     found: list[int] = []
     for start, stop in zip(starts, [*starts[1:], count], strict=True):
         found.append(start)

@@ -16,11 +16,13 @@ class Passage:
         first_bar: from 0 on.
         settings: who plays. What concerns the cue as a whole (key, reverb, tone) counts of the first passage alone.
         density: "sparse", "dense", or any other word for neither.
+        starts_section: a section of the form begins with it.
     """
 
     first_bar: int
     settings: SoundSettings
     density: str = ""
+    starts_section: bool = False
 
     @property
     def muted(self) -> tuple[str, ...]:

@@ -116,7 +116,9 @@ def sketch(
     firsts = [passage.first_bar for passage in passages]
     count = -(-timeline.num_steps // timeline.bar_steps)
     held = [passages[int(np.searchsorted(firsts, bar, side="right")) - 1] for bar in range(count)]
-    bars = plan_form(plan, timeline, np.array([_DENSITIES.get(passage.density, 0.0) for passage in held]))
+    shift = np.array([_DENSITIES.get(passage.density, 0.0) for passage in held])
+    changes = [passage.first_bar for passage in passages if passage.starts_section]
+    bars = plan_form(plan, timeline, shift, changes)
     if is_loop:
         bars = (*bars[:-1], replace(bars[-1], ends_section=True))
     strikes = strikes_on_grid(plan, timeline, answers)
