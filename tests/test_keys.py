@@ -50,7 +50,10 @@ def test_nothing_unknown_is_muted():
 def test_what_is_composed_decides_tokens():
     recipe = load_recipe("cinematic", {"compose.metre": "3/4", "compose.mute": ["bass"]})
     wanted = {"key": "auto", "metre": "3/4", "mute": ["bass"], "groove": "cinematic", "answers": 1}
-    assert recipe.cue_fields()["compose"] == wanted == recipe.hashed_fields()["compose"]
+    assert recipe.hashed_fields()["compose"] == wanted, "digests of before there were loops stay"
+    assert recipe.cue_fields()["compose"] == {**wanted, "loop": False}
+    looped = recipe.override({"compose.loop": True})
+    assert looped.hashed_fields()["compose"] == {**wanted, "loop": True}
 
 
 def test_a_key_recorded_with_the_sound_is_read_as_one_of_the_composition():

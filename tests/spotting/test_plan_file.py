@@ -258,7 +258,7 @@ def test_the_examples_of_the_page_are_plans(repository, schema):
     text = (repository / "docs" / "spotting.md").read_text(encoding="utf-8")
     blocks = [json.loads(block.split("```")[0]) for block in text.split("```json\n")[1:]]
     plans = [block for block in blocks if isinstance(block, dict) and "tempo" in block]
-    assert len(plans) == 2
+    assert len(plans) == 3
     for plan in plans:
         schema.validate(plan)
         from_record(plan, DURATION)
