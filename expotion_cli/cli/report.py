@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -45,6 +46,7 @@ def report(
     The page opens from disk, without server or network; it links the videos and holds all else. Exit code 0: it is
     written; 3: the folder holds no results.
     """
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # SIGTERM ends it like Ctrl-C
     set_waiting()
     from expotion_cli.hints import FileHints
     from expotion_cli.report.looking import look

@@ -15,6 +15,7 @@ import numpy as np
 
 from expotion_cli.errors import ExpotionError
 from expotion_cli.hints import FileHints, state_of
+from expotion_cli.scoring.guard import as_failure
 from expotion_cli.scoring.plan import CLIP_TIMEOUT_PER_S, CLIP_TIMEOUT_S
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ LONGEST_S = 7200.0
 """What a sidecar may claim of its clip's length where that decides how long looking at it may take."""
 _QUALITIES = (70, 60, 50, 40, 30)
 _SMALLEST_SIDE = 8
+_NO_DIGEST = "0" * 64  # a hint of the page's own: its key tells the file's state, and nobody asks it for the content
 _DIGEST = re.compile("[0-9a-f]{64}")
 
 
@@ -105,30 +107,28 @@ def look(
     for result in results:
         if (video := result.video) is None:
             continue
-        with contextlib.suppress(OSError, ValueError, TypeError):
-            known = hints.recall(_key(video))
+        key: tuple[int, ...] = ()
+        with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
+            key = (VERSION, *state_of(video))
+            known = hints.recall(key)
             if known is not None:
                 found[video] = _from_record(known["look"])
                 continue
         duration_s = result.facts.table("clip").number("duration_s") or 0.0
         limit_s = CLIP_TIMEOUT_S + CLIP_TIMEOUT_PER_S * min(max(duration_s, 0.0), LONGEST_S)
-        waiting[video] = executor.submit("see", look_at, video, _streams(result), path=video, limit_s=limit_s)
+        outcome = executor.submit("see", look_at, video, _streams(result), path=video, limit_s=limit_s)
+        waiting[video] = key, outcome
     total = len(found) + len(waiting)
-    for video, outcome in waiting.items():
+    for video, (key, outcome) in waiting.items():
         try:
             record = outcome.result()
             found[video] = _from_record(record)
-            with contextlib.suppress(OSError):
-                hints.keep(_key(video), "0" * 64, look=record)
-        except ExpotionError as error:
-            found[video] = Look(trouble=(error.reason,))
+            hints.keep(key, _NO_DIGEST, look=record)
+        except Exception as error:  # whatever is wrong with one video, the others are shown
+            found[video] = Look(trouble=(as_failure(error, video).reason,))
         if on_progress is not None:
             on_progress(len(found), total)
     return found
-
-
-def _key(video: Path) -> tuple[int, ...]:
-    return (VERSION, *state_of(video))
 
 
 def _from_record(record: Mapping[str, Any]) -> Look:

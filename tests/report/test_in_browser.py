@@ -226,6 +226,21 @@ def test_nothing_from_a_file_runs_and_the_browser_has_nothing_to_complain_of(bro
     assert [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"] == []
 
 
+@pytest.mark.slow
+def test_two_hundred_results_open_within_two_seconds(browser, source, tmp_path):
+    for number in range(200):
+        make_result(tmp_path / f"clip {number}.mp4", source)
+    found, look = collect(tmp_path), Look(**look_at(source, {}) | {"trouble": ()})
+    page = write_report(tmp_path / "report.html", found, {r.video: look for r in found.results if r.video})
+    times = []
+    for _ in range(3):
+        show(browser, page)
+        times.append(browser.execute_script("return performance.getEntriesByType('navigation')[0].loadEventEnd"))
+    assert browser.execute_script("return document.querySelectorAll('.clip').length") == 200
+    assert browser.execute_script("return document.querySelectorAll('.marks').length") < 50, "drawn when they are near"
+    assert min(times) < 2000
+
+
 def test_a_video_that_can_not_be_played_says_so(run):
     run("clips[1].video.src = 'nowhere.mp4'; clips[1].toggle()")
     until(lambda: run("return card('b.mp4').querySelector('.broken')"))

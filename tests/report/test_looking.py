@@ -78,3 +78,6 @@ def test_a_video_is_looked_at_once_and_what_can_not_be_read_costs_no_other(
     os.utime(tmp_path / "one.mp4", (1, 1))
     monkeypatch.setattr(looking, "look_at", lambda *_: {"duration_s": 9.0, "trouble": []})
     assert looking.look(results[:1], executor)[tmp_path / "one.mp4"].duration_s == 9.0
+    os.utime(tmp_path / "one.mp4", (2, 2))
+    monkeypatch.setattr(looking, "look_at", lambda *_: {}["nobody foresaw this"])
+    assert "unexpected KeyError" in looking.look(results[:1], executor)[tmp_path / "one.mp4"].trouble[0]
