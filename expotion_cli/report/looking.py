@@ -6,8 +6,8 @@ import base64
 import contextlib
 import io
 import re
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ import numpy as np
 
 from expotion_cli.errors import ExpotionError
 from expotion_cli.hints import FileHints, state_of
+from expotion_cli.report.results import takes_of
 from expotion_cli.scoring.guard import as_failure
 from expotion_cli.scoring.plan import CLIP_TIMEOUT_PER_S, CLIP_TIMEOUT_S
 
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 VERSION = 1
 """Raised when the same video comes to be looked at with another outcome."""
 POSTER_SIDE, POSTER_BYTES = 360, 9_000
-COLUMNS = 480
+COLUMNS, TAKE_COLUMNS = 480, 96
 SOUND_HZ = 8_000
 LONGEST_S = 7200.0
 """What a sidecar may claim of its clip's length where that decides how long looking at it may take."""
@@ -47,6 +48,7 @@ class Look:
         poster: a JPEG, at most `POSTER_BYTES`, base64; empty where no frame can be read.
         peaks: the sound's peak in each of at most `COLUMNS` columns, 0..255 of its highest, base64; empty if silent.
         motion: how much moves, 255 for the clip's own activity or more, likewise; empty where nothing moves.
+        takes: name of a kept take's file → the shape of its sound, as `peaks`, in fewer columns.
         trouble: what could not be read, in words.
     """
 
@@ -56,15 +58,17 @@ class Look:
     poster: str = ""
     peaks: str = ""
     motion: str = ""
+    takes: Mapping[str, str] = field(default_factory=dict)
     trouble: tuple[str, ...] = ()
 
 
-def look_at(video: Path, streams: Mapping[str, str]) -> dict[str, Any]:
+def look_at(video: Path, streams: Mapping[str, str], takes: Sequence[Path] = ()) -> dict[str, Any]:
     """Look at a video and listen to it.
 
     Args:
         video: the file.
         streams: name → digest of embedding streams of its clip, which spare looking again if the cache has them.
+        takes: sound files of its takes.
 
     Returns:
         The fields of a `Look`, in plain values.
@@ -82,6 +86,7 @@ def look_at(video: Path, streams: Mapping[str, str]) -> dict[str, Any]:
         ("poster", lambda: _poster(info)),
         ("peaks", lambda: _peaks(info)),
         ("motion", lambda: _motion(info, streams)),
+        ("takes", lambda: {take.name: _peaks_of(take) for take in takes}),
     ):
         try:
             found[name] = make()
@@ -108,15 +113,17 @@ def look(
         if (video := result.video) is None:
             continue
         key: tuple[int, ...] = ()
+        takes: list[Path] = []
         with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
-            key = (VERSION, *state_of(video))
+            takes = [take.sound for take in takes_of(result) if take.sound is not None]
+            key = (VERSION, *(number for path in (video, *takes) for number in state_of(path)))
             known = hints.recall(key)
             if known is not None:
                 found[video] = _from_record(known["look"])
                 continue
         duration_s = result.facts.table("clip").number("duration_s") or 0.0
         limit_s = CLIP_TIMEOUT_S + CLIP_TIMEOUT_PER_S * min(max(duration_s, 0.0), LONGEST_S)
-        outcome = executor.submit("see", look_at, video, _streams(result), path=video, limit_s=limit_s)
+        outcome = executor.submit("see", look_at, video, _streams(result), takes, path=video, limit_s=limit_s)
         waiting[video] = key, outcome
     total = len(found) + len(waiting)
     for video, (key, outcome) in waiting.items():
@@ -157,8 +164,19 @@ def _poster(info: ClipInfo) -> str:
 def _peaks(info: ClipInfo) -> str:
     from expotion_cli.media.sound import read_clip_sound
 
-    sound = np.abs(read_clip_sound(info, SOUND_HZ)).max(axis=0)
-    peaks = np.maximum.reduceat(sound, _starts(len(sound))) if len(sound) else sound
+    return _shape(read_clip_sound(info, SOUND_HZ), COLUMNS)
+
+
+def _peaks_of(take: Path) -> str:
+    from expotion_cli.media.sound import read_sound
+
+    return _shape(read_sound(take, SOUND_HZ, max_s=LONGEST_S), TAKE_COLUMNS)
+
+
+def _shape(sound: np.ndarray, columns: int) -> str:
+    """[channels, n] → its peak in each column."""
+    peaks = np.abs(sound).max(axis=0)
+    peaks = np.maximum.reduceat(peaks, _starts(len(peaks), columns)) if len(peaks) else peaks
     return _packed(peaks, float(peaks.max(initial=0.0)))
 
 
@@ -174,14 +192,14 @@ def _motion(info: ClipInfo, streams: Mapping[str, str]) -> str:
     if "flow" not in found:
         found = encode_clip(info, ("flow",), cache=cache)
     curve, _, _ = activity_curve(found, float(info.duration), MOTION_RATE_HZ)
-    starts = _starts(len(curve))
+    starts = _starts(len(curve), COLUMNS)
     mean = np.add.reduceat(curve, starts) / np.diff(np.append(starts, len(curve)))
     return _packed(mean, max(1.0, float(mean.max())))  # 1 is the clip's own activity: a still clip stays low
 
 
-def _starts(count: int) -> np.ndarray:
-    """Where each of at most `COLUMNS` columns begins among so many values."""
-    return np.linspace(0, count, min(COLUMNS, count), endpoint=False).astype(int)
+def _starts(count: int, columns: int) -> np.ndarray:
+    """Where each of at most so many columns begins among `count` values."""
+    return np.linspace(0, count, min(columns, count), endpoint=False).astype(int)
 
 
 def _packed(columns: np.ndarray, top: float) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -12,8 +11,7 @@ from expotion_cli.page import render
 from expotion_cli.report.facts import Facts, finite
 from expotion_cli.report.licences import forbids_sale
 from expotion_cli.report.looking import Look
-from expotion_cli.report.results import FOREIGN, STATUSES, Collection, Result
-from expotion_cli.scoring.takes.layout import Take, takes_in
+from expotion_cli.report.results import FOREIGN, STATUSES, Collection, Result, takes_of
 from expotion_cli.version import __version__
 
 TEMPLATE = "report.html"
@@ -109,6 +107,7 @@ def _card(number: int, result: Result, look: Look, place: Path) -> dict[str, Any
             "duration": round(duration_s, 3),
             "peaks": look.peaks,
             "motion": look.motion,
+            "takes": dict(look.takes),
             "hits": [hit for row in facts.rows("hits") if (hit := _hit(row, duration_s)) is not None],
             "cuts": [at for cut in facts.rows("cuts") if (at := _within(cut.number("time_s"), duration_s)) is not None],
         },
@@ -116,12 +115,8 @@ def _card(number: int, result: Result, look: Look, place: Path) -> dict[str, Any
 
 
 def _takes(result: Result, place: Path) -> Iterator[dict[str, Any]]:
-    """The takes to choose from; none where the sidecar's rows make no sense."""
-    takes: list[Take] = []
-    if result.video is not None:
-        with contextlib.suppress(TypeError, ValueError, OverflowError):
-            takes = takes_in(result.video, result.sidecar)
-    for take in takes:
+    """The takes to choose from."""
+    for take in takes_of(result):
         terms = ((str(name), finite(value)) for name, value in take.terms.items())
         yield {
             "number": take.number,
@@ -131,6 +126,7 @@ def _takes(result: Result, place: Path) -> Iterator[dict[str, Any]]:
             "chosen": take.chosen,
             "by_user": take.by_user,
             "src": render.link(take.sound, place) if take.sound is not None else "",
+            "file": take.sound.name if take.sound is not None else "",
             "command": "" if take.chosen else f"expotion takes {shlex.quote(str(result.video))} --choose {take.number}",
         }
 

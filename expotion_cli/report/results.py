@@ -15,6 +15,7 @@ from expotion_cli.report.facts import Facts
 from expotion_cli.scoring.ledger import read_ledger
 from expotion_cli.scoring.naming import VIDEO_SUFFIXES
 from expotion_cli.scoring.sidecar import FORMAT, SIDECAR_SUFFIX, matches, upgraded
+from expotion_cli.scoring.takes.layout import Take, takes_in
 from expotion_cli.scoring.urls import is_url, local
 from expotion_cli.storage import expanded, parse_json, read_text
 from expotion_cli.version import __version__
@@ -125,6 +126,16 @@ def collect(folder: Path, *, hints: FileHints | None = None) -> Collection:
     clips = {result.facts.table("clip").text("file") for result in found}
     found += _from_ledger(ledger, clips | {result.name for result in found})
     return Collection(folder, tuple(sorted(found, key=lambda result: natural(result.name))), notes)
+
+
+def takes_of(result: Result) -> list[Take]:
+    """The takes of a result; none where its sidecar's rows make no sense."""
+    if result.video is None:
+        return []
+    try:
+        return takes_in(result.video, result.sidecar)
+    except (TypeError, ValueError, OverflowError):
+        return []
 
 
 def natural(name: str) -> list[tuple[int, str]]:

@@ -59,7 +59,8 @@ def page(tmp_path_factory, source, ffmpeg) -> Path:
         ffmpeg("-f", "lavfi", "-i", tone, "-c:a", "aac", folder / "a 1.takes" / f"take-{number}.m4a")
     failure = {"event": "failed", "clip": "bad.mov", "reason": "bad.mov: it is cut short.", "remedy": "Copy it again."}
     write_ledger(folder, failure)
-    found, look = collect(folder), Look(**look_at(source, {}) | {"trouble": ()})
+    kept = [folder / "a 1.takes" / f"take-{number}.m4a" for number in (1, 2)]
+    found, look = collect(folder), Look(**look_at(source, {}, kept) | {"trouble": ()})
     cuesheet.write_html(folder / "cuesheet.html", found, cuesheet.cues(found))
     return write_report(folder / "report.html", found, {r.video: look for r in found.results if r.video})
 
@@ -214,6 +215,7 @@ def test_hit_points_are_drawn_and_listed_with_what_answers_them(run):
     until(lambda: run("return card('a 1.mp4').querySelectorAll('.marks path').length === 3"))
     assert run("return card('a 1.mp4').querySelectorAll('.marks path.met, .marks line.answer').length") == 4
     assert run("return card('a 1.mp4').querySelector('.wave path').getAttribute('d').length") > 1000
+    assert run("return card('a 1.mp4').querySelectorAll('.mini path').length") == 2
     run("card('a 1.mp4').querySelector('details.hits summary').click()")
     buttons = until(lambda: run("return card('a 1.mp4').querySelectorAll('.hits button')"))
     buttons[1].click()

@@ -54,6 +54,19 @@ def test_a_look_is_small_and_shows_where_it_sounds_and_moves(half_silent):
     assert (look["width"], look["height"], look["duration_s"], look["trouble"]) == (640, 480, 2.0, [])
 
 
+def test_takes_have_a_shape_too_and_new_ones_are_listened_to(tmp_path, scored_video, ffmpeg, executor):
+    rows = [{"take": 1, "sound": {"file": "take-1.m4a"}}, {"take": 2, "sound": {"file": "take-2.m4a"}}]
+    make_result(tmp_path / "one.mp4", scored_video, takes={"chosen": 1, "each": rows})
+    result = collect(tmp_path).results
+    assert looking.look(result, executor)[tmp_path / "one.mp4"].takes == {}
+    (tmp_path / "one.takes").mkdir()
+    half = "sine=frequency=300:duration=2,volume='if(lt(t,1),0,0.5)':eval=frame"
+    ffmpeg("-f", "lavfi", "-i", half, "-c:a", "aac", tmp_path / "one.takes" / "take-2.m4a")
+    (shape,) = (look := looking.look(result, executor)[tmp_path / "one.mp4"]).takes.values()
+    assert list(look.takes) == ["take-2.m4a"] and len(columns(shape)) == looking.TAKE_COLUMNS
+    assert columns(shape)[:40].max() < 10 and columns(shape)[60:90].min() > 150
+
+
 def test_streams_that_scoring_kept_spare_looking_again(half_silent, own_cache, monkeypatch):
     from expotion_cli.vision import streams
 

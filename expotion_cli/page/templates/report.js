@@ -17,6 +17,13 @@ const clock = seconds => {
   return `${minutes}:${String(Math.floor(tenths / 10) % 60).padStart(2, '0')}.${tenths % 10}`;
 };
 
+function drawWave(place, name, peaks) {
+  const svg = make(place, 'svg', { class: name, viewBox: `0 0 ${peaks.length} 512`, preserveAspectRatio: 'none', 'aria-hidden': 'true' });
+  let path = '';
+  peaks.forEach((peak, i) => { const half = Math.max(3, peak); path += `M${i} ${256 - half}h.72v${2 * half}h-.72z`; });
+  make(svg, 'path', { d: path });
+}
+
 class Clip {
   constructor(element) {
     this.element = element;
@@ -145,12 +152,8 @@ class Clip {
     this.drawn = true;
     const place = this.axis.querySelector('.drawn'), { peaks, motion, hits, cuts, duration } = this.data;
     const wave = bytes(peaks), moves = bytes(motion);
-    if (wave.length) for (const name of ['wave', 'wave done']) {
-      const svg = make(place, 'svg', { class: name, viewBox: `0 0 ${wave.length} 512`, preserveAspectRatio: 'none', 'aria-hidden': 'true' });
-      let path = '';
-      wave.forEach((value, i) => { const half = Math.max(3, value); path += `M${i} ${256 - half}h.72v${2 * half}h-.72z`; });
-      make(svg, 'path', { d: path });
-    }
+    if (wave.length) for (const name of ['wave', 'wave done']) drawWave(place, name, wave);
+    for (const mini of this.element.querySelectorAll('.mini')) drawWave(mini, 'wave', bytes(this.data.takes[mini.dataset.file]));
     if (moves.length) {
       const svg = make(place, 'svg', { class: 'moves', viewBox: `0 0 ${moves.length} 255`, preserveAspectRatio: 'none', 'aria-hidden': 'true' });
       make(svg, 'path', { d: `M0 255L${Array.from(moves, (value, i) => `${i + 0.5} ${255 - value}`).join('L')}L${moves.length} 255z` });
