@@ -156,7 +156,7 @@ class Clip {
     for (const mini of this.element.querySelectorAll('.mini')) drawWave(mini, 'wave', bytes(this.data.takes[mini.dataset.file]));
     if (moves.length) {
       const svg = make(place, 'svg', { class: 'moves', viewBox: `0 0 ${moves.length} 255`, preserveAspectRatio: 'none', 'aria-hidden': 'true' });
-      make(svg, 'path', { d: `M0 255L${Array.from(moves, (value, i) => `${i + 0.5} ${255 - value}`).join('L')}L${moves.length} 255z` });
+      make(svg, 'path', { d: `M0 255L${Array.from(moves, (value, i) => `${i + 0.5} ${(255 - Math.sqrt(255 * value)).toFixed(1)}`).join('L')}L${moves.length} 255z` });
     }
     if (!duration) return;
     const marks = make(place, 'svg', { class: 'marks', 'aria-hidden': 'true' }), at = time => `${(time / duration * 100).toFixed(3)}%`;
