@@ -79,6 +79,7 @@ class Cue:
             "prompt": facts.text("prompt"),
             "seed": facts.text("seed"),
             "made_with": f"expotion {facts.table('versions').text('expotion')}".strip(),
+            "made_on": self.result.at_utc,
             "sha256": facts.table("output").text("sha256"),
             "note": " ".join(_note(self.result)),
         }

@@ -11,7 +11,7 @@ from expotion_cli.page import render
 from expotion_cli.report.facts import Facts, finite
 from expotion_cli.report.licences import forbids_sale
 from expotion_cli.report.looking import Look
-from expotion_cli.report.results import FOREIGN, STATUSES, Collection, Result, takes_of
+from expotion_cli.report.results import FAILED, FOREIGN, REFUSED, STATUSES, UNFINISHED, Collection, Result, takes_of
 from expotion_cli.version import __version__
 
 TEMPLATE = "report.html"
@@ -85,7 +85,7 @@ def _card(number: int, result: Result, look: Look, place: Path) -> dict[str, Any
         "status_words": STATUSES[result.status],
         "reason": result.reason,
         "remedy": result.remedy,
-        "at": result.at[:19].replace("T", " "),
+        "at": result.at_utc if result.status in (FAILED, REFUSED, UNFINISHED) else "",
         "notes": [*result.notes, *facts.texts("notes")],
         "trouble": look.trouble,
         "src": render.link(result.video, place) if result.video is not None else "",
@@ -196,6 +196,7 @@ def _facts(result: Result, place: Path) -> Iterator[tuple[str, str, str]]:
         ("picture", f"{width:.0f} × {height:.0f}, {fps:.4g} frames a second" if width and height and fps else ""),
         ("sound", output.text("audio_codec")),
         ("sha256", output.text("sha256")),
+        ("made on", result.at_utc),
         ("made by", f"expotion {facts.table('versions').text('expotion')}"),
     ):
         if value:

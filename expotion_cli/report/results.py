@@ -49,7 +49,7 @@ class Result:
         sidecar: what stands beside it; None where there is none that can be read.
         reason: what is wrong; empty if nothing is.
         remedy: what to do about it.
-        at: when it went wrong, as the ledger says it.
+        at: when it was made, or went wrong, as the ledger says it; empty where it does not.
         notes: remarks.
     """
 
@@ -66,6 +66,11 @@ class Result:
     def facts(self) -> Facts:
         """What the sidecar says."""
         return Facts(self.sidecar)
+
+    @property
+    def at_utc(self) -> str:
+        """`at` to the second, as people write it."""
+        return f"{self.at[:10]} {self.at[11:19]} UTC" if self.at else ""
 
     @property
     def is_wrong(self) -> bool:
@@ -115,9 +120,9 @@ def collect(folder: Path, *, hints: FileHints | None = None) -> Collection:
     sidecars, videos = _files(folder)
     ledger, notes = _ledger(folder)
     by_stem = {video.with_suffix(""): video for video in reversed(videos)}
-    found = [_of_sidecar(path, folder, by_stem, hints) for path in sidecars]
-    claimed = {result.video for result in found}
     events = {str(entry["output"]): entry for entry in ledger if "output" in entry}
+    found = [_dated(_of_sidecar(path, folder, by_stem, hints), events) for path in sidecars]
+    claimed = {result.video for result in found}
     found += [
         _without_sidecar(video, folder, events.get(os.path.relpath(video, folder)))
         for video in videos
@@ -126,6 +131,13 @@ def collect(folder: Path, *, hints: FileHints | None = None) -> Collection:
     clips = {result.facts.table("clip").text("file") for result in found}
     found += _from_ledger(ledger, clips | {result.name for result in found})
     return Collection(folder, tuple(sorted(found, key=lambda result: natural(result.name))), notes)
+
+
+def _dated(result: Result, events: Mapping[str, Mapping[str, Any]]) -> Result:
+    """With the time at which the ledger says that this very result was made."""
+    event = Facts(events.get(result.name))
+    is_its = event.text("event") == SCORED and event.text("artefact") == result.facts.text("artefact")
+    return replace(result, at=event.text("at")) if is_its else result
 
 
 def takes_of(result: Result) -> list[Take]:

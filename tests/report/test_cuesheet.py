@@ -6,7 +6,7 @@ import csv
 import io
 
 import pytest
-from made_results import make_result
+from made_results import make_result, write_ledger
 
 from expotion_cli.report import cuesheet
 from expotion_cli.report.licences import forbids_sale
@@ -41,6 +41,18 @@ def test_what_must_not_be_sold_comes_first_and_every_licence_is_stated(mixed):
     assert free["soundfont_licence"].startswith("MIT (Frank Wen") and free["adapter_licence"].startswith("MIT (weights")
     assert (free["recipe"], free["seed"], free["title"]) == ("cinematic", "7", "a free")
     assert len(free["sha256"]) == 64 and "composed by software" in free["composer"] and free["note"] == ""
+
+
+def test_the_ledger_tells_when_this_very_result_was_made(tmp_path, scored_video):
+    for name in ("a.mp4", "b.mp4"):
+        make_result(tmp_path / name, scored_video)
+    write_ledger(
+        tmp_path,
+        {"event": "scored", "clip": "a.mov", "output": "a.mp4", "artefact": "1" * 64},
+        {"event": "scored", "clip": "b.mov", "output": "b.mp4", "artefact": "another"},
+    )
+    first, second = rows(cuesheet.as_csv(cuesheet.cues(collect(tmp_path))))
+    assert (first["made_on"], second["made_on"]) == ("2026-01-01 10:00:00 UTC", "")
 
 
 def test_an_adapter_of_ones_own_has_no_stated_licence(tmp_path, scored_video):
