@@ -49,6 +49,10 @@ class ExpotionError(Exception):
         self.remedy = remedy
         super().__init__(str(self))
 
+    def at(self, path: str | Path) -> ExpotionError:
+        """The same error about another file."""
+        return _rebuilt(type(self), self.reason, path, self.remedy, self.details)
+
     def __reduce__(self) -> tuple[Any, ...]:
         return _rebuilt, (type(self), self.reason, self.path, self.remedy, self.details)
 

@@ -112,6 +112,11 @@ def temporary_name(final: Path) -> tuple[str, str]:
     return f".{stem}.", f".partial{final.suffix}"
 
 
+def is_temporary(path: Path | str | None) -> bool:
+    """Whether this is a name that `atomic_path` gives: one that means nothing to a user."""
+    return isinstance(path, Path) and _TEMPORARY_STEM.fullmatch(path.stem) is not None
+
+
 def remove_temporaries(*finals: Path) -> None:
     """Remove what killed processes left of writing these files, all of one folder; nobody may be writing them now."""
     patterns = []

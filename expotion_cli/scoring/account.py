@@ -27,7 +27,7 @@ from expotion_cli.scoring.redo import Course, course, record, said
 from expotion_cli.scoring.standing import ALREADY, REPLACE, Standing, standing
 from expotion_cli.scoring.streams import missing_streams
 from expotion_cli.spotting.plan import SPOTTING_VERSION
-from expotion_cli.storage import cache_root
+from expotion_cli.storage import cache_root, is_temporary
 
 logger = logging.getLogger(__name__)
 BRINGERS = 4
@@ -299,6 +299,8 @@ class Account:
 
     def fail(self, job: Job, error: ExpotionError) -> None:
         """A job failed."""
+        if is_temporary(error.path):
+            error = error.at(job.destination)
         error = self.plan.files.renamed(error)
         details = {"details": error.details} if error.details else {}
         with contextlib.suppress(OSError, ExpotionError):  # a full disk must not hide the reason
