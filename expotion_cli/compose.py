@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from expotion_cli import declare, timing
@@ -21,7 +21,7 @@ def _key() -> Any:
         return str(parse_key(value) or AUTO_KEY)
 
     doc = "tonic, with or without its mode: D, A minor, F# major; auto: what plan or prompt say, else one drawn by seed"
-    return field(default=AUTO_KEY, metadata={"check": check, "doc": doc})
+    return declare.custom(AUTO_KEY, check, {"type": "string"}, doc)
 
 
 def _metre() -> Any:
@@ -30,7 +30,7 @@ def _metre() -> Any:
             raise ValueError(f'must be "auto" or a metre that the model has learned: {", ".join(METRES)}')
         return str(value)
 
-    return field(default=AUTO_METRE, metadata={"check": check, "doc": "auto: what the prompt says, else 4/4"})
+    return declare.custom(AUTO_METRE, check, {"enum": [AUTO_METRE, *METRES]}, "auto: what the prompt says, else 4/4")
 
 
 @dataclass(frozen=True)

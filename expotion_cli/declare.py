@@ -11,6 +11,10 @@ from typing import Any
 from expotion_cli.errors import RecipeError
 
 Check = Callable[[Any], Any]
+_CLOSE = 0.67
+"""Two names that share less are different words: "nonsense" is no slip of "pose"."""
+_SHORTEST_BEGINNING = 3
+_ANY_NAME = {"type": "string", "minLength": 1}
 
 
 def number(default: float, low: float, high: float, doc: str) -> Any:
@@ -28,10 +32,11 @@ def number(default: float, low: float, high: float, doc: str) -> Any:
             raise ValueError(f"must be a number from {low:g} to {high:g}")
         return float(value)
 
-    return dataclasses.field(default=default, metadata={"check": check, "bounds": (low, high), "doc": doc})
+    schema = {"type": "number", "minimum": low, "maximum": high}
+    return _field(default, check, schema, doc, bounds=(low, high))
 
 
-def whole(default: int, low: int, high: int, doc: str) -> Any:
+def whole(default: int | None, low: int, high: int, doc: str) -> Any:
     """Declare a whole number.
 
     Args:
@@ -46,7 +51,19 @@ def whole(default: int, low: int, high: int, doc: str) -> Any:
             raise ValueError(f"must be a whole number from {low} to {high}")
         return value
 
-    return dataclasses.field(default=default, metadata={"check": check, "bounds": (low, high), "doc": doc})
+    schema = {"type": "integer", "minimum": low, "maximum": high}
+    return _field(default, check, schema, doc, bounds=(low, high))
+
+
+def flag(default: bool, doc: str) -> Any:
+    """Declare a choice between true and false."""
+
+    def check(value: Any) -> bool:
+        if not isinstance(value, bool):
+            raise ValueError("must be true or false")
+        return value
+
+    return _field(default, check, {"type": "boolean"}, doc)
 
 
 def text(default: str, doc: str) -> Any:
@@ -57,18 +74,7 @@ def text(default: str, doc: str) -> Any:
             raise ValueError("must be text in quotes")
         return " ".join(value.split())
 
-    return dataclasses.field(default=default, metadata={"check": check, "doc": doc})
-
-
-def flag(default: bool, doc: str) -> Any:
-    """Declare something that is so or not."""
-
-    def check(value: Any) -> bool:
-        if not isinstance(value, bool):
-            raise ValueError("must be true or false")
-        return value
-
-    return dataclasses.field(default=default, metadata={"check": check, "doc": doc})
+    return _field(default, check, {"type": "string"}, doc)
 
 
 def choice(default: str, options: tuple[str, ...], doc: str) -> Any:
@@ -85,7 +91,7 @@ def choice(default: str, options: tuple[str, ...], doc: str) -> Any:
             raise ValueError(f"must be one of {', '.join(options)}{nearest_hint(value, options)}")
         return str(value)
 
-    return dataclasses.field(default=default, metadata={"check": check, "doc": doc})
+    return _field(default, check, {"enum": list(options)}, doc)
 
 
 def names(default: tuple[str, ...], doc: str, known: tuple[str, ...] = ()) -> Any:
@@ -105,7 +111,23 @@ def names(default: tuple[str, ...], doc: str, known: tuple[str, ...] = ()) -> An
                 raise ValueError(f"has an unknown name{nearest_hint(name, known)}; known: {', '.join(known)}")
         return tuple(dict.fromkeys(value))
 
-    return dataclasses.field(default=default, metadata={"check": check, "doc": doc})
+    return _field(default, check, {"type": "array", "items": {"enum": list(known)} if known else _ANY_NAME}, doc)
+
+
+def custom(default: Any, check: Check, schema: Mapping[str, Any], doc: str) -> Any:
+    """Declare what none of the others can.
+
+    Args:
+        default: its value where nobody sets it.
+        check: returns the value as it is to be held; raises ValueError with the end of a sentence ("must be ...").
+        schema: the same in JSON Schema.
+        doc: its meaning, in one phrase.
+    """
+    return _field(default, check, schema, doc)
+
+
+def _field(default: Any, check: Check, schema: Mapping[str, Any], doc: str, **more: Any) -> Any:
+    return dataclasses.field(default=default, metadata={"check": check, "schema": schema, "doc": doc, **more})
 
 
 def checked(owner: type, key: str, value: Any, *, shown: str, where: str = "", path: Path | None = None) -> Any:
@@ -129,13 +151,21 @@ def checked(owner: type, key: str, value: Any, *, shown: str, where: str = "", p
     try:
         return check(value)
     except ValueError as error:
+        if where.startswith("--"):
+            raise RecipeError(f"{where} {value!r} {error}.", remedy="Without it the recipe's value counts.") from None
         origin = f"{where}: " if where else ""
-        raise RecipeError(f"{origin}{shown} = {value!r} {error}.", path=path) from None
+        remedy = "Change it, or leave it out for its default."
+        raise RecipeError(f"{origin}{shown} = {value!r} {error}.", path=path, remedy=remedy) from None
 
 
 def declared(owner: type, key: str) -> Mapping[str, Any]:
     """What a key declares: its check, its meaning, and the bounds of a number."""
     return next(item for item in dataclasses.fields(owner) if item.name == key).metadata
+
+
+def settings_of(table: Any) -> dict[str, Mapping[str, Any]]:
+    """The keys that a dataclass declares as settings, with what they declare."""
+    return {item.name: item.metadata for item in dataclasses.fields(table) if "check" in item.metadata}
 
 
 def with_table(current: Any, table: str, values: Any, *, where: str, path: Path | None) -> Any:
@@ -153,7 +183,7 @@ def with_table(current: Any, table: str, values: Any, *, where: str, path: Path 
     """
     if not isinstance(values, Mapping):
         raise RecipeError(f"{where}: {table!r} must be a table, written as [{table}].", path=path)
-    known = [item.name for item in dataclasses.fields(current)]
+    known = list(settings_of(current))
     changes = {}
     for key, value in values.items():
         if key not in known:
@@ -177,6 +207,18 @@ def unknown_key(key: str, known: Iterable[str], *, where: str, path: Path | None
 
 
 def nearest_hint(name: Any, known: Iterable[str]) -> str:
-    """` (did you mean 'x'?)` for the closest known name, or nothing."""
-    close = difflib.get_close_matches(str(name), list(known), n=1, cutoff=0.5)
-    return f" (did you mean {close[0]!r}?)" if close else ""
+    """` (did you mean 'x'?)` for a known name that this one is surely a slip of, or nothing."""
+    written = str(name).lower()
+    by_spelling = {each.lower(): each for each in known}
+    shared = _shared_tables(written, by_spelling)
+    short, word = {each[shared:]: each for each in by_spelling}, written[shared:]
+    close = difflib.get_close_matches(word, list(short), n=1, cutoff=_CLOSE)
+    if not close and len(word) >= _SHORTEST_BEGINNING:
+        close = [each for each in short if each.startswith(word) or sorted(each) == sorted(word)]
+    return f" (did you mean {by_spelling[short[close[0]]]!r}?)" if close else ""
+
+
+def _shared_tables(name: str, others: Iterable[str]) -> int:
+    """Length of the tables' names that all begin with: they would make any two keys look alike."""
+    begin = name[: name.rfind(".") + 1]
+    return len(begin) if all(other.startswith(begin) for other in others) else 0

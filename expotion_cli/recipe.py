@@ -1,7 +1,7 @@
 """Recipes: everything that shapes a result, in one frozen value.
 
-A recipe is built in layers: the defaults below, then a TOML file, then the flags of one run. Each key, its default,
-its range and its meaning are declared once, in the dataclasses here.
+A recipe is built in layers: the defaults below, then TOML files, base first, then the flags of one run. Each key, its
+default, its range and its meaning are declared once, in the dataclasses here.
 """
 
 from __future__ import annotations
@@ -14,18 +14,16 @@ from pathlib import Path
 from typing import Any, Final
 
 from expotion_cli import declare
-from expotion_cli.assets import shipped_folder
 from expotion_cli.compose import Compose
-from expotion_cli.declare import nearest_hint
-from expotion_cli.errors import RecipeError, UnknownNameError
-from expotion_cli.storage import digest_of, expanded, read_toml
+from expotion_cli.errors import RecipeError
+from expotion_cli.recipe_files import DEFAULT_RECIPE as DEFAULT_RECIPE
+from expotion_cli.recipe_files import find_recipe, read_layers, shipped_recipes
+from expotion_cli.storage import digest_of
 from expotion_cli.tags import TAGS
 
 DIGEST_FORMAT = 1
 """To be raised when the same recipe text comes to mean something else."""
 
-DEFAULT_RECIPE = "cinematic"
-"""The shipped recipe that commands use where none is named."""
 PER_CLIP = "per-clip"
 MIX_MODES = ("replace", "under")
 REPLACE, UNDER = MIX_MODES
@@ -66,7 +64,9 @@ def _seed(default: int | str, doc: str) -> Any:
                 return value
         raise ValueError(f'must be a whole number from 0 to {MAX_SEED}, "{PER_CLIP}" or "{PER_CLIP}:NUMBER"')
 
-    return field(default=default, metadata={"check": check, "doc": doc})
+    number = {"type": "integer", "minimum": 0, "maximum": MAX_SEED}
+    schema = {"anyOf": [number, {"type": "string", "pattern": f"^{PER_CLIP}(:[0-9]+)?$"}]}
+    return declare.custom(default, check, schema, doc)
 
 
 @dataclass(frozen=True)
@@ -260,24 +260,25 @@ _CODEC_TABLES = ("sound", "voices")
 
 
 def load_recipe(name_or_path: str | Path, flags: Mapping[str, Any] | None = None) -> Recipe:
-    """Read a shipped recipe by name, or one's own by path, and lay the flags over it.
+    """Read a recipe by its name or path, with what it extends, and lay the flags over it.
 
     >>> import expotion_cli as expotion
     >>> expotion.load_recipe("cinematic", {"loudness.lufs": -16}).loudness.lufs
     -16.0
 
     Args:
-        name_or_path: `cinematic`, or a path that ends in `.toml`.
+        name_or_path: of a shipped recipe or one's own, e.g. `cinematic`, or a path that ends in `.toml`.
         flags: dotted keys, see `Recipe.override`.
 
     Raises:
-        UnknownNameError: no shipped recipe of that name.
-        RecipeError: the file can't be read, has an unknown key or a value out of range.
+        UnknownNameError: no recipe of that name.
+        RecipeError: a file can't be read, has an unknown key or a value out of range, or extends itself.
     """
-    path = _find(name_or_path)
-    tables = read_toml(path, "the recipe", error=RecipeError)
-    tables.pop("name", None)  # the file's name is the recipe's name; saying it again inside is allowed
-    recipe = _apply(Recipe(name=path.stem, path=path), tables, where="recipe", path=path)
+    path = find_recipe(name_or_path)
+    recipe = Recipe(name=path.stem, path=path)
+    for layer in read_layers(path):  # titles are of the file that has them, and not of what is built on it
+        recipe = _apply(dataclasses.replace(recipe, title="", description=""), layer.tables, where="recipe",
+                        path=layer.path)  # fmt: skip
     return recipe.override(flags or {})
 
 
@@ -325,24 +326,7 @@ def renamed(values: Mapping[str, Any]) -> dict[str, Any]:
 
 def recipe_names() -> list[str]:
     """Names of the shipped recipes, sorted, the default one first."""
-    names = sorted(path.stem for path in (shipped_folder("recipes") / "score").glob("*.toml"))
-    return sorted(names, key=lambda name: name != DEFAULT_RECIPE)
-
-
-def _find(name_or_path: str | Path) -> Path:
-    text = str(name_or_path)
-    if text.endswith(".toml") or "/" in text or "\\" in text:
-        path = expanded(text)
-        if not path.is_file():
-            raise RecipeError("there is no such recipe file.", path=path, remedy="Check the path after --recipe.")
-        return path
-    names = recipe_names()
-    if text not in names:
-        raise UnknownNameError(
-            f"No recipe is called {text!r}{nearest_hint(text, names)}.",
-            remedy=f"Shipped recipes: {', '.join(names)}; a recipe of your own is given by its path, ending in .toml.",
-        )
-    return shipped_folder("recipes") / "score" / f"{text}.toml"
+    return list(shipped_recipes())
 
 
 def _apply(recipe: Recipe, tables: Mapping[str, Any], *, where: str, path: Path | None) -> Recipe:
@@ -356,7 +340,7 @@ def _apply(recipe: Recipe, tables: Mapping[str, Any], *, where: str, path: Path 
         elif key in _TABLES:
             changes[key] = declare.with_table(getattr(recipe, key), key, value, where=where, path=path)
         elif key in _CODEC_TABLES:
-            changes[key] = {**getattr(recipe, key), **_codec_table(key, value, where, path)}
+            changes[key] = _laid_over(getattr(recipe, key), _codec_table(key, value, where, path))
         else:
             raise declare.unknown_key(key, (*_TOP_KEYS, *_TABLES, *_CODEC_TABLES), where=where, path=path)
     recipe = dataclasses.replace(recipe, **changes)
@@ -395,6 +379,13 @@ def _codec_table(key: str, value: Any, where: str, path: Path | None) -> Mapping
         example = "[voices.bass]" if key == "voices" else "[sound]"
         raise RecipeError(f"{where}: {key!r} must be a table, written as {example}.", path=path)
     return value
+
+
+def _laid_over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """Two tables as one: what the upper one says counts, key by key."""
+    inner = {key: _laid_over(below[key], value) for key, value in above.items()
+             if isinstance(value, Mapping) and isinstance(below.get(key), Mapping)}  # fmt: skip
+    return {**below, **above, **inner}
 
 
 def _plain(value: Any) -> Any:

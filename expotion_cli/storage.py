@@ -14,6 +14,7 @@ import os
 import re
 import shutil
 import stat
+import sys
 import tempfile
 import time
 import tomllib
@@ -307,6 +308,19 @@ def cache_root() -> Path:
         return Path(configured)
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(base) / "expotion"
+
+
+def config_root() -> Path:
+    """Where the user's own recipes live: `EXPOTION_CONFIG`, else the platform's folder for settings."""
+    if configured := os.environ.get("EXPOTION_CONFIG"):
+        return Path(configured)
+    if sys.platform == "win32":
+        base = Path(os.environ.get("APPDATA") or Path.home() / "AppData" / "Roaming")
+    elif sys.platform == "darwin":
+        base = Path.home() / "Library" / "Application Support"
+    else:
+        base = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
+    return base / "expotion"
 
 
 def _sync_folder(folder: Path) -> None:

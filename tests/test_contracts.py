@@ -27,7 +27,7 @@ PACKAGE = REPOSITORY / "expotion_cli"
 FLOORS = (
     {"errors", "processes", "version"},
     {"assets", "storage", "timing", "declare", "tags", "keys", "vocabulary", "spans"},
-    {"compose", "audio", "hints", "page", "phrases", "timed_prompts"},
+    {"compose", "audio", "hints", "page", "phrases", "timed_prompts", "recipe_files"},
     {"recipe", "prompt_reader"},
     {"media", "weights", "prompts"},
     {"brief"},
@@ -222,6 +222,7 @@ def test_every_command_has_help_and_stands_in_the_readme(command):
 
     done = CliRunner().invoke(app, [*command, "--help"])
     assert done.exit_code == 0 and len(done.stdout) > 200
+    assert CliRunner().invoke(app, [*command, "-h"]).stdout == done.stdout
     assert f"expotion {' '.join(command)}" in (REPOSITORY / "README.md").read_text()
 
 

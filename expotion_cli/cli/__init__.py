@@ -18,6 +18,11 @@ def main() -> None:
         from expotion_cli.cli.console import run_guarded
 
     def command() -> None:
+        if sys.argv[1:2] == ["doctor"]:  # it must run where the other commands' libraries are missing
+            from expotion_cli.cli.doctor import doctor_app
+
+            del sys.argv[1]
+            doctor_app(prog_name="expotion doctor")
         from expotion_cli.cli.app import app
 
         app(prog_name="expotion")

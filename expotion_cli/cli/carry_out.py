@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
@@ -135,7 +136,6 @@ class _Run:
 
     def carry_out(self, planned: Plan) -> Summary:
         """Score what is planned."""
-        from expotion_cli.cli.progress import choose_listener
         from expotion_cli.scoring.batch import run
 
         with choose_listener(planned, quiet=self._quiet, as_json=self._as_json) as self.listener:
@@ -178,6 +178,20 @@ class _Run:
         if not self._is_licence_said and (notice := licence_notice(self._composer["name"])):
             say_aside(notice, "licence")
         self._is_licence_said = True
+
+
+def choose_listener(plan: Plan, *, quiet: bool, as_json: bool) -> Reporter:
+    """A live table on a terminal, else lines; on standard error where standard output is taken by `--json`."""
+    from expotion_cli.cli.progress import Lines, Reporter
+
+    if quiet:
+        return Reporter(plan)
+    stream = sys.stderr if as_json else sys.stdout
+    if not stream.isatty():
+        return Lines(plan, stream)
+    from expotion_cli.cli.live_table import LiveTable
+
+    return LiveTable(plan, stream)
 
 
 def _joined(plans: Sequence[Plan]) -> Plan:

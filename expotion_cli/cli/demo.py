@@ -14,7 +14,10 @@ from expotion_cli.cli.say import handle_errors
 def demo(
     folder: Annotated[Path, typer.Argument(help="Folder for the clips; created if missing.", show_default=False)],
 ) -> None:
-    """Write three short clips of a moving portrait, to try the tool with."""
+    """Write three short clips of a moving portrait, to try the tool with.
+
+    Example: expotion demo clips && expotion-score clips
+    """
     from expotion_cli.demo import write_demo_clips
 
     for clip in write_demo_clips(folder):

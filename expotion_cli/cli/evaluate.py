@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperCommand
 
+from expotion_cli.cli.flags import page_path
 from expotion_cli.cli.say import TYPER_OPTIONS, error_record, handle_errors, say_aside, say_error, say_json
 from expotion_cli.cli.threads import set_waiting
 from expotion_cli.errors import UsageError
@@ -22,10 +23,12 @@ if TYPE_CHECKING:
 
 _CLIPS = typer.Argument(help="Video files, folders or glob patterns.", metavar="CLIPS", show_default=False)
 _ONLY = typer.Option(help="Measures to compute, separated by commas: sync, music, quality, notes, text.")
-_WEIGHTS = typer.Option(help="Folder with weights of CLAP, AST and Synchformer; default: those already fetched.")
+_WEIGHTS = typer.Option(help="Folder with the weights of CLAP, AST and Synchformer; default: those already fetched.")
 _DOWNLOAD = typer.Option("--download", help="Download missing weights of CLAP and AST (0.6 and 0.3 GB) from the hub.")
-_SEED = typer.Option(help="Seed of the intervals and random orders.")
-_HTML = typer.Option(help="Also write the tables to this HTML file.")
+_SEED = typer.Option(help="Seed for the intervals and for random orders.")
+_HTML = typer.Option(
+    metavar="PATH", help="Also write the tables as a web page: to this .html file, or as index.html into this folder."
+)
 _JSON = typer.Option("--json", help="Print all figures as JSON.")
 _QUIET = typer.Option("--quiet", "-q", help="Print only the tables and errors.")
 _YARDSTICKS = typer.Option(
@@ -61,14 +64,13 @@ def evaluate(
         list[str] | None,
         typer.Option(
             "--outputs",
-            "-o",
             help="NAME=FOLDER with scored videos or sound files named like the clips; repeat it for each set. "
             "Default: the clips' own sound.",
             show_default=False,
         ),
     ] = None,
     baseline: Annotated[
-        str | None, typer.Option(help="Name of the set that the others are compared with, clip by clip.")
+        str | None, typer.Option(help="Name of the set to compare the others with, clip by clip.")
     ] = None,
     reference: Annotated[
         str | None,
@@ -89,7 +91,7 @@ def evaluate(
         str,
         typer.Option(help="Where sound files start: with the clip's file, or with its picture, which may start later."),
     ] = "file",
-    common: Annotated[bool, typer.Option("--common", help="Use only clips that every set has.")] = False,
+    common: Annotated[bool, typer.Option("--common", help="Use only the clips that every set has.")] = False,
     yardsticks: Annotated[bool, _YARDSTICKS] = True,
     weights: Annotated[Path | None, _WEIGHTS] = None,
     download: Annotated[bool, _DOWNLOAD] = False,
@@ -102,6 +104,8 @@ def evaluate(
 
     Every figure comes with a 95 % interval and with the value chance would give. `expotion evaluate ablate CLIPS`
     scores the clips with parts of the conditioning left out and measures that.
+
+    Example: expotion evaluate clips --outputs ours=scored --outputs theirs=rival --html page.html
     """
     _prepare(download)
     from expotion_cli.evaluation import running
@@ -128,20 +132,27 @@ def evaluate(
 @handle_errors
 def ablate(
     clips: Annotated[list[str], _CLIPS],
-    recipe: Annotated[str, typer.Option(help="A shipped recipe's name, or the path of a .toml file.")] = DEFAULT_RECIPE,
+    recipe: Annotated[
+        str, typer.Option(help="A name from `expotion recipes`, or the path of a .toml file.")
+    ] = DEFAULT_RECIPE,
     conditions: Annotated[
         str, typer.Option(help="Conditions, separated by commas: text, beats, face, motion, both, shuffled.")
     ] = "text,beats,face,motion,both,shuffled",
     visual_guidance: Annotated[
         str | None,
         typer.Option(
-            help="One or more values, separated by commas; default: the recipe's, or 1.5 where that is 0.",
+            help="One or more weights of the picture, separated by commas; default: the recipe's, or 1.5 for 0.",
             show_default=False,
         ),
     ] = None,
-    guidance: Annotated[str | None, typer.Option(help="Weight of the prompt, likewise.", show_default=False)] = None,
-    seeds: Annotated[int, typer.Option(min=1, help="Number of takes of each clip and condition.")] = 1,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the first take and of the intervals.")] = 0,
+    guidance: Annotated[
+        str | None,
+        typer.Option(
+            help="One or more weights of the prompt, separated by commas; default: the recipe's.", show_default=False
+        ),
+    ] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Takes per clip and condition.")] = 1,
+    seed: Annotated[int, typer.Option(min=0, help="Seed for the first take and for the intervals.")] = 0,
     prompt: Annotated[str | None, typer.Option(help="Replaces the recipe's prompt.")] = None,
     prompts: Annotated[
         Path | None, typer.Option(help='JSON file with prompts for single clips, {"clip": "prompt"}.')
@@ -154,14 +165,15 @@ def ablate(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     dtype: Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16.")] = "auto",
     reference: Annotated[
-        Path | None, typer.Option(help="Folder of sound as reference for quality; default: the text-only takes.")
+        Path | None,
+        typer.Option(help="Folder of sound files as the reference for quality; default: the text-only takes."),
     ] = None,
     only: Annotated[str, _ONLY] = "sync,music,quality,notes,text",
     yardsticks: Annotated[bool, _YARDSTICKS] = True,
     weights: Annotated[Path | None, _WEIGHTS] = None,
     download: Annotated[bool, _DOWNLOAD] = False,
     keep: Annotated[
-        Path | None, typer.Option(help="Keep the music (FLAC, MIDI) here, in one folder for each condition.")
+        Path | None, typer.Option(help="Keep the music (FLAC, MIDI) in this folder, one subfolder per condition.")
     ] = None,
     html: Annotated[Path | None, _HTML] = None,
     as_json: Annotated[bool, _JSON] = False,
@@ -237,6 +249,7 @@ def _load(name: str, **options: Any) -> Any:
 def _say(result: Evaluation, html: Path | None, as_json: bool, quiet: bool, title: str) -> int:
     from expotion_cli.evaluation import report
     from expotion_cli.evaluation.page import write_page
+    from expotion_cli.evaluation.verdict import verdict
 
     if sys.stderr.isatty() and not quiet:
         print("\r\x1b[K", end="", file=sys.stderr, flush=True)
@@ -246,12 +259,15 @@ def _say(result: Evaluation, html: Path | None, as_json: bool, quiet: bool, titl
         for note in result.notes:
             say_aside(note)
     if html is not None and result.rows:
-        write_page(html, result, title)
+        page = write_page(page_path(html), result, title)
+        if not quiet and not as_json:
+            say_aside(f"page: {page}")
     if as_json:
         record = report.as_record(result)
         say_json(record | {"failed": [error_record(failure) for failure in result.failures]})
     elif result.rows:
         print(report.text(result))
+        print("\n".join(["", *verdict(result)]))
     return result.exit_code
 
 

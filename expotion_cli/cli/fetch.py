@@ -7,15 +7,24 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from expotion_cli.cli import complete
 from expotion_cli.cli.say import handle_errors, say_aside
 
 if TYPE_CHECKING:
     from expotion_cli.weights.fetch import Progress
 
+WIDE = 100
+"""Columns that bar, speed and time left need beside a name."""
+
 
 @handle_errors
 def fetch(
-    name: Annotated[str, typer.Argument(help="A name from `expotion models`, or its hub id.", show_default=False)],
+    name: Annotated[
+        str,
+        typer.Argument(
+            help="A name from `expotion models`, or its hub id.", show_default=False, autocompletion=complete.models
+        ),
+    ],
 ) -> None:
     """Download the weights of a model or an encoder, verify them and pin their versions.
 
@@ -52,8 +61,12 @@ class _Progress:
         from rich.console import Console
         from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
 
-        columns = ("{task.description}", BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
-        self._bars = Progress(*columns, console=Console(stderr=True))
+        console = Console(stderr=True)
+        columns: list[Any] = ["{task.description}", DownloadColumn()]
+        if console.width >= WIDE:  # narrower, a bar would break names and figures
+            columns[1:1] = [BarColumn()]
+            columns += [TransferSpeedColumn(), TimeRemainingColumn()]
+        self._bars = Progress(*columns, console=console)
         self._bars.start()
         return self._bar
 

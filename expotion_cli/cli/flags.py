@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from expotion_cli.errors import UsageError
@@ -193,6 +194,25 @@ def _features(name: str, place: str) -> StreamSource:
         remedy = "Write NAME=FOLDER, for example synchformer=features."
         raise UsageError(f"--streams: {name}={place} is not a stream with a folder.", remedy=remedy)
     return StreamSource(name.strip(), folder=expanded(folder), rate_hz=rate_hz)
+
+
+def batch_size(text: str) -> int | str:
+    """Parse `--batch-size`: auto, or a number.
+
+    Raises:
+        UsageError: it is neither.
+    """
+    if text == "auto":
+        return text
+    if not text.isdecimal() or int(text) < 1:
+        raise UsageError(f"--batch-size {text!r} is out of range.", remedy="Give auto, or 1 or more.")
+    return int(text)
+
+
+def page_path(path: Path) -> Path:
+    """Parse `--html`: the page's file; a path that doesn't end in .html or .htm is the folder that holds it."""
+    path = expanded(path)
+    return path if path.suffix.lower() in (".html", ".htm") else path / "index.html"
 
 
 def tempo(text: str | None) -> dict[str, Any]:

@@ -27,12 +27,14 @@ def inspect(
     clips: Annotated[
         list[str], typer.Argument(help="Video files, folders or glob patterns.", metavar="CLIPS", show_default=False)
     ],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for charts and records; mirrors the input.")] = Path(
-        "inspected"
-    ),
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="Folder for charts and records; subfolders are kept.")
+    ] = Path("inspected"),
     streams: Annotated[
         str | None,
-        typer.Option(help="Encoders, separated by commas, or NAME=FOLDER; default: the recipe's."),
+        typer.Option(
+            help="Encoders, separated by commas, or NAME=FOLDER for features computed elsewhere; default: the recipe's."
+        ),
     ] = None,
     formats: Annotated[str, typer.Option("--format", help="Format of the charts: png, svg or png,svg.")] = "png",
     recipe: Annotated[
@@ -40,9 +42,11 @@ def inspect(
         typer.Option(help="Recipe that gives tempo range, prompt and streams: a shipped one's name, or a .toml file."),
     ] = DEFAULT_RECIPE,
     prompt: Annotated[
-        str | None, typer.Option(help="Replaces the recipe's prompt; a tempo that it states is the one shown.")
+        str | None, typer.Option(help="Replaces the recipe's prompt; the chart shows a tempo that it states.")
     ] = None,
-    tempo: Annotated[str | None, typer.Option(help="Beats a minute: 96, or a range like 80-120.")] = None,
+    tempo: Annotated[
+        str | None, typer.Option(help="Beats per minute: 96, or a range like 80-120; default: the recipe's.")
+    ] = None,
     recursive: Annotated[bool, typer.Option("--recursive/--no-recursive", help="Look into subfolders.")] = True,
     video_track: Annotated[int | None, typer.Option(help="Which picture of clips that hold several: 1, 2, ...")] = None,
     workers: Annotated[
@@ -55,14 +59,16 @@ def inspect(
             show_default="half of the cores",
         ),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="A summary for programs on standard output.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but what went wrong.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a summary as JSON.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only errors.")] = False,
 ) -> int:
     """Show what the encoders see: a chart and a JSON file for each clip.
 
     The chart shows along the clip's time: frames with face and arms marked; the cue plan with its hit points, scene
     cuts, intensity, sections, bars and beats; when and where somebody was found, motion, left and right, accents,
     expression, stillness, camera motion. Nothing is composed.
+
+    Example: expotion inspect clips --format svg
     """
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # SIGTERM ends it like Ctrl-C
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -82,7 +88,10 @@ def inspect(
     chosen = recipe_with(recipe, flags)
     choice = streams_for(chosen, features=features)
     if not choice.sources:
-        raise UsageError("no encoders were chosen.", remedy="Name encoders, for example --streams face,pose,flow.")
+        raise UsageError(
+            "there is nothing to inspect: no encoders were chosen.",
+            remedy="Name encoders, for example --streams face,pose,flow.",
+        )
     tracks = read_tracks(video_track, None)
     with on_this_machine(workers) as (executor, together):
         jobs, problems = run.plan(clips, out, recursive=recursive, tracks=tracks, executor=executor)

@@ -1,4 +1,4 @@
-"""`expotion models` and `expotion recipes`: list and show what is available."""
+"""`expotion models`: what composes, sees, listens and plays, and whether its files are whole."""
 
 from __future__ import annotations
 
@@ -7,21 +7,33 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from expotion_cli.assets import shipped_folder
+from expotion_cli.cli import complete
 from expotion_cli.cli.say import handle_errors, say_json
 from expotion_cli.errors import UnknownNameError
 from expotion_cli.weights.manifest import size_text
 
 if TYPE_CHECKING:
-    from expotion_cli.weights.manifest import Manifest
+    from expotion_cli.weights.manifest import Manifest, WeightFile
 
 BUILT_IN = "built in"
 """State of encoders that need no files."""
+VERIFIED = "verified"
+"""State of files that `--verify` has read and found whole."""
 
 
 @handle_errors
 def models(
-    name: Annotated[str | None, typer.Argument(help="Show this one: files and model card.", show_default=False)] = None,
-    verify: Annotated[bool, typer.Option("--verify", help="Check every file's sha256.")] = False,
+    name: Annotated[
+        str | None,
+        typer.Argument(
+            help="Show this one: files and model card. A stream's name shows the encoders that feed it.",
+            show_default=False,
+            autocompletion=complete.models,
+        ),
+    ] = None,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Read every file, and say of each whether its sha256 is right.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> int:
     """List music models, encoders and the tagger: size, licence, whether their files are here."""
@@ -29,20 +41,28 @@ def models(
 
     found = read_manifests()
     if name is not None:
-        if name not in found:
+        # Streams are called by other names than the encoders that feed them.
+        asked = {
+            key: each for key, each in found.items() if name == key or (name not in found and name in each.streams)
+        }
+        if not asked:
             from expotion_cli.declare import nearest_hint
 
+            known = (*found, *(stream for each in found.values() for stream in each.streams))
             raise UnknownNameError(
-                f"no model is called {name!r}{nearest_hint(name, found)}.", remedy=f"Models: {', '.join(found)}."
+                f"No model or stream is called {name!r}{nearest_hint(name, known)}.",
+                remedy=f"Models: {', '.join(found)}.",
             )
-        found = {name: found[name]}
+        found = asked
     rows = [_model_row(manifest, verify) for manifest in found.values()]
     if as_json:
         say_json(rows)
     elif name is not None:
-        _show_model(rows[0])
+        for number, row in enumerate(rows):
+            print("\n" * bool(number), end="")
+            _show_model(row)
     else:
-        _table(
+        table(
             ("name", "kind", "files", "size", "licence", "feeds", "what it is"),  # the first five fit into 80 columns
             [
                 (
@@ -57,44 +77,12 @@ def models(
                 for row in rows
             ],
         )
-    bad = {row["state"] for row in rows} - {"here", BUILT_IN}
+        if verify:
+            _say_files(rows)
+    bad = {row["state"] for row in rows} - {"here", VERIFIED, BUILT_IN}
     if not (verify and name):
         bad.discard("not fetched")  # models need not be fetched, unless this one was asked for by name
     return 4 if bad and (verify or name) else 0
-
-
-@handle_errors
-def recipes(
-    name: Annotated[
-        str | None, typer.Argument(help="Show this one, with all its settings.", show_default=False)
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-) -> None:
-    """List the shipped recipes, or print one as a template for your own."""
-    from expotion_cli.recipe import load_recipe, recipe_names
-
-    if name is not None:
-        recipe = load_recipe(name)
-        if as_json:
-            say_json(
-                {
-                    "name": recipe.name,
-                    "digest": recipe.digest,
-                    "prompt": recipe.prompt,
-                    "tags": recipe.tags,
-                    **recipe.fields(),
-                }
-            )
-        elif recipe.path is not None:
-            print(recipe.path.read_text(encoding="utf-8"), end="")
-        return
-    all_recipes = [load_recipe(each) for each in recipe_names()]
-    if as_json:
-        say_json(
-            [{"name": r.name, "title": r.title, "description": r.description, "prompt": r.prompt} for r in all_recipes]
-        )
-    else:
-        _table(("name", "what it is for"), [(recipe.name, recipe.description) for recipe in all_recipes])
 
 
 def _model_row(manifest: Manifest, verify: bool) -> dict[str, Any]:
@@ -103,12 +91,14 @@ def _model_row(manifest: Manifest, verify: bool) -> dict[str, Any]:
             "path": file.name,
             "bytes": file.num_bytes,
             "sha256": file.sha256,
-            "state": file.state(thorough=verify),
+            "state": _file_state(file, verify),
         }
         for file in manifest.files
     ]
     states = {file["state"] for file in files}
-    state = next((state for state in ("damaged", "missing", "unchecked") if state in states), "here")
+    state = next(
+        (state for state in ("damaged", "missing", "unchecked") if state in states), VERIFIED if verify else "here"
+    )
     if not files:
         state = BUILT_IN
     return {
@@ -126,6 +116,24 @@ def _model_row(manifest: Manifest, verify: bool) -> dict[str, Any]:
         "ships": manifest.ships,
         "files": files,
     }
+
+
+def _file_state(file: WeightFile, verify: bool) -> str:
+    state = file.state(thorough=verify)
+    return VERIFIED if verify and state == "here" else state
+
+
+def _say_files(rows: list[dict[str, Any]]) -> None:
+    """What `--verify` read, file by file, and how it went."""
+    files = [(row["name"], file) for row in rows if row["state"] != "not fetched" for file in row["files"]]
+    print()
+    for name, file in files:
+        print(f"{file['state']:<9} {name}: {file['path']}")
+    whole = sum(file["state"] == VERIFIED for _, file in files)
+    print(f"{whole} of {len(files)} files are verified: their sha256 is the one in the manifest.")
+    for name in dict.fromkeys(name for name, file in files if file["state"] in ("damaged", "missing")):
+        ships = next(row["ships"] for row in rows if row["name"] == name)
+        print(f"{name}: " + ("install the package again." if ships else f"run: expotion fetch {name}"))
 
 
 def _show_model(row: dict[str, Any]) -> None:
@@ -154,7 +162,7 @@ def _short(licence: str) -> str:
     return licence.partition(" (")[0].partition(";")[0]
 
 
-def _table(titles: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
+def table(titles: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
     """Print columns, cut to the terminal's width; in a pipe nothing is cut."""
     import shutil
     import sys

@@ -28,7 +28,7 @@ def plan(
     clips: Annotated[
         list[str], typer.Argument(help="Video files, folders or glob patterns.", metavar="CLIPS", show_default=False)
     ],
-    to: Annotated[Path, typer.Option(help="Folder for the plans, NAME.plan.json each; mirrors the input.")],
+    to: Annotated[Path, typer.Option(help="Folder for the plans, one NAME.plan.json per clip; subfolders are kept.")],
     recipe: Annotated[
         str,
         typer.Option(help="Recipe that gives tempo range, prompt and streams: a shipped one's name, or a .toml file."),
@@ -36,13 +36,15 @@ def plan(
     prompt: Annotated[
         str | None, typer.Option(help="Replaces the recipe's prompt; a tempo that it states is obeyed.")
     ] = None,
-    tempo: Annotated[str | None, typer.Option(help="Beats per minute: 96, or a range like 80-120.")] = None,
+    tempo: Annotated[
+        str | None, typer.Option(help="Beats per minute: 96, or a range like 80-120; default: the recipe's.")
+    ] = None,
     streams: Annotated[
         str | None,
         typer.Option(help="Encoders, separated by commas, or NAME=FOLDER, or none; default: the recipe's."),
     ] = None,
     hits: Annotated[
-        Path | None, typer.Option(help="CSV or JSON file with hit points of your own, in seconds or frames.")
+        Path | None, typer.Option(help="CSV or JSON file with your own hit points, in seconds or frames.")
     ] = None,
     recursive: Annotated[bool, typer.Option("--recursive/--no-recursive", help="Look into subfolders.")] = True,
     overwrite: Annotated[

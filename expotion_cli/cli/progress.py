@@ -1,30 +1,19 @@
-"""Progress of a batch: a live table on a terminal, else one line for each clip."""
+"""Progress of a batch: a live table on a terminal (`live_table`), else one line for each clip."""
 
 from __future__ import annotations
 
-import sys
 import threading
-import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
-from expotion_cli.cli.say import say, say_aside, say_error, shown
+from expotion_cli.cli.say import say, say_aside, say_error
 from expotion_cli.scoring.account import Listener, Summary
-from expotion_cli.scoring.ladder import STAGES
-from expotion_cli.scoring.plan import Job, Plan, Result
+from expotion_cli.scoring.plan import Plan, Result
 from expotion_cli.scoring.standing import ALREADY, Standing
 
-STAGE_WEIGHTS = {"see": 0.55, "compose": 0.25, "render": 0.05, "finish": 0.15}
-"""Rough shares of a clip's time, for the bar and the ETA only."""
-ETA_AFTER_S = 2.0
-
-
-def choose_listener(plan: Plan, *, quiet: bool, as_json: bool) -> Reporter:
-    """A live table on a terminal, else lines; on standard error where standard output is taken by `--json`."""
-    if quiet:
-        return Reporter(plan)
-    stream = sys.stderr if as_json else sys.stdout
-    return LiveTable(plan, stream) if stream.isatty() else Lines(plan, stream)
+MOST_NAMES = 3
+"""Clips that a note of several names."""
+MOST_NOTES = 12
 
 
 class Reporter(Listener):
@@ -53,7 +42,7 @@ class Reporter(Listener):
 
     def facts(self, result: Result) -> list[str]:
         """Facts about a result, without notes that were printed for all clips."""
-        return [fact for fact in result_facts(result) if fact not in self.said]
+        return [*result_facts(result), *(note for note in notes_of(result) if note not in self.said)]
 
     def close_with(self, summary: Summary) -> None:
         """Print the summary."""
@@ -80,135 +69,8 @@ class Lines(Reporter):
         say(summary_line(summary, self.plan), file=self.stream)
 
 
-class LiveTable(Reporter):
-    """A table that redraws itself: one row for each clip, and one bar for all."""
-
-    def __init__(self, plan: Plan, stream: Any):
-        from rich.console import Console
-        from rich.live import Live
-
-        super().__init__(plan)
-        self.console = Console(file=stream, highlight=False)
-        self._lock = threading.Lock()
-        self._shares: dict[str, dict[str, float]] = {job.name: {} for job in plan.jobs}
-        self._results: dict[str, Result] = {}
-        self._started = time.monotonic()
-        self._live = Live(get_renderable=self.draw, console=self.console, refresh_per_second=8)
-
-    def __enter__(self) -> LiveTable:
-        self._live.__enter__()
-        return self
-
-    def __exit__(self, *problem: Any) -> None:
-        self._live.__exit__(*problem)
-
-    def stage(self, job: Job, stage: str, share: float) -> None:
-        """See `Listener`."""
-        with self._lock:
-            shares = self._shares[job.name]
-            for earlier in STAGES[: STAGES.index(stage)]:
-                shares[earlier] = 1.0
-            shares[stage] = share
-
-    def result(self, result: Result) -> None:
-        """See `Listener`."""
-        with self._lock:
-            self._results[result.name] = result
-        if result.error is not None:
-            from rich.text import Text
-
-            self.console.print(Text.assemble((result.status, "bold red"), shown(f": {result.error}")))
-
-    def close_with(self, summary: Summary) -> None:
-        """Print the summary."""
-        from rich.text import Text
-
-        self.console.print(Text(shown(summary_line(summary, self.plan))))
-
-    def draw(self) -> Any:
-        """The current table."""
-        from rich.console import Group
-        from rich.table import Table
-        from rich.text import Text
-
-        with self._lock:
-            rows = self._rows()
-            done, eta = self.overall()
-            finished = len(self._results)
-        table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
-        table.add_column("clip", no_wrap=True, overflow="ellipsis", min_width=12, max_width=40)
-        table.add_column("length", justify="right")
-        for title in ("see", "compose", "finish"):
-            table.add_column(title, justify="right", width=7)
-        table.add_column("music", no_wrap=True, overflow="ellipsis")
-        for row in rows:
-            table.add_row(*row)
-        hidden = len(self.plan.jobs) - len(rows)
-        parts: list[Any] = [table]
-        if hidden > 0:
-            parts.append(Text(f"… and {hidden} more", style="dim"))
-        if finished < len(self.plan.jobs):
-            parts.append(self._bar(done, eta, finished))
-        return Group(*parts)
-
-    def overall(self) -> tuple[float, float | None]:
-        """(share of all work that is done, remaining seconds or None while it is too early to tell)."""
-        total = sum(float(job.clip.duration) for job in self.plan.jobs) or 1.0
-        done = 0.0
-        for job in self.plan.jobs:
-            shares = self._shares[job.name]
-            own = 1.0 if job.name in self._results else sum(w * shares.get(s, 0.0) for s, w in STAGE_WEIGHTS.items())
-            done += own * float(job.clip.duration) / total
-        elapsed = time.monotonic() - self._started
-        return done, elapsed * (1 - done) / done if done > 0.02 and elapsed > ETA_AFTER_S else None
-
-    def _rows(self) -> list[list[Any]]:
-        """Rows that fit the screen: clips in progress first, then those just finished, then those waiting."""
-        room = max(3, self.console.height - 6)
-        jobs = list(self.plan.jobs)
-        if len(jobs) > room:
-            order = {job.name: index for index, job in enumerate(jobs)}
-            working = [job for job in jobs if self._shares[job.name] and job.name not in self._results]
-            finished = [job for job in jobs if job.name in self._results]
-            waiting = [job for job in jobs if not self._shares[job.name] and job.name not in self._results]
-            chosen = [*working[:room], *finished[::-1], *waiting][:room]
-            jobs = sorted(chosen, key=lambda job: order[job.name])
-        return [self._row(job) for job in jobs]
-
-    def _row(self, job: Job) -> list[Any]:
-        from rich.text import Text
-
-        result = self._results.get(job.name)
-        cells: list[Any] = [Text(shown(job.name)), Text(f"{float(job.clip.duration):.1f} s", style="dim")]
-        if result is None:
-            shares = self._shares[job.name]
-            marks = [_share(shares.get("see")), _share(shares.get("compose"))]
-            # Rendering and finishing report no shares: they are under way, or not.
-            marks.append(Text("…", style="cyan") if "render" in shares else _share(None))
-            return [*cells, *marks, Text("")]
-        mark = Text("–", style="red") if result.error else Text("✓", style="green")
-        facts = Text(result.status, style="red") if result.error else Text(", ".join(self.facts(result)))
-        return [*cells, mark, mark, mark, facts]
-
-    def _bar(self, done: float, eta: float | None, finished: int) -> Any:
-        from rich.progress_bar import ProgressBar
-        from rich.table import Table
-        from rich.text import Text
-
-        elapsed = time.monotonic() - self._started
-        left = "ETA –:––" if eta is None else f"ETA {_clock(eta)}"
-        grid = Table.grid(padding=(0, 2, 0, 0))
-        grid.add_row(
-            ProgressBar(total=1.0, completed=done, width=30),
-            Text(f"{finished}/{len(self.plan.jobs)} clips"),
-            Text(f"{_clock(elapsed)}  {left}", style="dim"),
-            Text(self.waiting_for, style="dim"),
-        )
-        return grid
-
-
 def result_facts(result: Result) -> list[str]:
-    """Facts about a result: tempo, loudness, true peak, notes."""
+    """Facts about a result: tempo, loudness, true peak."""
     sidecar = result.sidecar or {}
     facts = []
     if tempo := sidecar.get("tempo"):
@@ -218,10 +80,33 @@ def result_facts(result: Result) -> list[str]:
         facts.append(f"{loudness['integrated_lufs']:.1f} LUFS")
     if loudness.get("true_peak_dbtp") is not None:
         facts.append(f"{loudness['true_peak_dbtp']:.1f} dBTP")
-    if result.status == "already":
-        facts.append("already there")
-    facts += redo_facts(result)
-    return [*facts, *sidecar.get("notes", [])]
+    return facts
+
+
+def notes_of(result: Result) -> list[str]:
+    """What is worth saying of a result: bars that were redone, and the notes of its sidecar."""
+    return [*redo_facts(result), *(result.sidecar or {}).get("notes", [])]
+
+
+def closing_notes(summary: Summary, said: Collection[str]) -> list[str]:
+    """Notes of results, each once with its clips, without those that were said of all.
+
+    Args:
+        summary: of the run.
+        said: notes that were printed.
+    """
+    clips: dict[str, list[str]] = {}
+    for result in summary.results:
+        for note in notes_of(result) if result.status == "scored" else redo_facts(result):
+            if note not in said:
+                clips.setdefault(note, []).append(result.name)
+    lines = []
+    for note, names in list(clips.items())[:MOST_NOTES]:
+        more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
+        lines.append(f"{', '.join(names[:MOST_NAMES])}{more}: {note}")
+    if len(clips) > MOST_NOTES:
+        lines.append(f"{len(clips) - MOST_NOTES} more notes stand in the sidecars, NAME.score.json")
+    return lines
 
 
 def redo_facts(result: Result) -> list[str]:
@@ -239,7 +124,7 @@ def summary_line(summary: Summary, plan: Plan) -> str:
     counts = [(summary.count("scored"), "scored"), (summary.count("already"), "already there")]
     counts += [(summary.count(status), status) for status in ("refused", "failed")]
     said = ", ".join(f"{number} {word}" for number, word in counts if number) or "nothing to score"
-    return f"{said} in {_clock(summary.duration_s)} → {plan.files.called(plan.settings.out)}/"
+    return f"{said} in {clock(summary.duration_s)} → {plan.files.called(plan.settings.out)}/"
 
 
 def show_plan(plan: Plan, found: Mapping[str, Standing], *, is_first: bool = True) -> None:
@@ -271,14 +156,7 @@ def show_plan(plan: Plan, found: Mapping[str, Standing], *, is_first: bool = Tru
             say(f"would {standing.verdict} {job.name} → {called(job.destination)} · {facts} · seed {seed}")
 
 
-def _share(share: float | None) -> Any:
-    from rich.text import Text
-
-    if share is None:
-        return Text("·", style="dim")
-    return Text("✓", style="green") if share >= 1 else Text(f"{share:.0%}", style="cyan")
-
-
-def _clock(seconds: float) -> str:
+def clock(seconds: float) -> str:
+    """A time as clocks show it: "0:44", "1:02:05"."""
     minutes, rest = divmod(int(seconds + 0.5), 60)
     return f"{minutes // 60}:{minutes % 60:02}:{rest:02}" if minutes >= 60 else f"{minutes}:{rest:02}"

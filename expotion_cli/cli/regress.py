@@ -31,13 +31,17 @@ def record(
         list[str], typer.Argument(help="Video files, folders or glob patterns.", metavar="CLIPS", show_default=False)
     ],
     to: Annotated[Path, typer.Option(help="Folder for the reference.")],
-    recipe: Annotated[str, typer.Option(help="A shipped recipe's name, or the path of a .toml file.")] = DEFAULT_RECIPE,
+    recipe: Annotated[
+        str, typer.Option(help="A name from `expotion recipes`, or the path of a .toml file.")
+    ] = DEFAULT_RECIPE,
     prompt: Annotated[str | None, typer.Option(help="Replaces the recipe's prompt.")] = None,
-    seed: Annotated[str | None, typer.Option(help="One number for all clips, 'per-clip' or 'per-clip:N'.")] = None,
+    seed: Annotated[
+        str | None, typer.Option(help="One number for all clips, 'per-clip' or 'per-clip:N'; default: the recipe's.")
+    ] = None,
     streams: Annotated[
         str | None,
         typer.Option(
-            help="What the music follows: encoders, NAME=FOLDER[@RATE] for features computed elsewhere, or none."
+            help="What the music follows: encoders, NAME=FOLDER\\[@RATE] for features computed elsewhere, or none."
         ),
     ] = None,
     follow: Annotated[
@@ -61,6 +65,8 @@ def record(
 
     Recording again without changes writes the same bytes. A reference of other clips or settings stays, unless
     --overwrite is given.
+
+    Example: expotion regress record clips --recipe cinematic --to renders
     """
     _prepare()
     from expotion_cli.recipe import UNSET
@@ -125,15 +131,22 @@ def check(
         ),
     ] = None,
     tolerance: Annotated[
-        list[str] | None, typer.Option(help="MEASURE=LIMIT, e.g. loudness=0.2; may be repeated.", show_default=False)
+        list[str] | None,
+        typer.Option(help="MEASURE=LIMIT, e.g. loudness=0.2; repeat it for several.", show_default=False),
     ] = None,
-    update: Annotated[bool, typer.Option("--update", help="Accept the new renders as the reference.")] = False,
+    update: Annotated[bool, typer.Option("--update", help="Make the new renders the reference.")] = False,
     junit: Annotated[Path | None, typer.Option(help="Write JUnit XML to this file.")] = None,
     html: Annotated[
-        Path | None, typer.Option(help="Write a web page with both sounds and their spectrograms into this folder.")
+        Path | None,
+        typer.Option(
+            metavar="PATH",
+            help="Write a web page with both sounds and their spectrograms: as index.html into this folder, or to this "
+            ".html file, with the sounds beside it.",
+        ),
     ] = None,
     time_limit: Annotated[
-        float | None, typer.Option(min=0, help="In seconds; clips unfinished by then count as errors.")
+        float | None,
+        typer.Option(min=0, help="Limit for the whole check, in seconds; clips not checked by then count as errors."),
     ] = None,
     device: Annotated[str | None, _DEVICE] = None,
     dtype: Annotated[str | None, _DTYPE] = None,
@@ -142,7 +155,7 @@ def check(
 ) -> int:
     """Render a reference's clips again and compare. Exit code 0: no drift; 1: drift, or a clip could not be checked.
 
-    Nothing is taken from caches or downloaded.
+    Nothing is taken from caches or downloaded. Example: expotion regress check renders --html page
     """
     _prepare()
     from expotion_cli.regression import checking, report
@@ -170,7 +183,8 @@ def check(
     if html is not None:
         from expotion_cli.regression.page import write_page
 
-        page = write_page(html, result)
+        place = flags.page_path(html)
+        page = write_page(place.parent, result, place.name)
         if not quiet and not as_json:
             say_aside(f"page: {page}")
     if as_json:

@@ -15,13 +15,23 @@ import typer
 
 from expotion_cli.cli.console import STOPPED, unforeseen
 from expotion_cli.errors import ExpotionError, Interrupted, OutputError
+from expotion_cli.version import __version__
 
 TYPER_OPTIONS: dict[str, Any] = {
-    "add_completion": False,
     "pretty_exceptions_enable": False,
     "context_settings": {"help_option_names": ["-h", "--help"]},
 }
 """Options of every typer app here."""
+
+
+def _print_version(context: typer.Context, wanted: bool) -> None:
+    if wanted and not context.resilient_parsing:
+        print(f"{context.find_root().info_name} {__version__}")
+        raise typer.Exit
+
+
+VERSION = typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+
 _NEVER_RAW = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 """Control characters, changes of writing direction, bytes that are no UTF-8: names must not steer a terminal."""
 

@@ -6,11 +6,14 @@ import contextlib
 import os
 import signal
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from expotion_cli.cli.carry_out import AUDIOCRAFT, OWN_BACKBONE, carry_out
+from expotion_cli.cli import complete
+from expotion_cli.cli.backbones import OWN_MODEL, choose_backbone
+from expotion_cli.cli.carry_out import OWN_BACKBONE, carry_out
+from expotion_cli.cli.flags import batch_size as read_batch_size
 from expotion_cli.cli.flags import given, recipe_with, streams_and_features
 from expotion_cli.cli.flags import name_by as read_name_by
 from expotion_cli.cli.flags import names as read_names
@@ -19,15 +22,14 @@ from expotion_cli.cli.flags import seed as read_seed
 from expotion_cli.cli.flags import tempo as read_tempo
 from expotion_cli.cli.flags import tracks as read_tracks
 from expotion_cli.cli.places import LOCAL, MOST_WORKERS, choose_place
-from expotion_cli.cli.say import handle_errors, say_aside
+from expotion_cli.cli.say import VERSION, handle_errors
 from expotion_cli.cli.threads import set_waiting
 from expotion_cli.errors import UsageError
 from expotion_cli.media.clip import LONGEST_S
 from expotion_cli.prompts import read_prompts
-from expotion_cli.recipe import DEFAULT_RECIPE, MAX_SEED, NO_FOLLOW
+from expotion_cli.recipe import DEFAULT_RECIPE, MAX_SEED
 
 INPUT, MUSIC, SOUND, OUTPUT, MACHINE = "Input", "Music", "Sound", "Output", "Machine"
-OWN_MODEL = "expotion-mini"
 
 
 @handle_errors
@@ -47,22 +49,35 @@ def score(
     ] = True,
     video_track: Annotated[
         int | None,
-        typer.Option(help="Which picture of clips that hold several: 1, 2, ...", rich_help_panel=INPUT),
+        typer.Option(
+            help="Which picture of clips that hold several, counted from 1; default: the one that players show.",
+            rich_help_panel=INPUT,
+        ),
     ] = None,
     audio_track: Annotated[
         str | None,
         typer.Option(
-            help="Which sound track of clips that hold several: 2, or 1,3 to mix them.", rich_help_panel=INPUT
+            help="Which sound track of clips that hold several: 2, or 1,3 to mix them; default: the one players play.",
+            rich_help_panel=INPUT,
         ),
     ] = None,
     max_duration: Annotated[
-        float, typer.Option(help="Refuse clips that last longer, in seconds.", rich_help_panel=INPUT)
+        float, typer.Option(help="Refuse clips that are longer than this, in seconds.", rich_help_panel=INPUT)
     ] = LONGEST_S,
     recipe: Annotated[
-        str, typer.Option(help="A shipped recipe's name, or the path of a .toml file.", rich_help_panel=MUSIC)
+        str,
+        typer.Option(
+            help="A name from `expotion recipes`, or the path of a .toml file.",
+            rich_help_panel=MUSIC,
+            autocompletion=complete.recipes,
+        ),
     ] = DEFAULT_RECIPE,
     prompt: Annotated[
-        str | None, typer.Option(help="Describes the music; replaces the recipe's prompt.", rich_help_panel=MUSIC)
+        str | None,
+        typer.Option(
+            help="What the music should be, in words, e.g. 'calm piano, no drums'; replaces the recipe's prompt.",
+            rich_help_panel=MUSIC,
+        ),
     ] = None,
     negative_prompt: Annotated[
         str | None,
@@ -75,29 +90,39 @@ def score(
     seed: Annotated[
         str | None,
         typer.Option(
-            help="One number for all clips, 'per-clip', or 'per-clip:N' for another take of each.",
+            help="One number for all clips, 'per-clip', or 'per-clip:N' for other music; default: the recipe's.",
             rich_help_panel=MUSIC,
         ),
     ] = None,
     tempo: Annotated[
-        str | None, typer.Option(help="Beats per minute: 96, or a range like 80-120.", rich_help_panel=MUSIC)
+        str | None,
+        typer.Option(
+            help="Beats per minute: 96, or a range like 80-120; default: the recipe's.", rich_help_panel=MUSIC
+        ),
     ] = None,
     key: Annotated[
-        str | None, typer.Option(help="Key, with or without its mode: D, 'A minor', 'F# major'.", rich_help_panel=MUSIC)
+        str | None,
+        typer.Option(
+            help="Key, with or without its mode: D, 'A minor', 'F# major'; default: the prompt's, or any.",
+            rich_help_panel=MUSIC,
+        ),
     ] = None,
-    metre: Annotated[str | None, typer.Option(help="Metre: 4/4, 3/4 or 6/8.", rich_help_panel=MUSIC)] = None,
+    metre: Annotated[
+        str | None, typer.Option(help="Metre: 4/4, 3/4 or 6/8; default: the prompt's, or 4/4.", rich_help_panel=MUSIC)
+    ] = None,
     mute: Annotated[
         str | None,
         typer.Option(
-            help="What nobody plays: voices or families of instruments, such as drums,bass,strings; or none.",
+            help="Voices or families of instruments to leave out, such as drums,bass,strings; none mutes nothing.",
             rich_help_panel=MUSIC,
         ),
     ] = None,
     streams: Annotated[
         str | None,
         typer.Option(
-            help="What the music follows: encoders, NAME=FOLDER[@RATE] for features computed elsewhere, or none.",
+            help="What the music follows: encoders, NAME=FOLDER\\[@RATE] for features computed elsewhere, or none.",
             rich_help_panel=MUSIC,
+            autocompletion=complete.streams,
         ),
     ] = None,
     plans: Annotated[
@@ -106,7 +131,7 @@ def score(
     ] = None,
     hits: Annotated[
         Path | None,
-        typer.Option(help="CSV or JSON file with hit points of your own, in seconds or frames.", rich_help_panel=MUSIC),
+        typer.Option(help="CSV or JSON file with your own hit points, in seconds or frames.", rich_help_panel=MUSIC),
     ] = None,
     follow: Annotated[
         str | None,
@@ -117,20 +142,32 @@ def score(
     ] = None,
     dynamics: Annotated[
         float | None,
-        typer.Option(help="How far the music is lowered where little moves, in dB.", rich_help_panel=MUSIC),
+        typer.Option(
+            help="How far to lower the music where little moves, in dB, 0 to 12; default: the recipe's.",
+            rich_help_panel=MUSIC,
+        ),
     ] = None,
     guidance: Annotated[
-        float | None, typer.Option(help="Weight of the prompt; 1 is neutral.", rich_help_panel=MUSIC)
+        float | None,
+        typer.Option(help="Weight of the prompt; 1 is neutral; default: the recipe's.", rich_help_panel=MUSIC),
     ] = None,
     visual_guidance: Annotated[
-        float | None, typer.Option(help="Weight of the picture; 1 is neutral.", rich_help_panel=MUSIC)
+        float | None,
+        typer.Option(help="Weight of the picture; 1 is neutral; default: the recipe's.", rich_help_panel=MUSIC),
     ] = None,
     temperature: Annotated[
         float | None,
-        typer.Option(help="Sampling temperature; 0 always takes the likeliest token.", rich_help_panel=MUSIC),
+        typer.Option(
+            help="Sampling temperature; 0 always takes the likeliest token; default: the recipe's.",
+            rich_help_panel=MUSIC,
+        ),
     ] = None,
     top_k: Annotated[
-        int | None, typer.Option(help="Sample from this many likeliest tokens; 0 for all.", rich_help_panel=MUSIC)
+        int | None,
+        typer.Option(
+            help="Sample from this many of the likeliest tokens; 0 for all; default: the recipe's.",
+            rich_help_panel=MUSIC,
+        ),
     ] = None,
     takes: Annotated[
         int | None,
@@ -139,12 +176,18 @@ def score(
         ),
     ] = None,
     model: Annotated[
-        str, typer.Option(help="Music model: a name from `expotion models`, or a folder.", rich_help_panel=MUSIC)
+        str,
+        typer.Option(
+            help="Music model: a name from `expotion models`, or a folder.",
+            rich_help_panel=MUSIC,
+            autocompletion=complete.models,
+        ),
     ] = OWN_MODEL,
     adapter: Annotated[
         list[str] | None,
         typer.Option(
-            help="Adapter: a folder, a .pth file or none. Repeat it to add LoRA folders.", rich_help_panel=MUSIC
+            help="Adapter: a folder, a .pth file or none; repeat it to add LoRA folders. Default: the model's own.",
+            rich_help_panel=MUSIC,
         ),
     ] = None,
     backbone: Annotated[
@@ -179,37 +222,53 @@ def score(
         str | None, typer.Option(help="Prompt for the bars that --redo composes.", rich_help_panel=MUSIC)
     ] = None,
     lufs: Annotated[
-        float | None, typer.Option(help="Integrated loudness of the result, in LUFS.", rich_help_panel=SOUND)
+        float | None,
+        typer.Option(
+            help="Integrated loudness of the result in LUFS, e.g. -16; default: the recipe's.", rich_help_panel=SOUND
+        ),
     ] = None,
     peak: Annotated[
-        float | None, typer.Option(help="Maximum true peak of the result, in dBTP.", rich_help_panel=SOUND)
+        float | None,
+        typer.Option(
+            help="Highest true peak of the result in dBTP, e.g. -1.5; default: the recipe's.", rich_help_panel=SOUND
+        ),
     ] = None,
     mix: Annotated[
         str | None,
         typer.Option(help="'replace' the clip's sound, or lay the music 'under' it.", rich_help_panel=SOUND),
     ] = None,
-    fade_in: Annotated[float | None, typer.Option(help="Length in seconds.", rich_help_panel=SOUND)] = None,
-    fade_out: Annotated[float | None, typer.Option(help="Length in seconds.", rich_help_panel=SOUND)] = None,
+    fade_in: Annotated[
+        float | None,
+        typer.Option(help="Fade at the beginning, in seconds; default: the recipe's.", rich_help_panel=SOUND),
+    ] = None,
+    fade_out: Annotated[
+        float | None, typer.Option(help="Fade at the end, in seconds; default: the recipe's.", rich_help_panel=SOUND)
+    ] = None,
     audio_codec: Annotated[
-        str | None, typer.Option(help="auto, aac, flac or opus, where the container allows it.", rich_help_panel=SOUND)
+        str | None,
+        typer.Option(help="auto, aac, flac (MKV) or opus; auto takes opus for WebM, else aac.", rich_help_panel=SOUND),
     ] = None,
     soundfont: Annotated[
         Path | None,
-        typer.Option(help="A General-MIDI .sf2 or .sf3 file with other instruments.", rich_help_panel=SOUND),
+        typer.Option(
+            help="General-MIDI soundfont with other instruments, an .sf2 or .sf3 file.", rich_help_panel=SOUND
+        ),
     ] = None,
     out: Annotated[
         str,
         typer.Option(
-            "--out", "-o", help="Folder for the results, or its URL; mirrors the input.", rich_help_panel=OUTPUT
+            "--out", "-o", help="Folder for the results, or its URL; subfolders are kept.", rich_help_panel=OUTPUT
         ),
     ] = "scored",
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Score again, and replace what is there.", rich_help_panel=OUTPUT)
+        bool,
+        typer.Option("--overwrite", help="Score again, and replace files that are in the way.", rich_help_panel=OUTPUT),
     ] = False,
     name_by: Annotated[
         str | None,
         typer.Option(
-            help="Put into the results' names what they are made by: recipe,seed,prompt,model.", rich_help_panel=OUTPUT
+            help="Name results by these, too: recipe,seed,prompt,model. recipe,seed gives clip.jazz.seed7.mp4.",
+            rich_help_panel=OUTPUT,
         ),
     ] = None,
     midi: Annotated[
@@ -227,12 +286,12 @@ def score(
         bool, typer.Option("--dry-run", help="Print the plan and stop.", rich_help_panel=OUTPUT)
     ] = False,
     batch_size: Annotated[
-        str, typer.Option(help="Number of cues composed at a time, or auto.", rich_help_panel=MACHINE)
+        str, typer.Option(help="Number of cues to compose at a time, or auto.", rich_help_panel=MACHINE)
     ] = "auto",
     workers: Annotated[
         int | None,
         typer.Option(
-            help="Clips seen at a time, each in a process of its own; 0: in this process.",
+            help="Number of clips to see at a time, each in a process of its own; 0 uses this process.",
             envvar="EXPOTION_WORKERS",
             rich_help_panel=MACHINE,
             min=0,
@@ -243,29 +302,43 @@ def score(
     clip_timeout: Annotated[
         float | None,
         typer.Option(
-            help="Seconds that reading, seeing or finishing one clip may take; 0 for any time.",
+            help="How long reading, seeing or finishing one clip may take, in seconds; 0 for no limit.",
             rich_help_panel=MACHINE,
             min=0,
             show_default="300 and 30 for each second of the clip",
         ),
     ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.", rich_help_panel=MACHINE)] = "auto",
+    device: Annotated[
+        str, typer.Option(help="Where to compose: auto, cpu, cuda or cuda:N.", rich_help_panel=MACHINE)
+    ] = "auto",
     devices: Annotated[
         str | None,
         typer.Option(
-            help="Several devices that share the work, each with a process of its own: all, or cuda:0,cuda:1 ...",
+            help="Several GPUs that share the work, each with a process of its own: all, or cuda:0,cuda:1.",
             rich_help_panel=MACHINE,
         ),
     ] = None,
     executor: Annotated[
-        str, typer.Option(help="Where it runs: local, or ray (pip install expotion[ray]).", rich_help_panel=MACHINE)
+        str, typer.Option(help='Where it runs: local, or ray (pip install "expotion\\[ray]").', rich_help_panel=MACHINE)
     ] = LOCAL,
     ray_address: Annotated[
-        str | None, typer.Option(help="Of the Ray cluster; by default one on this machine.", rich_help_panel=MACHINE)
+        str | None,
+        typer.Option(
+            help="Address of the Ray cluster, HOST:PORT; default: one on this machine.", rich_help_panel=MACHINE
+        ),
     ] = None,
-    dtype: Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16.", rich_help_panel=MACHINE)] = "auto",
+    dtype: Annotated[
+        str, typer.Option(help="Number type of the decoder: auto, fp32, bf16 or fp16.", rich_help_panel=MACHINE)
+    ] = "auto",
+    version: Annotated[bool, VERSION] = False,
 ) -> int:
-    """Score clips: compose music for each from its picture and a recipe, and remux it with the unchanged picture."""
+    """Score clips: compose music for each from its picture and a recipe, and remux it with the unchanged picture.
+
+    Run the same command again after an interruption: it goes on where it stopped. Results are never replaced unasked.
+
+    Examples: expotion-score clips; expotion-score clips --recipe jazz --lufs -16 --out jazz;
+    expotion-score clips --prompt "solo harp, slow" --dry-run
+    """
     # SIGTERM (from a closing terminal or a scheduler) ends the batch like Ctrl-C: resumable, with a message.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -311,7 +384,7 @@ def score(
         name_by=read_name_by(name_by),
         model=model,
         midi=midi,
-        batch_size=_batch_size(batch_size),
+        batch_size=read_batch_size(batch_size),
         prompts=read_prompts(prompts) if prompts is not None else {},
         features=features,
         verify=verify,
@@ -323,47 +396,7 @@ def score(
         redo=read_redo(redo, redo_seed, redo_prompt, overwrite=overwrite),
     )
     composer = {"name": model, "device": device, "dtype": dtype, "adapter": adapter, "soundfont": soundfont}
-    if backbone != OWN_BACKBONE:
-        _check_backbone(
-            backbone,
-            model,
-            {
-                "--adapter": adapter,
-                "--soundfont": soundfont,
-                "--streams": streams,
-                "--negative-prompt": chosen.generate.negative_prompt or None,
-            },
-        )
-        follows = chosen.follow.mode != NO_FOLLOW
-        if not follows:
-            chosen = chosen.override({"streams.use": ()}, source="--backbone")
-        if not quiet:
-            rest = "only the follow layer follows the picture" if follows else "the picture is ignored"
-            say_aside(f"audiocraft composes from the prompt alone; {rest}")
-        composer = {"name": model, "device": device, "dtype": dtype, "backbone": backbone}
-    elif [name for name in adapter or [] if name != "none"] and chosen.generate.visual_guidance == 0 and not quiet:
-        say_aside("this recipe lets the picture steer no token; --visual-guidance 1.5 lets the adapter steer")
+    composer, chosen = choose_backbone(backbone, composer, chosen, streams, quiet=quiet)
     where = choose_place(executor, composer, workers=workers, devices=devices, ray_address=ray_address)
     with contextlib.closing(where):
         return carry_out(inputs, out, chosen, settings, composer, where, as_json=as_json, quiet=quiet, dry_run=dry_run)
-
-
-def _check_backbone(backbone: str, model: str, flags: dict[str, Any]) -> None:
-    """Refuse flags that do not work with audiocraft."""
-    if backbone != AUDIOCRAFT:
-        raise UsageError(f"--backbone {backbone!r} is unknown.", remedy=f"Use {OWN_BACKBONE} or {AUDIOCRAFT}.")
-    for flag, value in flags.items():
-        if value not in (None, "none", ["none"]):
-            raise UsageError(f"{flag} does not work with audiocraft.", remedy=f"Leave {flag} or --backbone out.")
-    if model == OWN_MODEL:
-        raise UsageError(
-            f"audiocraft does not run {model}.", remedy="Give --model FOLDER, a folder with audiocraft's files."
-        )
-
-
-def _batch_size(text: str) -> int | str:
-    if text == "auto":
-        return text
-    if not text.isdecimal() or int(text) < 1:
-        raise UsageError(f"--batch-size {text!r} is out of range.", remedy="Give auto, or 1 or more.")
-    return int(text)

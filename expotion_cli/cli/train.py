@@ -28,38 +28,50 @@ def train() -> None:
 @handle_errors
 def prepare(
     source: Annotated[
-        Path, typer.Argument(help="A folder of videos and music, or a list file.", metavar="SOURCE", show_default=False)
+        Path, typer.Argument(help="A folder of videos and music, or a .txt list.", metavar="SOURCE", show_default=False)
     ],
     out: Annotated[Path, typer.Option(help="Folder for the prepared data.")],
     model: Annotated[
         str | None,
-        typer.Option(help="Model to adapt: a name from `expotion models`, or a folder; not needed for ready tokens."),
+        typer.Option(
+            help="Model to adapt: a name from `expotion models`, or a folder. Lists of ready tokens don't need it."
+        ),
     ] = None,
     streams: Annotated[
-        str, typer.Option(help="Encoders for videos, separated by commas; none ignores pictures.")
+        str, typer.Option(help="Encoders for the videos, separated by commas; none ignores the pictures.")
     ] = "face,pose,flow",
-    caption: Annotated[str, typer.Option(help="Caption for clips without one; may contain {stem} and {folder}.")] = "",
+    caption: Annotated[
+        str,
+        typer.Option(
+            help="Caption for clips without one, e.g. 'music for {folder}'; it may contain {stem} and {folder}."
+        ),
+    ] = "",
     held_out: Annotated[
-        Path | None, typer.Option(help="A folder or list to hold out as a whole, instead of choosing held-out clips.")
+        Path | None, typer.Option(help="A folder or list to hold out as a whole; default: a share of the clips.")
     ] = None,
     held_out_share: Annotated[
-        float, typer.Option(min=0, max=0.9, help="Share of the music to hold out, by track and by person.")
+        float, typer.Option(min=0, max=0.9, help="Share of the music to hold out, whole tracks and persons at a time.")
     ] = 0.1,
     drop_leaks: Annotated[
         bool,
-        typer.Option("--drop-leaks", help="Set aside training clips that share a track, recording or person with it."),
+        typer.Option(
+            "--drop-leaks",
+            help="Set aside training clips that share a track, a recording or a person with held-out ones.",
+        ),
     ] = False,
     features: Annotated[
-        str | None, typer.Option(help="Streams in a list's features: NAME=WIDTH, separated by commas.")
+        str | None, typer.Option(help="Streams in a list's features: NAME=WIDTH, separated by commas, e.g. raft=256.")
     ] = None,
-    features_hz: Annotated[float, typer.Option(min=0.1, max=200, help="Rows a second of a list's features.")] = 5.0,
+    features_hz: Annotated[float, typer.Option(min=0.1, max=200, help="Rows per second of a list's features.")] = 5.0,
     root: Annotated[Path | None, typer.Option(help="Folder that a list's relative paths start from.")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the choice of held-out clips.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed for choosing held-out clips.")] = 0,
     device: Annotated[str, typer.Option(help="Device for the model's codec: auto, cpu, cuda or cuda:N.")] = "auto",
-    as_json: Annotated[bool, typer.Option("--json", help="Print a summary for programs on standard output.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a summary as JSON.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only errors.")] = False,
 ) -> int:
     """Encode videos, music and captions for training. It can be stopped at any time; run it again to resume.
+
+    Example: expotion train prepare footage --model musicgen-small --out data
 
     Exit code 0: all clips are ready; 1: some were skipped.
     """
@@ -95,26 +107,32 @@ def prepare(
 @train_app.command()
 @handle_errors
 def adapter(
-    data: Annotated[Path, typer.Option(help="PrepareResult data, from `expotion train prepare`.")],
+    data: Annotated[Path, typer.Option(help="Folder of prepared data, from `expotion train prepare`.")],
     model: Annotated[str, typer.Option(help="The model to adapt: a name from `expotion models`, or a folder.")],
-    out: Annotated[Path, typer.Option(help="Folder for checkpoints, logs and the trained adapter.")],
+    out: Annotated[
+        Path, typer.Option(help="Folder for checkpoints, logs and the trained adapter; the same folder resumes.")
+    ],
     recipe: Annotated[
         str, typer.Option(help="A training recipe: adapter, authors, synthetic, or a .toml file.")
     ] = "adapter",
     settings: Annotated[
         list[str] | None,
         typer.Option(
-            "--set", help="Override a key of the recipe, e.g. train.steps=500; can be repeated.", show_default=False
+            "--set",
+            help="Override a key of the recipe, e.g. train.steps=500; repeat it for several.",
+            show_default=False,
         ),
     ] = None,
     start_from: Annotated[
         Path | None, typer.Option(help="An adapter to continue from: its folder, or a .pth file.")
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
-    as_json: Annotated[bool, typer.Option("--json", help="Print a summary for programs on standard output.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a summary as JSON.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only errors.")] = False,
 ) -> None:
     """Train an adapter for the picture, a LoRA, or both. It can be stopped at any time; run it again to resume.
+
+    Example: expotion train adapter --data data --model musicgen-small --out run
 
     On several GPUs: accelerate launch -m expotion_cli.cli train adapter ...
     """
@@ -149,10 +167,13 @@ def adapter(
 @train_app.command()
 @handle_errors
 def mini(
-    out: Annotated[Path, typer.Option(help="Folder for the finished model.")] = Path("expotion-mini"),
-    work: Annotated[Path, typer.Option(help="Folder for the corpus, checkpoints and logs.")] = Path(
-        "expotion-mini-work"
-    ),
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for the finished model; without it nothing begins.", show_default=False)
+    ] = None,
+    work: Annotated[
+        Path | None,
+        typer.Option(help="Folder for the corpus, checkpoints and logs.", show_default="the model's folder and -work"),
+    ] = None,
     recipe: Annotated[
         Path | None, typer.Option(help="A training recipe (.toml); the shipped one by default.", show_default=False)
     ] = None,
@@ -164,7 +185,19 @@ def mini(
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "cpu",
 ) -> None:
-    """Make the embedded model: corpus, tokenizer, decoder, adapter. Can be stopped; run it again to resume."""
+    r"""Make the embedded model from scratch: corpus, tokenizer, decoder, adapter.
+
+    On CPU cores this takes hours: the weights that ship took more than two for training alone. Stop it at any time;
+    the same command resumes. It needs pip install "expotion\[train]".
+
+    Example: expotion train mini --out my-mini
+    """
+    if out is None:
+        raise UsageError(
+            "remaking the model takes hours on CPU cores.",
+            remedy="To begin, name a folder for it: expotion train mini --out my-mini.",
+        )
+    work = work if work is not None else out.with_name(f"{out.name}-work")
     from expotion_cli.music.load import choose_device
     from expotion_cli.training.mini.settings import MiniSettings
     from expotion_cli.training.mini.trainer import MiniTrainer

@@ -14,7 +14,8 @@ from expotion_cli.media.clip import ClipInfo
 from expotion_cli.media.probe import probe
 from expotion_cli.media.sound import SOUND_SUFFIXES, read_clip_sound, read_sound
 from expotion_cli.prompts import read_prompts
-from expotion_cli.recipe import load_recipe, recipe_names
+from expotion_cli.recipe import load_recipe
+from expotion_cli.recipe_files import shipped_recipes
 from expotion_cli.scoring.discover import Source, discover
 from expotion_cli.scoring.naming import VIDEO_SUFFIXES
 from expotion_cli.scoring.sidecar import read_sidecar
@@ -295,8 +296,8 @@ def _recipe_tags(sidecar: Mapping[str, Any]) -> tuple[str, ...]:
     if not isinstance(recipe, Mapping):
         return ()
     stated, name = recipe.get("tags"), recipe.get("name")
-    if stated is None and name in recipe_names():
-        return load_recipe(name).tags
+    if stated is None and (path := shipped_recipes().get(str(name))) is not None:
+        return load_recipe(path).tags
     return tuple(tag for tag in stated if tag in TAGS) if isinstance(stated, list) else ()
 
 

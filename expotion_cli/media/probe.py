@@ -339,5 +339,5 @@ def _why_it_did_not_open(path: Path, head: bytes, error: Exception) -> ProbeErro
         return ProbeError(
             "its first bytes are those of a video, but the rest can't be read.", path=path, remedy=CUT_OFF
         )
-    reason = "its content is not a video that can be read."
+    reason = "this isn't a readable video file."
     return ProbeError(reason, path=path, remedy=NOT_A_VIDEO)

@@ -121,9 +121,19 @@ def choose_device(name: str) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
+    except RuntimeError as error:
+        raise UsageError(f"There is no device {name!r}.", remedy="Use --device auto, cpu, cuda or cuda:N.") from error
+    try:
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise UsageError(f"The device {name!r} can't be used here.", remedy="Use auto or cpu.") from error
+        count = torch.cuda.device_count()
+        if device.type != "cuda":
+            reason = f"The device {name!r} can't be used here."
+        else:
+            reason = (
+                f"There is no GPU {name}: there are {count}, from cuda:0 on." if count else "No CUDA GPU was found."
+            )
+        raise UsageError(reason, remedy="Use --device cpu.") from error
     return device
 
 
@@ -135,11 +145,12 @@ def _dtype(name: str, device: torch.device, source: Source) -> torch.dtype:
     if device.type == "cpu":
         sizes = decoder_config(source.config, source.path)
         about = sizes.num_layers * sizes.dim * (8 * sizes.dim + 2 * sizes.ffn_dim)
-        if about < SMALL_MODEL_PARAMETERS or not _has_bf16():
+        if about < SMALL_MODEL_PARAMETERS or not has_bf16():
             return torch.float32
     return torch.bfloat16
 
 
-def _has_bf16() -> bool:
+def has_bf16() -> bool:
+    """Whether this processor computes bf16 by itself."""
     # Emulated bf16 is far slower than fp32; torch tells of the real thing only through this private name.
     return bool(getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)())

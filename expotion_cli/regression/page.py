@@ -16,12 +16,13 @@ from expotion_cli.storage import write_bytes
 INDEX = "index.html"
 
 
-def write_page(folder: str | Path, result: CheckResult) -> Path:
+def write_page(folder: str | Path, result: CheckResult, index: str = INDEX) -> Path:
     """Write the page and the files it needs; returns the page's path.
 
     Args:
         folder: made if missing; files of an earlier page are replaced.
         result: of a check.
+        index: name of the page.
 
     Raises:
         OutputError: it can't be written.
@@ -35,7 +36,7 @@ def write_page(folder: str | Path, result: CheckResult) -> Path:
             "said": [*report.machine_lines(result), *result.notes],
             "cards": cards,
         }
-        return render.write_page(folder / INDEX, "regression.html", values)
+        return render.write_page(folder / index, "regression.html", values)
 
 
 def _card(folder: Path, number: int, clip: ClipCheck, result: CheckResult) -> dict[str, Any]:

@@ -18,10 +18,11 @@ from expotion_cli.music.codecs.notes.groove_file import groove_digest
 from expotion_cli.music.identity import ModelIdentity
 from expotion_cli.scoring import sidecar
 from expotion_cli.scoring.cue_store import CueStore
+from expotion_cli.scoring.estimate import PHASE_OF
 from expotion_cli.scoring.files import HERE
 from expotion_cli.scoring.follow import ACCENTS_VERSION, FOLLOW_VERSION
 from expotion_cli.scoring.guard import guard
-from expotion_cli.scoring.ledger import Ledger, failed_clips, read_ledger
+from expotion_cli.scoring.ledger import LEDGER, Ledger, failed_clips, read_ledger
 from expotion_cli.scoring.plan import Job, Plan, Result, check_writable
 from expotion_cli.scoring.redo import Course, course, record, said
 from expotion_cli.scoring.standing import ALREADY, REPLACE, Standing, standing
@@ -127,11 +128,13 @@ class _Guarded(Listener):
 
     Attributes:
         stages: the stage of each job that has begun, and when it began (`time.monotonic`).
+        spans: when each of its phases began, and when it was last heard of.
     """
 
     def __init__(self, listener: Listener):
         self._listener: Listener | None = listener
         self.stages: dict[str, tuple[str, float]] = {}
+        self.spans: dict[str, dict[str, tuple[float, float]]] = {}
 
     def note(self, text: str) -> None:
         """See `Listener`."""
@@ -141,6 +144,8 @@ class _Guarded(Listener):
         """See `Listener`."""
         _, began = self.stages.get(job.name, (stage, time.monotonic()))
         self.stages[job.name] = (stage, began)
+        spans, now = self.spans.setdefault(job.name, {}), time.monotonic()
+        spans[PHASE_OF[stage]] = (spans.get(PHASE_OF[stage], (now, now))[0], now)
         self._tell("stage", job, stage, share)
 
     def result(self, result: Result) -> None:
@@ -171,13 +176,14 @@ class Account:
         self.ledger: Ledger | None = None
         self.stop = Event()
         self.on_settled: Callable[[Job], object] | None = None
+        self._left_s = sum(float(job.clip.duration) for job in plan.jobs)
 
     def open(self) -> Ledger:
         """The ledger; opening it is the first moment at which the output folder is touched."""
         if self.ledger is None:
             out = self.plan.settings.out
             check_writable(out)
-            path = out / "ledger.jsonl"
+            path = out / LEDGER
             with writing(path, "the ledger", error=UsageError, remedy="Check permissions, or choose another --out."):
                 ledger = Ledger(path)
                 ledger.check()
@@ -189,7 +195,7 @@ class Account:
     def standings(self, identity: ModelIdentity) -> dict[str, Standing]:
         """What a run would do with each job, by its name. Writes nothing."""
         digests = artefact_digests(self.plan.jobs, self.plan, identity)
-        ledger = Ledger(self.plan.settings.out / "ledger.jsonl")
+        ledger = Ledger(self.plan.settings.out / LEDGER)
         return {job.name: self._standing(job, digests[job.name], identity, ledger) for job in self.plan.jobs}
 
     def _standing(self, job: Job, digests: tuple[str, str], identity: ModelIdentity, ledger: Ledger) -> Standing:
@@ -283,7 +289,7 @@ class Account:
     @cached_property
     def _failed_before(self) -> frozenset[str]:
         with contextlib.suppress(OSError):
-            return failed_clips(read_ledger(self.plan.settings.out / "ledger.jsonl"))
+            return failed_clips(read_ledger(self.plan.settings.out / LEDGER))
         return frozenset()
 
     def bring(self, jobs: Sequence[Job]) -> list[Job]:
@@ -304,7 +310,9 @@ class Account:
         error = self.plan.files.renamed(error)
         details = {"details": error.details} if error.details else {}
         with contextlib.suppress(OSError, ExpotionError):  # a full disk must not hide the reason
-            self.open().write("failed", **self.so_far(job), outcome="failed", **_why(error), **details)
+            self.open().write(
+                "failed", **self.so_far(job), outcome="failed", **_why(error), **self.outlook(job), **details
+            )
         self.settle(job, Result(job.name, "failed", error=error))
 
     def so_far(self, job: Job) -> dict[str, Any]:
@@ -317,9 +325,27 @@ class Account:
         for stage, duration_s in stages_s.items():
             self.open().write("stage", clip=job.name, stage=stage, duration_s=duration_s, outcome="done")
 
+    def outlook(self, job: Job) -> dict[str, Any]:
+        """What the ledger says of a job that is about to be settled, so that the time left can be told from it.
+
+        The clip's length; when its phases began and ended, in seconds before now; clips left besides it, and their
+        length.
+        """
+        length_s, now = float(job.clip.duration), time.monotonic()
+        spans = self.listener.spans.get(job.name, {})
+        return {
+            "length_s": round(length_s, 3),
+            "spans": {phase: [round(each - now, 3) for each in span] for phase, span in spans.items()},
+            "left": len(self.plan.jobs) - len(self.results) - (job.name not in self.results),
+            "left_s": round(max(0.0, self._left_s - (length_s if job.name not in self.results else 0.0)), 3),
+        }
+
     def settle(self, job: Job, result: Result) -> None:
         """A job is through."""
+        if result.name not in self.results:
+            self._left_s -= float(job.clip.duration)
         self.results[result.name] = result
+        self.listener.spans.pop(result.name, None)
         if self.on_settled is not None:
             self.on_settled(job)
         self.listener.result(result)

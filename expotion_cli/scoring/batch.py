@@ -356,6 +356,7 @@ class _Run:
                 seed=job.seed,
                 output_bytes=finished.num_bytes,
                 output_sha256=finished.sha256,
+                **self.account.outlook(job),
             )
             self.account.settle(job, Result(job.name, "scored", job.destination, sidecar=said))
 

@@ -13,6 +13,8 @@ from typing import Any
 
 from expotion_cli.storage import append_line, open_to_append, parse_json
 
+LEDGER = "ledger.jsonl"
+"""Its name in an output folder."""
 LONGEST_LINE = 1 << 20
 """Characters of one event."""
 _ENDS = ("scored", "already", "refused", "failed")
@@ -23,7 +25,8 @@ class Ledger:
 
     Events: `stage` (a clip is through a stage; how long that took), `begin` (a result is about to be written),
     `scored`, `already`, `refused`, `failed` (the stage that a clip stands at, and how long it took so far),
-    `interrupted`. Stages and clips that end have an outcome: `done`, or the event's own name.
+    `interrupted`. `scored` and `failed` also say how long the clip is, when its phases began and ended, and what is
+    left (`estimate.left_by_ledger`). Stages and clips that end have an outcome: `done`, or the event's own name.
 
     Args:
         path: `ledger.jsonl` in the output folder; made with the first event.
@@ -90,10 +93,14 @@ class Ledger:
         self._known = {entry.get("artefact") for entry in entries if entry.get("event") in ("scored", "already")}
 
 
+def last_ends(entries: Iterable[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
+    """The last event by which each clip ended, by its name."""
+    return {str(entry["clip"]): entry for entry in entries if "clip" in entry and entry.get("event") in _ENDS}
+
+
 def failed_clips(entries: Iterable[Mapping[str, Any]]) -> frozenset[str]:
     """Names of the clips whose last outcome was a failure."""
-    last = {str(entry["clip"]): entry["event"] for entry in entries if "clip" in entry and entry.get("event") in _ENDS}
-    return frozenset(clip for clip, event in last.items() if event == "failed")
+    return frozenset(clip for clip, entry in last_ends(entries).items() if entry["event"] == "failed")
 
 
 def read_ledger(path: Path) -> list[dict[str, Any]]:

@@ -28,6 +28,7 @@ from expotion_cli.media.clip import clip_from, clip_record
 from expotion_cli.scoring.account import BRINGERS
 from expotion_cli.scoring.discover import Found, Source, discover, listed, told_apart
 from expotion_cli.scoring.files import Files
+from expotion_cli.scoring.ledger import LEDGER
 from expotion_cli.scoring.naming import spelling
 from expotion_cli.scoring.plan import Job, Plan, Result, Settings, plan
 from expotion_cli.scoring.sidecar import midi_path, sidecar_path, upgraded
@@ -45,7 +46,6 @@ ASKERS = 16
 """Small requests are made so many at a time."""
 KEPT_S = 7 * 24 * 3600.0
 """Copies that a stopped run left are removed after this time, unless a run takes them up."""
-LEDGER = "ledger.jsonl"
 
 
 def plans_for(

@@ -18,6 +18,11 @@ if TYPE_CHECKING:
     from expotion_cli.music.model import Model
     from expotion_cli.vision.encoder import StreamSource
 
+_SHOWN = {"pose": "body", "flow": "motion"}
+"""What users call what a stream tells of."""
+_NO_ENCODER = "no encoder here gives {}"
+_LEFT_OUT = "--streams or the recipe leaves {} out"
+_CANNOT = "this machine can't see {}, and expotion doctor says why"
 FALLBACK_STREAM = "flow"
 """Needs nobody in the picture, and no system library."""
 
@@ -284,20 +289,28 @@ def missing_streams(identity: ModelIdentity, choice: StreamChoice, recipe: Recip
     if not recipe.streams.use or recipe.generate.visual_guidance == 0:
         return ()
     if not identity.streams:
-        return (f"{identity.name} has no adapter that reads embedding streams: {_what_follows(identity, recipe)}",)
+        return (f"{identity.name} has no adapter for the picture. {_what_follows(identity, recipe)}",)
     gets_nothing = not set(identity.streams) & set(choice.names)
     reasons: dict[str, list[str]] = {}
     for name in (name for name in identity.streams if name not in choice.names):
         if name not in REGISTRY:
-            reasons.setdefault("no such encoder here yet", []).append(name)
+            reasons.setdefault(_NO_ENCODER, []).append(name)
         elif name not in choice.missing:
-            reasons.setdefault("left out by the recipe", []).append(name)
+            reasons.setdefault(_LEFT_OUT, []).append(name)
         elif gets_nothing:  # else the choice's own note says enough
-            reasons.setdefault("can't run here", []).append(name)
-    missing = " and ".join(f"{' and '.join(names)} ({reason})" for reason, names in reasons.items())
-    if gets_nothing:
-        return (f"the adapter reads {missing} and gets none of it: {_what_follows(identity, recipe)}",)
-    return (f"the adapter reads {missing}, but does not get it",) if missing else ()
+            reasons.setdefault(_CANNOT, []).append(name)
+    if not reasons:
+        return ()
+    missing = "; nor ".join(
+        f"{_listed([_SHOWN.get(name, name) for name in names])}: {reason.format('them' if len(names) > 1 else 'it')}"
+        for reason, names in reasons.items()
+    )
+    rest = f" {_what_follows(identity, recipe)}" if gets_nothing else ""
+    return (f"The music won't follow {missing}.{rest}",)
+
+
+def _listed(names: Sequence[str]) -> str:
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 
 def missing_in_clip(
@@ -314,7 +327,7 @@ def missing_in_clip(
     reads = set(identity.streams)
     if recipe.generate.visual_guidance == 0 or not reads & set(choice.names) or reads & set(seen):
         return ()
-    return (f"nobody was found in the streams that the adapter reads: {_what_follows(identity, recipe)}",)
+    return (f"Nobody was found in the picture. {_what_follows(identity, recipe)}",)
 
 
 def _what_follows(identity: ModelIdentity, recipe: Recipe) -> str:
@@ -322,5 +335,5 @@ def _what_follows(identity: ModelIdentity, recipe: Recipe) -> str:
     if recipe.follow.mode != NO_FOLLOW:
         following = (*following, "the follow layer")
     if not following:
-        return "the picture plays no part"
-    return f"only {' and '.join(following)} {'follow' if len(following) > 1 else 'follows'} the picture"
+        return "The picture plays no part."
+    return f"Only {' and '.join(following)} {'follow' if len(following) > 1 else 'follows'} the picture."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 
 import numpy as np
@@ -51,17 +52,21 @@ def test_sets_are_measured_side_by_side(expotion, folder, tmp_path):
     assert "not measured: FAD (CLAP), CLAP score: " not in done.stdout, "without prompts CLAP score has another reason"
     assert "needs laion/clap-htsat-unfused (run: hf download" in done.stdout
     assert "<table>" in page.read_text(encoding="utf-8")
+    assert re.search(r"^ours follows the picture (no )?better than chance", done.stdout.splitlines()[-2]), "a verdict"
+    assert done.stdout.splitlines()[-1].startswith("theirs follows the picture ")
 
 
 def test_json_is_all_that_is_printed(expotion, folder):
-    done = expotion("evaluate", folder / "clips", "-o", folder / "ours", "--json", "--only", "sync", "--no-yardsticks")
+    done = expotion(
+        "evaluate", folder / "clips", "--outputs", folder / "ours", "--json", "--only", "sync", "--no-yardsticks"
+    )
     said = json.loads(done.stdout)
     assert done.exit_code == said["exit_code"] == 0 and [one["name"] for one in said["sets"]] == ["ours"]
     assert set(said["sets"][0]["figures"]["correlation"]["by_clip"]) == {"one", "two", "three"}
 
 
 def test_the_music_alone_can_be_measured(expotion, folder):
-    done = expotion("evaluate", folder / "clips", "-o", folder / "ours", "--json", "--only", "music")
+    done = expotion("evaluate", folder / "clips", "--outputs", folder / "ours", "--json", "--only", "music")
     said = json.loads(done.stdout)
     assert [one["name"] for one in said["sets"]] == ["ours", "bare rule over ours", "drum rule", "metronome"]
     assert set(said["metrics"]) == {"spread", "hole", "pulse"} and said["metrics"]["spread"]["better"] == "1.5 to 7.5"

@@ -83,7 +83,7 @@ def test_a_broken_clip_fails_and_the_others_go_on(inspect, clip_folder, tmp_path
     (folder / "broken.mp4").write_text("words")
     done = inspect(folder, tmp_path / "nowhere.mp4", "--out", tmp_path / "out")
     assert done.exit_code == 1 and done.stdout.splitlines()[-1].startswith("2 inspected, 2 failed")
-    assert done.stderr.count("failed: ") == 2 and "broken.mp4: its content is not a video" in done.stderr
+    assert done.stderr.count("failed: ") == 2 and "broken.mp4: this isn't a readable video file" in done.stderr
     assert len(files_in(tmp_path / "out")) == 4
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 
 from expotion_cli.cli import flags
-from expotion_cli.recipe import load_recipe, recipe_names
 from expotion_cli.scoring.cue_store import CueStore, StoredCue
 from expotion_cli.storage import cache_root
 from expotion_cli.vision.encoder import REGISTRY
@@ -43,6 +44,24 @@ def test_every_encoder_is_listed_with_the_stream_it_feeds_and_one_that_needs_no_
     assert shown.exit_code == 0 and "built in" in shown.stdout
 
 
+def test_a_streams_name_shows_the_encoders_that_feed_it(expotion):
+    rows = json.loads(expotion("models", "pose", "--json").stdout)
+    assert [row["name"] for row in rows] == ["mediapipe-pose", "mediapipe-pose-full", "mediapipe-pose-heavy"]
+    assert expotion("models", "raft-flow").stdout.startswith("raft: ")
+    unknown = expotion("models", "poze")
+    assert unknown.exit_code == 2 and "did you mean 'pose'" in unknown.stderr
+
+
+def test_verifying_says_of_each_file_how_it_is(expotion):
+    done = expotion("models", "--verify")
+    lines = done.stdout.splitlines()
+    assert "verified  mediapipe-face: mediapipe/face_landmarker.task" in lines
+    assert lines[-1].startswith("12 of 12 files are verified")
+    assert "verified" not in expotion("models").stdout
+    states = {row["name"]: row["state"] for row in json.loads(expotion("models", "--verify", "--json").stdout)}
+    assert states["expotion-mini"] == "verified" and states["musicgen-small"] == "not fetched"
+
+
 def test_a_model_that_was_not_fetched_is_no_alarm_unless_it_is_asked_for(expotion):
     assert expotion("models", "--verify").exit_code == 0
     shown = expotion("models", "musicgen-small")
@@ -65,20 +84,14 @@ def test_a_damaged_model_file_is_found(expotion, monkeypatch, tmp_path):
         monkeypatch.setattr(f"{module}.shipped_folder", lambda name: tmp_path)
     assert expotion("models").exit_code == 0
     done = expotion("models", "--verify")
-    assert done.exit_code == 4 and "damaged" in done.stdout
+    assert done.exit_code == 4 and "damaged   mine: m.bin" in done.stdout
+    assert "0 of 1 files" in done.stdout and "mine: install the package again." in done.stdout
 
 
-@pytest.mark.parametrize(("command", "near"), [("models", "mediapipe-face"), ("recipes", "cinematic")])
+@pytest.mark.parametrize(("command", "near"), [("models", "mediapipe-face"), ("fetch", "mediapipe-face")])
 def test_an_unknown_name_exits_with_2_and_names_the_nearest(expotion, command, near):
     done = expotion(command, near[:-1])
     assert done.exit_code == 2 and near in done.stderr
-
-
-def test_recipes_are_listed_and_printed_as_they_stand(expotion):
-    listed = expotion("recipes").stdout
-    assert all(name in listed and load_recipe(name).description in listed for name in recipe_names())
-    assert expotion("recipes", "lofi").stdout == load_recipe("lofi").path.read_text()
-    assert json.loads(expotion("recipes", "lofi", "--json").stdout)["digest"] == load_recipe("lofi").digest
 
 
 def test_the_cache_is_counted_checked_and_pruned(expotion, own_cache):
@@ -95,6 +108,21 @@ def test_the_cache_is_counted_checked_and_pruned(expotion, own_cache):
     assert checked == {"checked": 3, "removed": [str(path)], "mistaken": []}
     assert json.loads(expotion("cache", "prune", "--max-size", "0", "--json").stdout)["checked"] == 2
     assert "0 cues" in expotion("cache", "info").stdout
+
+
+def test_copies_of_remote_clips_are_counted_and_pruned_once_no_run_uses_them(expotion, own_cache):
+    run = own_cache / "spool" / "0123456789abcdef"
+    for name, age_s in (("in/a/old.mp4", 7200), ("in/new.mp4", 0), ("out/made.mp4", 7200), ("out/ledger.jsonl", 7200)):
+        path = run / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(bytes(1000))
+        os.utime(path, (path.stat().st_mtime - age_s,) * 2)
+    counted = json.loads(expotion("cache", "info", "--json").stdout)["spool"]
+    assert counted == {"folder": str(own_cache / "spool"), "files": 3, "bytes": 3000}
+    assert "3 files, 0.0 MB" in expotion("cache", "info").stdout
+    pruned = json.loads(expotion("cache", "prune", "--max-size", "2GB", "--json").stdout)
+    assert sorted(pruned["removed"]) == [str(run / "in/a/old.mp4"), str(run / "out/made.mp4")]
+    assert sorted(path.name for path in run.rglob("*")) == ["in", "ledger.jsonl", "new.mp4", "out"]
 
 
 def test_pruning_keeps_what_fits_into_the_size_and_cues_have_a_tenth_of_it_at_least(expotion, own_cache):
@@ -147,7 +175,11 @@ def test_demo_where_nothing_can_be_written_is_an_error_with_the_folder(expotion,
     assert done.exit_code in (1, 2) and "file" in done.stderr and "Traceback" not in done.stderr
 
 
-def test_the_version_is_printed(expotion):
+def test_the_version_is_printed(expotion, repository):
     from expotion_cli.version import __version__
 
-    assert expotion("--version").stdout.strip() == f"expotion {__version__}"
+    assert expotion("--version").stdout.strip().endswith(f" {__version__}")
+    for command, name in (("main", "expotion"), ("score_main", "expotion-score")):
+        code = f"import sys; sys.argv = ['{name}', '--version']; from expotion_cli.cli import {command}; {command}()"
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=repository)
+        assert (done.stdout, done.returncode) == (f"{name} {__version__}\n", 0)

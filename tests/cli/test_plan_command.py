@@ -84,7 +84,7 @@ def test_a_broken_clip_fails_and_the_others_go_on(plan, clip_folder, tmp_path):
     (folder / "broken.mp4").write_text("words")
     done = plan(folder, tmp_path / "nowhere.mp4", "--to", tmp_path / "plans")
     assert done.exit_code == 1 and done.stdout.splitlines()[-1].startswith("2 written, 2 failed")
-    assert "broken.mp4: its content is not a video" in done.stderr and len(files_in(tmp_path / "plans")) == 2
+    assert "broken.mp4: this isn't a readable video file" in done.stderr and len(files_in(tmp_path / "plans")) == 2
 
 
 def test_nothing_to_plan_exits_with_3_and_makes_no_folder(plan, tmp_path):

@@ -58,7 +58,7 @@ def test_an_adapter_that_sees_nothing_is_noted_at_recording_and_at_checking(expo
     record = expotion("regress", "record", clip_folder, "--to", tmp_path / "r", "--recipe", tmp_path / "steered.toml")
     check = expotion("regress", "check", tmp_path / "r")
     for done in (record, check):
-        assert done.exit_code == 0 and done.stderr.count("marlin (no such encoder here yet)") == 1, done.stderr
+        assert done.exit_code == 0 and done.stderr.count("marlin: no encoder here gives it") == 1, done.stderr
 
 
 def test_the_same_exits_with_0_and_writes_all_reports(expotion, composer, recorded, tmp_path):

@@ -202,7 +202,7 @@ def test_the_authors_lists_need_no_model_and_features_of_another_width_are_named
         (["--model", "musicgen-smal"], "musicgen-small"),
         (["--held-out", "nowhere"], "no such folder or list"),
         (["--held-out-share", "2"], "--held-out-share"),
-        (["--device", "tpu9"], "can't be used here"),
+        (["--device", "tpu9"], "There is no device 'tpu9'"),
         (["--nonsense"], "--nonsense"),
     ],
 )
@@ -239,7 +239,7 @@ def test_sources_with_nothing_to_learn_from_exit_with_2(expotion, prepare, foota
         (["--start-from", "nowhere"], 4, "nowhere"),
         (["--model", "expotion-mini"], 2, "expotion train mini"),
         (["--model", "nowhere"], 2, "nowhere"),
-        (["--device", "tpu9"], 2, "can't be used here"),
+        (["--device", "tpu9"], 2, "There is no device 'tpu9'"),
     ],
 )
 def test_wrong_flags_of_adapter_are_refused_before_anything_is_written(train, data, tmp_path, flags, code, wanted):
@@ -307,6 +307,13 @@ def test_several_processes_learn_what_one_does(train, data, model, tmp_path):
     assert len(one) == len(two) == 3
     for row, other in zip(one, two, strict=True):
         assert row == pytest.approx(other, abs=2e-3)
+
+
+def test_remaking_the_model_begins_only_where_a_folder_is_named(expotion, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    done = expotion("train", "mini")
+    assert done.exit_code == 2 and "takes hours" in done.stderr and "--out my-mini" in done.stderr
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_embedded_model_is_remade_in_small_and_scores_a_clip(expotion, repository, clip_folder, tmp_path):

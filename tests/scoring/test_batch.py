@@ -121,7 +121,7 @@ def test_streams_that_cannot_reach_the_music_are_said_once_a_run_and_in_every_si
         summary = batch.run(planned, lambda: composer, listener=listener)
         assert summary.count(status) == 3
         (note,) = listener.notes
-        assert "marlin and vivit (no such encoder here yet)" in note and "picture plays no part" in note
+        assert "marlin and vivit: no encoder here gives them. The picture plays no part." in note
         assert all(result.sidecar["notes"].count(note) == 1 for result in summary.results)
 
 
@@ -141,7 +141,7 @@ def test_a_clip_without_anybody_is_told_from_one_that_is_followed(clips, tmp_pat
     blind = {
         result.name
         for result in summary.results
-        if "nobody was found in the streams" in " ".join(result.sidecar["notes"])
+        if "Nobody was found in the picture" in " ".join(result.sidecar["notes"])
     }
     assert (blind, listener.notes) == ({"b.mov"}, [])
 

@@ -70,31 +70,29 @@ def test_an_adapter_that_gets_all_it_reads_is_no_matter(missing):
 
 def test_a_stream_without_an_encoder_is_named(missing):
     (note,) = said(reader("flow", "marlin"), "flow", "pose")
-    assert note == "the adapter reads marlin (no such encoder here yet), but does not get it"
+    assert note == "The music won't follow marlin: no encoder here gives it."
 
 
 def test_streams_that_the_recipe_leaves_out_are_named(missing):
     (note,) = said(reader("pose", "face", "flow", "marlin"), "flow")
-    assert "pose and face (left out by the recipe) and marlin (no such encoder here yet)" in note
-    assert "picture" not in note
+    left_out = "body and face: --streams or the recipe leaves them out"
+    assert note == f"The music won't follow {left_out}; nor marlin: no encoder here gives it."
 
 
 def test_an_adapter_that_gets_nothing_leaves_the_picture_without_a_part(missing):
     (note,) = said(reader("marlin", "vivit"), "face", "pose", "flow")
-    assert "marlin and vivit (no such encoder here yet)" in note and note.endswith("the picture plays no part")
+    assert note == "The music won't follow marlin and vivit: no encoder here gives them. The picture plays no part."
     (note,) = said(reader("pose"), "flow")
-    assert "pose (left out by the recipe)" in note and note.endswith("the picture plays no part")
+    assert note.endswith("body: --streams or the recipe leaves it out. The picture plays no part.")
 
 
 def test_with_a_beat_the_tempo_still_follows_the_picture(missing):
     (note,) = said(reader("marlin", follows_tempo=True), "flow")
-    assert note.endswith("only the tempo follows the picture")
+    assert note.endswith("Only the tempo follows the picture.")
 
 
 def test_without_an_adapter_the_picture_plays_no_part(missing):
-    assert said(reader(), "flow") == (
-        "some-model has no adapter that reads embedding streams: the picture plays no part",
-    )
+    assert said(reader(), "flow") == ("some-model has no adapter for the picture. The picture plays no part.",)
 
 
 def test_who_wants_nobody_to_look_is_told_nothing(missing):
@@ -105,13 +103,13 @@ def test_a_library_that_lacks_is_said_once_unless_nothing_is_left_to_see_by(miss
     missing["pose"] = "install libgl1"
     assert said(reader("pose", "flow"), "pose", "flow") == (), "the choice's own note says it, with the remedy"
     (note,) = said(reader("pose"), "pose")
-    assert "pose (can't run here)" in note and note.endswith("the picture plays no part")
+    assert "body: this machine can't see it" in note and note.endswith("The picture plays no part.")
 
 
 def test_a_clip_where_only_a_stand_in_saw_something_is_told_apart(missing):
     choice = choose_streams(("face", "pose"))
     (note,) = missing_in_clip(reader("face"), choice, ["flow"], RECIPE)
-    assert note == "nobody was found in the streams that the adapter reads: the picture plays no part"
+    assert note == "Nobody was found in the picture. The picture plays no part."
     assert missing_in_clip(reader("face"), choice, ["face"], RECIPE) == ()
     assert missing_in_clip(reader("face", "flow"), choice, ["flow"], RECIPE) == (), "the stand-in is heard"
     assert missing_in_clip(reader("synchformer"), choice, ["flow"], RECIPE) == (), (
@@ -249,11 +247,11 @@ def test_with_the_follow_layer_the_picture_is_looked_at_whatever_the_model_reads
 def test_what_follows_the_picture_without_an_adapter_is_named(missing):
     following = load_recipe("cinematic", {**STEERED, "follow.mode": "layer"})
     for has_beat, words in (
-        (True, "only the tempo and the follow layer follow"),
-        (False, "only the follow layer follows"),
+        (True, "Only the tempo and the follow layer follow"),
+        (False, "Only the follow layer follows"),
     ):
         (note,) = missing_streams(reader(follows_tempo=has_beat), choose_streams(("flow",)), following)
-        assert note.endswith(f"{words} the picture")
+        assert note.endswith(f"{words} the picture.")
 
 
 def test_without_visual_guidance_nothing_is_missed(missing):

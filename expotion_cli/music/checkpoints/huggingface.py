@@ -173,6 +173,11 @@ def transformers_name(name: str) -> str:
 
 
 def _open_transformers(folder: Path) -> Source:
+    if folder.is_dir() and not (folder / CONFIG_FILE).exists():
+        raise WeightsError(
+            f"{str(folder)!r} is not a model folder (no {CONFIG_FILE}).",
+            remedy="Give a name from expotion models, or a folder in the transformers format.",
+        )
     config = read_json(folder / CONFIG_FILE)
     files = weight_files(folder)
     tensors = read_tensors(files)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
-import math
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
-from expotion_cli.errors import UsageError
+from expotion_cli import declare
+from expotion_cli.errors import RecipeError
 from expotion_cli.music.codecs.notes.tokens import VOICES, Event
 
 ORCHESTRA_KIT = 48
@@ -23,26 +22,16 @@ AUTO_KEYS = (-5, -4, -3, -2, -1, 0, 2, 3, 5)
 
 @dataclass(frozen=True)
 class VoiceSound:
-    """How one voice sounds.
+    """How one voice sounds; the kit of drums and percussion is the recipe's where they name no program."""
 
-    Attributes:
-        program: General-MIDI program 0..127; for drums and percussion the kit, or None for the recipe's kit.
-        gain_db: relative to the balanced level.
-        pan: -1 (left) .. 1 (right).
-        reverb: reverb send, 0..1.
-        octave: octaves up or down.
-        mute: leave it out.
-        lowest, highest: MIDI keys of the instrument's range; notes beyond are moved by octaves.
-    """
-
-    program: int | None = None
-    gain_db: float = 0.0
-    pan: float = 0.0
-    reverb: float = 0.25
-    octave: int = 0
-    mute: bool = False
-    lowest: int = 24
-    highest: int = 103
+    program: int | None = declare.whole(None, 0, 127, "General-MIDI program; for drums and percussion the kit")
+    gain_db: float = declare.number(0.0, -60.0, 24.0, "level relative to the balanced one, in dB")
+    pan: float = declare.number(0.0, -1.0, 1.0, "place from left (-1) to right (1)")
+    reverb: float = declare.number(0.25, 0.0, 1.0, "share sent to the reverb")
+    octave: int = declare.whole(0, -3, 3, "octaves up or down")
+    mute: bool = declare.flag(False, "leave the voice out")
+    lowest: int = declare.whole(24, 0, 84, "lowest MIDI key of the instrument; lower notes are moved up by octaves")
+    highest: int = declare.whole(103, 36, 127, "highest MIDI key; higher notes are moved down by octaves")
 
 
 _DEFAULT_SOUNDS = {
@@ -56,6 +45,37 @@ _DEFAULT_SOUNDS = {
 }
 
 
+def parse_key(value: Any) -> int | str:
+    """A key by name ("D", "F#", "Bb", "auto") or in semitones from C, folded into -5..6."""
+    if isinstance(value, str) and value.strip().lower() == "auto":
+        return "auto"
+    if isinstance(value, int) and not isinstance(value, bool):
+        semitones = value
+    else:
+        text = str(value).strip().replace("♯", "#").replace("♭", "b")
+        if text[:1].upper() not in _KEY_NAMES or text[1:] not in ("", "#", "b"):
+            raise ValueError('is not a key such as "D", "Bb" or "auto"')
+        semitones = _KEY_NAMES[text[0].upper()] + {"": 0, "#": 1, "b": -1}[text[1:]]
+    return (semitones + 5) % 12 - 5
+
+
+def _key() -> Any:
+    schema = {"anyOf": [{"type": "integer"}, {"type": "string"}]}
+    return declare.custom("auto", parse_key, schema, "earlier name of compose.key; semitones above C are read, too")
+
+
+def _lowpass() -> Any:
+    low, high = 500.0, 20000.0
+
+    def check(value: Any) -> float:
+        if isinstance(value, bool) or not isinstance(value, int | float) or not (value == 0 or low <= value <= high):
+            raise ValueError(f"must be 0, or a number from {low:g} to {high:g}")
+        return float(value)
+
+    schema = {"anyOf": [{"const": 0}, {"type": "number", "minimum": low, "maximum": high}]}
+    return declare.custom(0.0, check, schema, "filter the mix above this frequency, in Hz; 0 for no filter")
+
+
 @dataclass(frozen=True)
 class SoundSettings:
     """Sound settings of a cue.
@@ -63,15 +83,6 @@ class SoundSettings:
     Attributes:
         voices: (name, sound) of every sounding voice.
         key: semitones from C to the tonic, -5..6, or "auto": chosen from the cue's seed.
-        reverb_s: reverberation time; 0 for none.
-        kit: General-MIDI drum kit program.
-        air_db: how much the mix's highs, above 3.2 kHz, are lifted or lowered, -12..12.
-        lowpass_hz: the mix is filtered above this frequency, 500..20000, as on an old tape; 0 for no filter.
-        humanise: 0 (exactly on the grid) .. 1, small seeded deviations of time and loudness.
-        spread: 0 (voices play exactly together) .. 1: how far the voices' onsets lie apart, and how slowly chords are
-            strummed.
-        ring: hold what sounded last through silences, and start with the first chord.
-        landing: close the cue on the tonic chord instead of cutting it off.
         seed: the cue's seed.
         is_loop: the cue's end is followed by its beginning: what rings beyond the one sounds in the other.
         voicings: (step, MIDI pitches) of chords that are voiced so, whatever came before: those that follow bars which
@@ -80,15 +91,15 @@ class SoundSettings:
     """
 
     voices: tuple[tuple[str, VoiceSound], ...] = tuple(_DEFAULT_SOUNDS.items())
-    key: int | str = "auto"
-    reverb_s: float = 1.8
-    kit: int = 0
-    air_db: float = 0.0
-    lowpass_hz: float = 0.0
-    humanise: float = 0.3
-    spread: float = 0.7
-    ring: bool = True
-    landing: bool = True
+    key: int | str = _key()
+    reverb_s: float = declare.number(1.8, 0.0, 10.0, "reverberation time in seconds; 0 for none")
+    kit: int = declare.whole(0, 0, 127, "General-MIDI drum kit, e.g. 0 standard, 25 TR-808, 40 brushes, 48 orchestra")
+    air_db: float = declare.number(0.0, -12.0, 12.0, "lift or lower the mix's highs, above 3.2 kHz, in dB")
+    lowpass_hz: float = _lowpass()
+    humanise: float = declare.number(0.3, 0.0, 1.0, "small deviations of time and loudness; 0: exactly on the grid")
+    spread: float = declare.number(0.7, 0.0, 1.0, "how far voices' onsets lie apart and chords are strummed")
+    ring: bool = declare.flag(True, "hold what sounded last through silences, and begin with the first chord")
+    landing: bool = declare.flag(True, "close on the tonic chord instead of cutting the music off")
     seed: int = 0
     is_loop: bool = False
     voicings: tuple[tuple[int, tuple[int, ...]], ...] = ()
@@ -120,32 +131,22 @@ class SoundSettings:
             seed: the cue's seed.
 
         Raises:
-            UsageError: an unknown key or voice (the nearest known one is named), or a value out of range.
+            RecipeError: an unknown key or voice (the nearest known one is named), or a value out of range.
         """
-        _known(table, ("sound", "voices"), "the sound settings")
-        sound = _table(table.get("sound", {}), "[sound]")
-        known = ("key", "reverb_s", "kit", "air_db", "lowpass_hz", "humanise", "spread", "ring", "landing")
-        _known(sound, known, "[sound]")
-        settings: dict[str, Any] = {"seed": int(seed)}
-        if "key" in sound:
-            settings["key"] = parse_key(sound["key"])
-        ranges = {"reverb_s": (0.0, 10.0), "air_db": (-12.0, 12.0), "humanise": (0.0, 1.0), "spread": (0.0, 1.0)}
-        if sound.get("lowpass_hz", 0) != 0:
-            ranges["lowpass_hz"] = (500.0, 20000.0)
-        for name, (low, high) in ranges.items():
-            if name in sound:
-                settings[name] = _number(sound[name], low, high, f"[sound] {name}")
-        if "kit" in sound:
-            settings["kit"] = _integer(sound["kit"], 0, 127, "[sound] kit")
-        for name in ("ring", "landing"):
-            if name in sound:
-                settings[name] = _flag(sound[name], f"[sound] {name}")
-        voices = dict(_DEFAULT_SOUNDS)
-        given = _table(table.get("voices", {}), "[voices]")
-        _known(given, SOUNDING_VOICES, "[voices]")
+        for key in table:
+            if key not in ("sound", "voices"):
+                raise declare.unknown_key(key, ("sound", "voices"), where="recipe", path=None)
+        sounds, given = dict(_DEFAULT_SOUNDS), table.get("voices", {})
+        if not isinstance(given, Mapping):
+            raise RecipeError("recipe: 'voices' must be a table, written as [voices.bass].")
         for name, values in given.items():
-            voices[name] = _voice_sound(voices[name], _table(values, f"[voices.{name}]"), f"[voices.{name}]")
-        return cls(voices=tuple(voices.items()), **settings)
+            if name not in sounds:
+                known = [f"voices.{each}" for each in SOUNDING_VOICES]
+                raise declare.unknown_key(f"voices.{name}", known, where="recipe", path=None)
+            sounds[name] = declare.with_table(sounds[name], f"voices.{name}", values, where="recipe", path=None)
+        settings = cls(voices=tuple(sounds.items()), seed=int(seed))
+        found: SoundSettings = declare.with_table(settings, "sound", table.get("sound", {}), where="recipe", path=None)
+        return found
 
 
 def drum_key(key: int, kit: int, tonic: int) -> int:
@@ -164,74 +165,3 @@ def drum_key(key: int, kit: int, tonic: int) -> int:
     if key in (45, 48):
         return _LOWEST_TIMPANI + (tonic + (7 if key == 48 else 0) - _LOWEST_TIMPANI) % 12
     return _ORCHESTRA_KEYS.get(key, key)
-
-
-def parse_key(value: Any) -> int | str:
-    """A key by name ("D", "F#", "Bb", "auto") or in semitones from C, folded into -5..6.
-
-    Raises:
-        UsageError: not a key.
-    """
-    if isinstance(value, str) and value.strip().lower() == "auto":
-        return "auto"
-    if isinstance(value, int) and not isinstance(value, bool):
-        semitones = value
-    else:
-        text = str(value).strip().replace("♯", "#").replace("♭", "b")
-        if text[:1].upper() not in _KEY_NAMES or text[1:] not in ("", "#", "b"):
-            raise UsageError(f"[sound] key: {value!r} is not a key.", remedy='Write for example "D", "Bb" or "auto".')
-        semitones = _KEY_NAMES[text[0].upper()] + {"": 0, "#": 1, "b": -1}[text[1:]]
-    return (semitones + 5) % 12 - 5
-
-
-_WHOLE = {"program": (0, 127), "octave": (-3, 3), "lowest": (0, 84), "highest": (36, 127)}
-
-
-def _voice_sound(base: VoiceSound, values: Mapping[str, Any], where: str) -> VoiceSound:
-    _known(values, tuple(field.name for field in fields(VoiceSound)), where)
-    changes: dict[str, Any] = {}
-    for name, value in values.items():
-        label = f"{where} {name}"
-        if name == "mute":
-            changes[name] = _flag(value, label)
-        elif name in _WHOLE:
-            changes[name] = _integer(value, *_WHOLE[name], label)
-        else:
-            low, high = {"gain_db": (-60.0, 24.0), "pan": (-1.0, 1.0), "reverb": (0.0, 1.0)}[name]
-            changes[name] = _number(value, low, high, label)
-    return replace(base, **changes)
-
-
-def _known(table: Mapping[str, Any], names: tuple[str, ...], where: str) -> None:
-    for key in table:
-        if key not in names:
-            near = difflib.get_close_matches(str(key), names, n=1, cutoff=0.0)
-            raise UsageError(
-                f"Unknown key {key!r} in {where}.", remedy=f"Did you mean {near[0]!r}? Known: {', '.join(names)}."
-            )
-
-
-def _table(value: Any, where: str) -> Mapping[str, Any]:
-    if not isinstance(value, Mapping):
-        raise UsageError(f"{where} should be a table of settings, not {value!r}.")
-    return value
-
-
-def _number(value: Any, low: float, high: float, where: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise UsageError(f"{where} should be a number, not {value!r}.")
-    if not low <= value <= high:
-        raise UsageError(f"{where} is {value}.", remedy=f"Choose a value from {low:g} to {high:g}.")
-    return float(value)
-
-
-def _integer(value: Any, low: int, high: int, where: str) -> int:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise UsageError(f"{where} should be a whole number, not {value!r}.")
-    return int(_number(value, low, high, where))
-
-
-def _flag(value: Any, where: str) -> bool:
-    if not isinstance(value, bool):
-        raise UsageError(f"{where} should be true or false, not {value!r}.")
-    return value

@@ -168,14 +168,14 @@ def test_unused_voices_and_foreign_tokens_do_no_harm() -> None:
 @pytest.mark.parametrize(
     ("table", "near"),
     [
-        ({"sound": {"reverbs": 1.0}}, "reverb_s"),
-        ({"voices": {"melodie": {}}}, "melody"),
-        ({"voices": {"bass": {"gain": 2}}}, "gain_db"),
+        ({"sound": {"reverbs": 1.0}}, "sound.reverb_s"),
+        ({"voices": {"melodie": {}}}, "voices.melody"),
+        ({"voices": {"bass": {"gain": 2}}}, "voices.bass.gain_db"),
         ({"sounds": {}}, "sound"),
     ],
 )
 def test_an_unknown_key_is_an_error_that_names_the_nearest(table: dict, near: str) -> None:
-    with pytest.raises(UsageError, match=f"Did you mean '{near}'"):
+    with pytest.raises(UsageError, match=f"did you mean '{near}'"):
         SoundSettings.from_table(table)
 
 
