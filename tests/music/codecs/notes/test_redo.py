@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from fractions import Fraction
+
 import numpy as np
 import pytest
 
+from expotion_cli.music.codecs.notes.arrange import shaped, voiced
+from expotion_cli.music.codecs.notes.ending import closing_of
+from expotion_cli.music.codecs.notes.instruments import SoundSettings
 from expotion_cli.music.codecs.notes.redo import on_decoder, redone
 from expotion_cli.music.codecs.notes.token_sets import token_sets
 from expotion_cli.music.codecs.notes.tokens import (
@@ -13,9 +19,12 @@ from expotion_cli.music.codecs.notes.tokens import (
     NUM_VOICES,
     REST,
     VOICE_INDEX,
+    Event,
+    chord_value,
     tokens_to_events,
 )
 from expotion_cli.music.generate.constraints import DRAWN, NO_SOURCE, Constraints
+from expotion_cli.timing import Tempo
 
 BAR, STEPS = 48, 6 * 48
 MELODY, HARMONY = VOICE_INDEX["melody"], VOICE_INDEX["harmony"]
@@ -106,3 +115,27 @@ def test_tokens_of_a_cue_in_three_go_back_to_the_decoders_bars_of_four():
     kept = np.flatnonzero(np.diff(layout, prepend=-1) > 0)
     assert np.array_equal(found[:, kept], tokens)
     assert (np.delete(found, kept, axis=1) == HOLD).all()
+
+
+def test_chords_and_ending_after_the_bars_sound_as_before_whatever_leads_to_them():
+    timeline = Tempo(Fraction(120), Fraction(0), 0.0).timeline(Fraction(8))
+    plain = SoundSettings(key=0, humanise=0.0, spread=0.0)
+
+    def played(lead: int, settings: SoundSettings):
+        """Two bars that are kept, after two that lead there by other chords and another tune."""
+        chords = [Event(0, 48, chord_value(lead, "maj"), 0), Event(48, 96, chord_value(lead + 5, "min"), 0)]
+        chords += [Event(96, 144, chord_value(5, "maj"), 0), Event(144, 192, chord_value(7, "maj"), 0)]
+        tune = [Event(0, 90, 60 + 2 * lead, 1), Event(90, 170, 60 + 2 * lead, 1)]
+        events, landing = shaped({"harmony": chords, "melody": tune}, timeline, settings, minor=False)
+        return events, landing, voiced(events, timeline, settings)
+
+    events, landing, chords = played(0, plain)
+    other, _, led = played(8, plain)
+    assert closing_of(other, landing) != closing_of(events, landing)
+    assert [c for c in led if c[0] >= 96] != [c for c in chords if c[0] >= 96]
+    first = next(chord for chord in chords if chord[0] >= 96)
+    settled = replace(plain, voicings=(first,), closing=closing_of(events, landing))
+    new, again, voicings = played(8, settled)
+    assert again == landing and closing_of(new, landing) == closing_of(events, landing)
+    assert [c for c in voicings if c[0] >= 96] == [c for c in chords if c[0] >= 96]
+    assert new["melody"][0].value == 76, "what leads there is the new one"
