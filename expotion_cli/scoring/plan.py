@@ -240,14 +240,15 @@ def plan(
 
 
 def all_prompts(jobs: Sequence[Job], settings: Settings) -> list[str]:
-    """The prompts of these clips, and that of bars to be composed anew.
+    """The prompts of these clips, of sections of their plans, and of bars to be composed anew.
 
     Args:
         jobs: the clips.
         settings: how the batch is run.
     """
     redo = settings.redo.prompt if settings.redo is not None else None
-    return [*(job.prompt for job in jobs), *([redo] if redo is not None else [])]
+    sections = [each.prompt for job in jobs if job.given.plan for each in job.given.plan.sections if each.prompt]
+    return [*(job.prompt for job in jobs), *sections, *([redo] if redo is not None else [])]
 
 
 def prompt_notes(prompts: Sequence[str], recipe: Recipe) -> tuple[str, ...]:

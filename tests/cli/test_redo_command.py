@@ -23,6 +23,7 @@ def clip(tmp_path_factory, make_video):
     return make_video(tmp_path_factory.mktemp("clips") / "a.mp4", duration_s=8.0, sound=False, size="32x32")
 
 
+@pytest.mark.long
 def test_a_user_redoes_bars_and_is_told_which(notes, clip, tmp_path):
     assert notes(clip, "--out", tmp_path, "--midi").exit_code == 0
     ahead = notes(clip, "--out", tmp_path, "--redo", "2.5-3.9", "--dry-run")
@@ -78,6 +79,7 @@ def test_a_clip_that_was_never_scored_and_a_span_beyond_it_are_refused(notes, cl
     assert beyond.exit_code == 2 and "--redo 7-12 reaches beyond the clip, which lasts 8.000 s" in beyond.stderr
 
 
+@pytest.mark.long
 def test_a_loop_is_another_result_with_whole_bars_and_says_where_none_fit(expotion, notes, clip, tmp_path):
     done = notes(clip, "--out", tmp_path, "--loop")
     assert done.exit_code == 0, done.stderr
