@@ -6,7 +6,7 @@ import itertools
 import re
 from dataclasses import dataclass
 
-from expotion_cli.errors import UsageError
+from expotion_cli.errors import ClipError, UsageError
 from expotion_cli.spans import TIME, TO, seconds
 
 NEAR_S = 0.02
@@ -84,17 +84,19 @@ def check_timed(prompt: str, duration_s: float) -> None:
         duration_s: of the clip.
 
     Raises:
-        UsageError: it can't be read, or ends before the clip or after it.
+        UsageError: it can't be read.
+        ClipError: it ends before the clip or after it.
     """
     parts = read_timed(prompt)
     if not parts:
         return
     end_s = parts[-1].end_s
     if parts[-1].start_s >= duration_s or (end_s is not None and end_s > duration_s + END_S):
-        raise UsageError(f"the prompt goes on to {end_s or parts[-1].start_s:g} s, the clip lasts {duration_s:.3f} s.")
+        reason = f"the prompt goes on to {end_s or parts[-1].start_s:g} s, the clip lasts {duration_s:.3f} s."
+        raise ClipError(reason, remedy="End the prompt where the clip ends, or leave its last part open.")
     if end_s is not None and end_s < duration_s - END_S:
         reason = f"the prompt ends at {end_s:g} s, the clip lasts {duration_s:.3f} s."
-        raise UsageError(reason, remedy=f"Leave the last part open: {parts[-1].start_s:g}-: {_short(parts[-1].text)}")
+        raise ClipError(reason, remedy=f"Leave the last part open: {parts[-1].start_s:g}-: {_short(parts[-1].text)}")
 
 
 def texts_of(prompt: str) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from expotion_cli import brief
-from expotion_cli.errors import UsageError
+from expotion_cli.errors import ClipError, UsageError
 from expotion_cli.recipe import Recipe
 from expotion_cli.timed_prompts import check_timed, is_timed, read_timed, texts_of, whole
 
@@ -58,7 +58,7 @@ def test_a_prompt_must_fill_its_clip():
         check_timed(fits, 15.0)
     for wrong, said in [("0-8: a; 8-14: b", "ends at 14 s, the clip lasts 15.000 s"),
                         ("0-8: a; 8-20: b", "goes on to 20 s"), ("0-16: a; 16-: b", "goes on to 16 s")]:  # fmt: skip
-        with pytest.raises(UsageError, match=said):
+        with pytest.raises(ClipError, match=said):
             check_timed(wrong, 15.0)
 
 

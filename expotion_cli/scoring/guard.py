@@ -7,7 +7,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from expotion_cli.errors import ExpotionError, Interrupted, OutputError, reason_of
+from expotion_cli.errors import ClipError, ExpotionError, Interrupted, OutputError, reason_of
 
 Failed = Callable[[ExpotionError], object]
 """Called with what went wrong; `list.append` will do."""
@@ -39,8 +39,11 @@ def as_failure(error: Exception, path: str | Path | None) -> ExpotionError:
         path: the file at work, if there is one.
 
     Returns:
-        The error itself if it was raised on purpose. What nobody foresaw carries its traceback in `details`.
+        The error itself if it was raised on purpose; a clip's names the file. What nobody foresaw carries its traceback
+        in `details`.
     """
+    if isinstance(error, ClipError) and error.path is None and path is not None:
+        return type(error)(error.reason, path=path, remedy=error.remedy)
     if isinstance(error, ExpotionError):
         return error
     if isinstance(error, OSError):

@@ -31,7 +31,7 @@ from expotion_cli.scoring import playing
 from expotion_cli.scoring.discover import Found, Source, discover
 from expotion_cli.scoring.files import HERE, Files
 from expotion_cli.scoring.given import Given, GivenFiles, find_given
-from expotion_cli.scoring.guard import guard
+from expotion_cli.scoring.guard import as_failure, guard
 from expotion_cli.scoring.naming import collisions, inside, label_of, too_long
 from expotion_cli.scoring.redo import Redo
 from expotion_cli.scoring.sidecar import midi_path, sidecar_path
@@ -213,7 +213,7 @@ def plan(
                 label = label_of(settings.name_by, recipe=recipe.name, seed=seed, prompt=prompt, model=settings.model)
                 destination = _destination(source, clip, settings, label)
             except ExpotionError as error:
-                problems.append(Result(source.relative.as_posix(), "failed", error=error))
+                problems.append(Result(source.relative.as_posix(), "failed", error=as_failure(error, source.path)))
                 continue
             jobs.append(
                 Job(

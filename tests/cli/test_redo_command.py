@@ -92,4 +92,7 @@ def test_a_loop_is_another_result_with_whole_bars_and_says_where_none_fit(expoti
     other = notes(clip, "--out", tmp_path)
     assert other.exit_code == 2 and "compose.loop True, now False" in other.stderr
     none = expotion("score", "--streams", "none", "--tempo", "100", clip, "--out", tmp_path / "b", "--loop")
-    assert none.exit_code == 1 and "at 90.00 or 120.00 bpm, and the tempo may be 97-103" in none.stderr
+    assert (
+        none.exit_code == 1
+        and "a.mp4: whole bars fill its 8.000 s at 90.00 or 120.00 bpm, and the tempo may be 97-103" in none.stderr
+    )

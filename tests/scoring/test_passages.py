@@ -136,7 +136,7 @@ def test_a_batch_tells_of_a_prompt_that_does_not_fit_its_clip_and_sidecars_list_
     assert json.loads((tmp_path / "a.score.json").read_text())["prompt"] == "0-4: piano; 4-: choir"
     long = load_recipe("cinematic", {**FLAGS, "prompt": "0-4: piano; 4-12: choir"})
     (problem,) = plan([clip], long, settings).problems
-    assert "goes on to 12 s, the clip lasts 8.000 s" in str(problem.error)
+    assert "a.mp4: the prompt goes on to 12 s, the clip lasts 8.000 s" in str(problem.error)
     with pytest.raises(UsageError, match="says nothing for 4-5"):
         plan([clip], load_recipe("cinematic", {**FLAGS, "prompt": "0-4: piano; 5-: choir"}), settings)
 
