@@ -11,6 +11,8 @@ import pytest
 from expotion_cli.music.codecs.notes import tokens as notes
 from expotion_cli.music.codecs.notes.form import bar_intensity, plan_form
 from expotion_cli.music.codecs.notes.groove import groove_names
+from expotion_cli.music.codecs.notes.instruments import SoundSettings
+from expotion_cli.music.codecs.notes.passage import Passage
 from expotion_cli.music.codecs.notes.sketch import DECODER_BAR, Sketch, sketch, strikes_on_grid
 from expotion_cli.music.codecs.notes.tokens import HOLD, REST, VOICE_INDEX
 from expotion_cli.music.generate.constraints import DRAWN, NO_SOURCE
@@ -37,11 +39,11 @@ def plan_of(
     )
 
 
-def drawn(plan: CuePlan, **options) -> Sketch:
+def drawn(plan: CuePlan, muted=(), density: str = "", **options) -> Sketch:
+    voices = tuple((name, replace(sound, mute=name in muted)) for name, sound in SoundSettings().voices)
     settings = {
-        "muted": (),
+        "passages": [Passage(0, SoundSettings(voices=voices), density)],
         "is_minor": None,
-        "density": "",
         "answers": 1.0,
         "groove": "cinematic",
         "seed": 1,
