@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     from expotion_cli.evaluation.results import Evaluation
 
 _CLIPS = typer.Argument(help="Video files, folders or glob patterns.", metavar="CLIPS", show_default=False)
-_ONLY = typer.Option(help="Measures to compute, separated by commas: sync, music, quality, notes, text.")
+_ONLY = typer.Option(
+    help="Measures to compute, separated by commas: sync, music, quality, notes, text.", show_default="all of them"
+)
 _WEIGHTS = typer.Option(help="Folder with the weights of CLAP, AST and Synchformer; default: those already fetched.")
 _DOWNLOAD = typer.Option("--download", help="Download missing weights of CLAP and AST (0.6 and 0.3 GB) from the hub.")
 _SEED = typer.Option(help="Seed for the intervals and for random orders.")
@@ -136,7 +138,11 @@ def ablate(
         str, typer.Option(help="A name from `expotion recipes`, or the path of a .toml file.")
     ] = DEFAULT_RECIPE,
     conditions: Annotated[
-        str, typer.Option(help="Conditions, separated by commas: text, beats, face, motion, both, shuffled.")
+        str,
+        typer.Option(
+            help="Conditions, separated by commas: text, beats, face, motion, both, shuffled.",
+            show_default="all of them",
+        ),
     ] = "text,beats,face,motion,both,shuffled",
     visual_guidance: Annotated[
         str | None,
