@@ -27,7 +27,7 @@ PACKAGE = REPOSITORY / "expotion_cli"
 FLOORS = (
     {"errors", "processes", "version"},
     {"assets", "storage", "timing", "declare", "tags", "keys", "vocabulary", "spans"},
-    {"compose", "audio", "hints", "page", "phrases", "timed_prompts", "recipe_files"},
+    {"compose", "audio", "hints", "page", "phrases", "timed_prompts", "recipe_files", "timeline"},
     {"recipe", "prompt_reader"},
     {"media", "weights", "prompts"},
     {"brief"},

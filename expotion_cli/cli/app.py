@@ -13,6 +13,7 @@ from expotion_cli.cli.evaluate import EvaluateCommand, evaluate
 from expotion_cli.cli.fetch import fetch
 from expotion_cli.cli.inspect import inspect
 from expotion_cli.cli.library import models
+from expotion_cli.cli.markers import markers
 from expotion_cli.cli.plan import plan
 from expotion_cli.cli.recipes import recipes_app
 from expotion_cli.cli.regress import regress_app
@@ -21,15 +22,18 @@ from expotion_cli.cli.say import TYPER_OPTIONS, VERSION
 from expotion_cli.cli.score import score
 from expotion_cli.cli.status import status
 from expotion_cli.cli.train import train_app
+from expotion_cli.cli.watch import watch_command
 
 app = typer.Typer(no_args_is_help=True, **TYPER_OPTIONS)
 app.command()(score)
 app.command()(status)
+app.command("watch")(watch_command)
 app.command()(demo)
 app.command()(inspect)
 app.command()(plan)
 app.command()(report)
 app.command()(cuesheet)
+app.command()(markers)
 app.command(cls=EvaluateCommand)(evaluate)
 app.command()(doctor)
 app.command()(models)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 from expotion_cli.cli.records import plan_record, summary_record
-from expotion_cli.cli.say import say_aside, say_error, say_json
+from expotion_cli.cli.say import say, say_aside, say_error, say_json
 from expotion_cli.errors import UsageError
 
 if TYPE_CHECKING:
@@ -20,9 +21,11 @@ if TYPE_CHECKING:
     from expotion_cli.music.model import Model
     from expotion_cli.recipe import Recipe
     from expotion_cli.scoring.account import Summary
+    from expotion_cli.scoring.ahead import Ahead
     from expotion_cli.scoring.composers import Composer
     from expotion_cli.scoring.plan import Plan, Settings
     from expotion_cli.scoring.standing import Standing
+    from expotion_cli.scoring.streams import Needs
 
 OWN_BACKBONE, AUDIOCRAFT = "expotion", "audiocraft"
 
@@ -52,16 +55,10 @@ def carry_out(
         quiet: print only errors.
         dry_run: say what would be done, and stop.
     """
-    from expotion_cli.music.identity import recall
     from expotion_cli.scoring.account import summed
     from expotion_cli.scoring.remote import plans_for
-    from expotion_cli.scoring.streams import needs_ahead, needs_of
 
-    identity = None if settings.verify else recall(composer)
-    if "backbone" in composer:
-        needs = None
-    else:
-        needs = needs_of(identity) if identity is not None else needs_ahead(composer["name"], composer.get("adapter"))
+    identity, needs = known_model(composer, settings)
     makes_sound = "backbone" in composer or (needs is not None and not needs.follows_tempo)
     if settings.redo is not None and makes_sound:
         reason = f"--redo needs a model that writes notes, and {composer['name']} makes sound."
@@ -72,10 +69,10 @@ def carry_out(
         reason = f"--loop needs a model that writes notes: {composer['name']} keeps no bar lines."
         raise UsageError(reason, remedy=NO_LOOP)
     planning = plans_for(inputs, out, recipe, settings, needs=needs, executor=where.executor, is_dry=dry_run)
-    plans = _told(planning)
+    plans = told(planning, set())
     if dry_run:
-        return _look_ahead(plans, identity, composer, as_json=as_json, quiet=quiet)
-    run = _Run(composer, where, identity, as_json=as_json, quiet=quiet)
+        return _look_ahead(plans, identity, as_json=as_json, quiet=quiet)
+    run = Run(composer, where, identity, as_json=as_json, quiet=quiet)
     try:
         done = [(planned, run.carry_out(planned)) for planned in plans]
     finally:
@@ -88,9 +85,31 @@ def carry_out(
     return summary.exit_code
 
 
-def _told(plans: Iterator[Plan]) -> Iterator[Plan]:
-    """Plans whose problems and notes are printed, a note once."""
-    said: set[str] = set()
+def known_model(composer: Mapping[str, Any], settings: Settings) -> tuple[ModelIdentity | None, Needs | None]:
+    """The model's identity, where an earlier run remembered it, and what it takes from the picture, if that is known.
+
+    Args:
+        composer: arguments of `music.load.load_model`.
+        settings: of the run; `verify` trusts no memory.
+    """
+    from expotion_cli.music.identity import recall
+    from expotion_cli.scoring.streams import needs_ahead, needs_of
+
+    identity = None if settings.verify else recall(composer)
+    if "backbone" in composer:
+        return identity, None
+    if identity is not None:
+        return identity, needs_of(identity)
+    return None, needs_ahead(composer["name"], composer.get("adapter"))
+
+
+def told(plans: Iterable[Plan], said: set[str]) -> Iterator[Plan]:
+    """Plans whose problems and notes are printed, a note once.
+
+    Args:
+        plans: as they are made.
+        said: notes that were printed before; more are added.
+    """
     for planned in plans:
         for problem in planned.problems:
             if problem.error is not None:
@@ -102,32 +121,51 @@ def _told(plans: Iterator[Plan]) -> Iterator[Plan]:
         yield planned
 
 
-def _look_ahead(
-    plans: Iterator[Plan], identity: ModelIdentity | None, composer: Mapping[str, Any], *, as_json: bool, quiet: bool
-) -> int:
-    from expotion_cli.cli.dry_run import look_ahead
+def _look_ahead(plans: Iterator[Plan], identity: ModelIdentity | None, *, as_json: bool, quiet: bool) -> int:
+    from expotion_cli.cli.dry_run import details, estimated, look_ahead
     from expotion_cli.cli.progress import show_plan
 
     found: dict[str, Standing] = {}
+    ahead: dict[str, Ahead] = {}
     done: list[Plan] = []
     for planned in plans:
-        found |= look_ahead(planned, identity, composer, lambda: _load(**composer))
+        standings, known = look_ahead(planned, identity)
+        found, ahead = found | standings, ahead | known
         if not as_json and not quiet:
-            show_plan(planned, found, is_first=not done)
+            show_plan(planned, found, details(planned, known, standings), is_first=not done)
         done.append(planned)
     planned = _joined(done)
     if as_json:
-        say_json(plan_record(planned, found))
+        say_json(plan_record(planned, found, ahead))
+    elif not quiet and ahead:
+        say(estimated(ahead.values()))
     refused = any(each.error is not None for each in found.values())
     return 3 if not planned.jobs else 1 if planned.problems else 2 if refused else 0
 
 
-class _Run:
-    """Carries plans out, one after the other; the model is loaded once, when the first one needs it."""
+class Run:
+    """Carries plans out, one after the other; the model is loaded once, when the first one needs it.
+
+    Args:
+        composer: arguments of `music.load.load_model`.
+        where: where it runs.
+        identity: the model's, where it is known.
+        as_json: standard output is taken.
+        quiet: print only errors.
+        listen: makes who is told of a plan's progress; by default a live table, or lines.
+    """
 
     def __init__(
-        self, composer: Mapping[str, Any], where: Place, identity: ModelIdentity | None, *, as_json: bool, quiet: bool
+        self,
+        composer: Mapping[str, Any],
+        where: Place,
+        identity: ModelIdentity | None,
+        *,
+        as_json: bool,
+        quiet: bool,
+        listen: Callable[[Plan], Reporter] | None = None,
     ):
+        self._listen = listen
         self.listener: Reporter | None = None
         self._composer, self._where, self._identity = composer, where, identity
         self._as_json, self._quiet = as_json, quiet
@@ -137,11 +175,13 @@ class _Run:
     def carry_out(self, planned: Plan) -> Summary:
         """Score what is planned."""
         from expotion_cli.scoring.batch import run
+        from expotion_cli.scoring.speeds import Speeds
 
-        with choose_listener(planned, quiet=self._quiet, as_json=self._as_json) as self.listener:
+        listen = self._listen or partial(choose_listener, quiet=self._quiet, as_json=self._as_json)
+        with listen(planned) as self.listener:
             if self._identity is not None:
                 self._say_licence()
-            return run(
+            summary = run(
                 planned,
                 self._load,
                 identity=self._identity,
@@ -149,6 +189,8 @@ class _Run:
                 executor=self._where.executor,
                 keep_open=True,
             )
+        Speeds().add(result.sidecar for result in summary.results if result.status == "scored" and result.sidecar)
+        return summary
 
     def close(self) -> None:
         """End what the model runs on."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -230,3 +231,15 @@ def tempo(text: str | None) -> dict[str, Any]:
     except ValueError:
         remedy = "Give a number like 96, or a range like 80-120."
         raise UsageError(f"--tempo {text!r} is not a tempo.", remedy=remedy) from None
+
+
+def from_python(name: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Keep a parameter of a command from the command line: other commands give it."""
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        signature = inspect.signature(command, eval_str=True)
+        kept = [parameter for parameter in signature.parameters.values() if parameter.name != name]
+        command.__signature__ = signature.replace(parameters=kept)  # type: ignore[attr-defined]
+        return command
+
+    return decorate

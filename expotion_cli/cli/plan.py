@@ -14,6 +14,7 @@ import typer
 from expotion_cli.cli.flags import given, recipe_with, streams_and_features
 from expotion_cli.cli.flags import tempo as read_tempo
 from expotion_cli.cli.flags import tracks as read_tracks
+from expotion_cli.cli.markers import MARKER_KINDS, MARKER_START, MARKERS
 from expotion_cli.cli.places import MOST_WORKERS, on_this_machine
 from expotion_cli.cli.say import error_record, handle_errors, say_aside, say_error, say_json
 from expotion_cli.cli.threads import set_waiting
@@ -44,8 +45,11 @@ def plan(
         typer.Option(help="Encoders, separated by commas, or NAME=FOLDER, or none; default: the recipe's."),
     ] = None,
     hits: Annotated[
-        Path | None, typer.Option(help="CSV or JSON file with your own hit points, in seconds or frames.")
+        Path | None, typer.Option(help="Your own hit points: a CSV or JSON file, or markers (.edl, .fcpxml, .otio).")
     ] = None,
+    markers: MARKERS = None,
+    marker_kinds: MARKER_KINDS = None,
+    marker_start: MARKER_START = None,
     recursive: Annotated[bool, typer.Option("--recursive/--no-recursive", help="Look into subfolders.")] = True,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace plans that are already there, edited or not.")
@@ -71,6 +75,7 @@ def plan(
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # SIGTERM ends it like Ctrl-C
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     set_waiting()
+    from expotion_cli.scoring.markers import choose_markers
     from expotion_cli.scoring.plan import check_writable
     from expotion_cli.scoring.plan_writer import STATUSES, find_jobs, write_plans
     from expotion_cli.scoring.streams import streams_for
@@ -86,8 +91,10 @@ def plan(
     choice = streams_for(chosen, features=features)
     user_hits = read_hits(hits) if hits is not None else None
     tracks = read_tracks(video_track, None)
+    choice_of_markers = choose_markers(markers, marker_kinds, marker_start)
     with on_this_machine(workers) as (executor, together):
         found: dict[str, Any] = {"recursive": recursive, "hits": user_hits, "tracks": tracks, "executor": executor}
+        found["markers"] = choice_of_markers
         jobs, problems, notes = find_jobs(clips, to, **found)
         for problem in problems:
             if problem.error is not None:
@@ -100,6 +107,7 @@ def plan(
             check_writable(to)
             progress = _Progress(quiet=quiet, as_json=as_json)
             how: dict[str, Any] = {"on_progress": progress.share, "executor": executor, "together": together}
+            how["markers"] = choice_of_markers
             for result in write_plans(jobs, choice.sources, chosen, overwrite=overwrite, **how):
                 results.append(result)
                 progress.result(result)
@@ -143,11 +151,16 @@ class _Progress:
 
 def _line(result: PlanResult) -> str:
     if result.plan is None:
-        return f"kept {result.file}: it was already there; --overwrite replaces it"
+        return " · ".join([f"kept {result.file}: it was already there; --overwrite replaces it", *_marked(result)])
     plan = result.plan
     sure = f"confidence {plan.tempo.confidence:.2f}" if plan.tempo.confidence else "no clear pulse"
     facts = [_count(plan.hits, "hit point"), _count(plan.cuts, "cut"), f"{float(plan.tempo.bpm):.0f} bpm ({sure})"]
-    return " · ".join([f"{result.name} → {result.file}", *facts, _count(plan.sections, "section"), *result.notes])
+    return " · ".join([f"{result.name} → {result.file}", *facts, _count(plan.sections, "section"), *_marked(result)])
+
+
+def _marked(result: PlanResult) -> list[str]:
+    written = [f"markers: {', '.join(path.name for path in result.markers)}"] if result.markers else []
+    return [*written, *result.notes]
 
 
 def _count(rows: tuple[Any, ...], word: str) -> str:
@@ -158,7 +171,7 @@ def _row(result: PlanResult) -> dict[str, Any]:
     row: dict[str, Any] = {"clip": result.name, "status": result.status}
     if result.error is not None:
         return {**row, "error": error_record(result.error)}
-    row["file"] = str(result.file)
+    row |= {"file": str(result.file), "markers": [str(path) for path in result.markers]}
     if (plan := result.plan) is not None:
         row |= {
             "duration_s": round(plan.duration_s, 6),

@@ -9,7 +9,7 @@ from typing import Any
 from expotion_cli.cli.say import say, say_aside, say_error
 from expotion_cli.scoring.account import Listener, Summary
 from expotion_cli.scoring.plan import Plan, Result
-from expotion_cli.scoring.standing import ALREADY, Standing
+from expotion_cli.scoring.standing import ALREADY, CHECK, Standing
 
 MOST_NAMES = 3
 """Clips that a note of several names."""
@@ -127,12 +127,13 @@ def summary_line(summary: Summary, plan: Plan) -> str:
     return f"{said} in {clock(summary.duration_s)} → {plan.files.called(plan.settings.out)}/"
 
 
-def show_plan(plan: Plan, found: Mapping[str, Standing], *, is_first: bool = True) -> None:
-    """What `--dry-run` prints: one line for each clip.
+def show_plan(plan: Plan, found: Mapping[str, Standing], details: Mapping[str, str], *, is_first: bool = True) -> None:
+    """What `--dry-run` prints: one line for each clip, and one for what is known of its music.
 
     Args:
         plan: of all clips, or of a group.
         found: the fate of each.
+        details: what is known of those that will be scored.
         is_first: of several groups.
     """
     called = plan.files.called
@@ -150,10 +151,14 @@ def show_plan(plan: Plan, found: Mapping[str, Standing], *, is_first: bool = Tru
             say_error(standing.error, "would refuse")
         elif standing.verdict == ALREADY:
             say(f"already there {job.name} → {called(job.destination)}")
+        elif standing.verdict == CHECK:
+            say(f"would check {job.name} → {called(job.destination)}: a result is there; only a run can tell which")
         else:
             seed = job.seed if standing.step is None else standing.step.seed
             facts += f" · {standing.said}" if standing.said else ""
             say(f"would {standing.verdict} {job.name} → {called(job.destination)} · {facts} · seed {seed}")
+        if job.name in details:
+            say(f"    {details[job.name]}")
 
 
 def clock(seconds: float) -> str:

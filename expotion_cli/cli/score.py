@@ -6,7 +6,7 @@ import contextlib
 import os
 import signal
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -14,7 +14,7 @@ from expotion_cli.cli import complete
 from expotion_cli.cli.backbones import OWN_MODEL, choose_backbone
 from expotion_cli.cli.carry_out import OWN_BACKBONE, carry_out
 from expotion_cli.cli.flags import batch_size as read_batch_size
-from expotion_cli.cli.flags import given, recipe_with, streams_and_features
+from expotion_cli.cli.flags import from_python, given, recipe_with, streams_and_features
 from expotion_cli.cli.flags import name_by as read_name_by
 from expotion_cli.cli.flags import names as read_names
 from expotion_cli.cli.flags import redo as read_redo
@@ -32,6 +32,7 @@ from expotion_cli.recipe import DEFAULT_RECIPE, MAX_SEED
 INPUT, MUSIC, SOUND, OUTPUT, MACHINE = "Input", "Music", "Sound", "Output", "Machine"
 
 
+@from_python("carry")
 @handle_errors
 def score(
     clips: Annotated[
@@ -131,7 +132,9 @@ def score(
     ] = None,
     hits: Annotated[
         Path | None,
-        typer.Option(help="CSV or JSON file with your own hit points, in seconds or frames.", rich_help_panel=MUSIC),
+        typer.Option(
+            help="Your own hit points: a CSV or JSON file, or markers (.edl, .fcpxml, .otio).", rich_help_panel=MUSIC
+        ),
     ] = None,
     follow: Annotated[
         str | None,
@@ -274,6 +277,9 @@ def score(
     midi: Annotated[
         bool, typer.Option("--midi", help="Also write each cue as a MIDI file.", rich_help_panel=OUTPUT)
     ] = False,
+    markers: MARKERS = None,
+    marker_kinds: MARKER_KINDS = None,
+    marker_start: MARKER_START = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print a summary as JSON.", rich_help_panel=OUTPUT)] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only errors.", rich_help_panel=OUTPUT)] = False,
     verify: Annotated[
@@ -331,6 +337,7 @@ def score(
         str, typer.Option(help="Number type of the decoder: auto, fp32, bf16 or fp16.", rich_help_panel=MACHINE)
     ] = "auto",
     version: Annotated[bool, VERSION] = False,
+    carry: Any = None,
 ) -> int:
     """Score clips: compose music for each from its picture and a recipe, and remux it with the unchanged picture.
 
@@ -344,6 +351,7 @@ def score(
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     set_waiting()
     from expotion_cli.scoring.discover import read_input_list
+    from expotion_cli.scoring.markers import choose_markers
     from expotion_cli.scoring.plan import Settings
     from expotion_cli.scoring.urls import mirror
     from expotion_cli.spotting.hits_file import read_hits
@@ -384,6 +392,7 @@ def score(
         name_by=read_name_by(name_by),
         model=model,
         midi=midi,
+        markers=choose_markers(markers, marker_kinds, marker_start),
         batch_size=read_batch_size(batch_size),
         prompts=read_prompts(prompts) if prompts is not None else {},
         features=features,
@@ -399,4 +408,5 @@ def score(
     composer, chosen = choose_backbone(backbone, composer, chosen, streams, quiet=quiet)
     where = choose_place(executor, composer, workers=workers, devices=devices, ray_address=ray_address)
     with contextlib.closing(where):
-        return carry_out(inputs, out, chosen, settings, composer, where, as_json=as_json, quiet=quiet, dry_run=dry_run)
+        carried = carry or carry_out
+        return carried(inputs, out, chosen, settings, composer, where, as_json=as_json, quiet=quiet, dry_run=dry_run)

@@ -110,6 +110,8 @@ class ClipInfo:
         begins_late: whether the file begins with packets of pictures that can't be shown.
         edits: of an MP4 or MOV whose edit list trims or joins: parts of the picture and of the clip's own sound, by
             stream index (`media.edits.Part`).
+        timecode: of the first frame, as the file states it: "01:00:00:00", or "01:00:00;00" where it drops numbers; ""
+            where it has none.
     """
 
     path: Path
@@ -133,6 +135,7 @@ class ClipInfo:
     sound_notes: tuple[str, ...] = ()
     begins_late: bool = False
     edits: dict[int, tuple[tuple[Fraction, Fraction, Fraction], ...]] = field(default_factory=dict)
+    timecode: str = ""
 
     @property
     def picture(self) -> dict[str, Any]:
@@ -161,7 +164,7 @@ class ClipInfo:
         return tuple(track for track in self.tracks if track.is_cover)
 
 
-PROBE_VERSION = 2
+PROBE_VERSION = 3
 """Raised when the same file comes to be described otherwise; remembered descriptions are then passed over."""
 
 MUXERS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska", ".webm": "webm"}

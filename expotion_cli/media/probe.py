@@ -20,6 +20,7 @@ from expotion_cli.media.edits import EXPORT, length_of, parts_of, shown
 from expotion_cli.media.ffmpeg import DEMUXERS, file_url, open_options
 from expotion_cli.media.tracks import choose, codec_name, describe, refuse_without_picture
 from expotion_cli.media.walk import CUT_OFF, Span, frame_time, rate_of, refuse_empty_time, refuse_truncated, walk
+from expotion_cli.timeline.timecode import TIMECODE
 
 HEAD_BYTES = 4096
 STILL_BRANDS = {"avif", "heic", "heix", "mif1"}
@@ -194,8 +195,17 @@ def _probed(container: av.container.InputContainer, path: Path, wanted: Tracks) 
         sound_notes=chosen.sound_notes,
         begins_late=begins_late,
         edits=edits,
+        timecode=_timecode(container, stream),
     )
     return _edited(info) if edits else info
+
+
+def _timecode(container: av.container.InputContainer, picture: av.VideoStream) -> str:
+    """The timecode of the first frame: the picture's, of a timecode track, or the file's."""
+    others = [stream for stream in container.streams if stream.type == "data"]
+    stated = [tags.get("timecode", tags.get("TIMECODE", "")) for tags in
+              (picture.metadata, *(stream.metadata for stream in others), container.metadata)]  # fmt: skip
+    return next((text.strip() for text in stated if TIMECODE.fullmatch(text.strip())), "")
 
 
 def _edited(info: ClipInfo) -> ClipInfo:

@@ -16,7 +16,7 @@ from expotion_cli.errors import ExpotionError, UsageError, reason_of, writing
 from expotion_cli.hints import FileHints
 from expotion_cli.music.codecs.notes.groove_file import groove_digest
 from expotion_cli.music.identity import ModelIdentity
-from expotion_cli.scoring import sidecar
+from expotion_cli.scoring import marking, sidecar
 from expotion_cli.scoring.cue_store import CueStore
 from expotion_cli.scoring.estimate import PHASE_OF
 from expotion_cli.scoring.files import HERE
@@ -261,7 +261,7 @@ class Account:
         if found.verdict == ALREADY:
             if not ledger.knows(digest):
                 ledger.write("already", clip=job.name, artefact=digest, outcome="already")
-            self.settle(job, Result(job.name, "already", job.destination, sidecar=found.sidecar))
+            self._settle_there(job, found)
         elif found.error is not None:
             ledger.write("refused", clip=job.name, outcome="refused", **_why(found.error))
             self.settle(job, Result(job.name, "refused", error=found.error))
@@ -269,6 +269,17 @@ class Account:
             self._tells_of_versions = True
             self.listener.note("results of another version of expotion or of an encoder are made anew")
         return job.name in self.results
+
+    def _settle_there(self, job: Job, found: Standing) -> None:
+        """Settle a job whose result is there already; marker files that it lacks are added."""
+        known = found.sidecar
+        with guard(job.destination, partial(self.fail, job)):
+            if found.lacking and known is not None:
+                known = marking.add_markers(
+                    job.clip, job.destination, known, self.plan.settings.markers, found.lacking, self.plan.files
+                )
+                known["notes"] = [*known.get("notes", ()), f"markers written: {', '.join(found.lacking)}"]
+            self.settle(job, Result(job.name, "already", job.destination, sidecar=known))
 
     def relative(self, job: Job) -> str:
         """A result's path inside the output folder, as the ledger calls it."""

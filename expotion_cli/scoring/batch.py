@@ -21,7 +21,7 @@ from expotion_cli import brief
 from expotion_cli.errors import Interrupted
 from expotion_cli.music.identity import ModelIdentity
 from expotion_cli.recipe import Recipe
-from expotion_cli.scoring import group, redo, sidecar
+from expotion_cli.scoring import group, marking, redo, sidecar
 from expotion_cli.scoring.account import Account, Listener, Summary
 from expotion_cli.scoring.composers import FOUND, Composer, LocalComposer, Playing
 from expotion_cli.scoring.cue_store import CueStore, StoredCue
@@ -318,6 +318,13 @@ class _Run:
                     write_bytes(midi, score.midi)
                 elif had_midi:
                     midi.unlink(missing_ok=True)  # it belongs to a result that is about to be replaced
+                facts = sidecar.followed(
+                    plan, job.given.plan_file, score.answers, has_beats=self.identity.follows_tempo
+                )
+                choice = settings.markers
+                if settings.redo is not None:  # the plan stays, and so do its markers
+                    choice = marking.as_before(job.destination, choice)
+                marked = marking.mark_anew(job.clip, job.destination, facts, choice, self.plan.files)
             report = finished.report
             said = sidecar.describe(
                 self.identity,
@@ -337,7 +344,8 @@ class _Run:
                 **score.orchestration,
                 "clip": {"file": job.name, "sha256": job.content, **said["clip"]},
                 "output": {**output, **said["output"]},
-                **sidecar.followed(plan, job.given.plan_file, score.answers),
+                **facts,
+                **({"markers": marked} if marked else {}),
                 "midi": sidecar.file_record(midi) if wants_midi else None,
                 "has_midi": score.midi is not None,
                 **redo.described(cue),

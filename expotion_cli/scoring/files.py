@@ -57,6 +57,23 @@ class Files:
             OutputError: it can't be put there.
         """
 
+    @property
+    def keeps_here(self) -> bool:
+        """Whether results stay on this machine."""
+        return True
+
+    def note_markers(self, video: Path, content: Mapping[str, Any]) -> None:
+        """Put marker files that were written just now beside a result that is there, and its sidecar's new content.
+
+        Args:
+            video: the result's path.
+            content: of its sidecar.
+
+        Raises:
+            OutputError: they can't be put there.
+        """
+        sidecar.write_sidecar(video, content)
+
     def called(self, path: Path) -> str:
         """What a user calls this file or folder."""
         return str(path)

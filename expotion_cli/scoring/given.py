@@ -69,7 +69,7 @@ class GivenFiles:
         Raises:
             PlanError: the plan can't be read or obeyed, or a hit point lies outside the clip.
         """
-        hits = () if self.hits is None else self.hits.of(source.names, float(clip.duration), float(clip.fps))
+        hits = () if self.hits is None else self.hits.of(source.names, float(clip.duration), clip.fps, clip.timecode)
         path = self.plans.get(source.relative.as_posix())
         if path is None or self.folder is None:
             return Given(hits=hits)

@@ -32,6 +32,7 @@ from expotion_cli.scoring.discover import Found, Source, discover
 from expotion_cli.scoring.files import HERE, Files
 from expotion_cli.scoring.given import Given, GivenFiles, find_given
 from expotion_cli.scoring.guard import as_failure, guard
+from expotion_cli.scoring.markers import NO_MARKERS, MarkerChoice, footage_of, rate_notes
 from expotion_cli.scoring.naming import collisions, inside, label_of, too_long
 from expotion_cli.scoring.redo import Redo
 from expotion_cli.scoring.sidecar import midi_path, sidecar_path
@@ -60,6 +61,7 @@ class Settings:
         name_by: what results are named by, of `naming.NAMED_BY`, so that others stay beside them.
         model: the model's name, for `name_by`.
         midi: also write each cue as a MIDI file.
+        markers: which marker files are written beside each result.
         batch_size: cues generated at a time, or "auto".
         prompts: a prompt of its own for some clips, by file name, stem or path inside the input folder.
         features: folders of rows computed elsewhere, in place of the encoders of these names.
@@ -79,6 +81,7 @@ class Settings:
     name_by: tuple[str, ...] = ()
     model: str = ""
     midi: bool = False
+    markers: MarkerChoice = NO_MARKERS
     batch_size: int | str = "auto"
     prompts: Mapping[str, str] = field(default_factory=dict)
     features: tuple[StreamSource, ...] = ()
@@ -235,7 +238,8 @@ def plan(
     says_notes = needs is not None and needs.follows_tempo
     said = prompt_notes(all_prompts(jobs, settings), recipe) if says_notes else ()
     said += negative_notes(recipe, notes=says_notes)
-    notes = (*streams.notes, *streams.remarks, *found.notes, *unused, *given_files.notes, *said)
+    odd = rate_notes(job.clip for job in jobs) if settings.markers.formats else ()
+    notes = (*streams.notes, *streams.remarks, *found.notes, *unused, *given_files.notes, *said, *odd)
     return Plan(tuple(jobs), tuple(problems), recipe, settings, streams, notes)
 
 
@@ -327,6 +331,7 @@ def _inspect(
             remedy = f"Pass --max-duration {math.ceil(clip.duration)}, or cut it into parts."
             raise ProbeError(reason, path=source.path, remedy=remedy)
         check_codec(clip, recipe.mix.audio_codec)
+        footage_of(clip, source.path, settings.markers)  # refuses a timecode that this rate doesn't have
         return clip, content, stream_digests(clip, encoded, content=content), given_files.of(source, clip)
     return failures[0]
 

@@ -16,11 +16,21 @@ from expotion_cli.scoring.clips import in_order, probe_sources
 from expotion_cli.scoring.discover import discover
 from expotion_cli.scoring.executors import Executor, InlineExecutor
 from expotion_cli.scoring.guard import guard
+from expotion_cli.scoring.markers import (
+    NO_MARKERS,
+    MarkerChoice,
+    facts_of,
+    footage_of,
+    marker_contents,
+    marker_path,
+    rate_notes,
+)
 from expotion_cli.scoring.naming import inside, refuse_collisions
 from expotion_cli.spotting.hits import HitPoint
 from expotion_cli.spotting.hits_file import UserHits
 from expotion_cli.spotting.plan import CuePlan
-from expotion_cli.spotting.plan_file import SUFFIX, write_plan
+from expotion_cli.spotting.plan_file import SUFFIX, read_plan, write_plan
+from expotion_cli.storage import write_bytes
 
 if TYPE_CHECKING:
     from expotion_cli.media.clip import ClipInfo
@@ -57,6 +67,7 @@ class PlanResult:
         plan: what it holds, if it was written.
         notes: in words, what is out of the ordinary.
         error: why it failed.
+        markers: marker files that were written.
     """
 
     name: str
@@ -65,6 +76,7 @@ class PlanResult:
     plan: CuePlan | None = None
     notes: tuple[str, ...] = ()
     error: ExpotionError | None = None
+    markers: tuple[Path, ...] = ()
 
 
 def find_jobs(
@@ -75,6 +87,7 @@ def find_jobs(
     hits: UserHits | None = None,
     tracks: Tracks = AUTO_TRACKS,
     executor: Executor | None = None,
+    markers: MarkerChoice = NO_MARKERS,
 ) -> tuple[list[PlanJob], list[PlanResult], list[str]]:
     """Find the clips and probe them. Writes nothing.
 
@@ -85,6 +98,7 @@ def find_jobs(
         hits: a user's own hit points.
         tracks: which picture to take of clips that hold several.
         executor: probes them; None for this thread.
+        markers: which marker files will be written.
 
     Returns:
         What can be planned, what can't, and notes.
@@ -100,12 +114,13 @@ def find_jobs(
         with guard(source.path, failures.append):
             if isinstance(clip, ExpotionError):
                 raise clip
-            own = () if hits is None else hits.of(source.names, float(clip.duration), float(clip.fps))
+            own = () if hits is None else hits.of(source.names, float(clip.duration), clip.fps, clip.timecode)
+            footage_of(clip, source.path, markers)  # refuses a timecode that this rate doesn't have
             jobs.append(PlanJob(name, clip, inside(to, source.renamed(SUFFIX)), own))
         problems += [PlanResult(name, FAILED, error=error) for error in failures]
     refuse_collisions((job.clip.path, job.destination) for job in jobs)
     notes = [] if hits is None else hits.unused(name for source in found.sources for name in source.names)
-    return jobs, problems, notes
+    return jobs, problems, [*notes, *(rate_notes(job.clip for job in jobs) if markers.formats else ())]
 
 
 def write_plans(
@@ -114,6 +129,7 @@ def write_plans(
     recipe: Recipe,
     *,
     overwrite: bool = False,
+    markers: MarkerChoice = NO_MARKERS,
     on_progress: Callable[[PlanJob, float], None] | None = None,
     executor: Executor | None = None,
     together: int = 1,
@@ -126,7 +142,8 @@ def write_plans(
         jobs: from `find_jobs`.
         sources: streams that can be encoded here (`streams.streams_for`).
         recipe: gives the range of the tempo, and the prompt.
-        overwrite: replace plans that are there already.
+        overwrite: replace plans and marker files that are there already.
+        markers: which marker files to write beside each plan; of a plan that is kept, those that lack.
         on_progress: told the share of a clip that is seen.
         executor: where clips are seen; None for this thread.
         together: clips handed to it at a time.
@@ -138,7 +155,7 @@ def write_plans(
         EnvironmentProblem: no stream can be encoded on this machine.
     """
     executor = executor or InlineExecutor()
-    calls = [(job.clip, (job, sources, recipe, overwrite), partial(on_progress, job) if on_progress else None)
+    calls = [(job.clip, (job, sources, recipe, overwrite, markers), partial(on_progress, job) if on_progress else None)
              for job in jobs]  # fmt: skip
     for job, outcome in zip(jobs, in_order(executor, "see", _write_plan, calls, together), strict=True):
         failures: list[ExpotionError] = []
@@ -153,19 +170,47 @@ def _write_plan(
     sources: Sequence[str | StreamSource],
     recipe: Recipe,
     overwrite: bool,
+    markers: MarkerChoice,
     on_progress: Callable[[float], None] | None = None,
 ) -> PlanResult:
     from expotion_cli.vision.cache import EmbeddingCache
 
     if _is_kept(job, overwrite):
-        return PlanResult(job.name, KEPT, job.destination)
+        return _kept(job, markers)
     seen = ladder.see(job.clip, sources, cache=EmbeddingCache(), on_progress=on_progress)
     plan = ladder.spot(seen, job.clip.duration, recipe, user_hits=job.user_hits)
     if _is_kept(job, overwrite):  # somebody wrote one in the meantime
-        return PlanResult(job.name, KEPT, job.destination)
+        return _kept(job, markers)
     write_plan(job.destination, plan, job.name)
-    return PlanResult(job.name, WRITTEN, job.destination, plan, seen.notes)
+    written, notes = _write_markers(job, plan, markers, overwrite)
+    return PlanResult(job.name, WRITTEN, job.destination, plan, (*seen.notes, *notes), markers=written)
 
 
 def _is_kept(job: PlanJob, overwrite: bool) -> bool:
     return not overwrite and job.destination.exists()
+
+
+def _kept(job: PlanJob, markers: MarkerChoice) -> PlanResult:
+    if not markers.formats:
+        return PlanResult(job.name, KEPT, job.destination)
+    plan = read_plan(job.destination, job.clip.duration)
+    written, notes = _write_markers(job, plan, markers, overwrite=False)
+    return PlanResult(job.name, KEPT, job.destination, notes=notes, markers=written)
+
+
+def _write_markers(
+    job: PlanJob, plan: CuePlan, choice: MarkerChoice, overwrite: bool
+) -> tuple[tuple[Path, ...], tuple[str, ...]]:
+    """Write marker files beside a plan: what was written, and notes about what was there already and differs."""
+    place = job.destination.with_name(job.destination.name.removesuffix(SUFFIX) + ".plan")
+    footage = footage_of(job.clip, job.clip.path, choice, has_sound=job.clip.audio is not None)
+    written, notes = [], []
+    for kind, content in marker_contents(facts_of(plan), footage, choice, choice.formats).items():
+        path = marker_path(place, kind)
+        if path.exists() and not overwrite:
+            if path.read_bytes() != content:
+                notes.append(f"kept {path.name}: it was already there; remove it to have it written anew")
+            continue
+        write_bytes(path, content)
+        written.append(path)
+    return tuple(written), tuple(notes)

@@ -29,6 +29,8 @@ from expotion_cli.scoring.account import BRINGERS
 from expotion_cli.scoring.discover import Found, Source, discover, listed, told_apart
 from expotion_cli.scoring.files import Files
 from expotion_cli.scoring.ledger import LEDGER
+from expotion_cli.scoring.markers import marker_files
+from expotion_cli.scoring.marking import outdated
 from expotion_cli.scoring.naming import spelling
 from expotion_cli.scoring.plan import Job, Plan, Result, Settings, plan
 from expotion_cli.scoring.sidecar import midi_path, sidecar_path, upgraded
@@ -189,7 +191,8 @@ class RemoteFiles(Files):
         if self._out is None:
             return
         fs, midi, place = self._out[0], midi_path(video), sidecar_path(video)
-        files = [video, *([midi] if content.get("midi") else []), place]
+        marked = marker_files(video, content)
+        files = [video, *([midi] if content.get("midi") else []), *marked, place]
         try:
             old = self.sidecar(video)
             if old is not None:  # what is half replaced must not look whole
@@ -199,8 +202,31 @@ class RemoteFiles(Files):
                 fs.put_file(str(path), self._there(path))
             if old is not None and midi not in files and self.matches(midi, old.get("midi")):
                 fs.rm_file(self._there(midi))
+            for path in outdated(video, old, content.get("markers") or (), self):
+                fs.rm_file(self._there(path))
         except Exception as error:
             reason = f"it can't be uploaded ({reason_of(error)})."
+            raise OutputError(reason, path=self.called(video), remedy=RETRY) from error
+        finally:
+            for path in files:
+                path.unlink(missing_ok=True)
+
+    @property
+    def keeps_here(self) -> bool:
+        """See `Files`."""
+        return self._out is None
+
+    def note_markers(self, video: Path, content: Mapping[str, Any]) -> None:
+        """See `Files`: upload the marker files, and the sidecar last."""
+        super().note_markers(video, content)
+        if self._out is None:
+            return
+        files = [*(path for path in marker_files(video, content) if path.exists()), sidecar_path(video)]
+        try:
+            for path in files:
+                self._out[0].put_file(str(path), self._there(path))
+        except Exception as error:
+            reason = f"its markers can't be uploaded ({reason_of(error)})."
             raise OutputError(reason, path=self.called(video), remedy=RETRY) from error
         finally:
             for path in files:

@@ -19,8 +19,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from expotion_cli.hints import FileHints
+from expotion_cli.scoring.markers import grid_facts, marker_path
 from expotion_cli.spotting.plan_file import plan_digest
 from expotion_cli.storage import digest_file, digest_of, parse_json, read_text, remove_temporaries, write_json
+from expotion_cli.timeline.files import WRITERS
 from expotion_cli.version import __version__
 
 if TYPE_CHECKING:
@@ -151,7 +153,8 @@ def is_done(
 
 def remove_leftovers(video: Path) -> None:
     """Remove temporary files and folders that a killed run left beside this result."""
-    remove_temporaries(video, sidecar_path(video), midi_path(video))
+    markers = [marker_path(video, kind) for kind in WRITERS]
+    remove_temporaries(video, sidecar_path(video), midi_path(video), *markers)
 
 
 def tempo_record(tempo: Tempo | None) -> dict[str, Any] | None:
@@ -256,13 +259,16 @@ def describe(
     }
 
 
-def followed(plan: CuePlan, given: str | None, answers: Iterable[Answer]) -> dict[str, Any]:
-    """What the sidecar says of a result's cue plan: where it is from, its hit points and what answers them, its cuts.
+def followed(plan: CuePlan, given: str | None, answers: Iterable[Answer], *, has_beats: bool = True) -> dict[str, Any]:
+    """What the sidecar says of a result's cue plan.
+
+    Where it is from, its hit points and what answers them, its cuts and sections, and the beat grid.
 
     Args:
         plan: what the music should do.
         given: the file that the plan was read from, or None if it was found in the picture.
         answers: the accents that answer them.
+        has_beats: whether the music keeps to the plan's beats.
     """
     by_hit = {answer.hit_s: answer for answer in answers}
     hits = []
@@ -273,13 +279,14 @@ def followed(plan: CuePlan, given: str | None, answers: Iterable[Answer]) -> dic
                 "time_s": hit.time_s,
                 "weight": hit.weight,
                 "cause": hit.cause,
+                "source": hit.source,
                 "answered_s": answer.time_s if answer is not None else None,
                 "sounds": list(answer.sounds) if answer is not None else [],
             }
         )
     cuts = [{"time_s": cut.time_s, "kind": cut.kind, "strength": cut.strength} for cut in plan.cuts]
     about = {"given": given, "digest": plan_digest(plan), "start_s": plan.start_s, "end_s": plan.end_s}
-    return {"plan": about, "hits": hits, "cuts": cuts}
+    return {"plan": about, "hits": hits, "cuts": cuts, **grid_facts(plan, plan.tempo if has_beats else None)}
 
 
 def _finite(value: float) -> float | None:

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from expotion_cli.errors import ExpotionError, RefusedError
-from expotion_cli.scoring import sidecar
+from expotion_cli.scoring import marking, sidecar
+from expotion_cli.scoring.markers import has_facts, marker_path
 from expotion_cli.scoring.redo import outside
 from expotion_cli.spotting.hits import USER
 from expotion_cli.spotting.plan_file import plan_digest
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from expotion_cli.scoring.redo import Course, Step
 
 SCORE, ALREADY, REPLACE, REFUSE, REDO = "score", "already", "replace", "refuse", "redo"
+CHECK = "check"
+"""A result is there, and only a run that loads the model can tell what it is; for dry runs."""
 _MOST_KEYS = 4
 _NAMED_APART = ("prompt", "generate.seed", "tags", "name", "digest")
 
@@ -36,11 +39,12 @@ class Standing:
     """What a run does with a clip.
 
     Attributes:
-        verdict: `SCORE`, `ALREADY`, `REPLACE`, `REDO` or `REFUSE`.
+        verdict: `SCORE`, `ALREADY`, `REPLACE`, `REDO` or `REFUSE`; in a dry run also `CHECK`.
         sidecar: of the result that is there already.
         error: why it is refused.
         step: what `REDO` composes anew.
         said: the same in words; which bars, as far as that is known.
+        lacking: formats of marker files that a result there already lacks, of those asked for.
     """
 
     verdict: str
@@ -48,6 +52,7 @@ class Standing:
     error: ExpotionError | None = None
     step: Step | None = None
     said: str = ""
+    lacking: tuple[str, ...] = ()
 
 
 def standing(
@@ -77,13 +82,19 @@ def _standing(
         known = None
     if settings.overwrite:
         return Standing(REPLACE if any(map(files.exists, (video, place))) else SCORE)
+    for path in _strange_markers(job, known, plan, ledger, hints):
+        return _refused(path, _NOT_OURS, _MOVE)
     if sidecar.is_done(video, known, digest, midi=settings.midi, hints=hints, is_same=files.matches):
-        return Standing(ALREADY, known)
+        lacking = marking.lacking(video, known, settings.markers, files, hints)
+        if not lacking or (known is not None and has_facts(known)):
+            return Standing(ALREADY, known, lacking=lacking)
+        return Standing(REPLACE, known)  # an earlier version made it, which noted less
     if settings.redo is not None and (reason := _redo_refused(job, way, known, plan, identity)) is not None:
         return reason
     if known is None:
         is_ours = not files.exists(place) and _is_left_over(job, digest, plan, ledger, hints)
-        for path in (place, video, *((midi,) if settings.midi else ())):
+        marked = [marker_path(video, kind) for kind in settings.markers.formats]
+        for path in (place, video, *((midi,) if settings.midi else ()), *marked):
             if files.exists(path) and not is_ours:
                 return _refused(path, "this file was not made by expotion.", "Move it, or pass --overwrite.")
         return Standing(SCORE)
@@ -104,7 +115,7 @@ def _standing(
                 return _refused(video, f"a result is there already, of {', '.join(found)}.", _REMEDY)
             verdict = REPLACE
     if settings.midi and files.exists(midi) and not files.matches(midi, known.get("midi"), hints):
-        return _refused(midi, "this file was not made by expotion, or was changed.", "Move it, or pass --overwrite.")
+        return _refused(midi, _NOT_OURS, _MOVE)
     if settings.redo is not None:
         return Standing(REDO, known, step=way.steps[-1])
     return Standing(verdict, known)
@@ -139,6 +150,7 @@ def _redo_refused(
 
 _AGAIN = "Give that run's command again, or pass --overwrite."
 _AS_MADE = "Pass --redo with the flags that the result was made with; its sidecar lists them."
+_NOT_OURS, _MOVE = "this file was not made by expotion, or was changed.", "Move it, or pass --overwrite."
 _REMEDY = "Pass --overwrite to replace it, --name-by to write beside it, or another --out."
 
 
@@ -206,6 +218,18 @@ def _plain(value: Any) -> Any:
 def _user_hits(known: Mapping[str, Any]) -> list[float]:
     hits = known.get("hits")
     return [round(hit["time_s"], 3) for hit in hits if hit.get("cause") == USER] if isinstance(hits, list) else []
+
+
+def _strange_markers(
+    job: Job, known: Mapping[str, Any] | None, plan: Plan, ledger: Ledger, hints: FileHints | None
+) -> list[Path]:
+    """Files in the place of marker files that this program didn't make, beside a result that it did."""
+    choice = plan.settings.markers
+    if known is None or not choice.formats:
+        return []
+    if _being_replaced(job, plan, ledger) is not None:
+        return []  # a run was stopped while it replaced them
+    return marking.strangers(job.clip, job.destination, known, choice, plan.files, hints)
 
 
 def _is_left_over(job: Job, digest: str, plan: Plan, ledger: Ledger, hints: FileHints | None) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from fractions import Fraction
 
 import pytest
 
@@ -16,7 +17,7 @@ def times(tmp_path, content: str, name: str = "hits.csv", *, fps: float = 25.0, 
     """[(time_s, weight)] of the clip sub/two.mp4."""
     path = tmp_path / name
     path.write_text(content, encoding="utf-8")
-    return [(hit.time_s, hit.weight) for hit in read_hits(path).of(NAMES, duration_s, fps)]
+    return [(hit.time_s, hit.weight) for hit in read_hits(path).of(NAMES, duration_s, Fraction(fps))]
 
 
 @pytest.mark.parametrize(
@@ -64,7 +65,7 @@ def test_frames_count_at_the_clips_own_rate(tmp_path):
 def test_hit_points_name_the_file_and_the_row_they_are_from(tmp_path):
     path = tmp_path / "hits.csv"
     path.write_text("time_s\n1\n")
-    (hit,) = read_hits(path).of(NAMES, 10.0, 25.0)
+    (hit,) = read_hits(path).of(NAMES, 10.0, Fraction(25))
     assert (hit.cause, hit.source) == ("user", "hits.csv, line 2")
 
 

@@ -1,0 +1,1 @@
+"""Markers for editing programs: timecode, and the files that carry them."""
