@@ -148,7 +148,7 @@ def score_folder(
         recipe: from `load_recipe`.
         prompts: words of their own for some clips, by file name, stem or path inside the input folder.
         plans: folder of cue plans, as `expotion plan` writes them.
-        hits: CSV or JSON file with hit points to add.
+        hits: file with hit points to add: CSV, JSON, or markers (EDL, FCPXML, OpenTimelineIO).
         overwrite: make results anew that are already there.
         listener: told how it goes.
 

@@ -221,3 +221,18 @@ def test_resolves_timelines_that_begin_at_one_hour_are_understood(score, make_vi
     (tmp_path / "cut.xml").write_text("<xmeml/>")
     done = score(plain, "--out", tmp_path / "out3", "--hits", tmp_path / "cut.xml")
     assert done.exit_code == 2 and "cut.xml" in done.output and ".edl" in done.output
+
+
+def test_markers_of_remote_results_are_uploaded_with_them_or_later(score, expotion, clip, tmp_path):
+    import fsspec
+
+    store = fsspec.filesystem("memory")
+    store.pipe("/marked-clips/one.mov", clip.read_bytes())
+    flags = ["memory://marked-clips", "--out", "memory://marked"]
+    assert score(*flags, "--markers", "otio").exit_code == 0
+    assert store.exists("/marked/one.otio") and not store.exists("/marked/one.edl")
+    assert '"target_url": "one.mov"' in store.cat_file("/marked/one.otio").decode(), "it lies beside the video"
+    done = score(*flags, "--markers", "edl,otio")
+    assert done.exit_code == 0 and "markers written: edl" in done.output and store.exists("/marked/one.edl")
+    assert set(json.loads(store.cat_file("/marked/one.score.json"))["markers"]) == {"edl", "otio"}
+    assert "markers written" not in score(*flags, "--markers", "edl,otio").output
