@@ -21,6 +21,7 @@ from expotion_cli.cli.flags import redo as read_redo
 from expotion_cli.cli.flags import seed as read_seed
 from expotion_cli.cli.flags import tempo as read_tempo
 from expotion_cli.cli.flags import tracks as read_tracks
+from expotion_cli.cli.markers import MARKER_KINDS, MARKER_START, MARKERS
 from expotion_cli.cli.places import LOCAL, MOST_WORKERS, choose_place
 from expotion_cli.cli.say import VERSION, handle_errors
 from expotion_cli.cli.threads import set_waiting
