@@ -222,7 +222,8 @@ def test_the_flags_are_those_of_scoring(expotion):
 
     commands = get_command(app).commands
     flags = {name: {option for param in commands[name].params for option in param.opts} for name in ("score", "watch")}
-    assert flags["score"] - flags["watch"] == {"clips", "--input-list", "--overwrite", "--dry-run"}
+    of_finished = {"--overwrite", "--redo", "--redo-seed", "--redo-prompt"}
+    assert flags["score"] - flags["watch"] == {"clips", "--input-list", "--dry-run", "--version", *of_finished}
     assert flags["watch"] - flags["score"] == {"folder", "--settle", "--poll", "--once"}
     assert "carry" not in " ".join(flags["score"])
     done = expotion("watch", ".", "--recpie", "jazz")
