@@ -154,10 +154,7 @@ def _layered(
     music = level.apply_db(
         music, level.compress_db(music, sample_rate, ratio=2.0, above_lu=3.0, ends=ends), sample_rate
     )
-    loudness = integrated_lufs(music, sample_rate)
-    if math.isfinite(loudness):
-        music *= peak_gain(music, sample_rate, loudness + _PEAKS_LU)
-    return Followed(music, tuple(answers))
+    return Followed(_softened(music, sample_rate, is_loop), tuple(answers))
 
 
 def _brightened(audio: np.ndarray, sample_rate: int, gain_db: np.ndarray, is_loop: bool) -> np.ndarray:
@@ -165,10 +162,25 @@ def _brightened(audio: np.ndarray, sample_rate: int, gain_db: np.ndarray, is_loo
     if not is_loop:
         return level.brighten(audio, sample_rate, gain_db)
     rows = min(round(_LOOP_MARGIN_S * level.RATE_HZ), len(gain_db) - 1)
-    margin = min(round(rows * sample_rate / level.RATE_HZ), audio.shape[1])
-    wide = np.concatenate([audio[:, audio.shape[1] - margin :], audio, audio[:, :margin]], axis=1)
+    wide, margin = _widened(audio, round(rows * sample_rate / level.RATE_HZ))
     made = level.brighten(wide, sample_rate, np.pad(gain_db, rows, mode="wrap"))
     return made[:, margin : margin + audio.shape[1]]
+
+
+def _softened(audio: np.ndarray, sample_rate: int, is_loop: bool) -> np.ndarray:
+    """Audio [2, n] without the peaks that the limiter would else have to take."""
+    loudness = integrated_lufs(audio, sample_rate)
+    if not math.isfinite(loudness):
+        return audio
+    wide, margin = _widened(audio, round(_LOOP_MARGIN_S * sample_rate) if is_loop else 0)
+    return audio * peak_gain(wide, sample_rate, loudness + _PEAKS_LU)[margin : margin + audio.shape[1]]
+
+
+def _widened(audio: np.ndarray, margin: int) -> tuple[np.ndarray, int]:
+    """(a loop with the other end beside each end, by how much). [2, n] → [2, n + 2 * margin]."""
+    margin = min(margin, audio.shape[1])
+    before = audio[:, audio.shape[1] - margin :]
+    return np.concatenate([before, audio, audio[:, :margin]], axis=1) if margin else audio, margin
 
 
 def choose_hits(hits: Sequence[HitPoint], per_second: float) -> tuple[HitPoint, ...]:

@@ -74,6 +74,22 @@ def test_the_follow_layer_leaves_no_step_at_the_seam():
     assert step_db(True) < 1.0 < 3.0 < step_db(False)
 
 
+def test_peaks_near_the_seam_are_softened_on_both_sides_of_it():
+    tone = np.repeat(0.05 * np.sin(2 * np.pi * 100 * np.arange(4 * SAMPLE_RATE) / SAMPLE_RATE)[None], 2, axis=0)
+    tone[:, -3000:-2000] *= 12
+    sound = tone.astype(np.float32)
+    plan = make_plan({}, Fraction(4), (120, 120))
+
+    def step_db(is_loop: bool) -> float:
+        made = follow(sound, SAMPLE_RATE, plan, Follow(accents=(), dynamics_db=0), tonic=0, is_loop=is_loop).audio
+        first, last = (
+            np.square(made[:, at]).sum() / np.square(sound[:, at]).sum() for at in (np.s_[:441], np.s_[-441:])
+        )
+        return abs(float(10 * np.log10(first / last)))
+
+    assert step_db(True) < 1.5 and step_db(True) < 0.5 * step_db(False)
+
+
 def test_what_is_beyond_the_end_is_folded_over_the_beginning():
     sound = np.zeros((2, 25))
     sound[:, [3, 13, 23]] = 1, 2, 4
