@@ -199,7 +199,7 @@ def _marked(path: Path, markers: Sequence[FoundMarker]) -> UserHits:
     """Hit points from an editing program's markers."""
     hits = [marker for marker in markers if marker.is_hit]
     if not hits:
-        reason = f"its {len(markers)} markers are cuts, sections or beats, and no hit points."
+        reason = "its markers are cuts, sections or beats that expotion wrote, and no hit points."
         raise UsageError(reason, path=path, remedy="Add markers of your own.")
     if len(hits) > MAX_HITS:
         raise UsageError(f"it has {len(hits)} markers; at most {MAX_HITS} can be read.", path=path)

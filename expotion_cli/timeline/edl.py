@@ -67,7 +67,7 @@ def read_edl(text: str) -> list[FoundMarker]:
                     raise ValueError(f"{row}: {each!r} is no timecode")
             code = TIMECODE.sub(r"\1:\2:\3;\5", times[2]) if drops else times[2]  # some write : in spite of FCM
             event, num_events = (number, code), num_events + 1
-        elif line[:3].isdecimal() and ":" in line:
+        elif re.match(r"\d{3,}(?:\s|$)", line):
             raise ValueError(f"{row}: the event is cut off or damaged")
     if not num_events and not found:
         raise ValueError("it holds no events")

@@ -231,6 +231,7 @@ BAD = {
     "empty.edl": ("", "no events"),
     "text.edl": ("hello\nthere\n", "no events"),
     "cut.edl": ("TITLE: x\n\n001  001      V     C        01:00:00:00 01:00:\n", "line 3"),
+    "short.edl": ("TITLE: x\n\n001  001      V  \n", "line 3"),
     "lost.edl": ("TITLE: x\n |C:ResolveColorBlue |M:x |D:1\n", "line 2"),
     "letters.edl": ("001  001      V     C        01:00:0x:00 01:00:00:01 01:00:00:00 01:00:00:01\n", "line 1"),
     "cuts.edl": ("001  AX       V     C        00:00:00:00 00:00:01:00 01:00:00:00 01:00:01:00\n", "no markers"),
