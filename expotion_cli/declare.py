@@ -6,7 +6,7 @@ import dataclasses
 import difflib
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from expotion_cli.errors import RecipeError
 
@@ -15,6 +15,19 @@ _CLOSE = 0.67
 """Two names that share less are different words: "nonsense" is no slip of "pose"."""
 _SHORTEST_BEGINNING = 3
 _ANY_NAME = {"type": "string", "minLength": 1}
+
+
+class Unset:
+    """The type of `UNSET`: a flag that was not given, as opposed to one given as 0, "" or false."""
+
+    def __repr__(self) -> str:
+        return "UNSET"
+
+    def __bool__(self) -> bool:
+        return False
+
+
+UNSET: Final = Unset()
 
 
 def number(default: float, low: float, high: float, doc: str) -> Any:
@@ -156,6 +169,11 @@ def checked(owner: type, key: str, value: Any, *, shown: str, where: str = "", p
         origin = f"{where}: " if where else ""
         remedy = "Change it, or leave it out for its default."
         raise RecipeError(f"{origin}{shown} = {value!r} {error}.", path=path, remedy=remedy) from None
+
+
+def default(owner: type, key: str) -> Any:
+    """A key's value where nobody sets it."""
+    return next(item for item in dataclasses.fields(owner) if item.name == key).default
 
 
 def declared(owner: type, key: str) -> Mapping[str, Any]:

@@ -11,10 +11,11 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from expotion_cli import declare
 from expotion_cli.compose import Compose
+from expotion_cli.declare import UNSET as UNSET
 from expotion_cli.errors import RecipeError
 from expotion_cli.recipe_files import DEFAULT_RECIPE as DEFAULT_RECIPE
 from expotion_cli.recipe_files import find_recipe, read_layers, shipped_recipes
@@ -25,8 +26,10 @@ DIGEST_FORMAT = 1
 """To be raised when the same recipe text comes to mean something else."""
 
 PER_CLIP = "per-clip"
-MIX_MODES = ("replace", "under")
-REPLACE, UNDER = MIX_MODES
+MIX_MODES = ("replace", "under", "duck")
+REPLACE, UNDER, DUCK = MIX_MODES
+FIRST_TRACKS = ("mix", "original")
+MIX_TRACK, ORIGINAL_TRACK = FIRST_TRACKS
 FOLLOW_MODES = ("layer", "none")
 LAYER, NO_FOLLOW = FOLLOW_MODES
 ACCENTS = ("low-drum", "taiko", "timpani", "clap", "snap", "crash", "swell", "whoosh", "riser", "sub-drop", "bell",
@@ -41,17 +44,8 @@ recorded with one is still read (`renamed`), and what was hashed with one in its
 (`Recipe.hashed_fields`)."""
 
 
-class Unset:
-    """The type of `UNSET`: a flag that was not given, as opposed to one given as 0, "" or false."""
-
-    def __repr__(self) -> str:
-        return "UNSET"
-
-    def __bool__(self) -> bool:
-        return False
-
-
-UNSET: Final = Unset()
+ADDED = ("mix.music_gain_db", "mix.keep_original", "mix.default_track")
+"""Keys that came later: at their defaults they change no result, and are not hashed."""
 
 
 def _seed(default: int | str, doc: str) -> Any:
@@ -130,8 +124,17 @@ class Follow:
 class Mix:
     """How the music is mixed with the clip's own sound."""
 
-    mode: str = declare.choice(REPLACE, MIX_MODES, "replace the clip's sound, or lay the music under it")
-    under_lu: float = declare.number(12.0, 0.0, 40.0, "how far the music lies below the clip's sound, in LU")
+    mode: str = declare.choice(
+        REPLACE, MIX_MODES, "replace the clip's sound; lay the music under it; or duck the music where somebody speaks"
+    )
+    under_lu: float = declare.number(
+        12.0, 0.0, 40.0, "under: how far the music lies below the clip's sound, duck: below the voice, in LU"
+    )
+    music_gain_db: float = declare.number(0.0, -24.0, 24.0, "under, duck: more or less of the music throughout, in dB")
+    keep_original: bool = declare.flag(False, "keep the clip's own sound as a second track")
+    default_track: str = declare.choice(
+        MIX_TRACK, FIRST_TRACKS, "which of two tracks players begin with: the mix, or the original sound"
+    )
     fade_in_s: float = declare.number(0.05, 0.0, 30.0, "fade at the beginning, in seconds")
     fade_out_s: float = declare.number(1.0, 0.0, 30.0, "fade at the end, in seconds")
     audio_codec: str = declare.choice(AUTO_CODEC, AUDIO_CODECS, "auto: Opus in WebM, else AAC; MKV also takes flac")
@@ -197,7 +200,7 @@ class Recipe:
     def hashed_fields(self) -> dict[str, Any]:
         """`fields` with each key under its first name in its table, and what asks for nothing left out.
 
-        What is hashed keeps its bytes when a key is renamed, so results and cues of earlier versions stay valid.
+        What is hashed keeps its bytes when a key is renamed or added: results and cues of earlier versions stay valid.
         """
         fields = self.fields()
         for old, new in RENAMED.items():
@@ -210,6 +213,10 @@ class Recipe:
             del fields["compose"]["loop"]
         if not self.generate.negative_prompt:
             del fields["generate"]["negative_prompt"]
+        for dotted, default in added().items():
+            table, _, key = dotted.partition(".")
+            if fields[table][key] == default:
+                del fields[table][key]
         return fields
 
     @property
@@ -297,6 +304,12 @@ def check(key: str, value: Any) -> Any:
     """
     table, _, name = key.partition(".")
     return declare.checked(_TABLES[table], name, value, shown=key)
+
+
+def added() -> dict[str, Any]:
+    """`ADDED` with their defaults: what a result that was recorded without them was made of."""
+    places = {dotted: dotted.partition(".") for dotted in ADDED}
+    return {dotted: declare.default(_TABLES[table], key) for dotted, (table, _, key) in places.items()}
 
 
 def bounds(key: str) -> tuple[float, float]:

@@ -32,7 +32,7 @@ FLOORS = (
     {"media", "weights", "prompts"},
     {"brief"},
     {"vision", "demo"},
-    {"spotting"},
+    {"spotting", "speech"},
     {"music"},
     {"scoring"},
     {"evaluation", "inspection", "regression", "report", "training"},
@@ -164,8 +164,9 @@ def test_every_manifest_loads_with_a_licence_and_the_files_that_ship_are_whole()
     sizes = {
         f"musicgen-{size}" for size in ("small", "medium", "large", "stereo-small", "stereo-medium", "stereo-large")
     }
-    assert manifests.keys() == {"expotion-mini", "fluidr3mono", "musicnn", "raft", "synchformer"} | encoders | sizes
-    assert {manifest.kind for manifest in manifests.values()} == {"music", "encoder", "tagger", "soundfont"}
+    shipped = {"expotion-mini", "fluidr3mono", "musicnn", "silero-vad"}
+    assert manifests.keys() == shipped | {"raft", "synchformer"} | encoders | sizes
+    assert {manifest.kind for manifest in manifests.values()} == {"music", "encoder", "tagger", "speech", "soundfont"}
     for manifest in manifests.values():
         assert manifest.licence and manifest.title and (manifest.files or manifest.name == "flow")
         assert bool(manifest.streams) == (manifest.kind == "encoder")

@@ -15,6 +15,7 @@ from expotion_cli.storage import expanded
 if TYPE_CHECKING:
     from expotion_cli.media.clip import Tracks
     from expotion_cli.recipe import Recipe
+    from expotion_cli.scoring.extras import Extras
     from expotion_cli.scoring.redo import Redo
     from expotion_cli.vision.encoder import StreamSource
 
@@ -61,6 +62,19 @@ def names(text: str | None) -> Any:
         return given(None)
     parts = tuple(part.strip().lower() for part in text.split(",") if part.strip())
     return () if parts == ("none",) else parts
+
+
+def extras(music_only: str | None, stems: str | None) -> Extras:
+    """Parse `--music-only` and `--stems`.
+
+    Raises:
+        UsageError: no such format.
+    """
+    from expotion_cli.scoring.extras import Extras, check
+
+    wanted = Extras(*((text or "").strip().lower() for text in (music_only, stems)))
+    check(wanted)
+    return wanted
 
 
 def name_by(text: str | None) -> tuple[str, ...]:

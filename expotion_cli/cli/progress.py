@@ -156,7 +156,8 @@ def show_plan(plan: Plan, found: Mapping[str, Standing], details: Mapping[str, s
         else:
             seed = job.seed if standing.step is None else standing.step.seed
             facts += f" · {standing.said}" if standing.said else ""
-            say(f"would {standing.verdict} {job.name} → {called(job.destination)} · {facts} · seed {seed}")
+            beside = "".join(f" + {name}" for name in plan.settings.extras.shown(job.destination))
+            say(f"would {standing.verdict} {job.name} → {called(job.destination)}{beside} · {facts} · seed {seed}")
         if job.name in details:
             say(f"    {details[job.name]}")
 

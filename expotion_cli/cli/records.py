@@ -30,6 +30,7 @@ def plan_record(planned: Plan, found: Mapping[str, Standing], ahead: Mapping[str
             "would": found[job.name].verdict,
             "path": called(job.clip.path),
             "output": called(job.destination),
+            **({"beside": beside} if (beside := planned.settings.extras.shown(job.destination)) else {}),
             "duration_s": round(float(job.clip.duration), 3),
             "prompt": job.prompt,
             "seed": job.seed,

@@ -10,10 +10,11 @@ from typing import Annotated, Any
 
 import typer
 
-from expotion_cli.cli import complete
+from expotion_cli.cli import complete, mix_flags
 from expotion_cli.cli.backbones import OWN_MODEL, choose_backbone
 from expotion_cli.cli.carry_out import OWN_BACKBONE, carry_out
 from expotion_cli.cli.flags import batch_size as read_batch_size
+from expotion_cli.cli.flags import extras as read_extras
 from expotion_cli.cli.flags import from_python, given, recipe_with, streams_and_features
 from expotion_cli.cli.flags import name_by as read_name_by
 from expotion_cli.cli.flags import names as read_names
@@ -237,10 +238,10 @@ def score(
             help="Highest true peak of the result in dBTP, e.g. -1.5; default: the recipe's.", rich_help_panel=SOUND
         ),
     ] = None,
-    mix: Annotated[
-        str | None,
-        typer.Option(help="'replace' the clip's sound, or lay the music 'under' it.", rich_help_panel=SOUND),
-    ] = None,
+    mix: mix_flags.Mix = None,
+    under_lu: mix_flags.UnderLu = None,
+    music_gain: mix_flags.MusicGain = None,
+    keep_original: mix_flags.KeepOriginal = None,
     fade_in: Annotated[
         float | None,
         typer.Option(help="Fade at the beginning, in seconds; default: the recipe's.", rich_help_panel=SOUND),
@@ -281,6 +282,8 @@ def score(
     markers: MARKERS = None,
     marker_kinds: MARKER_KINDS = None,
     marker_start: MARKER_START = None,
+    music_only: mix_flags.MusicOnly = None,
+    stems: mix_flags.Stems = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print a summary as JSON.", rich_help_panel=OUTPUT)] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only errors.", rich_help_panel=OUTPUT)] = False,
     verify: Annotated[
@@ -381,6 +384,9 @@ def score(
         "--lufs": {"loudness.lufs": given(lufs)},
         "--peak": {"loudness.peak_dbtp": given(peak)},
         "--mix": {"mix.mode": given(mix)},
+        "--under-lu": {"mix.under_lu": given(under_lu)},
+        "--music-gain": {"mix.music_gain_db": given(music_gain)},
+        "--keep-original": {"mix.keep_original": given(keep_original)},
         "--fade-in": {"mix.fade_in_s": given(fade_in)},
         "--fade-out": {"mix.fade_out_s": given(fade_out)},
         "--audio-codec": {"mix.audio_codec": given(audio_codec)},
@@ -394,6 +400,7 @@ def score(
         model=model,
         midi=midi,
         markers=choose_markers(markers, marker_kinds, marker_start),
+        extras=read_extras(music_only, stems),
         batch_size=read_batch_size(batch_size),
         prompts=read_prompts(prompts) if prompts is not None else {},
         features=features,

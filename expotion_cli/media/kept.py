@@ -10,10 +10,12 @@ from fractions import Fraction
 
 import av
 
-from expotion_cli.media.clip import ClipInfo, Track
+from expotion_cli.errors import UsageError
+from expotion_cli.media.clip import MUXERS, ClipInfo, Track, output_suffix
 
 MP4_MUXERS = ("mp4", "mov")
 SUBTITLES = {"mp4": {"mov_text"}, "mov": {"mov_text"}, "webm": {"webvtt"}}
+WEBM_SOUNDS = {"opus", "vorbis"}
 NOT_FOR_MATROSKA = {"mov_text", "eia_608", "unknown"}
 TELEMETRY_TAG, TIMECODE_TAG, CHAPTER_TAG = "gpmd", "tmcd", "text"
 IMAGE_TYPES = {"mjpeg": ("image/jpeg", "jpg"), "png": ("image/png", "png")}
@@ -25,14 +27,16 @@ class Kept:
     """What goes into the result as it is.
 
     Attributes:
-        copied: tracks that are copied, in the file's order.
+        copied: tracks that are copied: those of the clip's own sound first, then in the file's order.
         attached: the cover image that becomes an attachment, if there is one.
         notes: what is left out, and what became of the clip's own sound.
+        originals: those of `copied` that are the clip's own sound.
     """
 
     copied: tuple[Track, ...]
     attached: tuple[Track, ...]
     notes: tuple[str, ...]
+    originals: tuple[Track, ...] = ()
 
 
 @functools.cache
@@ -41,19 +45,21 @@ def _codecs(muxer: str) -> frozenset[str]:
         return frozenset(container.supported_codecs)
 
 
-def keep(clip: ClipInfo, muxer: str, *, own_sound: bool) -> Kept:
+def keep(clip: ClipInfo, muxer: str, *, own_sound: bool, keep_original: bool) -> Kept:
     """Decide what a container takes over from a clip.
 
     Args:
         clip: what `probe` found out.
         muxer: "mp4", "mov", "matroska" or "webm".
-        own_sound: whether the music lies under the clip's own sound; if not, that gives way to the music.
+        own_sound: whether the music lies beside the clip's own sound; if not, that gives way to the music.
+        keep_original: whether the clip's own sound is also kept by itself.
     """
     mixed = clip.audio.indices if clip.audio is not None else ()
     sounds = [track for track in clip.tracks if track.kind == "audio"]
     copied: list[Track] = []
     attached: list[Track] = []
     left_out: list[Track] = []
+    originals = _originals(clip, muxer) if keep_original else ()
     for track in clip.tracks:
         if track.index == clip.video_index or track.index in mixed or track.tag == TIMECODE_TAG:
             continue
@@ -73,9 +79,36 @@ def keep(clip: ClipInfo, muxer: str, *, own_sound: bool) -> Kept:
         notes += _of_sound(clip)
         notes += [f"sound track {sounds.index(t) + 1} is kept beside the mix" for t in copied if t.kind == "audio"]
     elif len(sounds) > 1:
-        notes.append(f"the music replaces all {len(sounds)} sound tracks")
+        count = f"all {len(sounds)} sound tracks" if not originals else "the sound tracks beside the original sound"
+        notes.append(f"the music replaces {count}")
     notes += [f"left out: {_named(track)}, which {_NAMES[muxer]} can't hold" for track in left_out]
-    return Kept(tuple(copied), tuple(attached), tuple(notes))
+    return Kept((*originals, *copied), tuple(attached), tuple(notes), originals)
+
+
+def check_original(clip: ClipInfo) -> None:
+    """Refuse to keep the clip's own sound where the result can't hold it, before anything is composed.
+
+    Args:
+        clip: what `probe` found out; one without sound passes.
+
+    Raises:
+        UsageError: the result's container can't hold it.
+    """
+    suffix = output_suffix(clip)
+    if clip.audio is not None and len(_originals(clip, MUXERS[suffix])) < len(clip.audio.indices):
+        reason = f"--keep-original can't copy its sound ({clip.audio.codec}) into {suffix}."
+        raise UsageError(reason, path=clip.path, remedy="Convert the clip to MKV first, or leave --keep-original out.")
+
+
+def _originals(clip: ClipInfo, muxer: str) -> tuple[Track, ...]:
+    """The tracks of the clip's own sound that a container can hold."""
+    indices = clip.audio.indices if clip.audio is not None else ()
+    return tuple(
+        track
+        for track in clip.tracks
+        if track.index in indices
+        and (_takes(muxer, track) or (muxer == "webm" and track.is_decodable and track.codec in WEBM_SOUNDS))
+    )
 
 
 _NAMES = {"mp4": "MP4", "mov": "MOV", "matroska": "MKV", "webm": "WebM"}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,21 @@ DROP_EARLY = "noise=drop=lt(pts\\,0)"  # leaves all packets as they are but thos
 UNTIMED = {"mpeg", "mpegts"}  # not every packet of these has a time stamp
 
 
+@dataclass(frozen=True)
+class SoundTracks:
+    """What a result's sound tracks are.
+
+    Attributes:
+        own_sound: whether the mix holds the clip's own sound.
+        keep_original: whether that is also kept by itself.
+        original_first: whether players begin with it.
+    """
+
+    own_sound: bool
+    keep_original: bool
+    original_first: bool
+
+
 class Job:
     """All that stays the same between attempts.
 
@@ -47,7 +63,7 @@ class Job:
         muxer: ffmpeg's name for the container.
         codec: "aac", "opus" or "flac".
         metadata: tags to add to the clip's own.
-        own_sound: whether the sound holds the clip's own.
+        tracks: what its sound tracks are.
         scratch: a folder for files that are needed on the way.
     """
 
@@ -59,14 +75,15 @@ class Job:
         muxer: str,
         codec: str,
         metadata: Mapping[str, str],
-        own_sound: bool,
+        tracks: SoundTracks,
         scratch: Path,
     ):
         self.clip, self.music, self.sample_rate = clip, music, sample_rate
         self.muxer, self.codec, self.metadata = muxer, codec, metadata
-        self.kept: Kept = keep(clip, muxer, own_sound=own_sound)
+        self.kept: Kept = keep(clip, muxer, own_sound=tracks.own_sound, keep_original=tracks.keep_original)
         self.output_rate = 48_000 if codec == "opus" else sample_rate
-        self._spoken = own_sound and clip.audio is not None
+        self._tracks = tracks
+        self._spoken = tracks.own_sound and clip.audio is not None
         self._start_s = clip.start
         self._retimed: Path | None = None
         if needs_retiming(clip):
@@ -94,7 +111,8 @@ class Job:
         settings: dict[str, Any] = {"f": self.muxer, "c": "copy", "fflags": "+bitexact", "strict": "unofficial"}
         settings |= {key.replace("acodec", "c:a:0"): value for key, value in ENCODERS[self.codec].items()}
         settings |= {"ar": self.output_rate, "flags:a": "+bitexact", "disposition:v:0": "default"}
-        settings |= {"disposition:a:0": "default", "map_metadata": 0, "map_chapters": 0, "max_muxing_queue_size": 4096}
+        settings |= self._dispositions()
+        settings |= {"map_metadata": 0, "map_chapters": 0, "max_muxing_queue_size": 4096}
         settings |= self._names()
         if self.muxer in MP4_MUXERS:
             if any(key.startswith(APPLE_TAG_PREFIX) for key in self.clip.tags):
@@ -163,6 +181,17 @@ class Job:
         length = num_samples(self.clip.duration, self.output_rate)
         return sound.filter("apad", whole_len=length).filter("atrim", end_sample=length)
 
+    @property
+    def _title_key(self) -> str:
+        """How the container calls a track's name."""
+        return "handler_name" if self.muxer in MP4_MUXERS else "title"
+
+    def _dispositions(self) -> dict[str, str]:
+        """Which sound track players begin with."""
+        originals = len(self.kept.originals)
+        first = 1 if originals and self._tracks.original_first else 0
+        return {f"disposition:a:{n}": "default" if n == first else "0" for n in range(1 + originals)}
+
     def _names(self) -> dict[str, Any]:
         """Tags of the file, the sound and the covers."""
         tags = {key: value for key, value in self.clip.tags.items() if ";" not in key and len(value) < LONGEST_TAG}
@@ -174,8 +203,13 @@ class Job:
             # ffmpeg-python takes each option once; both of these mean the sound, the file's second stream
             if audio.language:
                 named["metadata:s:a:0"] = f"language={audio.language}"
-            if audio.title:
-                named["metadata:s:1"] = f"{'handler_name' if self.muxer in MP4_MUXERS else 'title'}={audio.title}"
+            if audio.title and not self.kept.originals:
+                named["metadata:s:1"] = f"{self._title_key}={audio.title}"
+        if self.kept.originals:
+            named["metadata:s:1"] = f"{self._title_key}={'Music and original sound' if self._spoken else 'Music'}"
+        for number, track in enumerate(self.kept.originals):
+            title = track.title or "Original sound"
+            named[f"metadata:s:{2 + number}"] = f"{self._title_key}={title}"
         if self._cover is not None:
             number = sum(track.kind == "attachment" for track in self.kept.copied)
             named[f"metadata:s:t:{number}"] = f"mimetype={IMAGE_TYPES[self.kept.attached[0].codec][0]}"

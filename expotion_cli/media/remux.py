@@ -19,13 +19,15 @@ from expotion_cli.media.ffmpeg import AGAIN
 from expotion_cli.media.level import AIM_LU, MET_LU, Attempt, Level, corrected, unmet
 from expotion_cli.media.loudness import BLOCK_S, RESOLUTION_DB, Loudness, measure
 from expotion_cli.media.mix import fit_length
-from expotion_cli.media.muxing import Job
+from expotion_cli.media.muxing import Job, SoundTracks
 from expotion_cli.media.probe import probe
 from expotion_cli.media.sound import read_clip_sound
 from expotion_cli.storage import atomic_path, temporary_name
 from expotion_cli.timing import num_samples
 
 SHORT_SOUND_S = 3.0  # what is too short to measure is measured repeated to this length
+WRITTEN = Tracks(video=1, audio=(1,))
+"""Where a result's picture and mix are, whatever else it holds."""
 FINE_ATTEMPTS, MAX_ATTEMPTS = 3, 8
 SYNC_SLACK_S = Fraction(2, 1000)
 CODEC_OVERSHOOT_DB = {"aac": 0.2, "opus": 0.4, "flac": 0.0}  # first guess; what is measured corrects it
@@ -44,6 +46,7 @@ class RemuxReport:
         attempts: how many times it was encoded until it measured right.
         is_quieter: whether the peaks kept it below the loudness asked for.
         notes: what a user should know (loudness not met, silence, too short to measure, tracks left out).
+        speech: spans in seconds in which somebody speaks in the clip's own sound; None where nobody listened for it.
     """
 
     loudness: Loudness
@@ -54,6 +57,7 @@ class RemuxReport:
     attempts: int
     is_quieter: bool
     notes: tuple[str, ...]
+    speech: tuple[tuple[float, float], ...] | None = None
 
 
 def remux(
@@ -65,6 +69,8 @@ def remux(
     target_lufs: float,
     peak_dbtp: float,
     audio_codec: str,
+    keep_original: bool,
+    default_track: str,
     metadata: Mapping[str, str] | None = None,
     own_sound: bool = False,
 ) -> RemuxReport:
@@ -83,6 +89,8 @@ def remux(
         target_lufs: integrated loudness, met within 0.5 LU where the peak allows.
         peak_dbtp: highest true peak.
         audio_codec: "aac", "opus" or "flac"; "auto": AAC, in WebM Opus.
+        keep_original: whether the clip's own sound is copied as a track beside this one.
+        default_track: which of the two players begin with, "mix" or "original".
         metadata: tags to add to the clip's own.
         own_sound: whether `music` holds the clip's own sound, whose other tracks and language then stay.
 
@@ -92,6 +100,7 @@ def remux(
         OutputError: the file can't be written.
     """
     settings = {"loudness.lufs": target_lufs, "loudness.peak_dbtp": peak_dbtp, "mix.audio_codec": audio_codec}
+    settings |= {"mix.keep_original": keep_original, "mix.default_track": default_track}
     for key, value in settings.items():
         recipe.check(key, value)
     destination = Path(destination)
@@ -103,7 +112,8 @@ def remux(
         atomic_path(destination) as temporary,
         tempfile.TemporaryDirectory(suffix, prefix, destination.parent) as scratch,
     ):
-        job = Job(clip, music, sample_rate, muxer, codec, dict(metadata or {}), own_sound, Path(scratch))
+        tracks = SoundTracks(own_sound, keep_original, default_track == recipe.ORIGINAL_TRACK)
+        job = Job(clip, music, sample_rate, muxer, codec, dict(metadata or {}), tracks, Path(scratch))
         try:
             return _settle(job, temporary, destination, target_lufs, peak_dbtp)
         except ClipError as error:  # it is about what was written, and a temporary file's name helps nobody
@@ -144,7 +154,8 @@ def _loudness_before(job: Job) -> Loudness:
 def _loudness_after(job: Job, temporary: Path) -> Loudness:
     if not _too_short(job):
         return measure(temporary)
-    return measure(_repeated(read_clip_sound(temporary, job.output_rate), job.output_rate), job.output_rate)
+    sound = read_clip_sound(probe(temporary, WRITTEN), job.output_rate)
+    return measure(_repeated(sound, job.output_rate), job.output_rate)
 
 
 def _said_of_short(job: Job, silent: bool) -> Iterator[str]:
@@ -200,7 +211,7 @@ def _settle(job: Job, temporary: Path, destination: Path, target_lufs: float, pe
 
 def _check(clip: ClipInfo, temporary: Path, destination: Path) -> None:
     """A full disc or a lenient muxer may lose frames without a word."""
-    written = probe(temporary, Tracks(video=1, audio=(1,)))
+    written = probe(temporary, WRITTEN)
     if written.num_frames != clip.num_frames:
         text = f"{written.num_frames} of {clip.num_frames} frames were copied."
         raise OutputError(text, path=destination, remedy=AGAIN)

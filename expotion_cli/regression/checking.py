@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from expotion_cli.errors import ExpotionError
-from expotion_cli.recipe import Recipe
+from expotion_cli.recipe import Recipe, added
 from expotion_cli.regression import recording
 from expotion_cli.regression.measures import Sound, Tolerance, compare
 from expotion_cli.regression.reference import RecordedClip, Reference, flat
@@ -249,7 +249,7 @@ class _Comparison:
         return value > self.limits[name].limit + 1e-6  # differences of rounded values are no rounder than floats
 
     def _recipe_differences(self, recipe: Recipe) -> list[Difference]:
-        was, now = flat(self.reference.recipe["fields"]), flat(settings_of(recipe))
+        was, now = {**added(), **flat(self.reference.recipe["fields"])}, flat(settings_of(recipe))
         apart = [key for key in dict.fromkeys([*was, *now]) if was.get(key) != now.get(key)]
         # What these two come to is compared clip by clip.
         apart = [key for key in apart if key not in ("prompt", "seed")]

@@ -16,7 +16,7 @@ from expotion_cli.errors import ExpotionError, UsageError, reason_of, writing
 from expotion_cli.hints import FileHints
 from expotion_cli.music.codecs.notes.groove_file import groove_digest
 from expotion_cli.music.identity import ModelIdentity
-from expotion_cli.scoring import marking, sidecar
+from expotion_cli.scoring import marking, mixing, sidecar
 from expotion_cli.scoring.cue_store import CueStore
 from expotion_cli.scoring.estimate import PHASE_OF
 from expotion_cli.scoring.files import HERE
@@ -113,7 +113,7 @@ def artefact_digests(jobs: Iterable[Job], plan: Plan, identity: ModelIdentity) -
         tokens = sidecar.cue_digest(cue)
         follow = {"version": FOLLOW_VERSION, "accents": ACCENTS_VERSION}
         result: dict[str, Any] = {"tokens": tokens, "codec": identity.codec_digest}
-        result |= {"recipe": finishing, "follow": follow}
+        result |= {"recipe": finishing, "follow": follow, **mixing.hashed_fields(plan.recipe)}
         if job.clip.chosen.audio:
             result["sound"] = list(job.clip.chosen.audio)
         digests[job.name] = (tokens, sidecar.result_digest(result))

@@ -21,7 +21,7 @@ from expotion_cli import brief
 from expotion_cli.errors import Interrupted
 from expotion_cli.music.identity import ModelIdentity
 from expotion_cli.recipe import Recipe
-from expotion_cli.scoring import group, marking, redo, sidecar
+from expotion_cli.scoring import extras, group, marking, redo, sidecar
 from expotion_cli.scoring.account import Account, Listener, Summary
 from expotion_cli.scoring.composers import FOUND, Composer, LocalComposer, Playing
 from expotion_cli.scoring.cue_store import CueStore, StoredCue
@@ -91,6 +91,8 @@ def run(
             if account.pending():
                 if plan.settings.midi and not actual.follows_tempo:
                     account.note([f"no MIDI files: {actual.name} makes sound, not notes"])
+                if plan.settings.extras.stems and not actual.follows_tempo:
+                    account.note([f"no stems: {actual.name} makes sound, not notes"])
                 account.note(composers[0].check(plan.recipe, all_prompts(account.pending(), plan.settings)))
             runs = [_Run(plan, composer, account, queue, seeing, executor, len(composers)) for composer in composers]
             _climb_all(runs)
@@ -285,7 +287,10 @@ class _Run:
             digest = self.account.course(job).result
             listener.stage(job, "render", 0.0)
             plan = from_record(cue.notes["plan"], job.clip.duration, is_given=False)
-            played = self.composer.play(cue, Playing(job.clip.duration, recipe, job.seed, job.prompt))
+            leftover = sidecar.sound_files(job.destination)
+            wanted = settings.extras if settings.redo is None else settings.extras.and_those(leftover)
+            playing = Playing(job.clip.duration, recipe, job.seed, job.prompt, stems=bool(wanted.stems))
+            played = self.composer.play(cue, playing)
             score, stages_s = played.score, dict(played.stages_s)
             self.account.passed(job, stages_s)
             listener.stage(job, "follow", 1.0)
@@ -293,7 +298,12 @@ class _Run:
             relative = self.account.relative(job)
             ledger.write("begin", **self.account.so_far(job), output=relative, artefact=digest)
             midi = sidecar.midi_path(job.destination)
-            with _timed(stages_s, "finish"), _cleared(job.destination), atomic_path(job.destination) as video:
+            with (
+                _timed(stages_s, "finish"),
+                _cleared(job.destination),
+                atomic_path(job.destination) as video,
+                extras.workspace(job.destination, wanted) as folder,
+            ):
                 finishing = self.executor.submit(
                     "finish",
                     finish_clip,
@@ -304,6 +314,8 @@ class _Run:
                     video,
                     plan,
                     _tags(job, recipe, self.identity),
+                    wanted,
+                    folder,
                     path=job.clip.path,
                     limit_s=settings.limit_s(job.clip.duration),
                 )
@@ -312,6 +324,7 @@ class _Run:
                 except CancelledError:
                     raise Interrupted("stopped") from None
                 self.queue.check(job)
+                sound_files = extras.settle(folder, job.destination, finished.written, leftover)
                 had_midi = sidecar.matches(midi, (sidecar.read_sidecar(job.destination) or {}).get("midi"))
                 wants_midi = score.midi is not None and (settings.midi or (had_midi and settings.redo is not None))
                 if score.midi is not None and wants_midi:
@@ -349,6 +362,7 @@ class _Run:
                 "midi": sidecar.file_record(midi) if wants_midi else None,
                 "has_midi": score.midi is not None,
                 **redo.described(cue),
+                **sound_files,
             }
             sidecar.write_sidecar(job.destination, said)
             self.account.hints.expect(job.destination, finished.sha256)

@@ -47,12 +47,14 @@ class Playing:
         recipe: with all flags laid over it.
         seed: of the cue.
         prompt: of the cue.
+        stems: whether each voice is wanted by itself as well.
     """
 
     duration: Fraction
     recipe: Recipe
     seed: int
     prompt: str
+    stems: bool = False
 
 
 @dataclass(frozen=True)
@@ -127,9 +129,9 @@ class LocalComposer:
         timeline = sidecar.cue_timeline(self._model, playing.duration, cue.notes["tempo"])
         recipe, seed, prompt = playing.recipe, playing.seed, playing.prompt
         started = time.monotonic()
-        redone = Redone.of(cue.notes)
+        redone, stems = Redone.of(cue.notes), playing.stems
         score = ladder.render(
-            self._model, cue.tokens, timeline, recipe, seed=seed, plan=plan, prompt=prompt, redone=redone
+            self._model, cue.tokens, timeline, recipe, seed=seed, plan=plan, prompt=prompt, redone=redone, stems=stems
         )
         rendered = time.monotonic()
         score = ladder.follow(self._model, score, timeline, plan, recipe, seed=seed, prompt=prompt, redone=redone)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from expotion_cli.errors import ClipError, reading
 from expotion_cli.hints import FileHints, state_of
 from expotion_cli.scoring import ladder
+from expotion_cli.scoring.extras import Extras, Written, notes_of, write
 from expotion_cli.scoring.measured import measure_result
 from expotion_cli.storage import digest_file
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from expotion_cli.media.clip import ClipInfo
     from expotion_cli.media.remux import RemuxReport
     from expotion_cli.recipe import Recipe
+    from expotion_cli.scoring.mixing import MixDown
     from expotion_cli.spotting.plan import CuePlan
 
 
@@ -29,12 +31,14 @@ class Finished:
         measured: what was measured of its sound.
         num_bytes: its size.
         sha256: of its content.
+        written: sound files beside it.
     """
 
     report: RemuxReport
     measured: dict[str, Any]
     num_bytes: int
     sha256: str
+    written: Written = Written()
 
 
 def finish_clip(
@@ -45,6 +49,8 @@ def finish_clip(
     video: Path,
     plan: CuePlan,
     tags: Mapping[str, str],
+    extras: Extras,
+    folder: Path | None,
 ) -> Finished:
     """Mix, remux and measure, and make sure that the clip is still the one that was seen.
 
@@ -56,6 +62,8 @@ def finish_clip(
         video: where to write; nobody takes this name for a result yet.
         plan: whose hit points are measured.
         tags: metadata to add to the clip's own.
+        extras: sound files to write as well.
+        folder: where to write these.
 
     Raises:
         ClipError: the clip changed or vanished, or its sound can't be read.
@@ -64,7 +72,15 @@ def finish_clip(
     with reading(clip.path):
         before = state_of(clip.path)
         is_same = FileHints().sha256(clip.path) == content
-    report = ladder.finish(clip, score, recipe, video, tags=tags)
+    written = Written()
+
+    def beside(made: MixDown, gain_db: float) -> list[str]:
+        nonlocal written
+        if folder is not None:
+            written = write(folder, score, made, gain_db, extras)
+        return list(notes_of(written))
+
+    report = ladder.finish(clip, score, recipe, video, tags=tags, beside=beside)
     with reading(clip.path):
         is_same = is_same and state_of(clip.path) == before
     if not is_same:
@@ -72,4 +88,4 @@ def finish_clip(
             "the file changed while it was being scored.", path=clip.path, remedy="Score it again when it is complete."
         )
     measured = measure_result(video, report.sample_rate, plan)
-    return Finished(report, measured, video.stat().st_size, digest_file(video))
+    return Finished(report, measured, video.stat().st_size, digest_file(video), written)

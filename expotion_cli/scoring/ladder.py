@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from expotion_cli import brief, prompts
-from expotion_cli.recipe import REPLACE, UNDER, Recipe
+from expotion_cli.recipe import REPLACE, Recipe
 from expotion_cli.scoring import passages
 from expotion_cli.scoring.cue_request import compose_request as compose_request
 from expotion_cli.scoring.playing import sound_settings
@@ -32,13 +32,14 @@ from expotion_cli.scoring.streams import FALLBACK_STREAM
 from expotion_cli.spotting import loop
 from expotion_cli.spotting.plan import CuePlan
 from expotion_cli.timed_prompts import whole
-from expotion_cli.timing import Timeline, num_samples
+from expotion_cli.timing import Timeline
 
 if TYPE_CHECKING:
     from expotion_cli.media.clip import ClipInfo
     from expotion_cli.media.remux import RemuxReport
     from expotion_cli.music.model import Model
     from expotion_cli.scoring.follow.layer import Answer
+    from expotion_cli.scoring.mixing import MixDown
     from expotion_cli.spotting.cuts import Cut
     from expotion_cli.spotting.hits import HitPoint
     from expotion_cli.vision.cache import EmbeddingCache
@@ -81,6 +82,7 @@ class Score:
         midi: a standard MIDI file, where the codec writes notes.
         answers: the accents that answer hit points, of the notes and of the follow layer.
         orchestration: key, metre and who plays, as the sidecar says it; empty for music without notes.
+        stems: its parts by name, [2, n] each, which add up to `audio`; empty unless asked for.
     """
 
     audio: np.ndarray
@@ -88,6 +90,7 @@ class Score:
     midi: bytes | None
     answers: tuple[Answer, ...] = ()
     orchestration: Mapping[str, Any] = field(default_factory=dict)
+    stems: Mapping[str, np.ndarray] = field(default_factory=dict)
 
 
 def see(
@@ -218,6 +221,7 @@ def render(
     plan: CuePlan | None = None,
     prompt: str | None = None,
     redone: Redone = NOT_REDONE,
+    stems: bool = False,
 ) -> Score:
     """Turn tokens into music exactly as long as the timeline.
 
@@ -230,21 +234,24 @@ def render(
         plan: its key counts if the recipe leaves the key open.
         prompt: of the cue, instead of the recipe's; the instruments that it names play.
         redone: bars that were composed anew.
+        stems: also give each voice by itself, where the codec has voices.
     """
     settings = settled(sound_settings(recipe, seed, plan, prompt), redone)
     marks, way = plan.marks if plan is not None else (), _course(model, timeline, recipe, seed, plan, prompt, redone)
-    more = {"passages": way.passages} if way.passages else {}
+    more: dict[str, Any] = {"passages": way.passages} if way.passages else {}
+    more |= {"keep_stems": True} if stems else {}
     rendering = model.codec.decode(tokens, timeline, settings, seed=seed, marks=marks, **more)
     audio = np.atleast_2d(np.asarray(rendering.audio, dtype=np.float32))
     if len(audio) == 1:
         audio = np.repeat(audio, 2, axis=0)
+    parts = rendering.stems if stems else {}
     if rendering.key is None:
-        return Score(audio, rendering.sample_rate, rendering.midi)
+        return Score(audio, rendering.sample_rate, rendering.midi, stems=parts)
     from expotion_cli.music.codecs.notes.orchestrate import described
 
     wanted = brief.read(recipe.prompt if prompt is None else prompt, recipe)
     played = described(settings, wanted, is_minor=bool(rendering.key.is_minor)) | way.described(timeline)
-    return Score(audio, rendering.sample_rate, rendering.midi, orchestration=played)
+    return Score(audio, rendering.sample_rate, rendering.midi, orchestration=played, stems=parts)
 
 
 def _course(
@@ -304,6 +311,7 @@ def follow(
         seed=seed,
         answered=by_notes.keys(),
         is_loop=recipe.compose.loop,
+        stems=score.stems,
     )
     composed = [
         layer.Answer(round(max(0.0, by_notes[hit.time_s]), 4), hit.time_s, hit.weight, ("notes",))
@@ -311,11 +319,17 @@ def follow(
         if hit.time_s in by_notes
     ]
     answers = sorted([*followed.answers, *composed], key=lambda answer: answer.hit_s)
-    return replace(score, audio=followed.audio, answers=tuple(answers))
+    return replace(score, audio=followed.audio, answers=tuple(answers), stems=followed.stems)
 
 
 def finish(
-    clip: ClipInfo, score: Score, recipe: Recipe, destination: Path, *, tags: Mapping[str, str] | None = None
+    clip: ClipInfo,
+    score: Score,
+    recipe: Recipe,
+    destination: Path,
+    *,
+    tags: Mapping[str, str] | None = None,
+    beside: Callable[[MixDown, float], Sequence[str]] | None = None,
 ) -> RemuxReport:
     """Mix the music with the clip's own sound, bring it to its loudness and put it under the untouched picture.
 
@@ -325,45 +339,33 @@ def finish(
         recipe: says how the two meet, and how loud.
         destination: the video to write.
         tags: metadata to add to the clip's own.
+        beside: given the mix and the gain in dB that brought it to its loudness; what it returns is noted.
 
     Raises:
         OutputError: the result can't be written.
         DecodeError: the clip's own sound can't be read.
     """
-    from expotion_cli.media.mix import mix, own_is_highest
+    from expotion_cli.media.mix import own_is_highest
     from expotion_cli.media.remux import remux
-    from expotion_cli.media.sound import MIX_HZ, read_clip_sound, resample
+    from expotion_cli.scoring.mixing import mix_down
 
-    settings = recipe.mix
-    music, sample_rate, original = score.audio, score.sample_rate, None
-    if settings.mode == UNDER and clip.audio is not None:
-        # the clip's own sound keeps its band, whatever the music has
-        if clip.audio.sample_rate > sample_rate:
-            sample_rate = MIX_HZ
-        music = resample(music, score.sample_rate, sample_rate)
-        original = read_clip_sound(clip, sample_rate)
-    mixed = mix(
-        music,
-        sample_rate,
-        original=original,
-        mode=REPLACE if original is None else settings.mode,
-        num_samples=num_samples(clip.duration, sample_rate),
-        fade_in_s=settings.fade_in_s,
-        fade_out_s=settings.fade_out_s,
-        under_lu=settings.under_lu,
-        is_loop=recipe.compose.loop,
-    )
+    made = mix_down(clip, score.audio, score.sample_rate, recipe)
     report = remux(
         clip,
-        mixed,
-        sample_rate,
+        made.mixed.sound,
+        made.mixed.sample_rate,
         destination,
         target_lufs=recipe.loudness.lufs,
         peak_dbtp=recipe.loudness.peak_dbtp,
-        audio_codec=settings.audio_codec,
+        audio_codec=recipe.mix.audio_codec,
+        keep_original=recipe.mix.keep_original,
+        default_track=recipe.mix.default_track,
         metadata=dict(tags or {}),
-        own_sound=settings.mode == UNDER,
+        own_sound=recipe.mix.mode != REPLACE,
     )
-    if report.is_quieter and original is not None and own_is_highest(mixed, original):
-        report = replace(report, notes=(*report.notes, "the highest peaks are those of the clip's own sound"))
-    return report
+    notes = [*report.notes, *made.notes]
+    if report.is_quieter and made.original is not None and own_is_highest(made.mixed.sound, made.original):
+        notes.append("the highest peaks are those of the clip's own sound")
+    if beside is not None:
+        notes += beside(made, report.gain_db)
+    return replace(report, notes=tuple(notes), speech=made.speech)

@@ -26,9 +26,11 @@ def measure_result(video: Path, sample_rate: int, plan: CuePlan) -> dict[str, An
     Raises:
         DecodeError: the sound can't be read.
     """
+    from expotion_cli.media.probe import probe
+    from expotion_cli.media.remux import WRITTEN
     from expotion_cli.media.sound import read_clip_sound
 
-    sound = read_clip_sound(video, sample_rate)
+    sound = read_clip_sound(probe(video, WRITTEN), sample_rate)
     strength = onset_strength(sound, sample_rate)
     dynamics = measure_dynamics(sound, sample_rate)
     met = hits(np.array([hit.time_s for hit in plan.hits]), strength)

@@ -27,8 +27,9 @@ from expotion_cli.media.clip import (
     output_suffix,
 )
 from expotion_cli.recipe import Recipe
-from expotion_cli.scoring import playing
+from expotion_cli.scoring import mixing, playing
 from expotion_cli.scoring.discover import Found, Source, discover
+from expotion_cli.scoring.extras import NO_EXTRAS, Extras, check_length, clashes
 from expotion_cli.scoring.files import HERE, Files
 from expotion_cli.scoring.given import Given, GivenFiles, find_given
 from expotion_cli.scoring.guard import as_failure, guard
@@ -62,6 +63,7 @@ class Settings:
         model: the model's name, for `name_by`.
         midi: also write each cue as a MIDI file.
         markers: which marker files are written beside each result.
+        extras: also write these sound files.
         batch_size: cues generated at a time, or "auto".
         prompts: a prompt of its own for some clips, by file name, stem or path inside the input folder.
         features: folders of rows computed elsewhere, in place of the encoders of these names.
@@ -82,6 +84,7 @@ class Settings:
     model: str = ""
     midi: bool = False
     markers: MarkerChoice = NO_MARKERS
+    extras: Extras = NO_EXTRAS
     batch_size: int | str = "auto"
     prompts: Mapping[str, str] = field(default_factory=dict)
     features: tuple[StreamSource, ...] = ()
@@ -186,8 +189,10 @@ def plan(
 
     Raises:
         UsageError: a setting or a timed prompt is wrong, or there is no folder of plans.
+        WeightsError: the weights that hear speech are missing or damaged, and the mix needs them.
     """
     playing.check_sound(recipe)
+    mixing.check_ahead(recipe)
     for prompt in (recipe.prompt, *settings.prompts.values()):
         read_timed(prompt)
     streams = streams_for(recipe, needs, settings.features)
@@ -233,11 +238,15 @@ def plan(
     colliding = collisions((job.clip.path, job.destination) for job in jobs)
     problems += [Result(job.name, "failed", error=error) for job, error in zip(jobs, colliding, strict=True) if error]
     jobs = [job for job, error in zip(jobs, colliding, strict=True) if error is None]
+    taken = [path for job in jobs for path in (job.clip.path, job.destination, *_beside(job.destination))]
+    clashing = clashes(taken, {job.name: job.destination for job in jobs}, settings.extras)
+    problems += [Result(name, "failed", error=error) for name, error in clashing.items()]
+    jobs = [job for job in jobs if job.name not in clashing]
     unused = _unused_prompts(found.batch or found.sources, settings.prompts)
     # Models of sound take whatever a prompt says.
     says_notes = needs is not None and needs.follows_tempo
     said = prompt_notes(all_prompts(jobs, settings), recipe) if says_notes else ()
-    said += negative_notes(recipe, notes=says_notes)
+    said += (*negative_notes(recipe, notes=says_notes), *mixing.settings_without_effect(recipe))
     odd = rate_notes(job.clip for job in jobs) if settings.markers.formats else ()
     notes = (*streams.notes, *streams.remarks, *found.notes, *unused, *given_files.notes, *said, *odd)
     return Plan(tuple(jobs), tuple(problems), recipe, settings, streams, notes)
@@ -305,10 +314,14 @@ def _destination(source: Source, clip: ClipInfo, settings: Settings, label: str)
         OutputError: a name has too many bytes for the file system.
     """
     video = inside(settings.out, source.renamed(output_suffix(clip), label))
-    # MIDI files count even if none is asked for: so a later run with --midi has room.
-    if (problem := too_long(video.parent, [video.name, sidecar_path(video).name, midi_path(video).name])) is not None:
+    # Files that are not asked for count, too, so that a later run has room for them; none has a longer name.
+    if (problem := too_long(video.parent, [video.name, *(path.name for path in _beside(video))])) is not None:
         raise problem
     return video
+
+
+def _beside(video: Path) -> tuple[Path, Path]:
+    return sidecar_path(video), midi_path(video)
 
 
 def _inspect(
@@ -332,6 +345,8 @@ def _inspect(
             raise ProbeError(reason, path=source.path, remedy=remedy)
         check_codec(clip, recipe.mix.audio_codec)
         footage_of(clip, source.path, settings.markers)  # refuses a timecode that this rate doesn't have
+        mixing.check_original(clip, recipe)
+        check_length(clip, settings.extras)
         return clip, content, stream_digests(clip, encoded, content=content), given_files.of(source, clip)
     return failures[0]
 

@@ -25,6 +25,7 @@ from expotion_cli.errors import (
 )
 from expotion_cli.hints import FileHints
 from expotion_cli.media.clip import clip_from, clip_record
+from expotion_cli.scoring import extras
 from expotion_cli.scoring.account import BRINGERS
 from expotion_cli.scoring.discover import Found, Source, discover, listed, told_apart
 from expotion_cli.scoring.files import Files
@@ -187,19 +188,25 @@ class RemoteFiles(Files):
             raise ClipError(f"it can't be copied ({reason_of(error)}).", path=original.url, remedy=RETRY) from error
 
     def deliver(self, video: Path, content: Mapping[str, Any]) -> None:
-        """See `Files`: upload video and MIDI file, and the sidecar last; remove them here."""
+        """See `Files`: upload video, sound files and MIDI file, and the sidecar last; remove them here."""
         if self._out is None:
             return
         fs, midi, place = self._out[0], midi_path(video), sidecar_path(video)
+        sounds = [extras.path_of(video, name) for name in extras.records(content)]
         marked = marker_files(video, content)
-        files = [video, *([midi] if content.get("midi") else []), *marked, place]
+        files = [video, *sounds, *([midi] if content.get("midi") else []), *marked, place]
         try:
             old = self.sidecar(video)
             if old is not None:  # what is half replaced must not look whole
                 with contextlib.suppress(Exception):
                     fs.rm_file(self._there(place))
             for path in files:
+                if path.parent != video.parent:
+                    fs.makedirs(self._there(path.parent), exist_ok=True)
                 fs.put_file(str(path), self._there(path))
+            for name, record in extras.records(old).items():
+                if (path := extras.path_of(video, name)) not in files and self.matches(path, record):
+                    fs.rm_file(self._there(path))
             if old is not None and midi not in files and self.matches(midi, old.get("midi")):
                 fs.rm_file(self._there(midi))
             for path in outdated(video, old, content.get("markers") or (), self):
@@ -210,6 +217,8 @@ class RemoteFiles(Files):
         finally:
             for path in files:
                 path.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                extras.path_of(video, ".stems").rmdir()
 
     @property
     def keeps_here(self) -> bool:

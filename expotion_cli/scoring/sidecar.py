@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from expotion_cli.hints import FileHints
+from expotion_cli.scoring.extras import NO_EXTRAS, Extras, is_whole, path_of, records
 from expotion_cli.scoring.markers import grid_facts, marker_path
 from expotion_cli.spotting.plan_file import plan_digest
 from expotion_cli.storage import digest_file, digest_of, parse_json, read_text, remove_temporaries, write_json
@@ -130,6 +131,7 @@ def is_done(
     digest: str,
     *,
     midi: bool = False,
+    extras: Extras = NO_EXTRAS,
     hints: FileHints | None = None,
     is_same: Callable[[Path, Any, FileHints | None], bool] = matches,
 ) -> bool:
@@ -140,6 +142,7 @@ def is_done(
         sidecar: what `read_sidecar` says of it.
         digest: what the sidecar must name.
         midi: whether a MIDI file belongs to it.
+        extras: sound files that belong to it.
         hints: remembers what unchanged files hold; without them every byte is read.
         is_same: tells whether a file is the one of a record.
     """
@@ -148,13 +151,22 @@ def is_done(
     if midi and sidecar.get("midi") is None and sidecar.get("has_midi", True):
         return False
     wanted = [(video, sidecar.get("output"))] + ([(midi_path(video), sidecar["midi"])] if sidecar.get("midi") else [])
-    return all(is_same(path, record, hints) for path, record in wanted)
+    if not all(is_same(path, record, hints) for path, record in wanted):
+        return False
+    return is_whole(video, sidecar, extras, lambda path, record: is_same(path, record, hints))
 
 
 def remove_leftovers(video: Path) -> None:
     """Remove temporary files and folders that a killed run left beside this result."""
     markers = [marker_path(video, kind) for kind in WRITERS]
-    remove_temporaries(video, sidecar_path(video), midi_path(video), *markers)
+    stems = path_of(video, ".stems")  # beside it lie, until they are whole, all sound files
+    remove_temporaries(video, sidecar_path(video), midi_path(video), *markers, stems)
+
+
+def sound_files(video: Path) -> list[str]:
+    """Names (`extras.path_of`) of the sound files that belong to the result that is there, unaltered ones alone."""
+    known = records(read_sidecar(video))
+    return [name for name, record in known.items() if matches(path_of(video, name), record)]
 
 
 def tempo_record(tempo: Tempo | None) -> dict[str, Any] | None:
@@ -252,6 +264,7 @@ def describe(
             "gain_db": _finite(report.gain_db),
             "limited_db": _finite(report.limited_db),
         },
+        **({} if report.speech is None else {"speech": [list(span) for span in report.speech]}),
         "notes": [*run_notes, *cue_notes["notes"], *report.notes],
         "stages_s": {**renamed_stages(cue_notes["stages_s"]), **stages_s},
         "composed_together": cue_notes["composed_together"],

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from expotion_cli.errors import ExpotionError, RefusedError
-from expotion_cli.scoring import marking, sidecar
+from expotion_cli.scoring import extras, marking, sidecar
 from expotion_cli.scoring.markers import has_facts, marker_path
 from expotion_cli.scoring.redo import outside
 from expotion_cli.spotting.hits import USER
@@ -84,7 +84,8 @@ def _standing(
         return Standing(REPLACE if any(map(files.exists, (video, place))) else SCORE)
     for path in _strange_markers(job, known, plan, ledger, hints):
         return _refused(path, _NOT_OURS, _MOVE)
-    if sidecar.is_done(video, known, digest, midi=settings.midi, hints=hints, is_same=files.matches):
+    wanted = settings.extras
+    if sidecar.is_done(video, known, digest, midi=settings.midi, extras=wanted, hints=hints, is_same=files.matches):
         lacking = marking.lacking(video, known, settings.markers, files, hints)
         if not lacking or (known is not None and has_facts(known)):
             return Standing(ALREADY, known, lacking=lacking)
@@ -93,8 +94,9 @@ def _standing(
         return reason
     if known is None:
         is_ours = not files.exists(place) and _is_left_over(job, digest, plan, ledger, hints)
-        marked = [marker_path(video, kind) for kind in settings.markers.formats]
-        for path in (place, video, *((midi,) if settings.midi else ()), *marked):
+        beside = [marker_path(video, kind) for kind in settings.markers.formats]
+        beside += [extras.path_of(video, name) for name in wanted.names()]
+        for path in (place, video, *((midi,) if settings.midi else ()), *beside):
             if files.exists(path) and not is_ours:
                 return _refused(path, "this file was not made by expotion.", "Move it, or pass --overwrite.")
         return Standing(SCORE)
@@ -116,6 +118,11 @@ def _standing(
             verdict = REPLACE
     if settings.midi and files.exists(midi) and not files.matches(midi, known.get("midi"), hints):
         return _refused(midi, _NOT_OURS, _MOVE)
+    recorded = extras.records(known)
+    for name in wanted.names():
+        path = extras.path_of(video, name)
+        if files.exists(path) and not files.matches(path, recorded.get(name), hints):
+            return _refused(path, _NOT_OURS, _MOVE)
     if settings.redo is not None:
         return Standing(REDO, known, step=way.steps[-1])
     return Standing(verdict, known)

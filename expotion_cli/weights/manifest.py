@@ -20,8 +20,8 @@ from expotion_cli.assets import shipped_folder
 from expotion_cli.errors import UnknownNameError, WeightsError
 
 LOCK_FILE = "expotion.lock.json"
-KINDS = ("music", "encoder", "tagger", "soundfont")
-"""What composes, what sees, what evaluation listens with, what plays notes."""
+KINDS = ("music", "encoder", "tagger", "speech", "soundfont")
+"""What composes, what sees, what evaluation listens with, what hears speech, what plays notes."""
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _NAME = re.compile(r"[\w-][\w.-]*")
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")

@@ -17,6 +17,7 @@ from expotion_cli.errors import MissingLibraryError, UsageError
 from expotion_cli.recipe import load_recipe
 from expotion_cli.scoring import batch, remote
 from expotion_cli.scoring.api import score_folder
+from expotion_cli.scoring.extras import Extras
 from expotion_cli.scoring.plan import Settings, plan
 from expotion_cli.scoring.urls import mirror
 
@@ -101,6 +102,19 @@ def test_a_remote_folder_is_scored_as_a_local_one_and_nothing_stays_behind(store
         uploads = [to for to in moved["put"] if to.startswith(f"/out/{stem}.")]
         assert len(uploads) == 3 and uploads[-1].endswith(".score.json"), "the sidecar comes last"
     assert b'"scored"' in store.cat_file("/out/ledger.jsonl")
+
+
+def test_sound_files_are_uploaded_before_the_sidecar_and_go_with_their_result(store, moved, own_cache):
+    extras = Extras("flac")
+    assert score("memory://in/a.mp4", extras=extras) == {"a.mp4": ("scored", None)}
+    assert store.exists("/out/a.music.flac") and moved["put"][-2].endswith("a.score.json")
+    assert not list(own_cache.rglob("*.flac"))
+    assert score("memory://in/a.mp4", extras=extras) == {"a.mp4": ("already", None)}
+    score("memory://in/a.mp4", overwrite=True)
+    assert store.exists("/out/a.mp4") and not store.exists("/out/a.music.flac")
+    store.pipe_file("/out/a.music.flac", b"mine")
+    ((status, error),) = score("memory://in/a.mp4", extras=extras).values()
+    assert status == "refused" and "was not made by expotion" in str(error)
 
 
 def test_a_rerun_copies_no_clip_and_uploads_no_result(store, moved):

@@ -29,7 +29,7 @@ class Rendering:
         sample_rate: samples a second.
         midi: the cue as a standard MIDI file, if the codec has notes.
         key: in which it is, if the codec has notes.
-        stems: each voice by itself, [2, n], if the codec has voices and they were asked for.
+        stems: each voice by itself, [2, n], if the codec has voices and they were asked for; they add up to `audio`.
     """
 
     audio: np.ndarray
@@ -101,6 +101,7 @@ class Codec(Protocol):
         *,
         seed: int = 0,
         marks: Sequence[tuple[float, str]] = (),
+        keep_stems: bool = False,
     ) -> Rendering:
         """Render a cue.
 
@@ -110,5 +111,6 @@ class Codec(Protocol):
             settings: how notes are played, for codecs that have them.
             seed: the cue's seed.
             marks: (seconds, words) of the cue plan, for codecs that write MIDI files.
+            keep_stems: also return each voice by itself, for codecs that have voices.
         """
         ...

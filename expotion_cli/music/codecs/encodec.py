@@ -76,7 +76,14 @@ class EncodecCodec:
 
     @torch.inference_mode()
     def decode(
-        self, tokens: np.ndarray, timeline: Timeline, settings: Any = None, *, seed: int = 0, marks: Any = ()
+        self,
+        tokens: np.ndarray,
+        timeline: Timeline,
+        settings: Any = None,
+        *,
+        seed: int = 0,
+        marks: Any = (),
+        keep_stems: bool = False,
     ) -> Rendering:
         """Render a cue; mono goes to both channels.
 
@@ -86,6 +93,7 @@ class EncodecCodec:
             settings: not used.
             seed: not used.
             marks: not used.
+            keep_stems: not used; it has no voices.
 
         Returns:
             [2, n] float32.

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
 import numpy as np
@@ -24,6 +24,8 @@ from expotion_cli.spotting.hits import USER, HitPoint
 from expotion_cli.spotting.plan import CuePlan
 from expotion_cli.timing import STEPS_PER_BEAT, Timeline
 
+ACCENTS = "accents"
+"""The stem of all accents."""
 _SNAP_S = 0.04
 """An accent moves to the music's grid by at most this much; farther off it stays with the picture."""
 _BREATH_S, _RISE_S = 0.13, 0.012
@@ -69,10 +71,12 @@ class Followed:
     Attributes:
         audio: [2, n] float32.
         answers: what was laid over it.
+        stems: parts of the music, treated alike, and `ACCENTS`; they add up to `audio`.
     """
 
     audio: np.ndarray
     answers: tuple[Answer, ...]
+    stems: Mapping[str, np.ndarray] = field(default_factory=dict)
 
 
 def follow(
@@ -86,6 +90,7 @@ def follow(
     seed: int = 0,
     answered: Collection[float] = (),
     is_loop: bool = False,
+    stems: Mapping[str, np.ndarray] | None = None,
 ) -> Followed:
     """Make music follow a cue plan, whoever made it, and keep it between the plan's start and end.
 
@@ -102,11 +107,18 @@ def follow(
         seed: of the cue; makes strokes differ.
         answered: seconds of the hit points that the music answers itself: they get a shallower breath, and no accent.
         is_loop: its end is followed by its beginning.
+        stems: parts that add up to `audio`, by name; each gets the gains of the whole.
     """
-    followed = Followed(audio, ())
+    followed = Followed(audio, (), stems or {})
     if settings.mode != NO_FOLLOW and np.any(audio):
-        followed = _layered(audio, sample_rate, plan, settings, grid, tonic, seed, answered, is_loop)
-    return replace(followed, audio=level.within(followed.audio, sample_rate, plan.start_s, plan.end_s))
+        treated = (plan, settings, grid, tonic, seed, answered, is_loop, stems or {})
+        followed = _layered(audio, sample_rate, *treated)
+
+    def kept_within(sound: np.ndarray) -> np.ndarray:
+        return level.within(sound, sample_rate, plan.start_s, plan.end_s)
+
+    parts = {name: kept_within(stem) for name, stem in followed.stems.items()}
+    return replace(followed, audio=kept_within(followed.audio), stems=parts)
 
 
 def _layered(
@@ -119,9 +131,10 @@ def _layered(
     seed: int,
     answered: Collection[float],
     is_loop: bool,
+    stems: Mapping[str, np.ndarray],
 ) -> Followed:
     ends = level.JOINED if is_loop else level.HELD
-    levelled = level.apply_db(audio, level.levelling_db(audio, sample_rate, ends), sample_rate)
+    even_db = level.levelling_db(audio, sample_rate, ends)
     rows = math.ceil(audio.shape[1] / sample_rate * level.RATE_HZ)
     at = np.arange(rows) / level.RATE_HZ
     end_s = math.inf if plan.end_s is None else plan.end_s
@@ -131,7 +144,12 @@ def _layered(
     weights = np.array([hit.weight for hit in chosen])
     gain_db = -settings.dynamics_db * (1 - plan.intensity.at(at))
     gain_db -= gain_db.max(initial=-settings.dynamics_db)
-    levelled = _brightened(levelled, sample_rate, _TONE * gain_db, is_loop)
+    tone_db = _TONE * gain_db
+
+    def evened(sound: np.ndarray) -> np.ndarray:
+        return _brightened(level.apply_db(sound, even_db, sample_rate), sample_rate, tone_db, is_loop)
+
+    levelled = evened(audio)
     low, high = _BREATH_DB
     depths = (low + (high - low) * weights) * np.array(
         [_ANSWERED_BREATH if hit.time_s in answered else 1.0 for hit in chosen]
@@ -140,6 +158,7 @@ def _layered(
     if is_loop:  # the breath before a hit point at the beginning lies at the end
         gain_db += level.breath_db(times_s + audio.shape[1] / sample_rate, depths, rows, _BREATH_S, _RISE_S)
     music = level.apply_db(levelled, gain_db, sample_rate)
+    parts = {name: level.apply_db(evened(stem), gain_db, sample_rate) for name, stem in stems.items()}
     answers: list[Answer] = []
     left = [place for place, hit in enumerate(chosen) if hit.time_s not in answered]
     if left:
@@ -148,13 +167,17 @@ def _layered(
         chosen, times_s = tuple(chosen[place] for place in left), times_s[left]
         room = np.pad(levelled, ((0, 0), (0, round(_LOOP_RING_S * sample_rate)))) if is_loop else levelled
         accents, answers = _accents(room, sample_rate, chosen, times_s, settings, tonic, seed)
-        music += folded(accents, music.shape[1])
+        accents = folded(accents, music.shape[1])
+        music += accents
+        if stems:
+            parts[ACCENTS] = accents
         del accents, room
     del levelled
-    music = level.apply_db(
-        music, level.compress_db(music, sample_rate, ratio=2.0, above_lu=3.0, ends=ends), sample_rate
-    )
-    return Followed(_softened(music, sample_rate, is_loop), tuple(answers))
+    held_db = level.compress_db(music, sample_rate, ratio=2.0, above_lu=3.0, ends=ends)
+    music = level.apply_db(music, held_db, sample_rate)
+    softened = _softening(music, sample_rate, is_loop)
+    parts = {name: level.apply_db(part, held_db, sample_rate) * softened for name, part in parts.items()}
+    return Followed(music * softened, tuple(answers), parts)
 
 
 def _brightened(audio: np.ndarray, sample_rate: int, gain_db: np.ndarray, is_loop: bool) -> np.ndarray:
@@ -167,13 +190,13 @@ def _brightened(audio: np.ndarray, sample_rate: int, gain_db: np.ndarray, is_loo
     return made[:, margin : margin + audio.shape[1]]
 
 
-def _softened(audio: np.ndarray, sample_rate: int, is_loop: bool) -> np.ndarray:
-    """Audio [2, n] without the peaks that the limiter would else have to take."""
+def _softening(audio: np.ndarray, sample_rate: int, is_loop: bool) -> np.ndarray:
+    """[n] gain that takes the peaks off audio [2, n] that the limiter would else have to take."""
     loudness = integrated_lufs(audio, sample_rate)
     if not math.isfinite(loudness):
-        return audio
+        return np.ones(audio.shape[1], np.float32)
     wide, margin = _widened(audio, round(_LOOP_MARGIN_S * sample_rate) if is_loop else 0)
-    return audio * peak_gain(wide, sample_rate, loudness + _PEAKS_LU)[margin : margin + audio.shape[1]]
+    return peak_gain(wide, sample_rate, loudness + _PEAKS_LU)[margin : margin + audio.shape[1]]
 
 
 def _widened(audio: np.ndarray, margin: int) -> tuple[np.ndarray, int]:

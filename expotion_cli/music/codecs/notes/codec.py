@@ -169,7 +169,7 @@ class NoteCodec:
             settings: how it sounds; None for the defaults.
             seed: the cue's seed, for the key "auto" and for humanising; None: the settings's.
             marks: become markers of the MIDI file.
-            keep_stems: also return each voice by itself, without reverb.
+            keep_stems: also return each voice by itself, with its reverb; they add up to the whole.
             passages: who plays when, where that changes.
 
         Returns:

@@ -56,7 +56,7 @@ class Renderer:
             arrangement: the notes.
             timeline: places the notes' steps on the picture's clock.
             settings: instruments, gains, panning, reverb.
-            keep_stems: also return each voice by itself.
+            keep_stems: also return each voice by itself, with its share of the reverb.
 
         Returns:
             Exactly `timeline.samples(sample_rate)` samples. Quiet cues stay quiet; one that would exceed full scale is
@@ -72,12 +72,14 @@ class Renderer:
         def add(name: str, sound: VoiceSound, stem: np.ndarray) -> None:
             nonlocal mix, send
             mix += stem
-            if keep_stems:
-                made = self._equalise(stem, settings)
-                stems[name] = stems[name] + made if name in stems else made
+            dry = stem.copy() if keep_stems else None
+            stem *= np.float32(sound.reverb)
             if sound.reverb:
-                stem *= np.float32(sound.reverb)
                 send += stem
+            if dry is not None:
+                self._add_reverb(dry, stem, settings.reverb_s)
+                made = self._equalise(dry, settings)
+                stems[name] = stems[name] + made if name in stems else made
 
         drums: dict[tuple[str, VoiceSound], np.ndarray] = {}
         for (name, sound), notes in _by_sound(arrangement).items():

@@ -154,6 +154,16 @@ def test_a_muted_voice_is_absent_and_gain_and_pan_do_what_they_say(piece_tokens)
     assert np.allclose(mix.audio, plain["melody"] + plain["bass"], atol=1e-6)
 
 
+def test_stems_with_their_reverb_add_up_to_the_cue(piece_tokens) -> None:
+    timeline = line(4)
+    tokens = piece_tokens(timeline.num_steps)
+    made = NoteCodec().decode(tokens, timeline, SoundSettings(key=0), keep_stems=True)
+    assert len(made.stems) > 4
+    rest = sum(made.stems.values()) - made.audio
+    assert level_db(rest) < level_db(made.audio) - 80
+    assert np.array_equal(NoteCodec().decode(tokens, timeline, SoundSettings(key=0)).audio, made.audio)
+
+
 def test_panning_keeps_the_power_of_a_centred_sound() -> None:
     mono = np.tile(np.random.default_rng(0).standard_normal(RATE).astype(np.float32), (2, 1))
     for pan in (-1.0, -0.4, 0.3, 1.0):
