@@ -114,14 +114,23 @@ def _card(number: int, result: Result, look: Look, place: Path) -> dict[str, Any
     }
 
 
+_TERMS = (
+    ("hits", "hits", "{:.0%}"),
+    ("pulse", "pulse", "{:.2f}"),
+    ("spread_db", "spread", "{:.1f} dB"),
+    ("style", "style", "{:.2f}"),
+)
+"""What is shown of a take's terms."""
+
+
 def _takes(result: Result, place: Path) -> Iterator[dict[str, Any]]:
     """The takes to choose from."""
     for take in takes_of(result):
-        terms = ((str(name), finite(value)) for name, value in take.terms.items())
+        terms = Facts(take.terms)
         yield {
             "number": take.number,
             "score": _shown(finite(take.score), "{:.2f}"),
-            "terms": [(name, _shown(value, "{:.2f}")) for name, value in terms if value is not None],
+            "terms": [(name, _shown(terms.number(key), form)) for key, name, form in _TERMS if key in terms],
             "missed": take.missed,
             "chosen": take.chosen,
             "by_user": take.by_user,

@@ -202,6 +202,12 @@ def test_a_take_is_heard_in_the_place_of_the_videos_sound_at_the_same_time(run):
         and command.endswith("a 1.mp4' --choose 2")
         and run("return !card('a 1.mp4').querySelector('.command').hidden")
     )
+    told = run(
+        "return [...card('a 1.mp4').querySelectorAll('.takes label')].map(l => l.innerText.split(/\\s*\\n/).join(' '))"
+    )
+    assert told[1].startswith("take 1 chosen score 0.80 hits 70%") and told[2].startswith(
+        "take 2 score 0.60 hits 50% loop"
+    )
     run("card('a 1.mp4').querySelector('.takes input[value=\"\"]').click()")
     assert run(
         "return !clips[0].video.muted && clips[0].take === null && card('a 1.mp4').querySelector('.command').hidden"
