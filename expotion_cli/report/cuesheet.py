@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -16,6 +15,8 @@ from expotion_cli.report.facts import Facts
 from expotion_cli.report.licences import Part, parts
 from expotion_cli.report.results import CHANGED, DAMAGED, MISSING, SCORED, UNFINISHED, Collection, Result
 from expotion_cli.storage import write_bytes
+from expotion_cli.timeline.timecode import shown_rate, timebase_of
+from expotion_cli.timing import exact
 from expotion_cli.version import __version__
 from expotion_cli.weights.manifest import Manifest, read_manifests
 
@@ -60,14 +61,15 @@ class Cue:
     def row(self) -> dict[str, str]:
         """Its columns."""
         facts, (model, adapter, soundfont) = self.result.facts, self.parts
+        base = timebase_of(exact(self.fps))
         return {
             "clip": self.result.name,
             "title": PurePosixPath(self.result.name).stem,
             "commercial_use": COMMERCIAL[self.verdict],
             "duration_s": f"{self.duration_s:.3f}",
-            "in": timecode(self.in_s, self.fps),
-            "out": timecode(self.out_s, self.fps),
-            "timecode_fps": f"{self.fps:g}",
+            "in": base.timecode(base.frame_at(self.in_s)),
+            "out": base.timecode(base.frame_at(self.out_s)),
+            "timecode_fps": shown_rate(base.rate),
             "composer": COMPOSED,
             "model": model.name,
             "model_licence": model.licence,
@@ -160,19 +162,6 @@ def values(found: Collection, made: Sequence[Cue]) -> dict[str, Any]:
 def harmless(cell: str) -> str:
     """A cell that no spreadsheet takes for a formula: an apostrophe stands before what could begin one."""
     return f"'{cell}" if cell.lstrip(" ").startswith(_FORMULA) else cell
-
-
-def timecode(seconds: float, fps: float) -> str:
-    """Hours, minutes, seconds and frames, counted without dropping any: 00:00:09:24.
-
-    Args:
-        seconds: not negative.
-        fps: frames a second; 29.97 counts 30 frames to a second of timecode.
-    """
-    nominal = max(1, math.ceil(fps - 0.2))
-    frames = round(seconds * fps)
-    minutes, rest = divmod(frames, 60 * nominal)
-    return f"{minutes // 60:02d}:{minutes % 60:02d}:{rest // nominal:02d}:{rest % nominal:02d}"
 
 
 def _cue(result: Result, manifests: Mapping[str, Manifest]) -> Cue:

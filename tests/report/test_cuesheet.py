@@ -89,12 +89,14 @@ def test_times_come_from_the_cue_plan_and_count_frames(tmp_path, scored_video):
 
 
 @pytest.mark.parametrize(
-    ("seconds", "fps", "code"),
-    [(0, 25, "00:00:00:00"), (0.96, 25, "00:00:00:24"), (3600, 30, "01:00:00:00"), (1001 / 1000, 29.97, "00:00:01:00"),
-     (10, 23.976, "00:00:10:00"), (1, 59.94, "00:00:01:00"), (2.08, 12.5, "00:00:02:00")],
+    ("seconds", "fps", "code", "rate"),
+    [(0.96, 25, "00:00:00:24", "25"), (3600, 30, "01:00:00:00", "30"), (1.001, 29.97003, "00:00:01:00", "29.97"),
+     (10.01, 23.976024, "00:00:10:00", "23.976"), (2, "odd", "00:00:02:00", "25")],
 )  # fmt: skip
-def test_timecode_counts_whole_frames_at_the_nominal_rate(seconds, fps, code):
-    assert cuesheet.timecode(seconds, fps) == code
+def test_timecode_counts_whole_frames_at_the_nominal_rate(tmp_path, scored_video, seconds, fps, code, rate):
+    make_result(tmp_path / "a.mp4", scored_video, clip={"duration_s": seconds, "fps": fps})
+    (row,) = rows(cuesheet.as_csv(cuesheet.cues(collect(tmp_path))))
+    assert (row["out"], row["timecode_fps"]) == (code, rate)
 
 
 def test_what_can_not_be_told_of_is_named_and_the_rest_goes_on(folder):
