@@ -194,7 +194,7 @@ def mini(
     """
     if out is None:
         raise UsageError(
-            "remaking the model takes hours on CPU cores.",
+            "Remaking the model takes hours on CPU cores.",
             remedy="To begin, name a folder for it: expotion train mini --out my-mini.",
         )
     work = work if work is not None else out.with_name(f"{out.name}-work")

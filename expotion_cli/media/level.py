@@ -107,6 +107,7 @@ def unmet(attempt: Attempt, target_lufs: float, peak_dbtp: float) -> Iterator[st
     elif attempt.excess_db > 0:
         yield f"peaks reach {found.true_peak_dbtp:.1f} dBTP instead of {peak_dbtp:g}"
     elif abs(attempt.error_lu) > MET_LU:
-        text = f"{target_lufs:g} LUFS can't be met with peaks below {peak_dbtp:g} dBTP: it is {{:.1f}} LUFS"
+        reason = f"louder, its peaks would pass {peak_dbtp:g} dBTP"
         works = math.floor(found.integrated_lufs + AIM_LU + RESOLUTION_DB / 2)
-        yield text.format(found.integrated_lufs) + (f"; --lufs {works} works" if works >= LOWEST_LUFS else "")
+        remedy = f"; --lufs {works} can be met" if works >= LOWEST_LUFS else ""
+        yield f"The loudness is {found.integrated_lufs:.1f} LUFS, not {target_lufs:g}: {reason}{remedy}."

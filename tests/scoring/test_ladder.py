@@ -115,7 +115,7 @@ def test_a_clap_in_the_clips_own_sound_is_named_as_what_keeps_the_result_quiet(m
     monkeypatch.setattr("expotion_cli.media.sound.read_clip_sound", lambda *_: own)
     recipe = load_recipe("cinematic", {"mix.mode": "under"})
     report = ladder.finish(clip, ladder.Score(0.2 * tone, rate, None), recipe, tmp_path / "out.mp4")
-    assert "can't be met" in report.notes[0] and report.notes[1].endswith("those of the clip's own sound")
+    assert "peaks would pass" in report.notes[0] and report.notes[1].endswith("those of the clip's own sound")
 
 
 def test_the_audio_codec_can_be_chosen_where_the_container_takes_it(make_video, tmp_path):
