@@ -164,7 +164,8 @@ def checked(owner: type, key: str, value: Any, *, shown: str, where: str = "", p
     try:
         return check(value)
     except ValueError as error:
-        if where.startswith("--"):
+        flag_of_key = f"_{where.removeprefix('--').replace('-', '_')}_"
+        if where.startswith("--") and flag_of_key in f"_{shown.replace('.', '_')}_":
             raise RecipeError(f"{where} {value!r} {error}.", remedy="Without it the recipe's value counts.") from None
         origin = f"{where}: " if where else ""
         remedy = "Change it, or leave it out for its default."

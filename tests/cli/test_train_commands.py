@@ -350,7 +350,7 @@ def test_the_embedded_model_is_remade_in_small_and_scores_a_clip(expotion, repos
     assert done.exit_code == 2 and "holds another run" in done.stderr
     for wrong, wanted in (
         (["--recipe", tmp_path / "none.toml"], "can't be read"),
-        (["--device", "tpu9"], "can't be used"),
+        (["--device", "tpu9"], "There is no device 'tpu9'"),
     ):
         done = expotion("train", "mini", "--out", out, "--work", tmp_path / "other", *wrong)
         assert done.exit_code == 2 and wanted in done.stderr and "Traceback" not in done.stderr
