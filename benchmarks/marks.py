@@ -16,8 +16,9 @@ import argparse
 import itertools
 import os
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 from bench import RESULTS, machine, print_table, put_into, use_cores, write_results
@@ -28,14 +29,17 @@ from expotion_cli.audio.hits import hits
 from expotion_cli.audio.loudness import integrated_lufs
 from expotion_cli.audio.onsets import RATE_HZ, onset_strength
 from expotion_cli.audio.pulse import pulse_clarity
+from expotion_cli.errors import ExpotionError
 from expotion_cli.evaluation import baselines, sync
 from expotion_cli.evaluation.distributions import fit_gaussian, frechet_of_fits
 from expotion_cli.evaluation.tag_measures import shipped_reference
-from expotion_cli.evaluation.tagger import Tagger, style_ratio
 from expotion_cli.recipe import Recipe, load_recipe, recipe_names
 from expotion_cli.scoring import ladder
 from expotion_cli.scoring.follow import layer
+from expotion_cli.scoring.group import Order, compose
+from expotion_cli.scoring.takes.playing import play_composed
 from expotion_cli.spotting.visual_accents import visual_accents
+from expotion_cli.tagging.tagger import Tagger, style_ratio
 from expotion_cli.tags import TAGS
 
 PAGE = RESULTS.parent.parent / "docs" / "evaluation.md"
@@ -52,25 +56,36 @@ Sounds = Mapping[tuple[int, int], np.ndarray]
 
 def make(model: Any, recipe: Recipe, clips: Sequence[Clip], seeds: int, *, picture: bool) -> tuple[Sounds, Sounds]:
     """Compose, render and follow one cue for each seed and clip: (before, after the follow layer)."""
-    orders = list(itertools.product(range(seeds), range(len(clips))))
-    plans, requests = [], []
-    for seed, number in orders:
-        clip = clips[number]
-        seen = clip.seen if picture else ladder.Seen()
-        plan = ladder.spot(seen, clip.info.duration, recipe)
-        plans.append(plan)
-        requests.append(
-            ladder.compose_request(model, seen, plan, clip.info.duration, recipe, prompt=recipe.prompt, seed=seed)
+    orders = [
+        Order(
+            clips[number].info,
+            recipe,
+            recipe.prompt,
+            seed,
+            see=partial(_seen, clips[number].seen if picture else ladder.Seen()),
+            key=(seed, number),
         )
-    tokens = dict(model.generate(requests))
+        for seed, number in itertools.product(range(seeds), range(len(clips)))
+    ]
     notes, sounds = {}, {}
-    for index, (order, plan, request) in enumerate(zip(orders, plans, requests, strict=True)):
-        score = ladder.render(model, tokens[index], request.timeline, recipe, seed=request.seed, plan=plan)
-        notes[order] = score.audio
-        score = ladder.follow(model, score, request.timeline, plan, recipe, seed=request.seed)
-        assert score.sample_rate == RATE
-        sounds[order] = score.audio
-    return notes, sounds
+    for cue in compose(model, orders, failed=_failed):
+        seed, order = cue.order.seed, cue.order.key
+        chosen = play_composed(model, cue)
+        tokens = cue.takes[chosen.number - 1]
+        # The take that was chosen, as it was before the follow layer.
+        notes[order] = ladder.render(model, tokens, cue.request.timeline, recipe, seed=seed, plan=cue.plan).audio
+        assert chosen.played.score.sample_rate == RATE
+        sounds[order] = chosen.played.score.audio
+    in_order = [order.key for order in orders]
+    return {key: notes[key] for key in in_order}, {key: sounds[key] for key in in_order}
+
+
+def _seen(seen: ladder.Seen) -> ladder.Seen:
+    return seen
+
+
+def _failed(order: Order, error: ExpotionError) -> NoReturn:
+    raise error
 
 
 def measured(clips: Sequence[Clip], sounds: Sounds) -> dict[str, Any]:

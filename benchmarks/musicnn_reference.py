@@ -21,12 +21,12 @@ from typing import Any
 import numpy as np
 from bench import RESULTS, print_table
 
-from expotion_cli.evaluation.tagger import Tagger
 from expotion_cli.music.codecs.notes.render import pan_stereo
 from expotion_cli.music.codecs.notes.reverb import reverberate
 from expotion_cli.music.codecs.notes.sampler import PlayedNote, Synth
 from expotion_cli.music.codecs.notes.soundfont import SoundFont, default_soundfont
 from expotion_cli.storage import canonical_json, digest_file
+from expotion_cli.tagging.tagger import Tagger
 from expotion_cli.tags import TAGS
 
 REPOSITORY = RESULTS.parent.parent

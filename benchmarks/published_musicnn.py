@@ -7,7 +7,7 @@ Both need TensorFlow, which this package doesn't. In an environment of its own, 
     python benchmarks/published_musicnn.py musicnn-0.1.0-py3-none-any.whl
 
 It writes models/musicnn/model.safetensors and LICENSE (their size and sha256 belong into models/musicnn.toml), and
-tests/evaluation/published_musicnn.npz, which the port is held to. A TensorFlow checkpoint holds tensors alone; nothing
+tests/tagging/published_musicnn.npz, which the port is held to. A TensorFlow checkpoint holds tensors alone; nothing
 in it is executed.
 """
 
@@ -101,7 +101,7 @@ def main() -> None:
         licence = (Path(folder) / "musicnn-0.1.0.dist-info" / "LICENSE.md").read_text(encoding="utf-8")
         (models / "LICENSE").write_text(licence, encoding="utf-8")
         answer = published_answer(band(), Path(folder))
-        np.savez_compressed(REPOSITORY / "tests" / "evaluation" / "published_musicnn.npz", **answer)
+        np.savez_compressed(REPOSITORY / "tests" / "tagging" / "published_musicnn.npz", **answer)
     for path in sorted(models.iterdir()):
         print(path.name, path.stat().st_size, hashlib.sha256(path.read_bytes()).hexdigest())
 

@@ -74,7 +74,7 @@ class Generate:
     temperature: float = declare.number(1.0, 0.0, 4.0, "0 takes the likeliest token, higher is more adventurous")
     top_k: int = declare.whole(50, 0, 4096, "draw among this many likeliest tokens; 0 means all")
     top_p: float = declare.number(1.0, 0.01, 1.0, "draw among the likeliest tokens that hold this share; 1 means all")
-    takes: int = declare.whole(4, 1, 64, "compose this many and keep the best (models of notes; others compose one)")
+    takes: int = declare.whole(4, 1, 64, "compose this many of each cue and keep the best")
     negative_prompt: str = declare.text("", "what the music should not be, in words; text guidance leads away from it")
     seed: int | str = _seed(PER_CLIP, "one number for every clip, or per-clip[:NUMBER]: drawn from the clip's content")
 
@@ -165,7 +165,7 @@ class Recipe:
     description: str = declare.text("", "one sentence on what it is for")
     prompt: str = declare.text("", "what the music should be, in words")
     tags: tuple[str, ...] = declare.names(
-        (), "tags that tell its style, for `expotion evaluate`; change no music", TAGS
+        (), "tags that tell its style, by which takes are judged and results evaluated", TAGS
     )
     generate: Generate = Generate()
     tempo: TempoRange = TempoRange()

@@ -1,4 +1,4 @@
-"""The 50 tags that the tagger of `evaluation` knows: MagnaTagATune's most frequent, in the order of its outputs."""
+"""The 50 tags that the tagger (`tagging`) knows: MagnaTagATune's most frequent, in the order of its outputs."""
 
 from __future__ import annotations
 

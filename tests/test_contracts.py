@@ -32,7 +32,7 @@ FLOORS = (
     {"media", "weights", "prompts"},
     {"brief"},
     {"vision", "demo"},
-    {"spotting", "speech"},
+    {"spotting", "speech", "tagging"},
     {"music"},
     {"scoring"},
     {"evaluation", "inspection", "regression", "report", "training"},
@@ -148,7 +148,7 @@ def test_errors_form_one_tree_that_the_module_draws():
         ("expotion_cli.media.remux", "remux"),
         ("expotion_cli.media.mix", "mix"),
         ("expotion_cli.media.loudness", "measure Loudness"),
-        ("expotion_cli.evaluation.tagger", "Tagger Heard style style_ratio"),
+        ("expotion_cli.tagging.tagger", "Tagger Heard style style_ratio"),
     ],
 )
 def test_exported_names_are_there_and_documented(module, names):

@@ -21,6 +21,7 @@ from expotion_cli.cli.report import cuesheet, report
 from expotion_cli.cli.say import TYPER_OPTIONS, VERSION
 from expotion_cli.cli.score import score
 from expotion_cli.cli.status import status
+from expotion_cli.cli.takes import takes
 from expotion_cli.cli.train import train_app
 from expotion_cli.cli.watch import watch_command
 
@@ -36,6 +37,7 @@ app.command()(cuesheet)
 app.command()(markers)
 app.command(cls=EvaluateCommand)(evaluate)
 app.command()(doctor)
+app.command()(takes)
 app.command()(models)
 app.command()(fetch)
 app.add_typer(recipes_app, name="recipes")

@@ -10,6 +10,7 @@ from expotion_cli.cli.say import say, say_aside, say_error
 from expotion_cli.scoring.account import Listener, Summary
 from expotion_cli.scoring.plan import Plan, Result
 from expotion_cli.scoring.standing import ALREADY, CHECK, Standing
+from expotion_cli.scoring.takes.layout import takes_folder
 
 MOST_NAMES = 3
 """Clips that a note of several names."""
@@ -146,6 +147,8 @@ def show_plan(plan: Plan, found: Mapping[str, Standing], details: Mapping[str, s
         facts = f"{float(clip.duration):.1f} s · {clip.width}×{clip.height} · {float(clip.fps):.4g} fps · {sound}"
         facts += f" · plan {job.given.plan_file}" if job.given.plan_file is not None else ""
         facts += "".join(f" · {note}" for note in clip.notes)
+        if plan.settings.keep_takes:
+            facts += f" · takes in {called(takes_folder(job.destination))}/"
         standing = found[job.name]
         if standing.error is not None:
             say_error(standing.error, "would refuse")

@@ -23,6 +23,8 @@ def plan_record(planned: Plan, found: Mapping[str, Standing], ahead: Mapping[str
         found: the fate of each.
         ahead: what is known of those that will be scored.
     """
+    from expotion_cli.scoring.takes.layout import takes_folder
+
     called = planned.files.called
     jobs = [
         {
@@ -38,6 +40,7 @@ def plan_record(planned: Plan, found: Mapping[str, Standing], ahead: Mapping[str
             **({"redo": found[job.name].said} if found[job.name].said else {}),
             **(_ahead_record(ahead[job.name], called) if job.name in ahead else {}),
             **({"markers": [called(path) for path in lacking]} if (lacking := _lacking(job, found[job.name])) else {}),
+            **({"takes": called(takes_folder(job.destination))} if planned.settings.keep_takes else {}),
             **({"error": error_record(error)} if (error := found[job.name].error) is not None else {}),
         }
         for job in planned.jobs

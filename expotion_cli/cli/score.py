@@ -177,7 +177,7 @@ def score(
     takes: Annotated[
         int | None,
         typer.Option(
-            help="Compose this many takes and keep the best (models that write notes).", rich_help_panel=MUSIC
+            help="Compose this many takes of each cue; the best one ends in the video.", rich_help_panel=MUSIC
         ),
     ] = None,
     model: Annotated[
@@ -284,6 +284,14 @@ def score(
     marker_start: MARKER_START = None,
     music_only: mix_flags.MusicOnly = None,
     stems: mix_flags.Stems = None,
+    keep_takes: Annotated[
+        bool,
+        typer.Option(
+            "--keep-takes",
+            help="Also keep all takes of each cue in NAME.takes, to choose another with `expotion takes`.",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print a summary as JSON.", rich_help_panel=OUTPUT)] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only errors.", rich_help_panel=OUTPUT)] = False,
     verify: Annotated[
@@ -392,6 +400,8 @@ def score(
         "--audio-codec": {"mix.audio_codec": given(audio_codec)},
     }
     chosen = recipe_with(recipe, flags)
+    if keep_takes and chosen.generate.takes == 1:
+        raise UsageError("--keep-takes needs several takes to keep.", remedy="Add --takes 4, or leave it out.")
     settings = Settings(
         out=mirror(out),
         recursive=recursive,
@@ -401,6 +411,7 @@ def score(
         midi=midi,
         markers=choose_markers(markers, marker_kinds, marker_start),
         extras=read_extras(music_only, stems),
+        keep_takes=keep_takes,
         batch_size=read_batch_size(batch_size),
         prompts=read_prompts(prompts) if prompts is not None else {},
         features=features,

@@ -255,7 +255,7 @@ class VariantComposer:
         request = composed.request
         score = ladder.render(
             self._model,
-            composed.tokens,
+            composed.takes[0],
             request.timeline,
             variant.recipe,
             seed=request.seed,
@@ -287,7 +287,9 @@ class VariantComposer:
                 streams = {key: value for key, value in streams.items() if key in STREAMS[variant.condition]}
             given = dataclasses.replace(seen, streams=dict(streams))
             seed = self._plan.first_seed + take
-            yield Order(clip, variant.recipe, prompt, seed, see=partial(_given, given), plan=plan, key=(name, take))
+            # One candidate: what a choice among several adds is not the conditioning's.
+            order = Order(clip, variant.recipe, prompt, seed, see=partial(_given, given), plan=plan, takes=(0,))
+            yield dataclasses.replace(order, key=(name, take))
 
 
 def _given(seen: ladder.Seen) -> ladder.Seen:

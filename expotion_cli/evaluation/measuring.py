@@ -37,11 +37,11 @@ from expotion_cli.evaluation.results import (
     ranking_of,
 )
 from expotion_cli.evaluation.set_measures import SetMeasures
-from expotion_cli.evaluation.tagger import LEVEL_LUFS
 from expotion_cli.evaluation.yardsticks import OUTPUTS, YARDSTICK, with_yardsticks
 from expotion_cli.music.codecs.notes.muspy import MEASURES
 from expotion_cli.spotting.activity import motion_energy
 from expotion_cli.spotting.visual_accents import MIN_PROMINENCE, PER_SECOND, visual_accents
+from expotion_cli.tagging.tagger import LEVEL_LUFS
 from expotion_cli.version import __version__
 from expotion_cli.vision.motion import flow_method, make_flow_function
 

@@ -19,6 +19,7 @@ from expotion_cli.recipe_files import shipped_recipes
 from expotion_cli.scoring.discover import Source, discover
 from expotion_cli.scoring.naming import VIDEO_SUFFIXES
 from expotion_cli.scoring.sidecar import read_sidecar
+from expotion_cli.scoring.takes.layout import FOLDER_SUFFIX
 from expotion_cli.tags import TAGS, tags_in
 
 SAMPLE_RATE = 48_000
@@ -303,7 +304,8 @@ def _recipe_tags(sidecar: Mapping[str, Any]) -> tuple[str, ...]:
 
 def _media_files(folder: Path) -> Iterator[Path]:
     for path in sorted(folder.rglob("*")):
-        hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
+        # Takes that were kept beside a result are no results.
+        hidden = any(part.startswith(".") or part.endswith(FOLDER_SUFFIX) for part in path.relative_to(folder).parts)
         if not hidden and path.suffix.lower() in SOUND_SUFFIXES | VIDEO_SUFFIXES and path.is_file():
             yield path
 

@@ -17,7 +17,7 @@ from expotion_cli.errors import WeightsError, reading
 from expotion_cli.evaluation import distributions
 from expotion_cli.evaluation.outputs import SAMPLE_RATE, Cue, MusicSet
 from expotion_cli.evaluation.results import MIN_FOR_INTERVAL, Figure, figure_of_values, interval_of
-from expotion_cli.evaluation.tagger import NAME, Heard, Tagger, style
+from expotion_cli.tagging.tagger import NAME, Heard, Tagger, style
 from expotion_cli.weights.manifest import find_manifest
 
 REFERENCE_FILE = "musicnn/reference.safetensors"

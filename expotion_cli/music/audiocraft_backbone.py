@@ -24,7 +24,8 @@ from expotion_cli.errors import EnvironmentProblem, UsageError, WeightsError
 from expotion_cli.music.checkpoints.audiocraft import CODEC_FILE, LM_FILE, named_beside, read_exported
 from expotion_cli.music.checkpoints.safe_torch import read_torch_file
 from expotion_cli.music.checkpoints.state_dict import read_json
-from expotion_cli.music.codecs.codec import Rendering
+from expotion_cli.music.codecs.codec import Rating, Rendering
+from expotion_cli.music.codecs.encodec import rate_sound
 from expotion_cli.music.load import DTYPES, choose_device
 from expotion_cli.timing import Timeline
 
@@ -56,7 +57,6 @@ class AudiocraftCodec:
     bar_steps = 1
     sketch_version = 0
     follows_tempo = False
-    judge = None
 
     def __init__(self, model: Any, num_codebooks: int, digest: str):
         self.model, self.num_codebooks, self.digest = model, num_codebooks, digest
@@ -67,6 +67,10 @@ class AudiocraftCodec:
     def timeline(self, duration: Fraction, tempo: Any) -> Timeline:
         """A grid from 0 at the codec's own rate, whatever the tempo."""
         return Timeline(duration, self.rate_hz)
+
+    def rate(self, tokens: np.ndarray, audio: np.ndarray, timeline: Timeline) -> Rating:
+        """See `encodec.rate_sound`."""
+        return rate_sound(tokens, audio, float(timeline.rate_hz))
 
     def sketch(self, *_: Any, **__: Any) -> None:
         """Sound has no notes to settle beforehand."""

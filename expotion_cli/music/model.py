@@ -13,7 +13,6 @@ from expotion_cli.music.checkpoints.huggingface import Checkpoint
 from expotion_cli.music.codecs.codec import Codec
 from expotion_cli.music.conditioning import MADE_HERE, StepStream, condition
 from expotion_cli.music.generate.engine import VERSION, Engine
-from expotion_cli.music.generate.rerank import keep_best, takes_of
 from expotion_cli.music.request import CueRequest
 from expotion_cli.music.transformer.adapter import JointEmbeddingAdapter
 from expotion_cli.spotting.activity import SeenStream
@@ -57,7 +56,9 @@ class Model:
     ):
         self.name, self.licence, self.codec = name, licence, codec
         self.decoder, self.adapter, self.adapter_name = checkpoint.decoder, adapter, adapter_name
-        judged = [codec.judge.digest, codec.sketch_version] if codec.judge is not None else []
+        judge = getattr(codec, "judge", None)
+        # Takes are chosen from later; that the judge is part of the digest keeps cues of earlier versions valid.
+        judged = [judge.digest, codec.sketch_version] if judge is not None else []
         self.digest = storage.digest_of([checkpoint.digest, adapter_digest, str(self.dtype), VERSION, *judged])
         window = checkpoint.config.get("window_steps")
         if adapter is not None:
@@ -102,17 +103,6 @@ class Model:
         batch_size: int | str = "auto",
         on_progress: Callable[[int, int], None] | None = None,
     ) -> Iterator[tuple[int, np.ndarray]]:
-        """Tokens [K, S] of each request, as they finish (`Engine.generate`).
-
-        Where the codec can judge notes, a cue's takes are composed together and the best is kept.
-        """
-        judge = self.codec.judge
-        if judge is None:
-            yield from self.engine.generate(requests, batch_size=batch_size, on_progress=on_progress)
-            return
-        takes = [takes_of(request) for request in requests]
-        owners = [number for number, found in enumerate(takes) for _ in found]
-        every = [take for found in takes for take in found]
-        generated = self.engine.generate(every, batch_size=batch_size, on_progress=on_progress)
-        finished = ((number, every[number].on_timeline(tokens)) for number, tokens in generated)
-        yield from keep_best(finished, owners, requests, judge)
+        """Tokens [K, S] of each request on its timeline, as they finish (`Engine.generate`)."""
+        for number, tokens in self.engine.generate(requests, batch_size=batch_size, on_progress=on_progress):
+            yield number, requests[number].on_timeline(tokens)

@@ -25,7 +25,6 @@ class CueRequest:
         conditioning: streams on the step grid (`conditioning.condition`), or None to leave the adapter out altogether.
         seed: seed of the noise; another seed gives another cue.
         sampling: how tokens are drawn.
-        takes: candidates to generate, of which the best is kept (`rerank.py`). The engine generates a single one.
         constraints: what is settled before tokens are drawn, on the decoder's steps; None for nothing.
         layout: [D] the timeline's step that each of the decoder's steps stands for, in order; None where they are the
             same. Steps that stand for the same one as the step before are dropped from the finished cue. Conditioning
@@ -39,7 +38,6 @@ class CueRequest:
     conditioning: Mapping[str, StepStream] | None
     seed: int
     sampling: Sampling
-    takes: int
     constraints: Constraints | None = None
     layout: np.ndarray | None = None
     later_prompts: tuple[tuple[int, str], ...] = ()
@@ -66,11 +64,6 @@ class CueRequest:
             tokens: [K, D] on the decoder's.
         """
         return tokens if self.layout is None else tokens[:, self._kept]
-
-    def stream_on_timeline(self, name: str) -> StepStream | None:
-        """A stream of the conditioning on the timeline's steps; None if there is no such stream."""
-        stream = (self.conditioning or {}).get(name)
-        return stream if stream is None or self.layout is None else stream.at(self._kept)
 
     @property
     def _kept(self) -> np.ndarray:

@@ -27,7 +27,6 @@ from expotion_cli.regression.rendering import (
     TimeLimit,
     inspect,
     machine_facts,
-    recipe_from,
     refuse_equal_names,
     render,
     run_notes,
@@ -36,6 +35,7 @@ from expotion_cli.regression.rendering import (
 from expotion_cli.scoring import playing
 from expotion_cli.scoring.discover import Source, discover, listed
 from expotion_cli.scoring.plan import check_writable
+from expotion_cli.scoring.recorded import recipe_from
 from expotion_cli.storage import expanded
 
 if TYPE_CHECKING:

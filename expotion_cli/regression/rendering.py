@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import json
 import platform
 import tempfile
@@ -28,6 +27,7 @@ from expotion_cli.scoring.guard import guard
 from expotion_cli.scoring.naming import destination, refuse_collisions
 from expotion_cli.scoring.sidecar import tempo_record, versions
 from expotion_cli.scoring.streams import missing_in_clip, missing_streams, needs_of, streams_for
+from expotion_cli.scoring.takes.playing import play_composed
 from expotion_cli.storage import digest_bytes, digest_file
 
 if TYPE_CHECKING:
@@ -198,9 +198,8 @@ def _finish(clip: Clip, model: Model, cue: ComposedCue, notes: Iterable[str]) ->
 
     started = time.monotonic()
     recipe, request = cue.order.recipe, cue.request
-    asked: dict[str, Any] = {"seed": request.seed, "prompt": cue.order.prompt}
-    score = ladder.render(model, cue.tokens, request.timeline, recipe, plan=cue.plan, **asked)
-    score = ladder.follow(model, score, request.timeline, cue.plan, recipe, **asked)
+    chosen = play_composed(model, cue)
+    score = chosen.played.score
     with tempfile.TemporaryDirectory(prefix="expotion-regress-") as scratch:
         video = destination(scratch, PurePath(PurePath(clip.name).name), output_suffix(clip.info))
         report = ladder.finish(clip.info, score, recipe, video)
@@ -220,7 +219,7 @@ def _finish(clip: Clip, model: Model, cue: ComposedCue, notes: Iterable[str]) ->
         tempo=tempo_record(cue.tempo),
         streams=streams,
         conditioning=conditioning_digest(request.conditioning),
-        tokens=np.asarray(cue.tokens),
+        tokens=np.asarray(cue.takes[chosen.number - 1]),
         rate_hz=float(request.timeline.rate_hz),
         start_s=float(request.timeline.start),
         sound=sound,
@@ -289,18 +288,6 @@ def settings_of(recipe: Recipe) -> dict[str, Any]:
     """All settings that shape a result, as plain JSON values."""
     fields = {"prompt": recipe.prompt, "seed": recipe.generate.seed, **recipe.fields()}
     return json.loads(json.dumps(fields))
-
-
-def recipe_from(settings: Mapping[str, Any], name: str) -> Recipe:
-    """The recipe that these settings (`settings_of`) were of."""
-    tables = dict(settings)
-    values = {"prompt": tables.pop("prompt"), "generate.seed": tables.pop("seed")}
-    if (streams := tuple(tables.pop("streams"))) != Recipe().streams.use:  # else nobody may have chosen them
-        values["streams.use"] = streams
-    values |= {f"streams.{key}": value for key, value in tables.pop("stream_settings", {}).items()}
-    values |= {key: tables.pop(key) for key in ("sound", "voices")}
-    values |= {f"{table}.{key}": value for table, entries in tables.items() for key, value in entries.items()}
-    return dataclasses.replace(Recipe(), name=name).override(values, source="recorded settings")
 
 
 def refuse_equal_names(clips: Iterable[Clip]) -> None:

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from threading import Event
-from typing import Any
+from typing import Any, NamedTuple
 
 from expotion_cli.errors import ExpotionError, UsageError, reason_of, writing
 from expotion_cli.hints import FileHints
@@ -27,6 +27,8 @@ from expotion_cli.scoring.plan import Job, Plan, Result, check_writable
 from expotion_cli.scoring.redo import Course, course, record, said
 from expotion_cli.scoring.standing import ALREADY, REPLACE, Standing, standing
 from expotion_cli.scoring.streams import missing_streams
+from expotion_cli.scoring.takes.record import playing_take
+from expotion_cli.scoring.takes.score import deciding
 from expotion_cli.spotting.plan import SPOTTING_VERSION
 from expotion_cli.storage import cache_root, is_temporary
 
@@ -80,7 +82,19 @@ class Listener:
         """A clip is scored, was scored already, or failed."""
 
 
-def artefact_digests(jobs: Iterable[Job], plan: Plan, identity: ModelIdentity) -> dict[str, tuple[str, str]]:
+class Digests(NamedTuple):
+    """What an artefact is found by.
+
+    Attributes:
+        cues: of the tokens of each take.
+        result: of the finished result.
+    """
+
+    cues: tuple[str, ...]
+    result: str
+
+
+def artefact_digests(jobs: Iterable[Job], plan: Plan, identity: ModelIdentity) -> dict[str, Digests]:
     """All that decides a cue and a finished result, names and places aside.
 
     Args:
@@ -89,7 +103,7 @@ def artefact_digests(jobs: Iterable[Job], plan: Plan, identity: ModelIdentity) -
         identity: of the model.
 
     Returns:
-        Job name → (digest of the cue's tokens, digest of the finished result).
+        By job name.
     """
     finishing = plan.recipe.hashed_fields()
     composing = {key: finishing.pop(key) for key in plan.recipe.cue_fields() if key in finishing}
@@ -110,14 +124,27 @@ def artefact_digests(jobs: Iterable[Job], plan: Plan, identity: ModelIdentity) -
             **groove,
             **composing,
         }
-        tokens = sidecar.cue_digest(cue)
+        cues = tuple(sidecar.cue_digest(one_take(cue, number)) for number in range(plan.recipe.generate.takes))
         follow = {"version": FOLLOW_VERSION, "accents": ACCENTS_VERSION}
-        result: dict[str, Any] = {"tokens": tokens, "codec": identity.codec_digest}
+        result: dict[str, Any] = {"tokens": cues[0], "codec": identity.codec_digest}
         result |= {"recipe": finishing, "follow": follow, **mixing.hashed_fields(plan.recipe)}
         if job.clip.chosen.audio:
             result["sound"] = list(job.clip.chosen.audio)
-        digests[job.name] = (tokens, sidecar.result_digest(result))
+        if len(cues) > 1:
+            result["takes"] = deciding(plan.recipe)
+        digests[job.name] = Digests(cues, sidecar.result_digest(result))
     return digests
+
+
+def one_take(cue: Mapping[str, Any], number: int) -> dict[str, Any]:
+    """What decides the tokens of one take.
+
+    Args:
+        cue: what decides those of all, under the names that are hashed.
+        number: of the take, from 0; the first has the digest of a cue with one take, however many there are.
+    """
+    generate = {**cue["generate"], "drafts": 1}
+    return {**cue, "generate": generate, **({"take": number} if number else {})}
 
 
 class _Guarded(Listener):
@@ -168,7 +195,7 @@ class Account:
         self.plan, self.listener = plan, _Guarded(listener)
         self.hints = FileHints(trusted=not plan.settings.verify)
         self.results: dict[str, Result] = {}
-        self.digests: dict[str, tuple[str, str]] = {}
+        self.digests: dict[str, Digests] = {}
         self.courses: dict[str, Course] = {}
         self.notes: tuple[str, ...] = ()
         self.identity: ModelIdentity | None = None
@@ -198,12 +225,14 @@ class Account:
         ledger = Ledger(self.plan.settings.out / LEDGER)
         return {job.name: self._standing(job, digests[job.name], identity, ledger) for job in self.plan.jobs}
 
-    def _standing(self, job: Job, digests: tuple[str, str], identity: ModelIdentity, ledger: Ledger) -> Standing:
+    def _standing(self, job: Job, digests: Digests, identity: ModelIdentity, ledger: Ledger) -> Standing:
         known = None if self.plan.settings.overwrite else self.plan.files.sidecar(job.destination)
         is_same = (
             known is not None and isinstance(clip := known.get("clip"), dict) and clip.get("sha256") == job.content
         )
-        way = course(digests, known if is_same else None, self.plan.settings.redo, job.seed)
+        take = playing_take(known, len(digests.cues)) if is_same else 1
+        own = digests.cues[take - 1], digests.result
+        way = course(own, known if is_same else None, self.plan.settings.redo, job.seed, take)
         self.courses[job.name] = way
         found = standing(job, way, self.plan, identity, ledger, self.hints)
         return found if found.step is None else replace(found, said=self._said(job, way))
@@ -218,7 +247,10 @@ class Account:
 
     def course(self, job: Job) -> Course:
         """What leads to a job's result: its digests, and the bars to compose anew."""
-        return self.courses.get(job.name) or course(self.digests[job.name], None, None, job.seed)
+        if job.name in self.courses:
+            return self.courses[job.name]
+        digests = self.digests[job.name]
+        return course((digests.cues[0], digests.result), None, None, job.seed)
 
     def settle_done(self, identity: ModelIdentity) -> bool:
         """Settle all jobs whose results are there already, made by this model; returns whether none is left."""

@@ -22,6 +22,7 @@ from expotion_cli.scoring.ladder import Score, Seen
 from expotion_cli.scoring.plan import Settings, prompt_notes
 from expotion_cli.scoring.remote import plans_for
 from expotion_cli.scoring.streams import missing_in_clip, missing_streams, needs_of, streams_for
+from expotion_cli.scoring.takes.playing import play_composed
 from expotion_cli.scoring.urls import mirror
 from expotion_cli.spotting.hits_file import read_hits
 
@@ -114,9 +115,7 @@ def score_clip(
         raise error
 
     (cue,) = compose(model, [order], failed=failed)
-    timeline = cue.request.timeline
-    score = ladder.render(model, cue.tokens, timeline, recipe, seed=seed, plan=cue.plan, prompt=words)
-    score = ladder.follow(model, score, timeline, cue.plan, recipe, seed=seed, prompt=words)
+    score = play_composed(model, cue).played.score
     report = ladder.finish(clip, score, recipe, Path(destination))
     return ScoredClip(Path(destination), seen, cue.tempo, score, report)
 

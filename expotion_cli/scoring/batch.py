@@ -11,32 +11,29 @@ import contextlib
 import functools
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from expotion_cli import brief
 from expotion_cli.errors import Interrupted
 from expotion_cli.music.identity import ModelIdentity
-from expotion_cli.recipe import Recipe
-from expotion_cli.scoring import extras, group, marking, redo, sidecar
+from expotion_cli.scoring import group, redo
 from expotion_cli.scoring.account import Account, Listener, Summary
-from expotion_cli.scoring.composers import FOUND, Composer, LocalComposer, Playing
+from expotion_cli.scoring.composers import FOUND, Composer, LocalComposer
 from expotion_cli.scoring.cue_store import CueStore, StoredCue
 from expotion_cli.scoring.executors import Executor, ThreadExecutor
-from expotion_cli.scoring.finishing import finish_clip
 from expotion_cli.scoring.group import Order
 from expotion_cli.scoring.guard import guard
 from expotion_cli.scoring.ladder import Seen
-from expotion_cli.scoring.plan import Job, Plan, Result, all_prompts
+from expotion_cli.scoring.plan import Job, Plan, all_prompts
 from expotion_cli.scoring.queue import Queue
 from expotion_cli.scoring.redo import Base
+from expotion_cli.scoring.results import ResultWriter
 from expotion_cli.scoring.seeing import Seeing
 from expotion_cli.scoring.streams import missing_in_clip
-from expotion_cli.spotting.plan_file import from_record
-from expotion_cli.storage import atomic_path, cache_root, cache_trouble, write_bytes
+from expotion_cli.storage import cache_root, cache_trouble
 
 if TYPE_CHECKING:
     from expotion_cli.music.model import Model
@@ -169,6 +166,10 @@ class _Run:
         """The model's."""
         return self.composer.identity
 
+    @property
+    def _writer(self) -> ResultWriter:
+        return ResultWriter(self.plan, self.composer, self.account, self.queue, self.executor)
+
     def climb(self) -> None:
         """See, spot, compose, render and finish all clips that are left."""
         store = CueStore(cache_root() / "cues")
@@ -199,42 +200,72 @@ class _Run:
         return size if self.sharers == 1 else max(1, min(size, left // (2 * self.sharers)))
 
     def _climb_together(self, jobs: Sequence[Job], store: CueStore, finishing: list[Future[None]]) -> None:
-        missing = []
+        missing: dict[str, tuple[StoredCue | None, ...]] = {}
         for job in jobs:
-            cue = store.get(self.account.course(job).cues[-1]) if self._has_cue(store, job) else None
-            if cue is None:
-                missing.append(job)
+            # Takes are stored one by one: whoever asks for more of them composes only those that are not there yet.
+            stored = tuple(None if self.plan.settings.overwrite else store.get(digest) for digest in self._wanted(job))
+            if None in stored:
+                missing[job.name] = stored
             else:
                 self.seeing.cancel(job)
-                finishing.append(self.executor.submit("render", self._finish, job, cue))
-        self.seeing.begin(missing)  # again, if a stored cue turned out to be damaged
-        for job, cue in self._compose(missing, store):
-            finishing.append(self.executor.submit("render", self._finish, job, cue))
+                finishing.append(self.executor.submit("render", self._writer.write, job, stored))
+        left = [job for job in jobs if job.name in missing]
+        self.seeing.begin(left)  # again, if a stored cue turned out to be damaged
+        for job, cues in self._compose(left, missing, store):
+            finishing.append(self.executor.submit("render", self._writer.write, job, cues))
+
+    def _wanted(self, job: Job) -> tuple[str, ...]:
+        """Digests of the cues that a result is made of: all takes, or the one some bars of which were redone."""
+        way = self.account.course(job)
+        return way.cues[-1:] if way.steps else self.account.digests[job.name].cues
 
     def _has_cue(self, store: CueStore, job: Job) -> bool:
-        return not self.plan.settings.overwrite and store.has(self.account.course(job).cues[-1])
+        return not self.plan.settings.overwrite and all(map(store.has, self._wanted(job)))
 
-    def _compose(self, jobs: Sequence[Job], store: CueStore) -> Iterator[tuple[Job, StoredCue]]:
-        """Cues of a group as they get ready. What is redone builds on the cue before, which may have to be made too."""
+    def _compose(
+        self, jobs: Sequence[Job], stored: Mapping[str, Sequence[StoredCue | None]], store: CueStore
+    ) -> Iterator[tuple[Job, tuple[StoredCue, ...]]]:
+        """Cues of a group as they get ready: all takes of each, or the one that is redone.
+
+        What is redone builds on the cue before, which may have to be made too.
+
+        Args:
+            jobs: whose cues are not all stored yet.
+            stored: by job, each cue that is wanted, or None where it is to be composed.
+            store: where they are kept.
+        """
         see = {job.name: functools.cache(partial(self.seeing.result, job)) for job in jobs}
-        left = [(job, redo.kept_base(self.account.course(job), store.get)) for job in jobs]
+        left: list[tuple[Job, tuple[int, ...], Base | None]] = []
+        for job in jobs:
+            way = self.account.course(job)
+            absent = tuple(number for number, cue in enumerate(stored[job.name]) if cue is None)
+            base = redo.kept_base(way, store.get)
+            left.append((job, (way.take - 1,) if way.steps else absent, base))
         while left:
-            following: list[tuple[Job, Base | None]] = []
-            for job, cue in self._compose_step(left, see, store):
+            following: list[tuple[Job, tuple[int, ...], Base | None]] = []
+            for job, numbers, cues in self._compose_step(left, see, store):
                 way = self.account.course(job)
-                done = len(redo.steps_of(cue.notes))
+                done = len(redo.steps_of(cues[0].notes))
+                if not way.steps:
+                    fresh = dict(zip(numbers, cues, strict=True))
+                    yield job, tuple(cue or fresh[number] for number, cue in enumerate(stored[job.name]))
+                    continue
                 if done == len(way.steps):
-                    yield job, cue
+                    yield job, cues
                     continue
                 with guard(job.clip.path, partial(self.account.fail, job)):
                     if done == way.num_made:
-                        way.check(cue.tokens, job.clip.path)
-                    following.append((job, Base(cue.tokens, cue.notes, way.steps[done])))
+                        way.check(cues[0].tokens, job.clip.path)
+                    following.append((job, numbers, Base(cues[0].tokens, cues[0].notes, way.steps[done])))
             left = following
 
     def _compose_step(
-        self, jobs: Sequence[tuple[Job, Base | None]], see: Mapping[str, Callable[[], Seen]], store: CueStore
-    ) -> Iterator[tuple[Job, StoredCue]]:
+        self,
+        jobs: Sequence[tuple[Job, tuple[int, ...], Base | None]],
+        see: Mapping[str, Callable[[], Seen]],
+        store: CueStore,
+    ) -> Iterator[tuple[Job, tuple[int, ...], tuple[StoredCue, ...]]]:
+        """Compose and store takes of cues, by their numbers from 0, or a redo of each."""
         orders = [
             Order(
                 job.clip,
@@ -245,163 +276,38 @@ class _Run:
                 plan=job.given.plan,
                 user_hits=job.given.hits,
                 base=base,
-                key=job,
+                takes=numbers if base is None else (0,),  # a redo has a seed of its own
+                key=(job, numbers),
             )
-            for job, base in jobs
+            for job, numbers, base in jobs
         ]
-        cues = self.composer.compose(
+        composed = self.composer.compose(
             orders,
-            failed=lambda order, error: self.account.fail(order.key, error),
+            failed=lambda order, error: self.account.fail(order.key[0], error),
             batch_size=self.plan.settings.batch_size,
             on_progress=self._composing,
         )
-        for order, cue in cues:
-            job: Job = order.key
-            notes = dict(cue.notes)
+        for order, cues in composed:
+            job, numbers = order.key
+            notes = dict(cues[0].notes)
             missing = missing_in_clip(self.identity, self.plan.streams, notes.pop(FOUND), self.plan.recipe)
             notes |= {
                 "left_out": list(self.plan.streams.notes),
                 "notes": [*notes["notes"], *missing, *self._said(job)],
             }
             with guard(job.clip.path, partial(self.account.fail, job)):
-                kept = StoredCue(cue.tokens, notes)
-                store.put(self.account.course(job).cues[len(redo.steps_of(notes))], kept)
+                kept = tuple(StoredCue(cue.tokens, notes) for cue in cues)
+                way, done = self.account.course(job), len(redo.steps_of(notes))
+                places = [way.cues[done]] if done else [self.account.digests[job.name].cues[n] for n in numbers]
+                for place, cue in zip(places, kept, strict=True):
+                    store.put(place, cue)
                 self.account.tell_of_cache(store.trouble)
                 self.account.passed(job, notes["stages_s"])
-                yield job, kept
+                yield job, numbers, kept
 
     def _said(self, job: Job) -> tuple[str, ...]:
         return brief.read(job.prompt, self.plan.recipe).notes if self.identity.follows_tempo else ()
 
     def _composing(self, orders: Sequence[Order], share: float) -> None:
         for order in orders:
-            self.account.listener.stage(order.key, "compose", share)
-
-    def _finish(self, job: Job, cue: StoredCue) -> None:
-        """Tokens → music → scored video → sidecar."""
-        if self.account.stop.is_set():
-            return
-        with guard(job.clip.path, partial(self.account.fail, job)):
-            settings, recipe = self.plan.settings, self.plan.recipe
-            listener, ledger = self.account.listener, self.account.open()
-            digest = self.account.course(job).result
-            listener.stage(job, "render", 0.0)
-            plan = from_record(cue.notes["plan"], job.clip.duration, is_given=False)
-            leftover = sidecar.sound_files(job.destination)
-            wanted = settings.extras if settings.redo is None else settings.extras.and_those(leftover)
-            playing = Playing(job.clip.duration, recipe, job.seed, job.prompt, stems=bool(wanted.stems))
-            played = self.composer.play(cue, playing)
-            score, stages_s = played.score, dict(played.stages_s)
-            self.account.passed(job, stages_s)
-            listener.stage(job, "follow", 1.0)
-            listener.stage(job, "finish", 0.0)
-            relative = self.account.relative(job)
-            ledger.write("begin", **self.account.so_far(job), output=relative, artefact=digest)
-            midi = sidecar.midi_path(job.destination)
-            with (
-                _timed(stages_s, "finish"),
-                _cleared(job.destination),
-                atomic_path(job.destination) as video,
-                extras.workspace(job.destination, wanted) as folder,
-            ):
-                finishing = self.executor.submit(
-                    "finish",
-                    finish_clip,
-                    job.clip,
-                    job.content,
-                    replace(score, midi=None),
-                    recipe,
-                    video,
-                    plan,
-                    _tags(job, recipe, self.identity),
-                    wanted,
-                    folder,
-                    path=job.clip.path,
-                    limit_s=settings.limit_s(job.clip.duration),
-                )
-                try:
-                    finished = finishing.result()
-                except CancelledError:
-                    raise Interrupted("stopped") from None
-                self.queue.check(job)
-                sound_files = extras.settle(folder, job.destination, finished.written, leftover)
-                had_midi = sidecar.matches(midi, (sidecar.read_sidecar(job.destination) or {}).get("midi"))
-                wants_midi = score.midi is not None and (settings.midi or (had_midi and settings.redo is not None))
-                if score.midi is not None and wants_midi:
-                    write_bytes(midi, score.midi)
-                elif had_midi:
-                    midi.unlink(missing_ok=True)  # it belongs to a result that is about to be replaced
-                facts = sidecar.followed(
-                    plan, job.given.plan_file, score.answers, has_beats=self.identity.follows_tempo
-                )
-                choice = settings.markers
-                if settings.redo is not None:  # the plan stays, and so do its markers
-                    choice = marking.as_before(job.destination, choice)
-                marked = marking.mark_anew(job.clip, job.destination, facts, choice, self.plan.files)
-            report = finished.report
-            said = sidecar.describe(
-                self.identity,
-                recipe,
-                job.clip,
-                cue.notes,
-                report,
-                prompt=job.prompt,
-                seed=job.seed,
-                stages_s=stages_s,
-                run_notes=self.account.notes,
-            )
-            output = {"file": job.destination.name, "bytes": finished.num_bytes, "sha256": finished.sha256}
-            said |= {
-                "measured": finished.measured,
-                "artefact": digest,
-                **score.orchestration,
-                "clip": {"file": job.name, "sha256": job.content, **said["clip"]},
-                "output": {**output, **said["output"]},
-                **facts,
-                **({"markers": marked} if marked else {}),
-                "midi": sidecar.file_record(midi) if wants_midi else None,
-                "has_midi": score.midi is not None,
-                **redo.described(cue),
-                **sound_files,
-            }
-            sidecar.write_sidecar(job.destination, said)
-            self.account.hints.expect(job.destination, finished.sha256)
-            self.account.hints.settle()
-            self.plan.files.deliver(job.destination, said)
-            self.account.passed(job, {"finish": stages_s["finish"]})
-            ledger.write(
-                "scored",
-                **self.account.so_far(job),
-                outcome="scored",
-                output=relative,
-                artefact=digest,
-                seed=job.seed,
-                output_bytes=finished.num_bytes,
-                output_sha256=finished.sha256,
-                **self.account.outlook(job),
-            )
-            self.account.settle(job, Result(job.name, "scored", job.destination, sidecar=said))
-
-
-@contextlib.contextmanager
-def _cleared(destination: Path) -> Iterator[None]:
-    """Nothing of an earlier attempt lies beside this result, and nothing of this one's: a worker may have been lost."""
-    sidecar.remove_leftovers(destination)
-    try:
-        yield
-    finally:
-        sidecar.remove_leftovers(destination)
-
-
-@contextlib.contextmanager
-def _timed(stages_s: dict[str, float], stage: str) -> Iterator[None]:
-    """Note how long the inside took, in seconds."""
-    started = time.monotonic()
-    yield
-    stages_s[stage] = round(time.monotonic() - started, 3)
-
-
-def _tags(job: Job, recipe: Recipe, identity: ModelIdentity) -> Mapping[str, Any]:
-    if "comment" in {key.lower() for key in job.clip.tags}:
-        return {}  # the clip's own comment stays
-    return {"comment": f"Music: expotion, recipe {recipe.name}, model {identity.name}, seed {job.seed}"}
+            self.account.listener.stage(order.key[0], "compose", share)

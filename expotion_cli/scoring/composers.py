@@ -7,7 +7,6 @@ A batch hands cues to composers and takes tokens and music from them. `LocalComp
 from __future__ import annotations
 
 import functools
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -16,13 +15,14 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from expotion_cli.errors import ExpotionError, Interrupted
 from expotion_cli.music.identity import ModelIdentity
 from expotion_cli.recipe import Recipe
-from expotion_cli.scoring import group, ladder, playing, sidecar
+from expotion_cli.scoring import group, playing, sidecar
 from expotion_cli.scoring.cue_store import StoredCue
 from expotion_cli.scoring.executors import Executor
 from expotion_cli.scoring.group import ComposedCue, Order
 from expotion_cli.scoring.guard import guard
 from expotion_cli.scoring.redo import Redone
 from expotion_cli.scoring.redo_notes import redo_notes
+from expotion_cli.scoring.takes.playing import Played, play
 from expotion_cli.spotting.plan_file import as_record, from_record
 
 if TYPE_CHECKING:
@@ -57,19 +57,6 @@ class Playing:
     stems: bool = False
 
 
-@dataclass(frozen=True)
-class Played:
-    """A cue as music.
-
-    Attributes:
-        score: the music.
-        stages_s: how long rendering and following took.
-    """
-
-    score: ladder.Score
-    stages_s: Mapping[str, float]
-
-
 class Composer(Protocol):
     """Composes and plays cues."""
 
@@ -84,8 +71,8 @@ class Composer(Protocol):
 
     def compose(
         self, orders: Sequence[Order], *, batch_size: int | str, failed: Failed, on_progress: Told
-    ) -> Iterator[tuple[Order, StoredCue]]:
-        """See, spot and compose: see `group.compose`.
+    ) -> Iterator[tuple[Order, tuple[StoredCue, ...]]]:
+        """See, spot and compose: see `group.compose`. Of each cue all takes that were ordered arrive together.
 
         Args:
             orders: what is wanted, at least one.
@@ -117,7 +104,7 @@ class LocalComposer:
 
     def compose(
         self, orders: Sequence[Order], *, batch_size: int | str, failed: Failed, on_progress: Told
-    ) -> Iterator[tuple[Order, StoredCue]]:
+    ) -> Iterator[tuple[Order, tuple[StoredCue, ...]]]:
         """See `Composer`."""
         cues = group.compose(self._model, orders, failed=failed, batch_size=batch_size, on_progress=on_progress)
         for cue in cues:
@@ -127,16 +114,17 @@ class LocalComposer:
         """See `Composer`."""
         plan = from_record(cue.notes["plan"], playing.duration, is_given=False)
         timeline = sidecar.cue_timeline(self._model, playing.duration, cue.notes["tempo"])
-        recipe, seed, prompt = playing.recipe, playing.seed, playing.prompt
-        started = time.monotonic()
-        redone, stems = Redone.of(cue.notes), playing.stems
-        score = ladder.render(
-            self._model, cue.tokens, timeline, recipe, seed=seed, plan=plan, prompt=prompt, redone=redone, stems=stems
+        return play(
+            self._model,
+            cue.tokens,
+            timeline,
+            plan,
+            playing.recipe,
+            seed=playing.seed,
+            prompt=playing.prompt,
+            redone=Redone.of(cue.notes),
+            stems=playing.stems,
         )
-        rendered = time.monotonic()
-        score = ladder.follow(self._model, score, timeline, plan, recipe, seed=seed, prompt=prompt, redone=redone)
-        stages_s = {"render": round(rendered - started, 3), "follow": round(time.monotonic() - rendered, 3)}
-        return Played(score, stages_s)
 
     def close(self) -> None:
         """See `Composer`; the model stays the caller's."""
@@ -166,7 +154,7 @@ class HostedComposer:
 
     def compose(
         self, orders: Sequence[Order], *, batch_size: int | str, failed: Failed, on_progress: Told
-    ) -> Iterator[tuple[Order, StoredCue]]:
+    ) -> Iterator[tuple[Order, tuple[StoredCue, ...]]]:
         """See `Composer`; cues arrive together, when all are there."""
         ready: list[tuple[Order, Order]] = []
         for order in orders:
@@ -228,10 +216,12 @@ def _check(model: _Model, recipe: Recipe, prompts: Sequence[str]) -> tuple[str, 
     return _hosted(model).check(recipe, prompts)
 
 
-def _compose(model: _Model, orders: Sequence[Order], batch_size: int | str) -> list[StoredCue | ExpotionError]:
-    """For each order its cue, or why there is none."""
+def _compose(
+    model: _Model, orders: Sequence[Order], batch_size: int | str
+) -> list[tuple[StoredCue, ...] | ExpotionError]:
+    """For each order the takes of its cue, or why there are none."""
     numbered = [replace(order, key=number) for number, order in enumerate(orders)]
-    outcomes: dict[int, StoredCue | ExpotionError] = {}
+    outcomes: dict[int, tuple[StoredCue, ...] | ExpotionError] = {}
     cues = _hosted(model).compose(
         numbered,
         batch_size=batch_size,
@@ -246,7 +236,7 @@ def _play(model: _Model, cue: StoredCue, playing: Playing) -> Played:
     return _hosted(model).play(cue, playing)
 
 
-def _stored(cue: ComposedCue) -> StoredCue:
+def _stored(cue: ComposedCue) -> tuple[StoredCue, ...]:
     notes = {
         "tempo": sidecar.tempo_record(cue.tempo),
         "plan": as_record(cue.plan),
@@ -258,4 +248,4 @@ def _stored(cue: ComposedCue) -> StoredCue:
     }
     if cue.order.base is not None:
         notes |= redo_notes(cue, cue.order.base)
-    return StoredCue(cue.tokens, notes)
+    return tuple(StoredCue(tokens, notes) for tokens in cue.takes)

@@ -102,7 +102,6 @@ def compose_request(
         conditioning=conditioning,
         seed=seed,
         sampling=Sampling.of(recipe.generate),
-        takes=recipe.generate.takes,
         constraints=None if sketch is None else sketch.constraints,
         layout=layout,
         later_prompts=tuple(texts[1:]),

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from expotion_cli.storage import atomic_path, digest_bytes, parse_json, remove_stale
+from expotion_cli.storage import digest_bytes, parse_json, remove_stale, write_bytes
 
 
 @dataclass(frozen=True)
@@ -48,18 +48,11 @@ class CueStore:
 
     def put(self, digest: str, cue: StoredCue) -> None:
         """Keep a cue; atomic, so a reader sees all of it or nothing. What can't be written is kept in `trouble`."""
-        from safetensors import SafetensorError
-        from safetensors.numpy import save_file
-
-        tokens = np.ascontiguousarray(cue.tokens, dtype=np.int64)
-        notes = json.dumps(cue.notes, sort_keys=True)
         remove_stale(self.path(digest).parent)
-        metadata = {"notes": notes, "sum": _sum(tokens, notes)}
         try:
-            with atomic_path(self.path(digest)) as temporary:
-                save_file({"tokens": tokens}, temporary, metadata=metadata)
-        except (OSError, SafetensorError) as error:
-            self.trouble = error if isinstance(error, OSError) else OSError(str(error))
+            write_bytes(self.path(digest), cue_bytes(cue))
+        except OSError as error:
+            self.trouble = error
 
     def get(self, digest: str) -> StoredCue | None:
         """The cue, or None where there is none or its bytes are damaged."""
@@ -98,6 +91,15 @@ class CueStore:
 
     def _entries(self) -> list[Path]:
         return sorted(path for path in self.root.glob("??/*.safetensors") if not path.name.startswith("."))
+
+
+def cue_bytes(cue: StoredCue) -> bytes:
+    """The content of a cue's file, which `read_cue` reads."""
+    from safetensors.numpy import save
+
+    tokens = np.ascontiguousarray(cue.tokens, dtype=np.int64)
+    notes = json.dumps(cue.notes, sort_keys=True)
+    return bytes(save({"tokens": tokens}, metadata={"notes": notes, "sum": _sum(tokens, notes)}))
 
 
 def read_cue(path: Path) -> StoredCue | None:

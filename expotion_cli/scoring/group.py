@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -20,6 +20,7 @@ from expotion_cli.scoring import ladder
 from expotion_cli.scoring.guard import as_failure, guard
 from expotion_cli.scoring.ladder import Seen
 from expotion_cli.scoring.redo import Base
+from expotion_cli.scoring.takes.layout import take_seed
 from expotion_cli.spotting import loop
 from expotion_cli.spotting.hits import HitPoint
 from expotion_cli.spotting.plan import CuePlan, add_user_hits
@@ -48,6 +49,7 @@ class Order:
         plan: obeyed instead of what `ladder.spot` would find, if given.
         user_hits: hit points of the user's own, on top of those of the plan or of `ladder.spot`.
         base: a finished cue of which some bars are composed anew; None to compose a new one.
+        takes: numbers of the candidates to compose, from 0; None for as many as the recipe says.
         key: whatever the caller knows the order by.
     """
 
@@ -59,7 +61,13 @@ class Order:
     plan: CuePlan | None = None
     user_hits: tuple[HitPoint, ...] = ()
     base: Base | None = None
+    takes: tuple[int, ...] | None = None
     key: Any = None
+
+    @property
+    def numbers(self) -> tuple[int, ...]:
+        """Numbers of the takes to compose."""
+        return tuple(range(self.recipe.generate.takes)) if self.takes is None else self.takes
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,8 +79,8 @@ class ComposedCue:
         seen: what the encoders saw.
         plan: what the music should do.
         tempo: of the music; None for codecs without a beat grid.
-        request: what the model was asked for.
-        tokens: [K, S] int64.
+        request: what the model was asked for; its takes differ in their noise alone (`take_seed`).
+        takes: [K, S] int64 each, in the order's order.
         took_s: seconds from the start of composing until it was there.
         together: number of cues that were composed together.
     """
@@ -82,7 +90,7 @@ class ComposedCue:
     plan: CuePlan
     tempo: Tempo | None
     request: CueRequest
-    tokens: np.ndarray
+    takes: tuple[np.ndarray, ...]
     took_s: float
     together: int
 
@@ -97,7 +105,7 @@ def compose(
     on_begin: Callable[[Sequence[Order]], None] | None = None,
     on_progress: Callable[[Sequence[Order], float], None] | None = None,
 ) -> Iterator[ComposedCue]:
-    """See, spot and compose: the cues of a group, in the order in which they get ready.
+    """See, spot and compose: the cues of a group, in the order in which the last of their takes gets ready.
 
     Args:
         model: from `music.load.load_model`.
@@ -146,10 +154,14 @@ def compose(
 
     ends: tuple[type[BaseException], ...] = (Interrupted, *fatal)
     started = time.monotonic()
-    generated = model.generate([row[3] for row in waiting], batch_size=batch_size, on_progress=progress)
+    # Takes of one cue stand together, so that they share a batch.
+    asked = [(index, number) for index, row in enumerate(waiting) for number in row[0].numbers]
+    requests = [replace(waiting[index][3], seed=take_seed(waiting[index][3].seed, number)) for index, number in asked]
+    generated = model.generate(requests, batch_size=batch_size, on_progress=progress)
+    found: dict[int, dict[int, np.ndarray]] = {}
     while True:
         try:
-            index, tokens = next(generated)
+            place, tokens = next(generated)
         except StopIteration:
             return
         except ends:
@@ -158,11 +170,17 @@ def compose(
             for order in missing:
                 failed(order, as_failure(error, order.clip.path))
             return
+        index, number = asked[place]
         order, seen, plan, request = waiting[index]
+        found.setdefault(index, {})[number] = tokens
+        if len(found[index]) < len(order.numbers):
+            continue
+        by_number = found.pop(index)
+        takes = tuple(by_number[each] for each in order.numbers)
         missing.remove(order)
         tempo = plan.tempo if model.codec.follows_tempo else None
         took_s = round(time.monotonic() - started, 3)
-        yield ComposedCue(order, seen, plan, tempo, request, tokens, took_s, len(waiting))
+        yield ComposedCue(order, seen, plan, tempo, request, takes, took_s, len(waiting))
 
 
 def groups(items: Sequence[T], device: Any, batch_size: int | str = "auto") -> Iterator[Sequence[T]]:

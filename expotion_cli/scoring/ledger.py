@@ -18,15 +18,17 @@ LEDGER = "ledger.jsonl"
 LONGEST_LINE = 1 << 20
 """Characters of one event."""
 _ENDS = ("scored", "already", "refused", "failed")
+_MADE = ("scored", "chosen")
 
 
 class Ledger:
     """Reads what earlier runs wrote and appends to it.
 
     Events: `stage` (a clip is through a stage; how long that took), `begin` (a result is about to be written),
-    `scored`, `already`, `refused`, `failed` (the stage that a clip stands at, and how long it took so far),
-    `interrupted`. `scored` and `failed` also say how long the clip is, when its phases began and ended, and what is
-    left (`estimate.left_by_ledger`). Stages and clips that end have an outcome: `done`, or the event's own name.
+    `scored`, `chosen` (a result plays another take), `already`, `refused`, `failed` (the stage that a clip stands at,
+    and how long it took so far), `interrupted`. `scored` and `failed` also say how long the clip is, when its phases
+    began and ended, and what is left (`estimate.left_by_ledger`). Stages and clips that end have an outcome: `done`,
+    or the event's own name.
 
     Args:
         path: `ledger.jsonl` in the output folder; made with the first event.
@@ -72,7 +74,7 @@ class Ledger:
                 file.write(b"\n")
 
     def last(self, output: str) -> dict[str, Any] | None:
-        """The last event of a result, `begin` or `scored`: what other processes wrote meanwhile counts.
+        """The last event of a result, `begin`, `scored` or `chosen`: what other processes wrote meanwhile counts.
 
         Args:
             output: its path inside the output folder.
@@ -89,8 +91,8 @@ class Ledger:
     def _read(self) -> None:
         self._size = self.path.stat().st_size if self.path.is_file() else 0
         entries = read_ledger(self.path)
-        self._last = {str(e["output"]): e for e in entries if "output" in e and e.get("event") in ("begin", "scored")}
-        self._known = {entry.get("artefact") for entry in entries if entry.get("event") in ("scored", "already")}
+        self._last = {str(e["output"]): e for e in entries if "output" in e and e.get("event") in ("begin", *_MADE)}
+        self._known = {entry.get("artefact") for entry in entries if entry.get("event") in (*_MADE, "already")}
 
 
 def last_ends(entries: Iterable[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:

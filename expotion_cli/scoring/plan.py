@@ -64,6 +64,7 @@ class Settings:
         midi: also write each cue as a MIDI file.
         markers: which marker files are written beside each result.
         extras: also write these sound files.
+        keep_takes: also keep all takes of each cue beside the result, to listen to and to choose from.
         batch_size: cues generated at a time, or "auto".
         prompts: a prompt of its own for some clips, by file name, stem or path inside the input folder.
         features: folders of rows computed elsewhere, in place of the encoders of these names.
@@ -85,6 +86,7 @@ class Settings:
     midi: bool = False
     markers: MarkerChoice = NO_MARKERS
     extras: Extras = NO_EXTRAS
+    keep_takes: bool = False
     batch_size: int | str = "auto"
     prompts: Mapping[str, str] = field(default_factory=dict)
     features: tuple[StreamSource, ...] = ()

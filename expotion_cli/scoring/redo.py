@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from expotion_cli.music.codecs.notes.instruments import SoundSettings
     from expotion_cli.scoring.cue_store import StoredCue
 
-REDO_VERSION = 1
+REDO_VERSION = 2
 """Raised whenever the same redo would give other tokens; what another version made is neither kept nor taken up."""
 TOKENS = "tokens_sha256"
 """Of a result's tokens, in its sidecar."""
@@ -95,6 +95,7 @@ class Course:
         is_known: the result that is there was made on this way.
         num_made: so many of the steps that result has.
         tokens: sha256 of the tokens that it was made of, if its sidecar says so.
+        take: number of the take that is redone, from 1.
     """
 
     steps: tuple[Step, ...]
@@ -103,6 +104,7 @@ class Course:
     is_known: bool = False
     num_made: int = 0
     tokens: str | None = None
+    take: int = 1
 
     def check(self, tokens: np.ndarray, path: Path) -> None:
         """Make sure that bars are composed into the notes that the user knows, not into others.
@@ -176,7 +178,9 @@ def settled(settings: SoundSettings, redone: Redone) -> SoundSettings:
     return replace(settings, voicings=redone.voicings, closing=closing)
 
 
-def course(digests: tuple[str, str], known: Mapping[str, Any] | None, asked: Redo | None, seed: int) -> Course:
+def course(
+    digests: tuple[str, str], known: Mapping[str, Any] | None, asked: Redo | None, seed: int, take: int = 1
+) -> Course:
     """The way to the result that a run wants.
 
     What was redone before stays, also where another version of the program makes the result anew.
@@ -186,6 +190,7 @@ def course(digests: tuple[str, str], known: Mapping[str, Any] | None, asked: Red
         known: the sidecar of this clip's result, if there is one.
         asked: what to compose anew; None for nothing more.
         seed: of the cue.
+        take: number of the take that plays, from 1, of which `digests` has the cue's.
     """
     cue, result = digests
     made = steps_of(known)
@@ -196,7 +201,7 @@ def course(digests: tuple[str, str], known: Mapping[str, Any] | None, asked: Red
         made = (*made, Step(asked.spans, fresh, asked.seed is not None, asked.prompt))
     cues = [cue, *(_cue(cue, made[:count]) for count in range(1, len(made) + 1))]
     tokens = (known or {}).get(TOKENS)
-    return Course(made, tuple(cues), _result(result, made), is_known, num_made, tokens)
+    return Course(made, tuple(cues), _result(result, made), is_known, num_made, tokens, take)
 
 
 def _stands(made: Sequence[Step], asked: Redo) -> bool:

@@ -35,6 +35,7 @@ from expotion_cli.scoring.marking import outdated
 from expotion_cli.scoring.naming import spelling
 from expotion_cli.scoring.plan import Job, Plan, Result, Settings, plan
 from expotion_cli.scoring.sidecar import midi_path, sidecar_path, upgraded
+from expotion_cli.scoring.takes.layout import kept_files, takes_folder
 from expotion_cli.scoring.urls import RETRY, Listing, is_url, local, open_url, shown, spool
 from expotion_cli.storage import LARGEST_JSON_BYTES, atomic_path, parse_json
 
@@ -194,7 +195,8 @@ class RemoteFiles(Files):
         fs, midi, place = self._out[0], midi_path(video), sidecar_path(video)
         sounds = [extras.path_of(video, name) for name in extras.records(content)]
         marked = marker_files(video, content)
-        files = [video, *sounds, *([midi] if content.get("midi") else []), *marked, place]
+        takes = [path for path, _ in kept_files(video, content)]
+        files = [video, *sounds, *([midi] if content.get("midi") else []), *marked, *takes, place]
         try:
             old = self.sidecar(video)
             if old is not None:  # what is half replaced must not look whole
@@ -207,8 +209,10 @@ class RemoteFiles(Files):
             for name, record in extras.records(old).items():
                 if (path := extras.path_of(video, name)) not in files and self.matches(path, record):
                     fs.rm_file(self._there(path))
-            if old is not None and midi not in files and self.matches(midi, old.get("midi")):
-                fs.rm_file(self._there(midi))
+            beside = [] if old is None else [(midi, old.get("midi")), *kept_files(video, old)]
+            for path, record in beside:
+                if path not in files and self.matches(path, record):
+                    fs.rm_file(self._there(path))
             for path in outdated(video, old, content.get("markers") or (), self):
                 fs.rm_file(self._there(path))
         except Exception as error:
@@ -219,6 +223,8 @@ class RemoteFiles(Files):
                 path.unlink(missing_ok=True)
             with contextlib.suppress(OSError):
                 extras.path_of(video, ".stems").rmdir()
+            with contextlib.suppress(OSError):
+                takes_folder(video).rmdir()
 
     @property
     def keeps_here(self) -> bool:

@@ -132,6 +132,7 @@ def is_done(
     *,
     midi: bool = False,
     extras: Extras = NO_EXTRAS,
+    beside: Iterable[tuple[Path, Any]] = (),
     hints: FileHints | None = None,
     is_same: Callable[[Path, Any, FileHints | None], bool] = matches,
 ) -> bool:
@@ -143,6 +144,7 @@ def is_done(
         digest: what the sidecar must name.
         midi: whether a MIDI file belongs to it.
         extras: sound files that belong to it.
+        beside: what else must be there: files and their records.
         hints: remembers what unchanged files hold; without them every byte is read.
         is_same: tells whether a file is the one of a record.
     """
@@ -151,7 +153,7 @@ def is_done(
     if midi and sidecar.get("midi") is None and sidecar.get("has_midi", True):
         return False
     wanted = [(video, sidecar.get("output"))] + ([(midi_path(video), sidecar["midi"])] if sidecar.get("midi") else [])
-    if not all(is_same(path, record, hints) for path, record in wanted):
+    if not all(is_same(path, record, hints) for path, record in (*wanted, *beside)):
         return False
     return is_whole(video, sidecar, extras, lambda path, record: is_same(path, record, hints))
 
@@ -257,18 +259,23 @@ def describe(
         "streams": cue_notes["streams"],
         "left_out": cue_notes["left_out"],
         "tempo": tempo and {key: tempo[key] for key in ("bpm", "start_s", "confidence")},
-        "loudness": {
-            "integrated_lufs": _finite(report.loudness.integrated_lufs),
-            "true_peak_dbtp": _finite(report.loudness.true_peak_dbtp),
-            "range_lu": _finite(report.loudness.range_lu),
-            "gain_db": _finite(report.gain_db),
-            "limited_db": _finite(report.limited_db),
-        },
+        "loudness": loudness_record(report),
         **({} if report.speech is None else {"speech": [list(span) for span in report.speech]}),
         "notes": [*run_notes, *cue_notes["notes"], *report.notes],
         "stages_s": {**renamed_stages(cue_notes["stages_s"]), **stages_s},
         "composed_together": cue_notes["composed_together"],
         "versions": versions(),
+    }
+
+
+def loudness_record(report: RemuxReport) -> dict[str, float | None]:
+    """How loud a result came out; null for silence."""
+    return {
+        "integrated_lufs": _finite(report.loudness.integrated_lufs),
+        "true_peak_dbtp": _finite(report.loudness.true_peak_dbtp),
+        "range_lu": _finite(report.loudness.range_lu),
+        "gain_db": _finite(report.gain_db),
+        "limited_db": _finite(report.limited_db),
     }
 
 

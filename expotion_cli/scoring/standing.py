@@ -16,6 +16,7 @@ from expotion_cli.errors import ExpotionError, RefusedError
 from expotion_cli.scoring import extras, marking, sidecar
 from expotion_cli.scoring.markers import has_facts, marker_path
 from expotion_cli.scoring.redo import outside
+from expotion_cli.scoring.takes.layout import kept_files, kept_names, takes_folder
 from expotion_cli.spotting.hits import USER
 from expotion_cli.spotting.plan_file import plan_digest
 from expotion_cli.version import __version__
@@ -84,8 +85,22 @@ def _standing(
         return Standing(REPLACE if any(map(files.exists, (video, place))) else SCORE)
     for path in _strange_markers(job, known, plan, ledger, hints):
         return _refused(path, _NOT_OURS, _MOVE)
+    number = plan.recipe.generate.takes
+    wants_takes = settings.keep_takes and number > 1 and not way.steps  # one take was redone, the others stay
+    kept = dict(kept_files(video, known))
+    # What is asked for and not kept yet has no record, so nothing matches it.
+    beside = [(path, kept.get(path)) for path in _take_files(video, number)] if wants_takes else []
     wanted = settings.extras
-    if sidecar.is_done(video, known, digest, midi=settings.midi, extras=wanted, hints=hints, is_same=files.matches):
+    if sidecar.is_done(
+        video,
+        known,
+        digest,
+        midi=settings.midi,
+        extras=wanted,
+        beside=beside,
+        hints=hints,
+        is_same=files.matches,
+    ):
         lacking = marking.lacking(video, known, settings.markers, files, hints)
         if not lacking or (known is not None and has_facts(known)):
             return Standing(ALREADY, known, lacking=lacking)
@@ -94,9 +109,9 @@ def _standing(
         return reason
     if known is None:
         is_ours = not files.exists(place) and _is_left_over(job, digest, plan, ledger, hints)
-        beside = [marker_path(video, kind) for kind in settings.markers.formats]
-        beside += [extras.path_of(video, name) for name in wanted.names()]
-        for path in (place, video, *((midi,) if settings.midi else ()), *beside):
+        others = [marker_path(video, kind) for kind in settings.markers.formats]
+        others += [extras.path_of(video, name) for name in wanted.names()]
+        for path in (place, video, *((midi,) if settings.midi else ()), *others, *(path for path, _ in beside)):
             if files.exists(path) and not is_ours:
                 return _refused(path, "this file was not made by expotion.", "Move it, or pass --overwrite.")
         return Standing(SCORE)
@@ -123,6 +138,10 @@ def _standing(
         path = extras.path_of(video, name)
         if files.exists(path) and not files.matches(path, recorded.get(name), hints):
             return _refused(path, _NOT_OURS, _MOVE)
+    # Takes that lie beside a result are kept anew with it, asked for or not.
+    for path in {**dict(beside), **kept}:
+        if files.exists(path) and not files.matches(path, kept.get(path), hints):
+            return _refused(path, "this take was changed since it was made.", "Move it, or pass --overwrite.")
     if settings.redo is not None:
         return Standing(REDO, known, step=way.steps[-1])
     return Standing(verdict, known)
@@ -153,6 +172,10 @@ def _redo_refused(
             video, "the result was made by another version of expotion.", "Score it again without --redo first."
         )
     return None
+
+
+def _take_files(video: Path, number: int) -> list[Path]:
+    return [takes_folder(video) / name for name in kept_names(number)]
 
 
 _AGAIN = "Give that run's command again, or pass --overwrite."
@@ -191,6 +214,9 @@ def _differences(known: Mapping[str, Any], job: Job, plan: Plan, identity: Model
             yield f"other settings ({'; '.join(told)}{', ...' if len(keys) > _MOST_KEYS else ''})"
     if known.get("seed") != job.seed:
         yield f"another seed ({known.get('seed')}, now {job.seed})"
+    tags = list(plan.recipe.tags)
+    if plan.recipe.generate.takes > 1 and recipe.get("tags", tags) != tags:
+        yield "other tags, by which takes are chosen"
     if known.get("prompt") != job.prompt:
         yield "another prompt"
     if model.get("name") != identity.name:

@@ -35,8 +35,8 @@ def expotion(own_cache) -> Callable:
 
 @pytest.fixture
 def score(expotion, composer) -> Callable:
-    """Runs `expotion score` without looking at the picture, which other tests do."""
-    return lambda *arguments: expotion("score", "--streams", "none", *arguments)
+    """Runs `expotion score` with one take and without looking at the picture, which other tests do otherwise."""
+    return lambda *arguments: expotion("score", "--streams", "none", "--takes", 1, *arguments)
 
 
 @pytest.fixture(scope="session")

@@ -30,7 +30,7 @@ def test_recorded_flags_and_model_are_used_again(expotion, composer, clip_folder
     assert record.exit_code == 0 and {clip["seed"] for clip in said["clips"]} == {7} and said["bytes"] > 1000
     check = expotion("regress", "check", tmp_path / "r", "--dtype", "bf16")
     assert check.exit_code == 0, check.stdout + check.stderr
-    assert composer.composed == ["rain"] * 4
+    assert composer.composed == ["rain"] * 8, "two takes of two clips, recorded and checked"
     recorded = json.loads((tmp_path / "r" / "regress.json").read_text())
     assert recorded["recipe"]["flags"]["follow.mode"] == "none"
     first, second = composer.asked

@@ -14,8 +14,8 @@ from expotion_cli.evaluation import distributions, page, report, tag_measures
 from expotion_cli.evaluation.outputs import SAMPLE_RATE, Cue, MusicSet, Output, read_cue
 from expotion_cli.evaluation.results import BY_KEY, Evaluation, Figure, Row, compare_with_baseline
 from expotion_cli.evaluation.tag_measures import NO_TAGS, TagMeasures, shipped_reference
-from expotion_cli.evaluation.tagger import Heard, style
 from expotion_cli.recipe import load_recipe, recipe_names
+from expotion_cli.tagging.tagger import Heard, style
 from expotion_cli.tags import TAGS
 
 HARP, METAL = TAGS.index("harp"), TAGS.index("metal")

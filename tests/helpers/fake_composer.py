@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import numpy as np
 
+from expotion_cli.music.codecs.codec import Rating
 from expotion_cli.timing import Timeline
 
 
@@ -26,6 +27,9 @@ class FakeCodec:
 
     def answered(self, *_: object, **__: object) -> dict[float, float]:
         return {}
+
+    def rate(self, tokens: np.ndarray, audio: np.ndarray, timeline: Timeline) -> Rating:
+        return Rating()
 
     def decode(self, tokens: np.ndarray, timeline: Timeline, settings: object = None, *, seed: int = 0, marks=()):
         num_samples = timeline.samples(self.sample_rate)

@@ -32,7 +32,6 @@ def make_request(
     conditioning: Mapping[str, StepStream] | None,
     seed: int,
     sampling: Sampling | None = None,
-    takes: int = 1,
 ) -> CueRequest:
     """A request, drawn with `make_sampling()` where it doesn't matter."""
-    return CueRequest(prompt, timeline, conditioning, seed, sampling or make_sampling(), takes)
+    return CueRequest(prompt, timeline, conditioning, seed, sampling or make_sampling())

@@ -23,7 +23,7 @@ from expotion_cli.scoring.sidecar import midi_path, sidecar_path
 from expotion_cli.scoring.streams import StreamChoice
 from expotion_cli.storage import temporary_name
 
-BLIND = {"streams.use": ()}
+BLIND = {"streams.use": (), "generate.takes": 1}
 STEERED = {"generate.visual_guidance": 2.0, "follow.mode": "none"}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,13 +15,14 @@ from expotion_cli.errors import DecodeError, WeightsError
 from expotion_cli.recipe import load_recipe
 from expotion_cli.scoring.group import GPU_GROUP, GROUP, Order, compose, groups
 from expotion_cli.scoring.ladder import Seen
+from expotion_cli.scoring.takes.layout import take_seed
 
-RECIPE = load_recipe("cinematic")
+SINGLE, TWO = (load_recipe("cinematic", {"generate.takes": takes}) for takes in (1, 2))
 
 
 def order(number: int, see=Seen) -> Order:
     clip = SimpleNamespace(path=Path(f"{number}.mp4"), duration=Fraction(number + 1))
-    return Order(clip, RECIPE, f"prompt {number}", number, see=see, key=number)
+    return Order(clip, SINGLE, f"prompt {number}", number, see=see, key=number)
 
 
 def broken() -> Seen:
@@ -33,9 +35,22 @@ def test_cues_come_with_all_that_decided_them_and_tokens_depend_on_no_neighbour(
     assert sorted(cues) == [0, 1, 2]
     for number, cue in cues.items():
         assert cue.together == 3 and cue.request.seed == number and cue.request.prompt == f"prompt {number}"
-        assert cue.tokens.shape == (2, 10 * (number + 1)) and cue.tempo is None, "this codec has no beat grid"
+        assert [take.shape for take in cue.takes] == [(2, 10 * (number + 1))]
+        assert cue.tempo is None, "this codec has no beat grid"
         (alone,) = compose(composer, [order(number)], failed=pytest.fail)
-        assert np.array_equal(alone.tokens, cue.tokens)
+        assert np.array_equal(alone.takes, cue.takes)
+
+
+def test_takes_are_composed_by_their_numbers_and_the_first_is_the_cue_of_one_take():
+    (every,) = compose(FakeComposer(), [replace(order(1), takes=(0, 1, 2, 3))], failed=pytest.fail)
+    assert len({take.tobytes() for take in every.takes}) == 4
+    (some,) = compose(FakeComposer(), [replace(order(1), takes=(3, 0))], failed=pytest.fail)
+    assert np.array_equal(some.takes[0], every.takes[3]) and np.array_equal(some.takes[1], every.takes[0])
+    (alone,) = compose(FakeComposer(), [order(1)], failed=pytest.fail)
+    (two,) = compose(FakeComposer(), [replace(order(1), recipe=TWO)], failed=pytest.fail)
+    assert (len(alone.takes), len(two.takes)) == (1, 2) and np.array_equal(alone.takes[0], every.takes[0])
+    seeds = [take_seed(42, number) for number in range(5)]
+    assert seeds[0] == 42 and len(set(seeds)) == 5 and all(0 <= seed < 2**31 for seed in seeds)
 
 
 def test_a_clip_that_fails_leaves_the_others_to_go_on():

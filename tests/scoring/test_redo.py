@@ -13,7 +13,7 @@ from fake_composer import FakeComposer, FakeNoteComposer
 from expotion_cli.errors import UsageError
 from expotion_cli.music.identity import ModelIdentity
 from expotion_cli.recipe import load_recipe
-from expotion_cli.scoring import batch
+from expotion_cli.scoring import batch, results
 from expotion_cli.scoring.account import Account, Listener
 from expotion_cli.scoring.cue_store import CueStore
 from expotion_cli.scoring.plan import Settings, plan
@@ -143,7 +143,7 @@ def test_an_interruption_leaves_the_old_result_and_the_same_command_goes_on(clip
     run(clip, tmp_path)
     before = (tmp_path / "a.mp4").read_bytes()
     with monkeypatch.context() as patched:
-        patched.setattr(batch, "finish_clip", _stops)
+        patched.setattr(results, "finish_clip", _stops)
         with pytest.raises(BaseException):  # noqa: B017
             _redo_alone(clip, tmp_path)
     assert (tmp_path / "a.mp4").read_bytes() == before
@@ -155,7 +155,7 @@ def test_an_interruption_leaves_the_old_result_and_the_same_command_goes_on(clip
 def test_a_kill_between_video_and_sidecar_is_taken_up(clip, tmp_path, monkeypatch):
     run(clip, tmp_path)
     with monkeypatch.context() as patched:
-        patched.setattr(batch.sidecar, "write_sidecar", _stops)
+        patched.setattr(results.sidecar, "write_sidecar", _stops)
         with pytest.raises(BaseException):  # noqa: B017
             _redo_alone(clip, tmp_path)
     after, _ = run(clip, tmp_path, FIRST, wanted=("redo", "scored"))

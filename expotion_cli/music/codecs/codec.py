@@ -14,7 +14,6 @@ from expotion_cli.timing import Timeline
 
 if TYPE_CHECKING:
     from expotion_cli.compose import Compose
-    from expotion_cli.music.codecs.notes.judge import NoteJudge
     from expotion_cli.music.codecs.notes.sketch import Sketch
     from expotion_cli.spotting.plan import CuePlan
     from expotion_cli.timing import Tempo
@@ -37,6 +36,19 @@ class Rendering:
     midi: bytes | None = None
     stems: dict[str, np.ndarray] = field(default_factory=dict)
     key: Key | None = None
+
+
+@dataclass(frozen=True)
+class Rating:
+    """What can be told of a take before it is compared with its picture.
+
+    Attributes:
+        faults: that no music should have, in words.
+        usual: share of its measures of notes that lie within the training music's range, 0..1; None without notes.
+    """
+
+    faults: tuple[str, ...] = ()
+    usual: float | None = None
 
 
 @runtime_checkable
@@ -66,9 +78,14 @@ class Codec(Protocol):
         """Hash of all that decides the sound of given tokens: weights or soundfont, and the code's version."""
         ...
 
-    @property
-    def judge(self) -> NoteJudge | None:
-        """Ranks takes by their tokens; None where tokens can't be judged before they are decoded."""
+    def rate(self, tokens: np.ndarray, audio: np.ndarray, timeline: Timeline) -> Rating:
+        """Rate a take.
+
+        Args:
+            tokens: [K, S], S = `timeline.num_steps`.
+            audio: [channels, n], what `decode` made of them.
+            timeline: the cue's grid.
+        """
         ...
 
     def timeline(self, duration: Fraction, tempo: Tempo | None) -> Timeline:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from expotion_cli.errors import WeightsError
-from expotion_cli.music.codecs.codec import Rendering
+from expotion_cli.music.codecs.codec import Rating, Rendering
 from expotion_cli.timing import Timeline
 
 if TYPE_CHECKING:
@@ -31,6 +31,11 @@ PIECE_S = 10
 """Length of a piece."""
 CONTEXT_STEPS = 16
 """Steps of context on either side of a piece; the published models' convolutions reach at most 4."""
+LOOP_S, LONGEST_LOOP_S, LOOP_SHARE = 4.0, 1.0, 0.9
+"""Stuck is what repeats itself, no more than `LONGEST_LOOP_S` later, in this share of the tokens for `LOOP_S`, or for
+three quarters of a shorter cue that lasts more than a second."""
+FULL_SCALE, CLIPPED_SHARE = 0.999, 0.001
+"""More than this share of samples at full scale is a fault."""
 
 
 class EncodecCodec:
@@ -49,7 +54,6 @@ class EncodecCodec:
     bar_steps = 1
     sketch_version = 0
     follows_tempo = False
-    judge = None
 
     def __init__(self, model: EncodecModel, num_codebooks: int, digest: str):
         config = model.config
@@ -65,6 +69,10 @@ class EncodecCodec:
     def timeline(self, duration: Fraction, tempo: Tempo | None) -> Timeline:
         """A grid from 0 at the codec's own rate, whatever the tempo."""
         return Timeline(duration, self.rate_hz)
+
+    def rate(self, tokens: np.ndarray, audio: np.ndarray, timeline: Timeline) -> Rating:
+        """Rate a take: by loops among the tokens, and by samples at full scale."""
+        return rate_sound(tokens, audio, float(timeline.rate_hz))
 
     def sketch(self, *_: Any, **__: Any) -> None:
         """Sound has no notes to settle beforehand."""
@@ -150,3 +158,37 @@ class EncodecCodec:
     @property
     def _recurrent_place(self) -> int:
         return next(i for i, layer in enumerate(self.model.decoder.layers) if hasattr(layer, "lstm"))
+
+
+def rate_sound(tokens: np.ndarray, audio: np.ndarray, rate_hz: float) -> Rating:
+    """The faults of composed sound.
+
+    Args:
+        tokens: [K, S]; the first row is the coarsest.
+        audio: [channels, n] that was decoded from them.
+        rate_hz: steps a second.
+    """
+    clipped = float((np.abs(audio) >= FULL_SCALE).mean()) if audio.size else 0.0
+    return Rating(
+        (
+            *(["stuck in a loop"] if is_looped(tokens[0], rate_hz) else []),
+            *([f"{clipped:.1%} of it clipped"] if clipped > CLIPPED_SHARE else []),
+        )
+    )
+
+
+def is_looped(row: np.ndarray, rate_hz: float) -> bool:
+    """Whether a row of tokens [S] is stuck: the same tokens again and again.
+
+    Args:
+        row: the coarsest codebook's tokens.
+        rate_hz: steps a second.
+    """
+    span = min(round(LOOP_S * rate_hz), 3 * len(row) // 4)
+    if span < rate_hz:
+        return False
+    for lag in range(1, min(round(LONGEST_LOOP_S * rate_hz), len(row) - span) + 1):
+        again = np.concatenate([[0], np.cumsum(row[lag:] == row[:-lag])])
+        if (again[span:] - again[:-span]).max(initial=0) >= LOOP_SHARE * span:
+            return True
+    return False

@@ -13,6 +13,7 @@ seed.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
@@ -102,6 +103,21 @@ def takes_folder(video: Path) -> Path:
     return video.with_name(video.stem + FOLDER_SUFFIX)
 
 
+def kept_name(number: int, kind: str) -> str:
+    """The name of a take's file in the folder of takes.
+
+    Args:
+        number: of the take, from 1.
+        kind: `SOUND` or `CUE`.
+    """
+    return f"take-{number}{SOUND_SUFFIX if kind == SOUND else CUE_SUFFIX}"
+
+
+def kept_names(number: int) -> list[str]:
+    """Names of the kept files of so many takes."""
+    return [kept_name(take, kind) for take in range(1, number + 1) for kind in (SOUND, CUE)]
+
+
 def kept_file(video: Path, row: Mapping[str, Any], kind: str) -> Path | None:
     """A kept file of a take; None where it was not kept.
 
@@ -128,3 +144,11 @@ def kept_files(video: Path, sidecar: Mapping[str, Any] | None) -> Iterator[tuple
             path = kept_file(video, row, kind)
             if path is not None:
                 yield path, row[kind]
+
+
+def take_seed(seed: int, number: int) -> int:
+    """The seed of a cue's take; number 0 has the cue's own."""
+    if number == 0:
+        return seed
+    # "draft" is an older word for a take; it stays in the hash so that seeds keep their takes.
+    return int.from_bytes(hashlib.sha256(f"{seed} draft {number}".encode()).digest()[:4], "little") >> 1

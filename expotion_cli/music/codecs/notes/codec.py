@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from expotion_cli.keys import Key
-from expotion_cli.music.codecs.codec import Rendering
+from expotion_cli.music.codecs.codec import Rating, Rendering
 from expotion_cli.music.codecs.notes.arrange import arrange
 from expotion_cli.music.codecs.notes.casting import check_instruments, check_players
 from expotion_cli.music.codecs.notes.instruments import SoundSettings
@@ -89,6 +89,10 @@ class NoteCodec:
         if tempo is None:
             raise ValueError("The note codec's grid needs a tempo.")
         return tempo.timeline(duration)
+
+    def rate(self, tokens: np.ndarray, audio: np.ndarray, timeline: Timeline) -> Rating:
+        """Rate a take by its notes alone (`NoteJudge.rate`)."""
+        return self.judge.rate(np.asarray(tokens)[:, : timeline.num_steps], timeline)
 
     def sketch(
         self,

@@ -1,4 +1,4 @@
-"""Ranks takes of a cue by their notes, before rendering: faults, statistics, then the plan or the pulse."""
+"""Rates takes of a cue by their notes: faults, and measures outside the usual range."""
 
 from __future__ import annotations
 
@@ -11,34 +11,33 @@ import numpy as np
 
 from expotion_cli.audio.tonality import key_fits
 from expotion_cli.errors import WeightsError
+from expotion_cli.music.codecs.codec import Rating
 from expotion_cli.music.codecs.notes import tokens as notes
 from expotion_cli.music.codecs.notes.arrange import dynamics_curve
 from expotion_cli.music.codecs.notes.metrics import five_measures, is_stuck
 from expotion_cli.music.codecs.notes.muspy import MEASURES
 from expotion_cli.music.codecs.notes.ringing import ring_on
-from expotion_cli.music.plan_stream import PLAN, asked
 from expotion_cli.storage import digest_of, read_json
 from expotion_cli.timing import STEPS_PER_BEAT
 
 if TYPE_CHECKING:
-    from expotion_cli.music.request import CueRequest
+    from expotion_cli.timing import Timeline
 
 VERSION = 4
-"""Raised whenever the same takes would be judged otherwise."""
+"""Raised whenever the same takes would be rated otherwise."""
 LONGEST_PAUSE_S = 2.0
 RANGES_FILE = "training.json"
 _OFF_KEY = 0.08
 _SOFTEST = 0.4
-_SPREAD_STEPS = 1.5
 
 
 @dataclass(frozen=True)
 class NoteJudge:
-    """Ranks takes of a cue by their note tokens.
+    """Rates takes of a cue by their note tokens.
 
     Attributes:
         ranges: measure → (10th, 90th percentile) in the training music, by length of the excerpts in steps. Empty: only
-            faults and the correlation with the plan count.
+            faults count.
     """
 
     ranges: Mapping[int, Mapping[str, tuple[float, float]]] = field(default_factory=dict)
@@ -58,25 +57,22 @@ class NoteJudge:
 
     @property
     def digest(self) -> str:
-        """Hash of everything that influences the ranking."""
+        """Hash of everything that influences the ratings."""
         return digest_of(
             [VERSION, {str(steps): {k: list(v) for k, v in row.items()} for steps, row in self.ranges.items()}]
         )
 
-    def __call__(self, tokens: np.ndarray, request: CueRequest) -> tuple[float, ...]:
-        """Sort key of tokens [8, S], higher is better: (-faults, measures in range, how it follows or how it pulses).
-
-        A cue that a plan conditions is compared with the plan, a steady one with its own beats.
-        """
-        plan = request.stream_on_timeline(PLAN)
-        last = pulse_clarity(tokens) if plan is None or not plan.mask.any() else plan_correlation(tokens, request)
-        return -self.num_faults(tokens, request), self.num_in_range(tokens, request.timeline.bar_steps), last
-
-    def num_faults(self, tokens: np.ndarray, request: CueRequest) -> int:
-        """Number of faults: a loop, a pause longer than `LONGEST_PAUSE_S`, another key than its own."""
-        bar_steps = request.timeline.bar_steps
-        longest = longest_pause(tokens, bar_steps) / float(request.timeline.rate_hz)
-        return int(is_stuck(tokens, bar_steps)) + int(longest > LONGEST_PAUSE_S) + int(is_off_key(tokens))
+    def rate(self, tokens: np.ndarray, timeline: Timeline) -> Rating:
+        """Rate tokens [8, S]: by loops, pauses longer than `LONGEST_PAUSE_S`, another key than its own; by measures."""
+        bar_steps = timeline.bar_steps
+        longest_s = longest_pause(tokens, bar_steps) / float(timeline.rate_hz)
+        faults = [
+            *(["stuck in a loop"] if is_stuck(tokens, bar_steps) else []),
+            *([f"a pause of {longest_s:.1f} s"] if longest_s > LONGEST_PAUSE_S else []),
+            *(["off its key"] if is_off_key(tokens) else []),
+        ]
+        usual = self.num_in_range(tokens, bar_steps) / len(MEASURES) if self.ranges else None
+        return Rating(tuple(faults), usual)
 
     def num_in_range(self, tokens: np.ndarray, bar_steps: int) -> int:
         """How many of the five measures of the arranged notes lie within the training music's 10-90 % range."""
@@ -136,34 +132,3 @@ def onset_strength(tokens: np.ndarray) -> np.ndarray:
             size = np.sqrt(event.value.bit_count()) if voice.kind == "drums" else 1.0
             total[event.start] += size * classes[event.velocity] / 127 * loudness[event.start]
     return total
-
-
-def pulse_clarity(tokens: np.ndarray) -> float:
-    """How regularly the onsets return: the highest autocorrelation at one, two or four beats; 0 for too short a cue."""
-    struck = onset_strength(tokens)
-    struck = struck - struck.mean()
-    size = float(struck @ struck)
-    lags = [lag for lag in (STEPS_PER_BEAT, 2 * STEPS_PER_BEAT, 4 * STEPS_PER_BEAT) if 2 * lag < len(struck)]
-    if size < 1e-9 or not lags:
-        return 0.0
-    returns = [float(struck[lag:] @ struck[:-lag]) / size * len(struck) / (len(struck) - lag) for lag in lags]
-    return round(max(returns), 6)
-
-
-def plan_correlation(tokens: np.ndarray, request: CueRequest) -> float:
-    """Pearson correlation of onset strength with the plan that conditioned the cue; 0 without one.
-
-    Both are blurred alike; the plan asks for its intensity, and for more at its hit points.
-    """
-    plan = request.stream_on_timeline(PLAN)
-    if plan is None or not plan.mask.any():
-        return 0.0
-    reach = np.arange(-4, 5)
-    kernel = np.exp(-0.5 * (reach / _SPREAD_STEPS) ** 2)
-    intensity, hits = asked(plan.values)
-    # Cut to be as long as the cue, however short that is.
-    struck, hit = (np.convolve(row, kernel)[reach[-1] : -reach[-1]] for row in (onset_strength(tokens), hits))
-    wanted = intensity + hit
-    a, b = struck[plan.mask] - struck[plan.mask].mean(), wanted[plan.mask] - wanted[plan.mask].mean()
-    size = np.sqrt(float(a @ a) * float(b @ b))
-    return round(float(a @ b / size), 6) if size > 1e-9 else 0.0

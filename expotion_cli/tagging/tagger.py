@@ -1,6 +1,6 @@
 """What a tagger hears in music: probabilities of 50 tags, and embeddings to measure distances between sounds with.
 
-The network is musicnn (`evaluation.musicnn`), trained on MagnaTagATune. Its weights ship with this package
+The network is musicnn (`tagging.musicnn`), trained on MagnaTagATune. Its weights ship with this package
 (`models/musicnn.toml`). What it says depends on how loud the music is, so every sound is brought to one loudness first.
 """
 
@@ -57,7 +57,7 @@ class Tagger:
     def __init__(self) -> None:
         import torch
 
-        from expotion_cli.evaluation.musicnn import Musicnn
+        from expotion_cli.tagging.musicnn import Musicnn
 
         manifest = find_manifest(NAME, "tagger")
         manifest.require()
@@ -68,7 +68,14 @@ class Tagger:
         networks.fill(self._network, networks.read_tensors(file.path, remedy), file.path, remedy)
         self.identity = f"{NAME}, sha256 {file.sha256}"
 
-    def hear(self, sound: np.ndarray, sample_rate: int, *, level_lufs: float | None = LEVEL_LUFS) -> Heard:
+    def hear(
+        self,
+        sound: np.ndarray,
+        sample_rate: int,
+        *,
+        level_lufs: float | None = LEVEL_LUFS,
+        most_windows: int | None = None,
+    ) -> Heard:
         """Tag a sound in windows of 3 s, spread evenly over it, at most 1.5 s from one to the next.
 
         Args:
@@ -76,10 +83,11 @@ class Tagger:
                 3 s, as in the network's training.
             sample_rate: of `sound`, in Hz.
             level_lufs: loudness that the sound is brought to; None leaves it as it is.
+            most_windows: take no more of them, so that a long sound costs no more than a short one; None for all.
         """
         import torch
 
-        from expotion_cli.evaluation import musicnn
+        from expotion_cli.tagging import musicnn
 
         mono = _at_level(resample(to_mono(sound), sample_rate, musicnn.SAMPLE_RATE)[0], musicnn.SAMPLE_RATE, level_lufs)
         shortest = (musicnn.ROWS - 1) * musicnn.HOP
@@ -88,7 +96,8 @@ class Tagger:
         rows = musicnn.log_mel(mono)
         last = len(rows) - musicnn.ROWS
         # A row or two that the last whole window leaves over are not worth another one.
-        starts = np.rint(np.linspace(0, last, max(0, math.ceil((last - _LEFT_OVER_ROWS) / _HOP_ROWS)) + 1)).astype(int)
+        count = max(0, math.ceil((last - _LEFT_OVER_ROWS) / _HOP_ROWS)) + 1
+        starts = np.rint(np.linspace(0, last, min(count, most_windows or count))).astype(int)
         ends = (starts + musicnn.ROWS) * musicnn.HOP
         sounds = np.array(
             [np.abs(mono[s * musicnn.HOP : e]).max() > _SILENCE for s, e in zip(starts, ends, strict=True)]

@@ -11,9 +11,9 @@ from made_sounds import NUM_SAMPLES, band
 
 from expotion_cli.audio.mel import slaney_triangles
 from expotion_cli.errors import UnknownNameError, WeightsError
-from expotion_cli.evaluation import musicnn
-from expotion_cli.evaluation.tagger import Tagger, style, style_ratio
 from expotion_cli.media.sound import resample
+from expotion_cli.tagging import musicnn
+from expotion_cli.tagging.tagger import Tagger, style, style_ratio
 from expotion_cli.tags import TAGS, tags_in
 from expotion_cli.weights import manifest
 
@@ -64,6 +64,14 @@ def test_windows_cover_the_whole_sound_evenly(tagger):
     assert [len(tagger.hear(tone(220, s), 48_000).probabilities) for s in (3, 4, 6, 10)] == [1, 2, 3, 6]
     late = np.concatenate([np.zeros(16_000 * 9, np.float32), band(num_samples=16_000)])
     assert tagger.hear(late, 16_000).embeddings.shape == (1, musicnn.WIDTH), "only the last window sounds"
+
+
+def test_fewer_windows_are_spread_over_the_whole_sound_too(tagger):
+    sound = np.concatenate([tone(220, 6), tone(1760, 6)])
+    every, some = tagger.hear(sound, 48_000), tagger.hear(sound, 48_000, most_windows=2)
+    assert len(some.probabilities) == 2 < len(every.probabilities)
+    assert np.allclose(some.probabilities, every.probabilities[[0, -1]], atol=1e-5)
+    assert len(tagger.hear(tone(220, 4), 48_000, most_windows=9).probabilities) == 2, "no more than there are"
 
 
 def test_short_sound_is_repeated_until_it_fills_a_window(tagger):

@@ -1,0 +1,1 @@
+"""Tags of music: what a published network hears in it."""
