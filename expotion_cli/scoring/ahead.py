@@ -79,12 +79,12 @@ def look_at(planned: Plan, jobs: Iterable[Job], identity: ModelIdentity | None) 
     digests = artefact_digests(planned.jobs, planned, identity) if identity is not None else {}
     began, found = time.monotonic(), {}
     for job in jobs:
-        digest = digests[job.name][0] if job.name in digests else None
-        is_composed = None if digest is None else not planned.settings.overwrite and store.has(digest)
+        cues = digests[job.name].cues if job.name in digests else None
+        is_composed = None if cues is None else not planned.settings.overwrite and all(map(store.has, cues))
         is_seen, watches = _is_seen(planned, job, cache), bool(planned.streams.sources)
         plan, was_looked = None, time.monotonic() - began < LOOKING_S
         if was_looked:
-            cue = store.get(digest) if digest is not None and is_composed else None
+            cue = store.get(cues[0]) if cues is not None and is_composed else None
             plan = _known_plan(
                 planned, job, cue.notes if cue is not None else None, cache if is_seen or not watches else None
             )

@@ -210,8 +210,8 @@ class RemoteFiles(Files):
                 if (path := extras.path_of(video, name)) not in files and self.matches(path, record):
                     fs.rm_file(self._there(path))
             beside = [] if old is None else [(midi, old.get("midi")), *kept_files(video, old)]
-            for path, record in beside:
-                if path not in files and self.matches(path, record):
+            for path, known in beside:
+                if path not in files and self.matches(path, known):
                     fs.rm_file(self._there(path))
             for path in outdated(video, old, content.get("markers") or (), self):
                 fs.rm_file(self._there(path))
