@@ -25,6 +25,8 @@ from expotion_cli.tags import TAGS
 DIGEST_FORMAT = 1
 """To be raised when the same recipe text comes to mean something else."""
 
+MINI = "mini"
+"""The melody that the embedded model composes."""
 PER_CLIP = "per-clip"
 MIX_MODES = ("replace", "under", "duck")
 REPLACE, UNDER, DUCK = MIX_MODES
@@ -155,6 +157,7 @@ class Recipe:
     Attributes:
         name, title, description: for people; they have no influence on the result.
         prompt: a description of the music.
+        melody: a tune for the music to play (models that take one): a file's path, or "mini"; empty for none.
         generate, tempo, compose, streams, follow, mix, loudness: the tables of these names; see their classes.
         sound, voices: tables for the model's codec, e.g. instruments and balance. The codec checks them.
         path: the file it was read from; None for one made in code.
@@ -164,6 +167,7 @@ class Recipe:
     title: str = declare.text("", "a short title")
     description: str = declare.text("", "one sentence on what it is for")
     prompt: str = declare.text("", "what the music should be, in words")
+    melody: str = declare.text("", "a tune to play: a sound or MIDI file, or mini (MusicGen Melody)")
     tags: tuple[str, ...] = declare.names(
         (), "tags that tell its style, by which takes are judged and results evaluated", TAGS
     )
@@ -195,6 +199,7 @@ class Recipe:
             "loudness": dataclasses.asdict(self.loudness),
             "sound": _plain(self.sound),
             "voices": _plain(self.voices),
+            **({"melody": self.melody} if self.melody else {}),
         }
 
     def hashed_fields(self) -> dict[str, Any]:
@@ -203,6 +208,7 @@ class Recipe:
         What is hashed keeps its bytes when a key is renamed or added: results and cues of earlier versions stay valid.
         """
         fields = self.fields()
+        fields.pop("melody", None)
         for old, new in RENAMED.items():
             (old_table, _, old_key), (table, _, key) = old.partition("."), new.partition(".")
             if old_table == table:
@@ -222,7 +228,7 @@ class Recipe:
     @property
     def digest(self) -> str:
         """sha256 (hex) over `hashed_fields`, the prompt and the seed policy."""
-        policy = {"prompt": self.prompt, "seed": self.generate.seed}
+        policy = {"prompt": self.prompt, "seed": self.generate.seed, **({"melody": self.melody} if self.melody else {})}
         return digest_of({"format": DIGEST_FORMAT, **policy, **self.hashed_fields()})
 
     def seed_for(self, content_digest: str) -> int:
@@ -262,7 +268,7 @@ _TABLES: dict[str, type] = {
     "mix": Mix,
     "loudness": LoudnessTarget,
 }
-_TOP_KEYS = ("title", "description", "prompt", "tags")
+_TOP_KEYS = ("title", "description", "prompt", "melody", "tags")
 _CODEC_TABLES = ("sound", "voices")
 
 

@@ -162,7 +162,9 @@ def test_every_manifest_loads_with_a_licence_and_the_files_that_ship_are_whole()
     manifests = read_manifests()
     encoders = {"facenet", "flow", "mediapipe-face", "mediapipe-pose", "mediapipe-pose-full", "mediapipe-pose-heavy"}
     sizes = {
-        f"musicgen-{size}" for size in ("small", "medium", "large", "stereo-small", "stereo-medium", "stereo-large")
+        f"musicgen-{side}{size}"
+        for side in ("", "stereo-")
+        for size in ("small", "medium", "large", "melody", "melody-large")
     }
     shipped = {"expotion-mini", "fluidr3mono", "musicnn", "silero-vad"}
     assert manifests.keys() == shipped | {"raft", "synchformer"} | encoders | sizes

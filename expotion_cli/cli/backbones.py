@@ -41,6 +41,7 @@ def choose_backbone(
         "--adapter": composer["adapter"],
         "--soundfont": composer["soundfont"],
         "--streams": streams,
+        "--melody": recipe.melody or None,
         "--negative-prompt": recipe.generate.negative_prompt or None,
     }
     _check(backbone, composer["name"], flags)

@@ -56,6 +56,13 @@ def seed(text: str | None) -> Any:
     return int(text) if text is not None and text.lstrip("-").isdecimal() else given(text)
 
 
+def melody(text: str | None) -> Any:
+    """Parse `--melody`: "mini", or a file's path, made absolute for processes that run elsewhere."""
+    from expotion_cli.recipe import MINI
+
+    return given(text) if text in (None, "", MINI) else str(expanded(text).absolute())
+
+
 def names(text: str | None) -> Any:
     """Parse a list of names separated by commas, or none."""
     if text is None:

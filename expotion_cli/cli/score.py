@@ -16,6 +16,7 @@ from expotion_cli.cli.carry_out import OWN_BACKBONE, carry_out
 from expotion_cli.cli.flags import batch_size as read_batch_size
 from expotion_cli.cli.flags import extras as read_extras
 from expotion_cli.cli.flags import from_python, given, recipe_with, streams_and_features
+from expotion_cli.cli.flags import melody as read_melody
 from expotion_cli.cli.flags import name_by as read_name_by
 from expotion_cli.cli.flags import names as read_names
 from expotion_cli.cli.flags import redo as read_redo
@@ -29,7 +30,7 @@ from expotion_cli.cli.threads import set_waiting
 from expotion_cli.errors import UsageError
 from expotion_cli.media.clip import LONGEST_S
 from expotion_cli.prompts import read_prompts
-from expotion_cli.recipe import DEFAULT_RECIPE, MAX_SEED
+from expotion_cli.recipe import DEFAULT_RECIPE, MAX_SEED, MINI
 
 INPUT, MUSIC, SOUND, OUTPUT, MACHINE = "Input", "Music", "Sound", "Output", "Machine"
 
@@ -85,6 +86,13 @@ def score(
     negative_prompt: Annotated[
         str | None,
         typer.Option(help="What the music should not be; needs --guidance above 1.", rich_help_panel=MUSIC),
+    ] = None,
+    melody: Annotated[
+        str | None,
+        typer.Option(
+            help="A tune to play, for MusicGen Melody: a sound or MIDI file, or mini: composed from the picture.",
+            rich_help_panel=MUSIC,
+        ),
     ] = None,
     prompts: Annotated[
         Path | None,
@@ -375,6 +383,7 @@ def score(
     flags = {
         "--prompt": {"prompt": given(prompt)},
         "--negative-prompt": {"generate.negative_prompt": given(negative_prompt)},
+        "--melody": {"melody": read_melody(melody)},
         "--seed": {"generate.seed": read_seed(seed)},
         "--tempo": read_tempo(tempo),
         "--key": {"compose.key": given(key)},
@@ -424,6 +433,8 @@ def score(
         redo=read_redo(redo, redo_seed, redo_prompt, overwrite=overwrite),
     )
     composer = {"name": model, "device": device, "dtype": dtype, "adapter": adapter, "soundfont": soundfont}
+    if chosen.melody == MINI:
+        composer["melody"] = MINI
     composer, chosen = choose_backbone(backbone, composer, chosen, streams, quiet=quiet)
     where = choose_place(executor, composer, workers=workers, devices=devices, ray_address=ray_address)
     with contextlib.closing(where):

@@ -239,7 +239,11 @@ def _language_model(folder: Path, device: str, dtype: torch.dtype) -> tuple[Any,
         cfg.device, cfg.dtype = device, str(dtype).removeprefix("torch.")
         conditioners = {name: part for name, part in cfg.conditioners.items() if name != "args"}
     if [part.model for part in conditioners.values()] != ["t5"]:
-        raise WeightsError("This model needs more than words (a melody, a style).", path=path)
+        raise WeightsError(
+            "This model needs more than words (a melody, a style).",
+            path=path,
+            remedy="For MusicGen Melody leave --backbone out: expotion's own decoder reads its files.",
+        )
     (words,) = conditioners.values()
     text = named_beside(folder, str(words.t5.name), path, "text encoder")
     with _blaming(text):

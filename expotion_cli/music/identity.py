@@ -21,6 +21,8 @@ from expotion_cli.errors import ExpotionError
 from expotion_cli.hints import state_of
 from expotion_cli.version import __version__
 
+MELODIST = "expotion-mini"
+"""The model that composes melodies for others."""
 LARGEST_WIDTH = 1 << 16
 """Of an embedding stream; a file that states more is refused before anything is built."""
 MOST_FILES = 2000
@@ -44,6 +46,8 @@ class ModelIdentity:
         follows_tempo: its step grid is one of beats, so a cue needs a tempo.
         device, dtype: where it runs, and its number type.
         soundfont: name ("file") and "sha256" of the soundfont that plays its notes, or None.
+        takes_melody: it plays a tune that it is given.
+        melodist: name of the model that composes its melodies, or None.
     """
 
     name: str
@@ -58,6 +62,13 @@ class ModelIdentity:
     device: str
     dtype: str
     soundfont: dict[str, str] | None = None
+    takes_melody: bool = False
+    melodist: str | None = None
+
+    @property
+    def has_tempo(self) -> bool:
+        """Whether its music is on a grid of beats that is known beforehand: its own, or its melodist's."""
+        return self.follows_tempo or self.melodist is not None
 
     @classmethod
     def of(cls, model: Any) -> ModelIdentity:
@@ -75,13 +86,17 @@ class ModelIdentity:
             device=str(model.device),
             dtype=str(model.dtype).removeprefix("torch."),
             soundfont=getattr(model.codec, "soundfont", None),
+            takes_melody=getattr(model, "takes_melody", False),
+            melodist=melodist.name if (melodist := getattr(model, "melodist", None)) is not None else None,
         )
 
 
 def stream_dims(model: Any) -> dict[str, tuple[str, ...]]:
-    """The embedding streams that a loaded model's adapter reads, each with the dimensions it names."""
-    adapter = getattr(model, "adapter", None)
-    dims = {spec.name: tuple(spec.dims) for spec in adapter.config.streams} if adapter is not None else {}
+    """The embedding streams that a loaded model's adapters read, each with the dimensions they name."""
+    dims: dict[str, tuple[str, ...]] = {}
+    for one in (getattr(model, "melodist", None), model):
+        if (adapter := getattr(one, "adapter", None)) is not None:
+            dims |= {spec.name: tuple(spec.dims) for spec in adapter.config.streams}
     return {name: dims.get(name, ()) for name in model.streams}
 
 
@@ -137,6 +152,11 @@ def _deciding_files(arguments: Mapping[str, Any]) -> list[Path]:
     else:
         path = Path(name)
         roots.append(path.parent if path.is_file() else path)
+    if arguments.get("melody") is not None:
+        from expotion_cli.music.codecs.notes.soundfont import default_soundfont
+
+        melodist = find_manifest(MELODIST, "music")
+        roots += [*(file.path for file in melodist.files), default_soundfont()]
     adapters = arguments.get("adapter") or []
     for adapter in [adapters] if isinstance(adapters, str | Path) else adapters:
         if str(adapter) != "none":

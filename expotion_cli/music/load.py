@@ -14,7 +14,10 @@ from expotion_cli.music.checkpoints.huggingface import Checkpoint, decoder_confi
 from expotion_cli.music.checkpoints.lora import LORA_TYPE, merge_lora
 from expotion_cli.music.checkpoints.state_dict import Source
 from expotion_cli.music.codecs.codec import Codec
+from expotion_cli.music.identity import MELODIST
+from expotion_cli.music.melody import takes_no_melody
 from expotion_cli.music.model import Model
+from expotion_cli.recipe import MINI
 from expotion_cli.weights.manifest import find_manifest, read_manifests
 
 NO_ADAPTER = "none"
@@ -29,6 +32,7 @@ def load_model(
     dtype: str = "auto",
     adapter: str | Path | Sequence[str | Path] | None = None,
     soundfont: Path | None = None,
+    melody: str | None = None,
 ) -> Model:
     """Load a model by its manifest's name or from its files.
 
@@ -45,10 +49,11 @@ def load_model(
         adapter: one or more of: a joint-embedding adapter's folder or `.pth` file (at most one; it takes the place of
             the model's own), LoRA folders (merged into the weights), "none" for no joint-embedding adapter.
         soundfont: an .sf2 or .sf3 file, for models that compose notes; None for the one that ships with the package.
+        melody: "mini" to have the embedded model compose the melodies that this model plays (`Model.melodist`).
 
     Raises:
         UnknownNameError: there is no such model.
-        UsageError: there is no such device or dtype, or the adapters exclude each other.
+        UsageError: there is no such device or dtype, the adapters exclude each other, or the model takes no melody.
         WeightsError: weights are missing or damaged, or do not fit together.
     """
     place = choose_device(device)
@@ -71,7 +76,14 @@ def load_model(
         digests.insert(0, digest)
         names.insert(0, f"{name} (its own)" if joint is default_adapter else str(joint))
     digest = digests[0] if len(digests) == 1 else storage.digest_of(digests) if digests else ""
-    return Model(name, licence, checkpoint, codec, loaded, " + ".join(names) or None, digest)
+    melodist = None
+    if melody is not None:
+        if melody != MINI:
+            raise UsageError(f"No model called {melody!r} composes melodies.", remedy=f"Use {MINI}.")
+        if not checkpoint.decoder.config.takes_melody:
+            raise takes_no_melody(name)
+        melodist = load_model(MELODIST, device=device)
+    return Model(name, licence, checkpoint, codec, loaded, " + ".join(names) or None, digest, melodist)
 
 
 def _sort_adapters(given: Sequence[str | Path], own: Path | None) -> tuple[Path | None, list[Path]]:

@@ -13,6 +13,7 @@ from expotion_cli.music.checkpoints.huggingface import Checkpoint
 from expotion_cli.music.codecs.codec import Codec
 from expotion_cli.music.conditioning import MADE_HERE, StepStream, condition
 from expotion_cli.music.generate.engine import VERSION, Engine
+from expotion_cli.music.melody import Melody
 from expotion_cli.music.request import CueRequest
 from expotion_cli.music.transformer.adapter import JointEmbeddingAdapter
 from expotion_cli.spotting.activity import SeenStream
@@ -37,6 +38,7 @@ class Model:
         adapter: the joint-embedding adapter, or None.
         adapter_name: names or paths of all adapters in use, or None.
         adapter_digest: hash of the adapters' files.
+        melodist: the model that composes the melodies this one plays, or None.
 
     Attributes:
         digest: hash of all that decides the tokens of a given request: weights, adapters, dtype, code and judge.
@@ -53,13 +55,18 @@ class Model:
         adapter: JointEmbeddingAdapter | None,
         adapter_name: str | None,
         adapter_digest: str = "",
+        melodist: Model | None = None,
     ):
         self.name, self.licence, self.codec = name, licence, codec
         self.decoder, self.adapter, self.adapter_name = checkpoint.decoder, adapter, adapter_name
         judge = getattr(codec, "judge", None)
         # Takes are chosen from later; that the judge is part of the digest keeps cues of earlier versions valid.
         judged = [judge.digest, codec.sketch_version] if judge is not None else []
-        self.digest = storage.digest_of([checkpoint.digest, adapter_digest, str(self.dtype), VERSION, *judged])
+        self.melodist = melodist
+        played = [melodist.digest, melodist.codec.digest] if melodist is not None else []
+        self.digest: str = storage.digest_of(
+            [checkpoint.digest, adapter_digest, str(self.dtype), VERSION, *judged, *played]
+        )
         window = checkpoint.config.get("window_steps")
         if adapter is not None:
             window = adapter.config.window_steps
@@ -79,10 +86,24 @@ class Model:
 
     @property
     def streams(self) -> tuple[str, ...]:
-        """Names of the visual streams its adapter reads; empty without one."""
-        if self.adapter is None:
-            return ()
-        return tuple(spec.name for spec in self.adapter.config.streams if spec.name not in MADE_HERE)
+        """Names of the visual streams that its adapter reads, and its melodist's; empty without either."""
+        own = self.adapter.config.streams if self.adapter is not None else ()
+        names = [spec.name for spec in own if spec.name not in MADE_HERE]
+        return tuple(dict.fromkeys([*names, *(self.melodist.streams if self.melodist is not None else ())]))
+
+    @property
+    def takes_melody(self) -> bool:
+        """Whether it plays a tune that it is given."""
+        return self.decoder.config.takes_melody
+
+    def melody(self, sound: np.ndarray, timeline: Timeline) -> Melody:
+        """A tune for a cue, for models that take one.
+
+        Args:
+            sound: [n] mono at `pitch_classes.SAMPLE_RATE`; the first `melody.needed_s` seconds do.
+            timeline: the cue's.
+        """
+        return Melody(sound, self.decoder.config.melody_frames, timeline.num_steps > self.engine.window)
 
     def condition(
         self,

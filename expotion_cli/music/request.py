@@ -11,6 +11,7 @@ import numpy as np
 from expotion_cli.music.conditioning import FORM, StepStream
 from expotion_cli.music.generate.constraints import Constraints
 from expotion_cli.music.generate.sampling import Sampling
+from expotion_cli.music.melody import Melody
 from expotion_cli.storage import digest_bytes, digest_of
 from expotion_cli.timing import Timeline
 
@@ -31,6 +32,7 @@ class CueRequest:
             and constraints are on the decoder's steps.
         later_prompts: (decoder's step, prompt that holds from there on), in order; windows begin and end there.
         negative_prompt: what the music should not be: text guidance leads away from it.
+        melody: a tune to play (`Model.melody`), for models that take one.
     """
 
     prompt: str
@@ -42,6 +44,7 @@ class CueRequest:
     layout: np.ndarray | None = None
     later_prompts: tuple[tuple[int, str], ...] = ()
     negative_prompt: str = ""
+    melody: Melody | None = None
 
     @property
     def all_prompts(self) -> tuple[str, ...]:
@@ -88,4 +91,6 @@ class CueRequest:
             parts.append(self.constraints.digest.encode())
         if self.later_prompts or self.negative_prompt:
             parts.append(digest_of([[list(each) for each in self.later_prompts], self.negative_prompt]).encode())
+        if self.melody is not None:
+            parts.append(self.melody.digest.encode())
         return digest_bytes(*parts)

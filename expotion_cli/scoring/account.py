@@ -122,6 +122,7 @@ def artefact_digests(jobs: Iterable[Job], plan: Plan, identity: ModelIdentity) -
             "seed": job.seed,
             **job.given.hashed_fields(),
             **groove,
+            **(plan.melody.hashed_fields(plan.recipe, job.seed) if plan.melody is not None else {}),
             **composing,
         }
         cues = tuple(sidecar.cue_digest(one_take(cue, number)) for number in range(plan.recipe.generate.takes))
@@ -261,7 +262,8 @@ class Account:
         for note in missing:
             if note not in self.notes:
                 self.listener.note(note)
-        self.notes = (*self.plan.streams.remarks, *missing)
+        given = self.plan.melody.notes if self.plan.melody is not None else ()
+        self.notes = (*self.plan.streams.remarks, *missing, *given)
         for job in self.plan.jobs:
             if job.name not in self.results:
                 self.settle_if_done(job)

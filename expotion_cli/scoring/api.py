@@ -19,6 +19,7 @@ from expotion_cli.scoring.account import Listener, Summary, summed
 from expotion_cli.scoring.batch import run
 from expotion_cli.scoring.group import Order, compose
 from expotion_cli.scoring.ladder import Score, Seen
+from expotion_cli.scoring.melodies import find_melody
 from expotion_cli.scoring.plan import Settings, prompt_notes
 from expotion_cli.scoring.remote import plans_for
 from expotion_cli.scoring.streams import missing_in_clip, missing_streams, needs_of, streams_for
@@ -98,7 +99,9 @@ def score_clip(
     from expotion_cli.media.probe import probe
 
     clip = probe(path, tracks)
-    choice = streams_for(recipe, needs_of(model), features)
+    needs = needs_of(model)
+    melody = find_melody(recipe, needs, model.name)
+    choice = streams_for(recipe, needs, features)
     seen = ladder.see(clip, choice.sources, cache=cache)
     identity = ModelIdentity.of(model)
     played = playing.check_instruments(model, recipe, [recipe.prompt if prompt is None else prompt])
@@ -106,6 +109,7 @@ def score_clip(
     words = recipe.prompt if prompt is None else prompt
     if model.codec.follows_tempo:
         missing = (*missing, *prompt_notes([words], recipe))
+    missing = (*missing, *(melody.notes if melody is not None else ()))
     seen = dataclasses.replace(seen, notes=(*seen.notes, *choice.notes, *choice.remarks, *missing, *played))
     if seed is None:
         seed = recipe.seed_for(content_hash(path))

@@ -20,6 +20,7 @@ from expotion_cli.scoring.cue_store import StoredCue
 from expotion_cli.scoring.executors import Executor
 from expotion_cli.scoring.group import ComposedCue, Order
 from expotion_cli.scoring.guard import guard
+from expotion_cli.scoring.melodies import check_model
 from expotion_cli.scoring.redo import Redone
 from expotion_cli.scoring.redo_notes import redo_notes
 from expotion_cli.scoring.takes.playing import Played, play
@@ -100,6 +101,7 @@ class LocalComposer:
 
     def check(self, recipe: Recipe, prompts: Sequence[str]) -> tuple[str, ...]:
         """See `Composer`."""
+        check_model(self._model, recipe)
         return playing.check_instruments(self._model, recipe, prompts)
 
     def compose(

@@ -12,7 +12,7 @@ from expotion_cli import brief
 from expotion_cli.errors import UsageError
 from expotion_cli.recipe import Recipe
 from expotion_cli.scoring import passages
-from expotion_cli.scoring.playing import sound_settings
+from expotion_cli.scoring.playing import sound_settings, tempo_words
 from expotion_cli.scoring.redo import KEY, Base, bars_of, record
 from expotion_cli.spotting.plan import CuePlan
 
@@ -20,6 +20,7 @@ AUDIOCRAFT = "audiocraft"
 NO_LOOP = "Use expotion-mini, or leave --loop out and let your editor crossfade the ends."
 
 if TYPE_CHECKING:
+    from expotion_cli.music.melody import Melody
     from expotion_cli.music.model import Model
     from expotion_cli.music.request import CueRequest
 
@@ -43,6 +44,7 @@ def compose_request(
     prompt: str,
     seed: int,
     base: Base | None = None,
+    melody: Melody | None = None,
 ) -> CueRequest:
     """Put what was seen on the cue's step grid and ask for a cue: the compose rung's request.
 
@@ -55,6 +57,7 @@ def compose_request(
         prompt: the cue's words.
         seed: of the cue.
         base: a finished cue of which some bars are composed anew.
+        melody: what the music should play (`melodies.with_melodies`).
     """
     from expotion_cli.music.conditioning import FORM, form_stream
     from expotion_cli.music.generate.sampling import Sampling
@@ -93,7 +96,10 @@ def compose_request(
         prompts = [(bar * model.codec.bar_steps, text) for bar, text in way.changes]
     else:
         prompts = [(round(timeline.step_at(words.start_s)), words.text) for words in passages.words_of(prompt, plan)]
-    texts = [(step, ", ".join(part for part in (text, plan.words) if part)) for step, text in prompts]
+    texts = [
+        (step, ", ".join(part for part in (text, plan.words, tempo_words(model, recipe, text, plan)) if part))
+        for step, text in prompts
+    ]
     if len(texts) > 1 and model.backbone == AUDIOCRAFT:
         raise UsageError("audiocraft takes one prompt for all of a clip.", remedy="Leave the times or --backbone out.")
     request = CueRequest(
@@ -106,6 +112,7 @@ def compose_request(
         layout=layout,
         later_prompts=tuple(texts[1:]),
         negative_prompt=recipe.generate.negative_prompt,
+        melody=melody,
     )
     return request if base is None else _redo_request(request, base, model.codec.bar_steps)
 

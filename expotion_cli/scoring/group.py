@@ -19,6 +19,8 @@ from expotion_cli.recipe import Recipe
 from expotion_cli.scoring import ladder
 from expotion_cli.scoring.guard import as_failure, guard
 from expotion_cli.scoring.ladder import Seen
+from expotion_cli.scoring.melodies import with_melodies
+from expotion_cli.scoring.playing import tempo_of
 from expotion_cli.scoring.redo import Base
 from expotion_cli.scoring.takes.layout import take_seed
 from expotion_cli.spotting import loop
@@ -119,7 +121,7 @@ def compose(
     Yields:
         Each cue once; orders that failed are left out.
     """
-    waiting: list[tuple[Order, Seen, CuePlan, CueRequest]] = []
+    spotted: list[tuple[Order, Seen, CuePlan]] = []
     for order in orders:
         with guard(order.clip.path, partial(failed, order), fatal=fatal):
             seen = order.see()
@@ -131,6 +133,11 @@ def compose(
                 plan = ladder.spot(
                     seen, order.clip.duration, order.recipe, prompt=order.prompt, user_hits=order.user_hits
                 )
+            spotted.append((order, seen, plan))
+    waiting: list[tuple[Order, Seen, CuePlan, CueRequest]] = []
+    given = with_melodies(model, spotted, failed=failed, fatal=fatal, batch_size=batch_size)
+    for order, seen, plan, melody in given:
+        with guard(order.clip.path, partial(failed, order), fatal=fatal):
             request = ladder.compose_request(
                 model,
                 seen,
@@ -140,6 +147,7 @@ def compose(
                 prompt=order.prompt,
                 seed=order.seed,
                 base=order.base,
+                melody=melody,
             )
             waiting.append((order, seen, plan, request))
     if not waiting:
@@ -178,7 +186,7 @@ def compose(
         by_number = found.pop(index)
         takes = tuple(by_number[each] for each in order.numbers)
         missing.remove(order)
-        tempo = plan.tempo if model.codec.follows_tempo else None
+        tempo = tempo_of(model, plan, order.recipe)
         took_s = round(time.monotonic() - started, 3)
         yield ComposedCue(order, seen, plan, tempo, request, takes, took_s, len(waiting))
 

@@ -26,7 +26,7 @@ from expotion_cli import brief, prompts
 from expotion_cli.recipe import REPLACE, Recipe
 from expotion_cli.scoring import passages
 from expotion_cli.scoring.cue_request import compose_request as compose_request
-from expotion_cli.scoring.playing import sound_settings
+from expotion_cli.scoring.playing import beat_keeper, sound_settings
 from expotion_cli.scoring.redo import NOT_REDONE, Redone, settled
 from expotion_cli.scoring.streams import FALLBACK_STREAM
 from expotion_cli.spotting import loop
@@ -282,7 +282,7 @@ def follow(
 ) -> Score:
     """Make the music follow its cue plan: by level, by accents at hit points, and by where it begins and ends.
 
-    Hit points that the notes answer get no other accent.
+    Hit points that the notes answer get no other accent. Music that plays a composed melody is on the melody's beats.
 
     Args:
         model: that composed it.
@@ -296,8 +296,8 @@ def follow(
     """
     from expotion_cli.scoring.follow import layer
 
-    on_grid = model.codec.follows_tempo
-    settings = sound_settings(recipe, seed, plan, prompt) if on_grid else None
+    composer = beat_keeper(model, recipe)
+    settings = sound_settings(recipe, seed, plan, prompt) if composer is not None else None
     way = _course(model, timeline, recipe, seed, plan, prompt, redone)
     more = {"passages": way.passages} if way.passages else {}
     by_notes = model.codec.answered(plan, timeline, settings, recipe.compose, **more)
@@ -306,7 +306,7 @@ def follow(
         score.sample_rate,
         plan,
         recipe.follow,
-        grid=timeline if on_grid else None,
+        grid=composer.codec.timeline(timeline.duration, plan.tempo) if composer is not None else None,
         tonic=settings.tonic if settings is not None else None,
         seed=seed,
         answered=by_notes.keys(),

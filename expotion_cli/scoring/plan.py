@@ -34,6 +34,7 @@ from expotion_cli.scoring.files import HERE, Files
 from expotion_cli.scoring.given import Given, GivenFiles, find_given
 from expotion_cli.scoring.guard import as_failure, guard
 from expotion_cli.scoring.markers import NO_MARKERS, MarkerChoice, footage_of, rate_notes
+from expotion_cli.scoring.melodies import GivenMelody, find_melody
 from expotion_cli.scoring.naming import collisions, inside, label_of, too_long
 from expotion_cli.scoring.redo import Redo
 from expotion_cli.scoring.sidecar import midi_path, sidecar_path
@@ -140,6 +141,7 @@ class Plan:
         streams: what will be encoded.
         notes: what is worth saying before the start.
         files: how clips and results are got at.
+        melody: what the music plays, if the recipe says so.
     """
 
     jobs: tuple[Job, ...]
@@ -149,6 +151,7 @@ class Plan:
     streams: StreamChoice
     notes: tuple[str, ...] = ()
     files: Files = HERE
+    melody: GivenMelody | None = None
 
 
 @dataclass(frozen=True)
@@ -190,7 +193,7 @@ def plan(
         found: what discovery found, where that is known; `inputs` don't matter then.
 
     Raises:
-        UsageError: a setting or a timed prompt is wrong, or there is no folder of plans.
+        UsageError: a setting, a timed prompt or the melody is wrong, or there is no folder of plans.
         WeightsError: the weights that hear speech are missing or damaged, and the mix needs them.
     """
     playing.check_sound(recipe)
@@ -207,6 +210,7 @@ def plan(
         more = (FALLBACK_STREAM, CUTS) if FALLBACK_STREAM not in streams.names else (CUTS,)
         encoded = (*encoded, *more)
     hints = FileHints(trusted=not settings.verify)
+    melody = find_melody(recipe, needs, settings.model, hints)
     with ThreadPoolExecutor(PROBE_THREADS) as pool:
         probing = partial(probe_elsewhere, executor, settings.limit_s(0)) if executor is not None else None
         inspected = pool.map(
@@ -217,7 +221,8 @@ def plan(
                 problems.append(Result(source.relative.as_posix(), "failed", error=outcome))
                 continue
             clip, content, stream_digests, given = outcome
-            prompt, seed = _prompt(source, recipe, settings.prompts), recipe.seed_for(content)
+            prompt = next((settings.prompts[key] for key in source.names if key in settings.prompts), recipe.prompt)
+            seed = recipe.seed_for(content)
             try:
                 check_timed(prompt, float(clip.duration))
                 label = label_of(settings.name_by, recipe=recipe.name, seed=seed, prompt=prompt, model=settings.model)
@@ -250,8 +255,9 @@ def plan(
     said = prompt_notes(all_prompts(jobs, settings), recipe) if says_notes else ()
     said += (*negative_notes(recipe, notes=says_notes), *mixing.settings_without_effect(recipe))
     odd = rate_notes(job.clip for job in jobs) if settings.markers.formats else ()
+    said += melody.notes if melody is not None else ()
     notes = (*streams.notes, *streams.remarks, *found.notes, *unused, *given_files.notes, *said, *odd)
-    return Plan(tuple(jobs), tuple(problems), recipe, settings, streams, notes)
+    return Plan(tuple(jobs), tuple(problems), recipe, settings, streams, notes, melody=melody)
 
 
 def all_prompts(jobs: Sequence[Job], settings: Settings) -> list[str]:
@@ -408,10 +414,6 @@ def _probe(path: Path, tracks: Tracks) -> ClipInfo:
     from expotion_cli.media.probe import probe  # whoever hands this on need not load libav
 
     return probe(path, tracks)
-
-
-def _prompt(source: Source, recipe: Recipe, prompts: Mapping[str, str]) -> str:
-    return next((prompts[key] for key in source.names if key in prompts), recipe.prompt)
 
 
 def _unused_prompts(sources: Sequence[Source], prompts: Mapping[str, str]) -> list[str]:

@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING
 from expotion_cli import brief
 from expotion_cli.errors import RecipeError, UsageError
 from expotion_cli.keys import parse_key
-from expotion_cli.recipe import Recipe
+from expotion_cli.prompts import stated_tempo
+from expotion_cli.recipe import MINI, Recipe
 from expotion_cli.spotting.plan import CuePlan
 from expotion_cli.timed_prompts import texts_of
 
 if TYPE_CHECKING:
     from expotion_cli.music.codecs.notes.instruments import SoundSettings
     from expotion_cli.music.model import Model
+    from expotion_cli.timing import Tempo
 
 
 def sound_settings(recipe: Recipe, seed: int, plan: CuePlan | None = None, prompt: str | None = None) -> SoundSettings:
@@ -47,6 +49,25 @@ def sound_settings(recipe: Recipe, seed: int, plan: CuePlan | None = None, promp
     return orchestrate.apply(settings, brief.read(recipe.prompt if prompt is None else prompt, recipe))
 
 
+def beat_keeper(model: Model, recipe: Recipe) -> Model | None:
+    """Whose grid of beats a cue is on: the model's own, the one of its melody's composer, or nobody's."""
+    if model.codec.follows_tempo:
+        return model
+    return getattr(model, "melodist", None) if recipe.melody == MINI else None
+
+
+def tempo_of(model: Model, plan: CuePlan, recipe: Recipe) -> Tempo | None:
+    """The tempo that a cue goes at; None for music whose beats nobody knows beforehand."""
+    return plan.tempo if beat_keeper(model, recipe) is not None else None
+
+
+def tempo_words(model: Model, recipe: Recipe, prompt: str, plan: CuePlan) -> str:
+    """The plan's tempo in words, for a model that has no beats of its own but plays a melody on them; else ""."""
+    if beat_keeper(model, recipe) in (None, model) or stated_tempo(prompt) is not None:
+        return ""
+    return f"{round(float(plan.tempo.bpm))} bpm"
+
+
 def check_sound(recipe: Recipe) -> None:
     """Check the tables `[sound]` and `[voices]` before any work is done.
 
@@ -70,6 +91,8 @@ def check_instruments(model: Model, recipe: Recipe, prompts: Iterable[str] = ())
     Raises:
         UsageError: an instrument is missing; the nearest that is there is named. Or the recipe leaves nobody to play.
     """
+    if recipe.melody == MINI and (melodist := getattr(model, "melodist", None)) is not None:
+        return check_instruments(melodist, recipe.override({"melody": ""}), prompts)
     check = getattr(model.codec, "check_sound", None)
     if check is None:
         return ()

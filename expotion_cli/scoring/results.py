@@ -164,6 +164,7 @@ class ResultWriter:
                 "output": {**output, **said["output"]},
                 **facts,
                 **({"markers": marked} if marked else {}),
+                **({"melody": self.plan.melody.record()} if self.plan.melody is not None else {}),
                 "midi": sidecar.file_record(midi) if midi in files else None,
                 "has_midi": score.midi is not None,
                 **redo.described(cue),

@@ -34,15 +34,24 @@ class Needs:
     Attributes:
         streams: name → dimensions of each embedding stream that its adapter reads; empty without an adapter.
         follows_tempo: it also takes its tempo from the motion.
+        takes_melody: it plays a tune that it is given; None where that is not known.
+        has_melodist: another model composes its tunes, at the tempo of the motion.
     """
 
     streams: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     follows_tempo: bool = False
+    takes_melody: bool | None = field(default=None, compare=False)
+    has_melodist: bool = False
+
+    @property
+    def has_tempo(self) -> bool:
+        """Whether its music takes a tempo from the motion: its own, or its melodist's."""
+        return self.follows_tempo or self.has_melodist
 
     @property
     def anything(self) -> bool:
         """Whether anything of the picture can reach the music."""
-        return bool(self.streams) or self.follows_tempo
+        return bool(self.streams) or self.has_tempo
 
 
 @dataclass(frozen=True)
@@ -72,16 +81,20 @@ def needs_of(model: Model | ModelIdentity) -> Needs:
     from expotion_cli.music.identity import ModelIdentity, stream_dims
 
     if isinstance(model, ModelIdentity):
-        return Needs(model.stream_dims, model.follows_tempo)
-    return Needs(stream_dims(model), model.codec.follows_tempo)
+        return Needs(model.stream_dims, model.follows_tempo, model.takes_melody, model.melodist is not None)
+    has_melodist = getattr(model, "melodist", None) is not None
+    return Needs(stream_dims(model), model.codec.follows_tempo, getattr(model, "takes_melody", False), has_melodist)
 
 
-def needs_ahead(name: str, adapter: str | Path | Sequence[str | Path] | None = None) -> Needs | None:
+def needs_ahead(
+    name: str, adapter: str | Path | Sequence[str | Path] | None = None, melody: str | None = None
+) -> Needs | None:
     """What a model will take from the picture, by its small files alone, so that seeing can begin while it is loaded.
 
     Args:
         name: of the model, or its path, as `music.load.load_model` takes it.
         adapter: likewise.
+        melody: likewise.
 
     Returns:
         None where the files don't tell; loading them will say why.
@@ -89,6 +102,8 @@ def needs_ahead(name: str, adapter: str | Path | Sequence[str | Path] | None = N
     from expotion_cli.weights.manifest import find_manifest, read_manifests
 
     given = [adapter] if isinstance(adapter, str | Path) else adapter or []
+    from expotion_cli.music.identity import MELODIST
+
     try:
         folder, own = Path(name), None
         if name in read_manifests() or not folder.exists():
@@ -100,7 +115,11 @@ def needs_ahead(name: str, adapter: str | Path | Sequence[str | Path] | None = N
         config = parse_json(read_text(settings)) if settings.is_file() else {}
         read = [found for path in given if (found := _reads(Path(path))) is not None]
         streams = read[0] if read else (_reads(own) if own is not None else None)
-        return Needs(streams or {}, config.get("codec") == "notes")
+        takes_melody = config.get("model_type") == "musicgen_melody" if config else None
+        own_needs = Needs(streams or {}, config.get("codec") == "notes", takes_melody)
+        if melody is None or (theirs := needs_ahead(MELODIST)) is None:
+            return own_needs
+        return replace(own_needs, streams={**theirs.streams, **own_needs.streams}, has_melodist=True)
     except (ExpotionError, OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
 
@@ -156,7 +175,7 @@ def streams_for(recipe: Recipe, needs: Needs | None = None, features: Iterable[S
     if needs is not None and not recipe.streams.is_chosen:
         steered = recipe.generate.visual_guidance > 0
         reads = [name for name in needs.streams if steered and (name in REGISTRY or name in folders)]
-        own = tuple(dict.fromkeys((*(names if needs.follows_tempo or follows else ()), *reads)))
+        own = tuple(dict.fromkeys((*(names if needs.has_tempo or follows else ()), *reads)))
         if own and set(own) != set(names):
             rule = "as nothing else is listed by --streams or by [streams] use in the recipe"
             remarks.append(f"the streams are those that the adapter reads ({', '.join(own)}), {rule}")
@@ -331,7 +350,7 @@ def missing_in_clip(
 
 
 def _what_follows(identity: ModelIdentity, recipe: Recipe) -> str:
-    following = ("the tempo",) if identity.follows_tempo else ()
+    following = ("the tempo",) if identity.has_tempo else ()
     if recipe.follow.mode != NO_FOLLOW:
         following = (*following, "the follow layer")
     if not following:

@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
+import sys
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
-from audiocraft_files import CODEC_FILE, CODEC_SETTINGS, LM_FILE, LM_SETTINGS, edited, for_sides, save_package, save_t5
+from audiocraft_files import (
+    CODEC_FILE,
+    CODEC_SETTINGS,
+    LM_FILE,
+    LM_SETTINGS,
+    MELODY_CHANGES,
+    edited,
+    for_sides,
+    save_package,
+    save_t5,
+)
 
 WORDS = "slow sad piano warm strings epic drums calm and a very long tail of other words".split()
 
@@ -60,7 +73,29 @@ def enlarged(module):
     return module.eval()
 
 
-def export(folder: Path, *, sides: int = 1, window_s: float = 30, efficient: bool = True) -> Exported:
+@contextlib.contextmanager
+def no_demucs():
+    """audiocraft asks Demucs to take drums and bass out of melodies; here there is nothing to fetch and to run."""
+    separator = SimpleNamespace(sources=["drums", "bass", "other", "vocals"], samplerate=44_100, audio_channels=2)
+    separator.to = lambda device: separator
+    demucs, pretrained = ModuleType("demucs"), ModuleType("demucs.pretrained")
+    demucs.pretrained, pretrained.get_model = pretrained, lambda name: separator
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, "demucs", demucs)
+        patch.setitem(sys.modules, "demucs.pretrained", pretrained)
+        yield
+
+
+def hear_everything(lm) -> None:
+    """Melodies as they sound, as long as `MusicGen.get_pretrained` makes them."""
+    conditioner = lm.condition_provider.conditioners["self_wav"]
+    conditioner._get_stemmed_wav = lambda wav, sample_rate: wav
+    conditioner.match_len_on_eval, conditioner._use_masking = True, False
+
+
+def export(
+    folder: Path, *, sides: int = 1, window_s: float = 30, efficient: bool = True, melody: bool = False
+) -> Exported:
     """Make a model by audiocraft's builders, and export it."""
     from audiocraft.models import builders
     from audiocraft.modules.conditioners import T5Conditioner
@@ -73,11 +108,14 @@ def export(folder: Path, *, sides: int = 1, window_s: float = 30, efficient: boo
     T5Conditioner.MODELS.append(str(text))
     T5Conditioner.MODELS_DIMS[str(text)] = 24
     changes = {"transformer_lm.memory_efficient": efficient, "dataset.segment_duration": window_s}
-    settings = edited(LM_SETTINGS, for_sides(sides) | changes)
+    settings = edited(LM_SETTINGS, for_sides(sides) | changes | (MELODY_CHANGES if melody else {}))
     here = {"device": "cpu", "conditioners.description.t5.name": str(text)}
     cfg = OmegaConf.create(edited(settings, here))
-    lm = enlarged(builders.get_lm_model(cfg))
+    with no_demucs() if melody else contextlib.nullcontext():
+        lm = enlarged(builders.get_lm_model(cfg))
     lm.cfg = cfg
+    if melody:
+        hear_everything(lm)
     codec = builders.get_compression_model(OmegaConf.create(edited(CODEC_SETTINGS, {"device": "cpu"}))).eval()
     for layer in codec.quantizer.vq.layers:
         layer._codebook.inited.fill_(1)
@@ -101,6 +139,17 @@ def plain(audiocraft, tmp_path_factory) -> Exported:
 @pytest.fixture(scope="session")
 def stereo(audiocraft, tmp_path_factory) -> Exported:
     return export(tmp_path_factory.mktemp("stereo") / "musicgen", sides=2)
+
+
+@pytest.fixture(scope="session")
+def melodic(audiocraft, tmp_path_factory) -> Exported:
+    """MusicGen Melody."""
+    return export(tmp_path_factory.mktemp("melodic") / "musicgen", melody=True)
+
+
+@pytest.fixture(scope="session")
+def melodic_stereo(audiocraft, tmp_path_factory) -> Exported:
+    return export(tmp_path_factory.mktemp("melodic-stereo") / "musicgen", sides=2, melody=True)
 
 
 @pytest.fixture(params=["mono", "stereo"])

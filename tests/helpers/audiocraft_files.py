@@ -6,6 +6,7 @@ audiocraft itself where it is installed, and otherwise from transformers, whose 
 
 from __future__ import annotations
 
+import copy
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -98,6 +99,25 @@ conditioners:
 dataset:
   segment_duration: 30
 """
+MELODY_CHANGES = {
+    "transformer_lm.cross_attention": False,
+    "attribute_dropout.wav": {"self_wav": 0.5},
+    "fuser.cross": [],
+    "fuser.prepend": ["self_wav", "description"],
+    "conditioners.self_wav": {
+        "model": "chroma_stem",
+        "chroma_stem": {
+            "sample_rate": "${sample_rate}",
+            "n_chroma": 12,
+            "radix2_exp": 14,
+            "argmax": True,
+            "match_len_on_eval": False,
+            "eval_wavs": None,
+            "n_eval_wavs": 100,
+        },
+    },
+}
+"""What the settings of the published melody models say otherwise."""
 CODEC_SETTINGS = """
 device: cuda
 sample_rate: 32000
@@ -167,10 +187,17 @@ def lm_state(model: Any) -> dict[str, Tensor]:
     for i in range(config.num_hidden_layers):
         here, there = f"transformer.layers.{i}.", f"decoder.model.decoder.layers.{i}."
         for name, parts in _LAYER.items():
-            state[here + name] = torch.cat([theirs[f"{there}{part}.weight"] for part in parts])
+            if f"{there}{parts[0]}.weight" in theirs:
+                state[here + name] = torch.cat([theirs[f"{there}{part}.weight"] for part in parts])
         for name, part in _NORMS.items():
-            state |= {f"{here}{name}.{kind}": theirs[f"{there}{part}.{kind}"] for kind in ("weight", "bias")}
+            if f"{there}{part}.weight" in theirs:
+                state |= {f"{here}{name}.{kind}": theirs[f"{there}{part}.{kind}"] for kind in ("weight", "bias")}
+    melody = "condition_provider.conditioners.self_wav."
+    if "audio_enc_to_dec_proj.weight" in theirs:
+        state[f"{melody}chroma.spec.window"] = torch.hann_window(16_384)
     for kind in ("weight", "bias"):
+        if f"audio_enc_to_dec_proj.{kind}" in theirs:
+            state[f"{melody}output_proj.{kind}"] = theirs[f"audio_enc_to_dec_proj.{kind}"]
         state[f"out_norm.{kind}"] = theirs[f"decoder.model.decoder.layer_norm.{kind}"]
         state[f"condition_provider.conditioners.description.output_proj.{kind}"] = theirs[f"enc_to_dec_proj.{kind}"]
     return {name: tensor.clone() for name, tensor in state.items()}
@@ -198,7 +225,7 @@ def codec_state(encodec: Any) -> dict[str, Tensor]:
 def edited(settings: str, changes: Mapping[str, Any]) -> str:
     """Settings with other values; keys are dotted, and only the last part of one may be new."""
     values = yaml.safe_load(settings)
-    for key, value in changes.items():
+    for key, value in copy.deepcopy(dict(changes)).items():
         *owners, last = key.split(".")
         owner = values
         for name in owners:
@@ -229,6 +256,9 @@ def lm_settings(model: Any, changes: Mapping[str, Any] | None = None) -> str:
         "transformer_lm.hidden_scale": config.ffn_dim // config.hidden_size,
         "transformer_lm.card": config.vocab_size,
     }
+    if model.config.model_type == "musicgen_melody":
+        # The codec of these small models has another rate than the extractor of melodies.
+        sizes |= {**MELODY_CHANGES, "conditioners.self_wav.chroma_stem.sample_rate": 32_000}
     return edited(LM_SETTINGS, for_sides(config.audio_channels) | sizes | dict(changes or {}))
 
 

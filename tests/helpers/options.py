@@ -12,6 +12,7 @@ from expotion_cli.media import mix as mixing
 from expotion_cli.media import remux as remuxing
 from expotion_cli.music.conditioning import StepStream
 from expotion_cli.music.generate.sampling import Sampling
+from expotion_cli.music.melody import Melody
 from expotion_cli.music.request import CueRequest
 from expotion_cli.timing import Timeline
 
@@ -32,6 +33,7 @@ def make_request(
     conditioning: Mapping[str, StepStream] | None,
     seed: int,
     sampling: Sampling | None = None,
+    melody: Melody | None = None,
 ) -> CueRequest:
     """A request, drawn with `make_sampling()` where it doesn't matter."""
-    return CueRequest(prompt, timeline, conditioning, seed, sampling or make_sampling())
+    return CueRequest(prompt, timeline, conditioning, seed, sampling or make_sampling(), melody=melody)

@@ -42,7 +42,7 @@ def missing(monkeypatch) -> dict[str, str]:
 def reader(*streams: str, follows_tempo: bool = False) -> SimpleNamespace:
     """A model whose adapter reads these streams; none for one without an adapter."""
     codec = SimpleNamespace(follows_tempo=follows_tempo)
-    return SimpleNamespace(name="some-model", streams=streams, codec=codec, follows_tempo=follows_tempo)
+    return SimpleNamespace(name="some-model", streams=streams, codec=codec, has_tempo=follows_tempo)
 
 
 def said(model: SimpleNamespace, *use: str) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""Reads audiocraft's release files, without audiocraft: MusicGen as Meta publishes it and as its trainer exports it.
+"""Reads audiocraft's release files, without audiocraft: MusicGen and MusicGen Melody, from Meta or an own training.
 
 A folder holds `state_dict.bin` (the language model) and `compression_state_dict.bin` (EnCodec). Both are torch files
 with the tensors under `best_state` and the training's settings under `xp.cfg`, in YAML or as omegaconf's objects.
@@ -7,10 +7,11 @@ part of the name: the text encoder (`t5-base/`, with its tokenizer), and the cod
 (`encodec_32khz/`).
 
 audiocraft computes the same function as transformers' MusicGen under other names: queries, keys and values are rows of
-one matrix, and EnCodec's layers are wrapped twice. Its settings allow for more than MusicGen (biases, rotary positions,
-melodies ...); a checkpoint that uses any of it is refused with the setting's name.
+one matrix, and EnCodec's layers are wrapped twice. Its settings allow for more than these models (biases, rotary
+positions, styles ...); a checkpoint that uses any of it is refused with the setting's name.
 
-Source: audiocraft 1.3's `models/builders.py`, `models/lm.py`, `modules/transformer.py`, `modules/seanet.py`.
+Source: audiocraft 1.3's `models/builders.py`, `models/lm.py`, `modules/transformer.py`, `modules/conditioners.py`,
+`modules/seanet.py`.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from typing import Any
 
 from torch import Tensor
 
+from expotion_cli.audio import pitch_classes
 from expotion_cli.errors import WeightsError
 from expotion_cli.music.checkpoints.audiocraft_settings import AudiocraftSettings
 from expotion_cli.music.checkpoints.safe_torch import read_torch_file
@@ -34,11 +36,14 @@ from expotion_cli.music.checkpoints.state_dict import (
     weight_files,
     without_prefix,
 )
+from expotion_cli.music.melody import SPAN_S
 
 LM_FILE, CODEC_FILE = "state_dict.bin", "compression_state_dict.bin"
 CONFIG_FILE = "config.json"
 _DESCRIPTION = "condition_provider.conditioners.description."
 _TEXT = _DESCRIPTION + "t5."
+_MELODY = "condition_provider.conditioners.self_wav."
+_EXTRACTOR = _MELODY + "chroma."  # windows and filters, which are computed here
 # Whole parts of names, in this order, audiocraft's → ours.
 _LAYER_NAMES = {
     "linear1": "fc1",
@@ -54,6 +59,7 @@ _PREFIXES = {
     "linears.": "lm_heads.",
     "out_norm.": "layer_norm.",
     _DESCRIPTION + "output_proj.": "enc_to_dec_proj.",
+    _MELODY + "output_proj.": "audio_enc_to_dec_proj.",
 }
 _FUSED = "in_proj_weight"
 _SPLIT = ("q_proj.weight", "k_proj.weight", "v_proj.weight")
@@ -86,9 +92,7 @@ _LM_DOES: dict[str, tuple[Any, Any]] = {
     "transformer_lm.qk_layer_norm": (False, False),
     "transformer_lm.qk_layer_norm_cross": (False, False),
     "transformer_lm.kv_repeat": (1, 1),
-    "fuser.cross": (["description"], []),
     "fuser.sum": ([], []),
-    "fuser.prepend": ([], []),
     "fuser.input_interpolate": ([], []),
     "fuser.cross_attention_pos_emb": (False, False),
     "conditioners.description.model": ("t5", None),
@@ -96,6 +100,18 @@ _LM_DOES: dict[str, tuple[Any, Any]] = {
     "codebooks_pattern.delay.flatten_first": (0, 0),
     "codebooks_pattern.delay.empty_initial": (0, 0),
     "interleave_stereo_codebooks.per_timestep": (False, False),
+}
+_PLAIN_DOES: dict[str, tuple[Any, Any]] = {"fuser.cross": (["description"], []), "fuser.prepend": ([], [])}
+_MELODY_DOES: dict[str, tuple[Any, Any]] = {
+    "fuser.cross": ([], []),
+    "conditioners.self_wav.model": ("chroma_stem", None),
+    "conditioners.self_wav.chroma_stem.sample_rate": (pitch_classes.SAMPLE_RATE, None),
+    "conditioners.self_wav.chroma_stem.n_chroma": (pitch_classes.NUM_CLASSES, None),
+    "conditioners.self_wav.chroma_stem.radix2_exp": (int(math.log2(pitch_classes.FFT_SIZE)), None),
+    "conditioners.self_wav.chroma_stem.nfft": (None, None),
+    "conditioners.self_wav.chroma_stem.winlen": (None, None),
+    "conditioners.self_wav.chroma_stem.winhop": (None, None),
+    "conditioners.self_wav.chroma_stem.argmax": (True, False),
 }
 _CODEC_DOES: dict[str, tuple[Any, Any]] = {
     "compression_model": ("encodec", None),
@@ -132,12 +148,13 @@ def open_audiocraft(path: Path) -> Source:
     folder = lm_file.parent
     settings, state = read_exported(lm_file)
     settings.require(_LM_DOES)
+    family = _family(settings)
     decoder = _decoder_settings(settings)
     text_folder = named_beside(folder, str(settings.get("conditioners.description.t5.name")), lm_file, "text encoder")
     text = _text_part(text_folder, state, lm_file)
     audio_config, audio, audio_files = _open_codec(folder)
     config = {
-        "model_type": "musicgen",
+        **family,
         "text_encoder": read_json(text_folder / CONFIG_FILE),
         "audio_encoder": audio_config,
         "decoder": decoder,
@@ -188,10 +205,23 @@ def read_exported(path: Path) -> tuple[AudiocraftSettings, Mapping[str, Tensor]]
     return AudiocraftSettings(package["xp.cfg"], path), {str(name): tensor for name, tensor in state.items()}
 
 
+def _family(settings: AudiocraftSettings) -> dict[str, Any]:
+    """What the config of a transformers folder says at its top."""
+    names = settings.get("conditioners")
+    if others := [name for name in names if name not in ("description", "self_wav", "args")]:
+        settings.refuse(f"conditioners.{others[0]}", "'description', words by T5, and 'self_wav', a melody")
+    if "self_wav" not in names:
+        settings.require(_PLAIN_DOES)
+        return {"model_type": "musicgen"}
+    settings.require(_MELODY_DOES)
+    if settings.get("fuser.prepend", []) not in (["self_wav", "description"], ["description", "self_wav"]):
+        settings.refuse("fuser.prepend", "['self_wav', 'description']")
+    seconds = settings.whole("dataset.segment_duration", SPAN_S)
+    frames = pitch_classes.num_frames(seconds * pitch_classes.SAMPLE_RATE)
+    return {"model_type": "musicgen_melody", "num_chroma": pitch_classes.NUM_CLASSES, "chroma_length": frames}
+
+
 def _decoder_settings(settings: AudiocraftSettings) -> dict[str, Any]:
-    others = [name for name in settings.get("conditioners") if name not in ("description", "args")]
-    if others:
-        settings.refuse(f"conditioners.{others[0]}", "only 'description', words by T5")
     dim, card = settings.whole("transformer_lm.dim"), settings.whole("transformer_lm.card")
     num_codebooks = settings.whole("transformer_lm.n_q")
     sides = 2 if settings.get("interleave_stereo_codebooks.use", False) else 1
@@ -218,7 +248,7 @@ def _decoder_settings(settings: AudiocraftSettings) -> dict[str, Any]:
 def _decoder_tensors(state: Mapping[str, Tensor], dim: int, path: Path) -> dict[str, Tensor]:
     tensors: dict[str, Tensor] = {}
     for written, tensor in state.items():
-        if written.startswith(_TEXT):
+        if written.startswith((_TEXT, _EXTRACTOR)):
             continue
         name = written.replace("_attn.mha.", "_attn.").replace("cross_attention.mha.", "cross_attention.")
         name = ".".join(_LAYER_NAMES.get(part, part) for part in name.split("."))

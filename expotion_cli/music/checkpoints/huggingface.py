@@ -1,4 +1,4 @@
-"""Reads MusicGen checkpoints: folders in the transformers format, and audiocraft's files (`audiocraft.py`).
+"""Reads MusicGen and MusicGen Melody: folders in the transformers format, and audiocraft's files (`audiocraft.py`).
 
 A transformers folder holds `config.json` and `model.safetensors` (or its shards with an index). Tensors are matched by
 name, all of them or none: one that is missing, unknown or of the wrong shape is an error. Nothing is executed.
@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from expotion_cli import storage
+from expotion_cli.audio.pitch_classes import NUM_CLASSES
 from expotion_cli.errors import WeightsError
 from expotion_cli.music.checkpoints.audiocraft import is_audiocraft, open_audiocraft
 from expotion_cli.music.checkpoints.state_dict import (
@@ -39,7 +40,16 @@ if TYPE_CHECKING:
 
 CONFIG_FILE = "config.json"
 TEXT, AUDIO = "text_encoder.", "audio_encoder."
-_PREFIXES = {"decoder.model.decoder.": "", "decoder.lm_heads.": "lm_heads.", "enc_to_dec_proj.": "enc_to_dec_proj."}
+_PREFIXES = {
+    "decoder.model.decoder.": "",
+    "decoder.lm_heads.": "lm_heads.",
+    "enc_to_dec_proj.": "enc_to_dec_proj.",
+    "audio_enc_to_dec_proj.": "audio_enc_to_dec_proj.",
+}
+MELODY = "musicgen_melody"
+"""`model_type` of MusicGen Melody."""
+MELODY_FRAMES = 235
+"""What a config that leaves the number out means: half a minute."""
 _RECOMPUTED = ("embed_positions.weights",)
 _TIED = ("encoder.embed_tokens.weight", "shared.weight")
 
@@ -94,8 +104,10 @@ def load_checkpoint(
     """
     source = path if isinstance(path, Source) else open_checkpoint(path)
     config = source.config
+    sizes = decoder_config(config, source.path)
+    _check_family(sizes, source)
     with empty_modules():
-        decoder = MusicDecoder(decoder_config(config, source.path))
+        decoder = MusicDecoder(sizes)
         # transformers leaves the projection of the text out where nothing has to change its width; audiocraft has it.
         if "enc_to_dec_proj.weight" in source.decoder.tensors:
             decoder.enc_to_dec_proj = nn.Linear(decoder.config.text_dim, decoder.config.dim)
@@ -141,6 +153,9 @@ def decoder_config(config: Mapping[str, Any], path: Path) -> DecoderConfig:
             "text_dim": text["d_model"],
             "channels": part.get("audio_channels", 1),
         }
+        if config.get("model_type") == MELODY:
+            sizes["num_chroma"] = config.get("num_chroma", NUM_CLASSES)
+            sizes["melody_frames"] = config.get("chroma_length", MELODY_FRAMES)
         audio_size = config["audio_encoder"]["codebook_size"] if "audio_encoder" in config else None
     except KeyError as error:
         raise WeightsError(f"The config lacks {error}.", path=path) from error
@@ -157,11 +172,28 @@ def decoder_config(config: Mapping[str, Any], path: Path) -> DecoderConfig:
         raise WeightsError(
             f"{sizes['num_codebooks']} codebooks for {sizes['channels']} channels are not MusicGen's.", path=path
         )
+    if sizes.get("num_chroma", NUM_CLASSES) != NUM_CLASSES:
+        raise WeightsError(
+            f"The config gives {sizes['num_chroma']} pitch classes, MusicGen Melody has {NUM_CLASSES}.", path=path
+        )
     if audio_size is not None and audio_size != sizes["vocab_size"]:
         raise WeightsError(
             f"The decoder speaks {sizes['vocab_size']} tokens a codebook, its EnCodec has {audio_size}.", path=path
         )
     return DecoderConfig(**sizes)
+
+
+def _check_family(sizes: DecoderConfig, source: Source) -> None:
+    """Refuse weights of MusicGen under a config of MusicGen Melody, and the reverse."""
+    attends = any(".encoder_attn." in name for name in source.decoder.tensors)
+    projects = any(name.startswith("audio_enc_to_dec_proj.") for name in source.decoder.tensors)
+    remedy = "Take config and weights of the same model."
+    if sizes.takes_melody and attends:
+        reason = "The config is MusicGen Melody's, but these weights attend to the text as plain MusicGen's do."
+        raise WeightsError(reason, path=source.decoder.path, remedy=remedy)
+    if projects and not sizes.takes_melody:
+        reason = "These weights are MusicGen Melody's, but the config is plain MusicGen's."
+        raise WeightsError(reason, path=source.decoder.path, remedy=remedy)
 
 
 def transformers_name(name: str) -> str:

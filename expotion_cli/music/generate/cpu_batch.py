@@ -35,7 +35,7 @@ class Cohort:
         self.takes = [takes[i] for i in order]
         self.rows = self.takes[0].rows
         length = self.takes[0].num_positions
-        cache = decoder.new_cache(len(takes) * self.rows.count, length - 1)
+        cache = decoder.new_cache(len(takes) * self.rows.count, self.takes[0].prefix_length + length - 1)
         together = EncodedConditions.stack([conditions[i] for i in order])
         self.context = LockstepContext(
             together.text, cache=cache, side_stream=together.side_stream, masked=together.masked, rows=self.rows
@@ -65,15 +65,17 @@ class Cohort:
         assert cache is not None
         if not known:
             return
+        first, last = cache.length, cache.length + known
         for place, number in enumerate(order):
             own = conditions[number]
-            alone = decoder.new_cache(count, known)
+            alone = decoder.new_cache(count, last)
             context = LockstepContext(
                 own.text, cache=alone, side_stream=own.side_stream, masked=own.masked, rows=self.rows
             )
             decoder(self.delayed[place : place + 1, :, :known].expand(count, -1, -1), context, last_only=True)
-            cache.buffer[:, :, place * count : (place + 1) * count, :, :known] = alone.buffer
-        cache.length = known
+            rows = slice(place * count, (place + 1) * count)
+            cache.buffer[:, :, rows, :, first:last] = alone.buffer[..., first:, :]
+        cache.length = last
 
     @property
     def num_rows(self) -> int:

@@ -20,7 +20,12 @@ from torch.nn import functional as F
 from expotion_cli.music.generate.constraints import MAX_MASKS
 from expotion_cli.music.generate.window import EncodedConditions, Take, draw_next
 from expotion_cli.music.transformer.adapter import SideStream, add_side_attention
-from expotion_cli.music.transformer.attention import TextKeyValues, attend_to_text, sinusoidal_positions
+from expotion_cli.music.transformer.attention import (
+    PrefixKeyValues,
+    TextKeyValues,
+    attend_to_text,
+    sinusoidal_positions,
+)
 from expotion_cli.music.transformer.context import LockstepContext
 from expotion_cli.music.transformer.decoder import MusicDecoder
 
@@ -34,7 +39,7 @@ class CudaGraphBatch:
     Args:
         decoder: frozen.
         num_slots: takes C at a time.
-        num_positions: of the longest window.
+        num_positions: of the longest window, its prefix included.
         text_length: of the longest prompt's states.
         capture: replay captured graphs; otherwise every step is launched anew (for tests on a CPU).
     """
@@ -63,7 +68,7 @@ class CudaGraphBatch:
 
     def step(self) -> list[Take]:
         """Decode one position of every take; returns those whose window is complete."""
-        furthest = max(take.position for take in self.takes) + 1
+        furthest = max(take.prefix_length + take.position for take in self.takes) + 1
         self._run(-(-furthest // SPAN) * SPAN)
         done = []
         for slot, take in enumerate(self.slots):
@@ -79,7 +84,7 @@ class CudaGraphBatch:
 
     def positions(self, length: int, dim: int) -> Tensor:
         """See `AttentionContext`."""
-        return self._by_row(self.table[self.position])[:, None]
+        return self._by_row(self.table[self.prefix + self.position])[:, None]
 
     def self_attention(self, layer: int, query: Tensor, keys: Tensor, values: Tensor) -> Tensor:
         """See `AttentionContext`."""
@@ -96,6 +101,7 @@ class CudaGraphBatch:
 
     def cross_attention(self, layer: int, query: Tensor) -> Tensor:
         """See `AttentionContext`."""
+        assert self.text is not None
         return attend_to_text(layer, query, self.text, self.rows)
 
     def advance(self, length: int) -> None:
@@ -115,7 +121,9 @@ class CudaGraphBatch:
             mask = torch.ones(slots, 1, 1, self.text_length, dtype=torch.bool, device=device)
             return TextKeyValues(keys, values, mask, negative)
 
-        self.text = text_buffers(text_buffers() if take.has_negative else None)
+        self.text = None
+        if not config.takes_melody:
+            self.text = text_buffers(text_buffers() if take.has_negative else None)
         without = self.rows.without_picture
         spans = ((encoded.masked, 0, without), (encoded.side_stream, without, self.rows.count))
         self.side_streams = [(_buffers(side, slots), first, last) for side, first, last in spans if side is not None]
@@ -129,6 +137,7 @@ class CudaGraphBatch:
             masks = (slots, MAX_MASKS, config.vocab_size)
             self.masks = torch.ones(masks, dtype=torch.bool, device=device)
         self.position = torch.zeros(slots, dtype=torch.int64, device=device)
+        self.prefix = torch.zeros(slots, dtype=torch.int64, device=device)  # positions before the music
         self.active = torch.zeros(slots, dtype=torch.int64, device=device)
         self.slot_numbers = torch.arange(slots, device=device)
         self.row_numbers = torch.arange(rows, device=device)
@@ -137,7 +146,11 @@ class CudaGraphBatch:
 
     def _occupy(self, slot: int, take: Take, encoded: EncodedConditions) -> None:
         self.slots[slot] = take
-        _put_text(self.text, slot, encoded.text)
+        if isinstance(encoded.text, PrefixKeyValues):
+            self._put_prefix(slot, encoded.text)
+        else:
+            assert self.text is not None
+            _put_text(self.text, slot, encoded.text)
         sides = [side for side in (encoded.masked, encoded.side_stream) if side is not None]
         for (buffers, *_), side in zip(self.side_streams, sides, strict=True):
             for name in ("queries", "keys", "values"):
@@ -158,15 +171,23 @@ class CudaGraphBatch:
         if take.known:
             self._prefill(slot, take, encoded)
 
+    def _put_prefix(self, slot: int, prefix: PrefixKeyValues) -> None:
+        rows = slice(slot * self.rows.count, (slot + 1) * self.rows.count)
+        for half, layers in enumerate((prefix.keys, prefix.values)):
+            for layer, states in enumerate(layers):
+                self.cache[layer, half, rows, : prefix.length] = states.transpose(1, 2)
+        self.prefix[slot] = prefix.length
+
     def _prefill(self, slot: int, take: Take, encoded: EncodedConditions) -> None:
         """Fill a slot's cache with the known tokens."""
-        count, known = self.rows.count, take.known
-        cache = self.decoder.new_cache(count, known)
+        count, known, first = self.rows.count, take.known, take.prefix_length
+        cache = self.decoder.new_cache(count, first + known)
         context = LockstepContext(
             encoded.text, cache=cache, side_stream=encoded.side_stream, masked=encoded.masked, rows=self.rows
         )
         self.decoder(self.delayed[slot : slot + 1, :, :known].expand(count, -1, -1), context, last_only=True)
-        self.cache[:, :, slot * count : (slot + 1) * count, :known] = cache.buffer.transpose(3, 4)
+        rows = slice(slot * count, (slot + 1) * count)
+        self.cache[:, :, rows, first : first + known] = cache.buffer[..., first:, :].transpose(3, 4)
 
     def _run(self, span: int) -> None:
         if not self.capture:
@@ -192,7 +213,7 @@ class CudaGraphBatch:
     def _advance_all(self, span: int) -> None:
         """One position of every slot, with attention over `span` positions; all on the device."""
         self.span = span
-        self.row_positions = self._by_row(self.position)
+        self.row_positions = self._by_row(self.prefix + self.position)
         self.visible = (torch.arange(span, device=self.position.device) <= self.row_positions[:, None])[:, None, None]
         index = self.position[:, None, None].expand(-1, self.delayed.shape[1], 1)
         tokens = self.delayed.gather(2, index).repeat_interleave(self.rows.count, dim=0)

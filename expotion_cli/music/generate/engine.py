@@ -116,9 +116,10 @@ class Engine:
         """
         if batch_size != "auto" and (not isinstance(batch_size, int) or batch_size < 1):
             raise UsageError(f"Batch size {batch_size} is out of range.", remedy="Use auto, or 1 or more.")
-        delays, start_token = self.decoder.config.delays, self.decoder.config.start_token
+        config = self.decoder.config
+        delays, start_token, melody_frames = config.delays, config.start_token, config.melody_frames
         takes = [
-            Take(i, cue, delays, start_token, self.window, self.overlap, self.text.bucket)
+            Take(i, cue, delays, start_token, self.window, self.overlap, self._text_length, melody_frames)
             for i, cue in enumerate(requests)
         ]
         if not takes:
@@ -170,7 +171,7 @@ class Engine:
         needs = []
         for take in takes:
             music = take.rows.count * config.num_layers * take.most_positions
-            text = config.num_layers * take.longest_text * (1 + take.has_negative)
+            text = 0 if config.takes_melody else config.num_layers * take.longest_text * (1 + take.has_negative)
             side = 0
             if self.adapter is not None and take.cue.conditioning is not None:
                 sizes = self.adapter.config
@@ -180,6 +181,10 @@ class Engine:
             needs.append(2 * config.dim * ((music + text) * cache_item + side * item))
         useful = AUTO_ROWS.get(device.type, 64) // max(take.rows.count for take in takes)
         return max(1, min(useful, int(_free_bytes(device) * MEMORY_SHARE / max(needs)), len(takes)))
+
+    def _text_length(self, prompt: str) -> int:
+        """Length that a prompt's states are padded to; in a prefix they aren't, as the music's place would move."""
+        return len(self.text.tokenize(prompt)) if self.decoder.config.takes_melody else self.text.bucket(prompt)
 
     @cached_property
     def _quantum(self) -> int:

@@ -15,9 +15,10 @@ from expotion_cli.music.generate.constraints import DRAWN, NO_SOURCE
 from expotion_cli.music.generate.sampling import Sampling, cue_noise, draw, guide
 from expotion_cli.music.request import CueRequest
 from expotion_cli.music.transformer.adapter import JointEmbeddingAdapter, SideStream
-from expotion_cli.music.transformer.attention import GuidanceRows, TextKeyValues
+from expotion_cli.music.transformer.attention import GuidanceRows, PrefixKeyValues, TextKeyValues
 from expotion_cli.music.transformer.decoder import MusicDecoder
 from expotion_cli.music.transformer.delay import num_positions, remove_delay
+from expotion_cli.music.transformer.prefix import NO_PITCH, encode_prefix
 from expotion_cli.music.transformer.text import TextEncoder
 
 
@@ -40,6 +41,7 @@ class Take:
         window: most steps in a window.
         overlap: steps that a window hands to the next.
         bucket: gives the length that a prompt's states are padded to.
+        melody_frames: positions of the melody before the music; 0 for decoders that attend to the text on its own.
     """
 
     def __init__(
@@ -51,8 +53,9 @@ class Take:
         window: int,
         overlap: int,
         bucket: Callable[[str], int],
+        melody_frames: int = 0,
     ):
-        self.number, self.cue, self.sampling = number, cue, cue.sampling
+        self.number, self.cue, self.sampling, self.melody_frames = number, cue, cue.sampling, melody_frames
         self._text_lengths = {text: bucket(text) for text in (*cue.all_prompts, cue.negative_prompt)}
         self.window, self.overlap, self.start_token, self.delays = window, overlap, start_token, delays
         self.tokens = torch.full((len(delays), cue.num_steps), start_token)
@@ -89,6 +92,11 @@ class Take:
         return self._text_lengths[self.prompt], self._text_lengths[negative] if negative else 0
 
     @property
+    def prefix_length(self) -> int:
+        """Positions that stand before the window's music: the melody and the longer of its two prompts."""
+        return self.melody_frames and self.melody_frames + max(self.text_lengths)
+
+    @property
     def longest_text(self) -> int:
         """Most states that any of its prompts is padded to."""
         return max(self._text_lengths.values())
@@ -106,8 +114,9 @@ class Take:
 
     @property
     def most_positions(self) -> int:
-        """Positions of its longest window."""
-        return num_positions(min(self.window, self.cue.num_steps), self.delays)
+        """Positions of its longest window, with what stands before the music."""
+        prefix = self.melody_frames and self.melody_frames + self.longest_text
+        return prefix + num_positions(min(self.window, self.cue.num_steps), self.delays)
 
     @property
     def is_done(self) -> bool:
@@ -234,12 +243,12 @@ class EncodedConditions:
     """The conditions of one or more takes' windows as keys and values.
 
     Attributes:
-        text: of the prompts.
+        text: of the prompts, one entry a take; or prompts and melodies as a prefix, one entry a row.
         side_stream: of the picture, or None.
         masked: the side stream with the picture masked, if the takes have rows without picture.
     """
 
-    text: TextKeyValues
+    text: TextKeyValues | PrefixKeyValues
     side_stream: SideStream | None
     masked: SideStream | None
 
@@ -248,9 +257,17 @@ class EncodedConditions:
         """Several takes' conditions as one, entries in this order."""
         if len(parts) == 1:
             return parts[0]
-        text = TextKeyValues.stack([part.text for part in parts])
+        text = _stack_texts([part.text for part in parts])
         sides, masked = _stack_sides([p.side_stream for p in parts]), _stack_sides([p.masked for p in parts])
         return EncodedConditions(text, sides, masked)
+
+
+def _stack_texts(parts: Sequence[TextKeyValues | PrefixKeyValues]) -> TextKeyValues | PrefixKeyValues:
+    texts = [part for part in parts if isinstance(part, TextKeyValues)]
+    if texts:
+        return TextKeyValues.stack(texts)
+    keys, values = _stack_layers([part.keys for part in parts]), _stack_layers([part.values for part in parts])
+    return PrefixKeyValues(keys, values)
 
 
 def _stack_layers(parts: Sequence[Sequence[Tensor]]) -> list[Tensor]:
@@ -282,11 +299,15 @@ def encode_conditions(
         text: its text encoder.
         adapter: its adapter, or None.
     """
-    states, mask = text.encode(take.prompt)
-    encoded = decoder.encode_text(states[None], mask[None])
-    if take.has_negative:
-        states, mask = text.encode(take.cue.negative_prompt)
-        encoded = replace(encoded, negative=decoder.encode_text(states[None], mask[None]))
+    encoded: TextKeyValues | PrefixKeyValues
+    if decoder.config.takes_melody:
+        encoded = _encode_prefix(take, decoder, text)
+    else:
+        states, mask = text.encode(take.prompt)
+        encoded = decoder.encode_text(states[None], mask[None])
+        if take.has_negative:
+            states, mask = text.encode(take.cue.negative_prompt)
+            encoded = replace(encoded, negative=decoder.encode_text(states[None], mask[None]))
     if adapter is None or take.cue.conditioning is None:
         return EncodedConditions(encoded, None, None)
     side = masked = None
@@ -295,6 +316,27 @@ def encode_conditions(
     if take.rows.without_picture:
         masked = adapter.side_stream(decoder, window_condition(take, adapter, has_picture=False))
     return EncodedConditions(encoded, side, masked)
+
+
+def _encode_prefix(take: Take, decoder: MusicDecoder, text: TextEncoder) -> PrefixKeyValues:
+    """The prefix of each of a take's rows; those that guidance leads away from have no melody, and no text of the cue.
+
+    In their text's place stands the negative prompt, if there is one.
+    """
+    count, without, length = take.rows.count, take.rows.without_text, max(take.text_lengths)
+    states = torch.zeros(count, length, text.dim, device=decoder.device)
+    mask = torch.zeros(count, length, dtype=torch.bool, device=decoder.device)
+    pitches = torch.full((count, decoder.config.melody_frames), NO_PITCH, device=decoder.device)
+    spans = [(take.prompt, slice(without, count))]
+    if take.has_negative:
+        spans.append((take.cue.negative_prompt, slice(without)))
+    for words, rows in spans:
+        found, valid = text.encode(words, is_padded=False)
+        states[rows, : len(valid)], mask[rows, : len(valid)] = found, valid
+    if take.cue.melody is not None:
+        told = take.cue.melody.pitches(take.start / take.cue.timeline.rate_hz)
+        pitches[without:] = torch.from_numpy(told.astype(np.int64))
+    return encode_prefix(decoder, states, mask, pitches)
 
 
 def window_condition(take: Take, adapter: JointEmbeddingAdapter, *, has_picture: bool) -> Tensor:

@@ -2,6 +2,7 @@
 
 A layer turns rows into queries, keys and values (`Attention`) and asks its `AttentionContext` for the result. The
 context knows where the rows stand, what was decoded before, and which text and side streams each row may attend to.
+In MusicGen Melody text and melody are a prefix of the music instead (`prefix.py`), which each row finds in its cache.
 `context.py` has the plainest one; `generate/cpu_batch.py` and `generate/cuda_graph.py` have one each for batches whose
 rows stand at different positions.
 
@@ -114,6 +115,12 @@ class KVCache:
         self.buffer = torch.empty(shape, device=device, dtype=dtype)
         self.length, self.max_positions = 0, max_positions
 
+    def begin_with(self, prefix: PrefixKeyValues) -> None:
+        """Put a prefix in front of all that will be decoded; the cache is empty until then."""
+        for layer, (keys, values) in enumerate(zip(prefix.keys, prefix.values, strict=True)):
+            self.extend(layer, keys, values)
+        self.length = prefix.length
+
     def extend(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """Append keys and values of a layer.
 
@@ -130,6 +137,30 @@ class KVCache:
         all_keys, all_values = whole.unbind()
         all_keys[:, :, self.length :].copy_(keys)
         all_values[:, :, self.length :].copy_(values)
+        return all_keys, all_values
+
+
+@dataclass(frozen=True)
+class PrefixKeyValues:
+    """Self-attention keys and values of what stands before the music: melody and text (`prefix.py`).
+
+    Attributes:
+        keys: per layer [R, H, P, d/H], P positions from 0 on.
+        values: likewise.
+    """
+
+    keys: list[Tensor]
+    values: list[Tensor]
+
+    @property
+    def length(self) -> int:
+        """Positions P."""
+        return self.keys[0].shape[2]
+
+    def followed_by(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """A layer's keys and values with those of the music, each [R, H, T, d/H], behind them."""
+        parts = (self.keys[layer], keys), (self.values[layer], values)
+        all_keys, all_values = (torch.cat([own.to(theirs.dtype), theirs], dim=2) for own, theirs in parts)
         return all_keys, all_values
 
 

@@ -1,4 +1,4 @@
-"""Sizes of MusicGen's decoder."""
+"""Sizes of MusicGen's decoder, and of MusicGen Melody's."""
 
 from __future__ import annotations
 
@@ -23,6 +23,8 @@ class DecoderConfig:
         vocab_size: tokens V of a codebook; index V is the start token.
         text_dim: width of the text encoder's states.
         channels: 2 where the codebooks of left and right alternate, otherwise 1.
+        num_chroma: pitch classes of the melody (MusicGen Melody); 0 for a decoder that takes none.
+        melody_frames: positions that the melody takes before the music, whatever its length.
     """
 
     dim: int
@@ -33,6 +35,13 @@ class DecoderConfig:
     vocab_size: int
     text_dim: int
     channels: int = 1
+    num_chroma: int = 0
+    melody_frames: int = 0
+
+    @property
+    def takes_melody(self) -> bool:
+        """Whether melody and text stand before the music as a prefix; otherwise text is attended to on its own."""
+        return self.num_chroma > 0
 
     @property
     def delays(self) -> tuple[int, ...]:

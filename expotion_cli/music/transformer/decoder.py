@@ -1,9 +1,9 @@
-"""MusicGen's decoder: K codebooks, one causal transformer, text by cross-attention.
+"""MusicGen's decoder: K codebooks, one causal transformer, text by cross-attention or as a prefix.
 
 Pre-norm layers, sinusoidal positions, no biases in attention and feed-forward, K summed input embeddings, K output
 heads ("Simple and Controllable Music Generation", arXiv 2306.05284, section 2.4). Parameter names are those of the
 transformers format: its checkpoints load by name, and PEFT's LoRA finds `q_proj`, `k_proj`, `v_proj`, `out_proj`,
-`fc1` and `fc2`.
+`fc1` and `fc2`. MusicGen Melody has no cross-attention: melody and text stand before the music (`prefix.py`).
 
 The decoder holds weights and no state. Where its rows stand and which keys and values they attend to is up to the
 `AttentionContext` it is called with (`attention.py`). That is what lets the same layers serve training on whole
@@ -25,7 +25,7 @@ from expotion_cli.music.transformer.config import DecoderConfig
 
 
 class DecoderLayer(nn.Module):
-    """One layer: self-attention, cross-attention and feed-forward, each behind its own norm.
+    """One layer: self-attention, cross-attention (not in MusicGen Melody) and feed-forward, each behind its own norm.
 
     Args:
         config: sizes.
@@ -37,8 +37,10 @@ class DecoderLayer(nn.Module):
         self.index = index
         self.self_attn = Attention(config.dim, config.num_heads)
         self.self_attn_layer_norm = nn.LayerNorm(config.dim)
-        self.encoder_attn = Attention(config.dim, config.num_heads)
-        self.encoder_attn_layer_norm = nn.LayerNorm(config.dim)
+        if not config.takes_melody:
+            self.encoder_attn = Attention(config.dim, config.num_heads)
+            self.encoder_attn_layer_norm = nn.LayerNorm(config.dim)
+        self.attends_to_text = not config.takes_melody
         self.fc1 = nn.Linear(config.dim, config.ffn_dim, bias=False)
         self.activation_fn = nn.GELU()
         self.fc2 = nn.Linear(config.ffn_dim, config.dim, bias=False)
@@ -50,8 +52,9 @@ class DecoderLayer(nn.Module):
         query, keys, values = self.self_attn.qkv(self.self_attn_layer_norm(x))
         x = x + self.self_attn.output(context.self_attention(self.index, query, keys, values))
         # Cross-attention to the text, whose keys and values were computed once (`MusicDecoder.encode_text`).
-        query = self.encoder_attn.query(self.encoder_attn_layer_norm(x))
-        x = x + self.encoder_attn.output(context.cross_attention(self.index, query))
+        if self.attends_to_text:
+            query = self.encoder_attn.query(self.encoder_attn_layer_norm(x))
+            x = x + self.encoder_attn.output(context.cross_attention(self.index, query))
         return x + self.feed_forward(x)
 
     def feed_forward(self, x: Tensor) -> Tensor:
@@ -80,6 +83,8 @@ class MusicDecoder(nn.Module):
         self.enc_to_dec_proj = (
             nn.Linear(config.text_dim, config.dim) if config.text_dim != config.dim else nn.Identity()
         )
+        if config.takes_melody:
+            self.audio_enc_to_dec_proj = nn.Linear(config.num_chroma, config.dim)
         self.embed_tokens = nn.ModuleList(
             nn.Embedding(config.vocab_size + 1, config.dim) for _ in range(config.num_codebooks)
         )

@@ -5,7 +5,7 @@ on each call; packed once by oneDNN, the same product runs at the speed at which
 modules, and neither the decoder nor the adapter can tell:
 
     layer.self_attn      Attention -> FusedSelfAttention    queries, keys and values in one product
-    layer.encoder_attn   its q_proj and out_proj -> PackedLinear
+    layer.encoder_attn   its q_proj and out_proj -> PackedLinear (MusicGen Melody has no such layer)
     layer.fc1, fc2       -> PackedLinear; GELU is computed within fc1's product, so activation_fn becomes Identity
     decoder.lm_heads     OutputHeads -> FusedHeads          all heads in one product
 
@@ -123,8 +123,9 @@ def pack(decoder: MusicDecoder) -> None:
     join: Join = PackedLinear if packs else _fused_linear
     for layer in decoder.layers:
         _swap(layer, "self_attn", FusedSelfAttention(layer.self_attn, join))
-        for name in ("q_proj", "out_proj"):  # k_proj and v_proj see the text once a cue, which is not worth packing
-            _swap(layer.encoder_attn, name, join([getattr(layer.encoder_attn, name)]))
+        if layer.attends_to_text:
+            for name in ("q_proj", "out_proj"):  # k_proj and v_proj see the text once a cue, which is not worth packing
+                _swap(layer.encoder_attn, name, join([getattr(layer.encoder_attn, name)]))
         if packs:
             _swap(layer, "fc1", PackedLinear([layer.fc1], gelu=True))
             _swap(layer, "activation_fn", nn.Identity())

@@ -67,10 +67,18 @@ class TextEncoder(nn.Module):
         return ids.to(device), mask.to(device)
 
     @torch.no_grad()
-    def encode(self, prompt: str) -> tuple[Tensor, Tensor]:
-        """One prompt's (states [M, text_dim], mask [M] bool), M its bucket. Never batched: that could change bits."""
+    def encode(self, prompt: str, *, is_padded: bool = True) -> tuple[Tensor, Tensor]:
+        """One prompt's states. Never batched: that could change bits.
+
+        Args:
+            prompt: the words.
+            is_padded: pad them to the prompt's bucket.
+
+        Returns:
+            (states [M, text_dim], mask [M] bool), M the bucket, or the number of tokens.
+        """
         sequence = self.tokenize(prompt)
-        ids, mask = self.pad([sequence], self.bucket(prompt))
+        ids, mask = self.pad([sequence], self.bucket(prompt) if is_padded else len(sequence))
         return self(ids, mask)[0], mask[0]
 
 

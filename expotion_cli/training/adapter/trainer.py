@@ -19,7 +19,9 @@ from torch import Tensor
 from expotion_cli.errors import UsageError
 from expotion_cli.music.checkpoints.huggingface import load_checkpoint, open_checkpoint
 from expotion_cli.music.transformer.adapter import JointEmbeddingAdapter
+from expotion_cli.music.transformer.attention import PrefixKeyValues, TextKeyValues
 from expotion_cli.music.transformer.context import LockstepContext
+from expotion_cli.music.transformer.prefix import NO_PITCH, encode_prefix
 from expotion_cli.training import run_folder
 from expotion_cli.training.adapter import checkpointing, trainable
 from expotion_cli.training.adapter.batches import Batch, BatchShape
@@ -113,6 +115,10 @@ class AdapterTrainer:
         self.optimizers = trainable.make_optimizers(recipe.train, self.adapter, lora)
         self.parameters = [p for module in self.modules.values() for p in module.parameters()]
         self._encode_caption = lru_cache(maxsize=_CACHED_CAPTIONS)(self.text.encode)
+        # Text in a prefix moves the music: as long for all crops, the loss doesn't depend on the micro-batch.
+        self._prefix_text = 0
+        if self.decoder.config.takes_melody:
+            self._prefix_text = max(self.text.bucket(clip.caption) for clip in (*clips, *held_out))
 
     @property
     def steps(self) -> int:
@@ -223,7 +229,7 @@ class AdapterTrainer:
         recompute = self.recipe.train.checkpointing
         states, mask = self._text_states(batch.captions)
         with self.distributed.autocast():
-            text, side = self.decoder.encode_text(states, mask), None
+            text, side = self._encode(states, mask), None
             if self.adapter is not None and has_adapter:
                 streams = self.adapter.join_streams(batch.values, batch.masks)
                 side = checkpointing.side_stream(self.adapter, self.decoder, streams, recompute=recompute)
@@ -269,10 +275,17 @@ class AdapterTrainer:
     def _without_lora(self) -> contextlib.AbstractContextManager[Any]:
         return self.lora_model.disable_adapter() if self.lora_model is not None else contextlib.nullcontext()
 
+    def _encode(self, states: Tensor, mask: Tensor) -> TextKeyValues | PrefixKeyValues:
+        """What the music attends to beside itself; a model that takes a melody is given none."""
+        if not self.decoder.config.takes_melody:
+            return self.decoder.encode_text(states, mask)
+        pitches = torch.full((len(states), self.decoder.config.melody_frames), NO_PITCH, device=states.device)
+        return encode_prefix(self.decoder, states, mask, pitches)
+
     def _text_states(self, captions: tuple[str | None, ...]) -> tuple[Tensor, Tensor]:
         """([B, L, D] states, [B, L] mask) of captions, each encoded alone as at inference; None is masked."""
         encoded = [self._encode_caption(caption or "") for caption in captions]
-        length = max(len(mask) for _, mask in encoded)
+        length = max(self._prefix_text, *(len(mask) for _, mask in encoded))
         states = torch.zeros(len(encoded), length, encoded[0][0].shape[1], device=self.distributed.device)
         mask = torch.zeros(len(encoded), length, dtype=torch.bool, device=self.distributed.device)
         for row, ((state, valid), caption) in enumerate(zip(encoded, captions, strict=True)):

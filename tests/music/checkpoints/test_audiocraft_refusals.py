@@ -136,7 +136,7 @@ def test_a_damaged_codec_names_the_tensor_as_its_file_does(own_copy, damage):
         ("transformer_lm.num_layers", "three"),
         ("fuser.prepend", ["self_wav", "description"]),
         ("fuser.sum", ["description"]),
-        ("conditioners.self_wav", {"model": "chroma_stem"}),
+        ("conditioners.self_style", {"model": "style"}),
         ("conditioners.description.model", "clap"),
         ("codebooks_pattern.modeling", "parallel"),
         ("codebooks_pattern.delay.delays", [0, 0, 1, 1]),
