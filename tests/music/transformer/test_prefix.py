@@ -202,7 +202,8 @@ def test_a_negative_prompt_and_a_later_one_stand_in_the_prefix(engines):
     later = replace(plain, later_prompts=((10, "slow sad piano"),))
     found = compose(engine, [plain, away, later])
     assert (found[0] != found[1]).mean() > 0.3
-    assert np.array_equal(found[0][:, :10], found[2][:, :10]) and not np.array_equal(found[0], found[2])
+    # The first window ends at step 10: codebooks that lag behind by three steps no longer see what begins there.
+    assert np.array_equal(found[0][:, :7], found[2][:, :7]) and not np.array_equal(found[0], found[2])
     for ours, theirs in zip(compose(fixed, [plain, away, later]), found, strict=True):
         assert np.array_equal(ours, theirs)
 
