@@ -25,8 +25,6 @@ from expotion_cli.tags import TAGS
 DIGEST_FORMAT = 1
 """To be raised when the same recipe text comes to mean something else."""
 
-MINI = "mini"
-"""The melody that the embedded model composes."""
 PER_CLIP = "per-clip"
 MIX_MODES = ("replace", "under", "duck")
 REPLACE, UNDER, DUCK = MIX_MODES
@@ -156,8 +154,7 @@ class Recipe:
 
     Attributes:
         name, title, description: for people; they have no influence on the result.
-        prompt: a description of the music.
-        melody: a tune for the music to play (models that take one): a file's path, or "mini"; empty for none.
+        prompt, melody: a description of the music; a tune for it to play (a file's path, or "mini"), empty for none.
         generate, tempo, compose, streams, follow, mix, loudness: the tables of these names; see their classes.
         sound, voices: tables for the model's codec, e.g. instruments and balance. The codec checks them.
         path: the file it was read from; None for one made in code.
@@ -208,7 +205,7 @@ class Recipe:
         What is hashed keeps its bytes when a key is renamed or added: results and cues of earlier versions stay valid.
         """
         fields = self.fields()
-        fields.pop("melody", None)
+        fields.pop("melody", None)  # it counts by its content (`scoring.melodies`)
         for old, new in RENAMED.items():
             (old_table, _, old_key), (table, _, key) = old.partition("."), new.partition(".")
             if old_table == table:

@@ -58,7 +58,7 @@ def seed(text: str | None) -> Any:
 
 def melody(text: str | None) -> Any:
     """Parse `--melody`: "mini", or a file's path, made absolute for processes that run elsewhere."""
-    from expotion_cli.recipe import MINI
+    from expotion_cli.music.identity import MINI
 
     return given(text) if text in (None, "", MINI) else str(expanded(text).absolute())
 

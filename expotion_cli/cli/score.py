@@ -29,8 +29,9 @@ from expotion_cli.cli.say import VERSION, handle_errors
 from expotion_cli.cli.threads import set_waiting
 from expotion_cli.errors import UsageError
 from expotion_cli.media.clip import LONGEST_S
+from expotion_cli.music.identity import MINI
 from expotion_cli.prompts import read_prompts
-from expotion_cli.recipe import DEFAULT_RECIPE, MAX_SEED, MINI
+from expotion_cli.recipe import DEFAULT_RECIPE, MAX_SEED
 
 INPUT, MUSIC, SOUND, OUTPUT, MACHINE = "Input", "Music", "Sound", "Output", "Machine"
 

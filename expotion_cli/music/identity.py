@@ -21,8 +21,8 @@ from expotion_cli.errors import ExpotionError
 from expotion_cli.hints import state_of
 from expotion_cli.version import __version__
 
-MELODIST = "expotion-mini"
-"""The model that composes melodies for others."""
+MINI, MELODIST = "mini", "expotion-mini"
+"""What `melody` says for melodies that the embedded model composes; that model."""
 LARGEST_WIDTH = 1 << 16
 """Of an embedding stream; a file that states more is refused before anything is built."""
 MOST_FILES = 2000

@@ -14,10 +14,9 @@ from expotion_cli.music.checkpoints.huggingface import Checkpoint, decoder_confi
 from expotion_cli.music.checkpoints.lora import LORA_TYPE, merge_lora
 from expotion_cli.music.checkpoints.state_dict import Source
 from expotion_cli.music.codecs.codec import Codec
-from expotion_cli.music.identity import MELODIST
+from expotion_cli.music.identity import MELODIST, MINI
 from expotion_cli.music.melody import takes_no_melody
 from expotion_cli.music.model import Model
-from expotion_cli.recipe import MINI
 from expotion_cli.weights.manifest import find_manifest, read_manifests
 
 NO_ADAPTER = "none"

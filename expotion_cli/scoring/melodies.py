@@ -18,9 +18,9 @@ import numpy as np
 
 from expotion_cli.audio.pitch_classes import SAMPLE_RATE, clearness
 from expotion_cli.errors import DecodeError, ExpotionError, Interrupted, UsageError
-from expotion_cli.music.identity import MELODIST
+from expotion_cli.music.identity import MELODIST, MINI
 from expotion_cli.music.melody import SPAN_S, VERSION, Melody, needed_s, takes_no_melody
-from expotion_cli.recipe import MINI, Recipe
+from expotion_cli.recipe import Recipe
 from expotion_cli.scoring import ladder
 from expotion_cli.scoring.guard import as_failure, guard
 from expotion_cli.storage import expanded

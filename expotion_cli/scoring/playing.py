@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 from expotion_cli import brief
 from expotion_cli.errors import RecipeError, UsageError
 from expotion_cli.keys import parse_key
+from expotion_cli.music.identity import MINI
 from expotion_cli.prompts import stated_tempo
-from expotion_cli.recipe import MINI, Recipe
+from expotion_cli.recipe import Recipe
 from expotion_cli.spotting.plan import CuePlan
 from expotion_cli.timed_prompts import texts_of
 
