@@ -100,7 +100,7 @@ def known_model(composer: Mapping[str, Any], settings: Settings) -> tuple[ModelI
         return identity, None
     if identity is not None:
         return identity, needs_of(identity)
-    return None, needs_ahead(composer["name"], composer.get("adapter"))
+    return None, needs_ahead(composer["name"], composer.get("adapter"), composer.get("melody"))
 
 
 def told(plans: Iterable[Plan], said: set[str]) -> Iterator[Plan]:
