@@ -120,7 +120,7 @@ def _show(video: Path, sidecar: Mapping[str, Any], found: list[Take]) -> None:
         say("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
     chosen = next((take for take in found if take.chosen), None)
     who = "you chose" if chosen is not None and chosen.by_user else "the best by score"
-    say(f"\n* plays in {video} ({who})")
+    say(f"* plays in {video} ({who})")
     if all(take.sound is None for take in found):
         say_aside("its takes were not kept; expotion-score --keep-takes keeps them, to listen to and to choose from")
     else:

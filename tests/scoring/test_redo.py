@@ -17,7 +17,7 @@ from expotion_cli.scoring import batch, results
 from expotion_cli.scoring.account import Account, Listener
 from expotion_cli.scoring.cue_store import CueStore
 from expotion_cli.scoring.plan import Settings, plan
-from expotion_cli.scoring.redo import Redo, bars_of
+from expotion_cli.scoring.redo import TOKENS, Redo, bars_of, tokens_digest
 from expotion_cli.spans import read_spans
 from expotion_cli.storage import cache_root
 from expotion_cli.timing import Tempo
@@ -56,10 +56,9 @@ def run(clip, out, redo=None, *, composer=None, flags=None, wanted=None, listene
 
 
 def tokens(result) -> np.ndarray:
-    """The tokens of a result, whose MIDI file the fake codec makes of its melody."""
+    """The tokens that a result was made of, as its sidecar names them: of its takes, and of its redos."""
     found = [CueStore(cache_root() / "cues").get(path.stem) for path in (cache_root() / "cues").rglob("*.safetensors")]
-    redone = (result.sidecar or {}).get("redone", [])
-    return next(cue.tokens for cue in found if cue.notes.get("redone", []) == redone)
+    return next(cue.tokens for cue in found if tokens_digest(cue.tokens) == result.sidecar[TOKENS])
 
 
 def test_the_bars_that_the_span_touches_are_new_and_all_others_are_the_old_ones(clip, tmp_path):
