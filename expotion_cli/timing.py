@@ -174,3 +174,11 @@ def resample_rows(values: np.ndarray, rate_hz: float, times_s: np.ndarray) -> np
     weight = (position - low)[:, None].astype(np.float32)
     between: np.ndarray = values[low] * (1 - weight) + values[high] * weight
     return between.astype(np.float32)
+
+
+def in_words(seconds: float | Fraction) -> str:
+    """A length as people say it: "1.5 hours"."""
+    size, unit = next(
+        (size, unit) for size, unit in ((3600, "hours"), (60, "minutes"), (0, "seconds")) if seconds >= size
+    )
+    return f"{float(seconds) / (size or 1):.3g} {unit}"

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from expotion_cli.cli import complete, mix_flags
+from expotion_cli.cli import complete, draw_flags, mix_flags
 from expotion_cli.cli.backbones import OWN_MODEL, choose_backbone
 from expotion_cli.cli.carry_out import OWN_BACKBONE, carry_out
 from expotion_cli.cli.flags import batch_size as read_batch_size
@@ -161,34 +161,11 @@ def score(
             rich_help_panel=MUSIC,
         ),
     ] = None,
-    guidance: Annotated[
-        float | None,
-        typer.Option(help="Weight of the prompt; 1 is neutral; default: the recipe's.", rich_help_panel=MUSIC),
-    ] = None,
-    visual_guidance: Annotated[
-        float | None,
-        typer.Option(help="Weight of the picture; 1 is neutral; default: the recipe's.", rich_help_panel=MUSIC),
-    ] = None,
-    temperature: Annotated[
-        float | None,
-        typer.Option(
-            help="Sampling temperature; 0 always takes the likeliest token; default: the recipe's.",
-            rich_help_panel=MUSIC,
-        ),
-    ] = None,
-    top_k: Annotated[
-        int | None,
-        typer.Option(
-            help="Sample from this many of the likeliest tokens; 0 for all; default: the recipe's.",
-            rich_help_panel=MUSIC,
-        ),
-    ] = None,
-    takes: Annotated[
-        int | None,
-        typer.Option(
-            help="Compose this many takes of each cue; the best one ends in the video.", rich_help_panel=MUSIC
-        ),
-    ] = None,
+    guidance: draw_flags.Guidance = None,
+    visual_guidance: draw_flags.VisualGuidance = None,
+    temperature: draw_flags.Temperature = None,
+    top_k: draw_flags.TopK = None,
+    takes: draw_flags.Takes = None,
     model: Annotated[
         str,
         typer.Option(
@@ -293,14 +270,7 @@ def score(
     marker_start: MARKER_START = None,
     music_only: mix_flags.MusicOnly = None,
     stems: mix_flags.Stems = None,
-    keep_takes: Annotated[
-        bool,
-        typer.Option(
-            "--keep-takes",
-            help="Also keep all takes of each cue in NAME.takes, to choose another with `expotion takes`.",
-            rich_help_panel=OUTPUT,
-        ),
-    ] = False,
+    keep_takes: draw_flags.KeepTakes = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print a summary as JSON.", rich_help_panel=OUTPUT)] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only errors.", rich_help_panel=OUTPUT)] = False,
     verify: Annotated[

@@ -41,6 +41,7 @@ from expotion_cli.scoring.sidecar import midi_path, sidecar_path
 from expotion_cli.scoring.streams import FALLBACK_STREAM, Needs, StreamChoice, streams_for
 from expotion_cli.spotting.hits_file import UserHits
 from expotion_cli.timed_prompts import check_timed, read_timed
+from expotion_cli.timing import in_words
 from expotion_cli.vision.cuts import CUTS
 
 if TYPE_CHECKING:
@@ -348,7 +349,7 @@ def _inspect(
         with reading(source.path, error=ProbeError, remedy="Check its permissions."):
             clip, content = source.known or probe_with(hints, source.path, probing, tracks=settings.tracks)
         if clip.duration > settings.max_duration_s:
-            reason = f"it lasts {_length(clip.duration)}, longer than {_length(settings.max_duration_s)}."
+            reason = f"it lasts {in_words(clip.duration)}, longer than {in_words(settings.max_duration_s)}."
             remedy = f"Pass --max-duration {math.ceil(clip.duration)}, or cut it into parts."
             raise ProbeError(reason, path=source.path, remedy=remedy)
         check_codec(clip, recipe.mix.audio_codec)
@@ -357,13 +358,6 @@ def _inspect(
         check_length(clip, settings.extras)
         return clip, content, stream_digests(clip, encoded, content=content), given_files.of(source, clip)
     return failures[0]
-
-
-def _length(seconds: float | Fraction) -> str:
-    size, unit = next(
-        (size, unit) for size, unit in ((3600, "hours"), (60, "minutes"), (0, "seconds")) if seconds >= size
-    )
-    return f"{float(seconds) / (size or 1):.3g} {unit}"
 
 
 def probe_elsewhere(executor: Executor, limit_s: float | None, path: Path, tracks: Tracks) -> ClipInfo:
