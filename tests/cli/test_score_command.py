@@ -36,7 +36,8 @@ def test_flags_override_the_recipe_and_the_sidecar_shows_it(score, clip_folder, 
     assert (said["prompt"], said["seed"]) == ("calm", 9)
     assert said["recipe"]["tempo"] == {"min": 80, "max": 100}
     assert said["recipe"]["mix"] | {"under_lu": 0} == {
-        "mode": "under", "fade_in_s": 0.1, "fade_out_s": 0.2, "under_lu": 0, "audio_codec": "aac"
+        "mode": "under", "fade_in_s": 0.1, "fade_out_s": 0.2, "under_lu": 0, "audio_codec": "aac",
+        "music_gain_db": 0.0, "keep_original": False, "default_track": "mix",
     }  # fmt: skip
     generate = said["recipe"]["generate"]
     kept = ("guidance", "visual_guidance", "temperature", "top_k", "takes")
