@@ -128,7 +128,7 @@ def concatenation_list(folder, clip):
 @pytest.mark.parametrize(
     ("make", "reason"),
     [
-        (text_file, "not a video"),
+        (text_file, "isn't a readable video file"),
         (empty_file, "empty"),
         (cut_before_its_index, "moov"),
         (cut_after_its_index, "cut off"),
@@ -137,9 +137,9 @@ def concatenation_list(folder, clip):
         (cut("old.avi"), "cut off"),
         (lambda folder, clip: clip("sound-only.mp4"), "sound but no picture"),
         (without_frames, "no picture|no length|can't be"),
-        (still_picture, "not a video"),
-        (playlist, "not a video"),
-        (concatenation_list, "not a video"),
+        (still_picture, "isn't a readable video file"),
+        (playlist, "isn't a readable video file"),
+        (concatenation_list, "isn't a readable video file"),
         (lambda folder, clip: folder / "absent.mp4", "no such file"),
         (lambda folder, clip: folder, "folder"),
     ],

@@ -115,7 +115,7 @@ def test_playlists_reach_no_other_file_whatever_they_are_called(plain, tmp_path,
     }
     path = tmp_path / "holiday.mp4"
     path.write_text(texts[kind])
-    with pytest.raises(ProbeError, match="not a video that can be read"):
+    with pytest.raises(ProbeError, match="isn't a readable video file"):
         probe(path)
     with pytest.raises(Exception, match="can't be read"):
         read_sound(path, 16_000)
