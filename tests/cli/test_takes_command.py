@@ -278,6 +278,7 @@ def test_a_choice_that_can_not_be_composed_any_more_makes_way_with_a_word(scored
     assert read_sidecar(scored)["takes"]["chosen_by"] == "score"
 
 
+@pytest.mark.long
 def test_a_redo_builds_on_the_take_that_plays_and_keeps_the_others(expotion, monkeypatch, make_video, tmp_path):
     fake = FakeNoteComposer()
     monkeypatch.setitem(sys.modules, "expotion_cli.music.load", SimpleNamespace(load_model=lambda name, **_: fake))

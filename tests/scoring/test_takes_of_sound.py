@@ -32,6 +32,7 @@ def score(clip: Path, out: Path, model, takes: int) -> list:
     return find_takes(out / "clip.mp4")
 
 
+@pytest.mark.long
 def test_the_best_of_several_is_played_and_a_stuck_one_is_not(model, clip, tmp_path, monkeypatch):
     takes = score(clip, tmp_path / "three", model, 3)
     assert len({take.terms["pulse"] for take in takes}) > 1, "takes differ"
@@ -53,6 +54,7 @@ def test_the_best_of_several_is_played_and_a_stuck_one_is_not(model, clip, tmp_p
     assert sum(take.chosen for take in again) == 1
 
 
+@pytest.mark.long
 def test_one_take_is_not_judged_and_has_no_other_digest_than_before(model, clip, tmp_path):
     assert score(clip, tmp_path / "one", model, 1) == []
     assert read_sidecar(tmp_path / "one" / "clip.mp4")["takes"] is None
