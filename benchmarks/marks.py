@@ -8,6 +8,7 @@ a folder with SYSTEM/CLIP.m4a, what other systems made of the same clips, as the
 
     python benchmarks/marks.py --seeds 3
     python benchmarks/marks.py --seeds 1 --recipes cinematic --clips DIR --peers DIR
+    python benchmarks/marks.py --seeds 1 --model DIR --adapter DIR/adapter --name marks_large
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from expotion_cli.errors import ExpotionError
 from expotion_cli.evaluation import baselines, sync
 from expotion_cli.evaluation.distributions import fit_gaussian, frechet_of_fits
 from expotion_cli.evaluation.tag_measures import shipped_reference
+from expotion_cli.media.sound import resample
 from expotion_cli.recipe import Recipe, load_recipe, recipe_names
 from expotion_cli.scoring import ladder
 from expotion_cli.scoring.follow import layer
@@ -73,9 +75,9 @@ def make(model: Any, recipe: Recipe, clips: Sequence[Clip], seeds: int, *, pictu
         chosen = play_composed(model, cue)
         tokens = cue.takes[chosen.number - 1]
         # The take that was chosen, as it was before the follow layer.
-        notes[order] = ladder.render(model, tokens, cue.request.timeline, recipe, seed=seed, plan=cue.plan).audio
-        assert chosen.played.score.sample_rate == RATE
-        sounds[order] = chosen.played.score.audio
+        before = ladder.render(model, tokens, cue.request.timeline, recipe, seed=seed, plan=cue.plan)
+        notes[order] = resample(before.audio, before.sample_rate, RATE)
+        sounds[order] = resample(chosen.played.score.audio, chosen.played.score.sample_rate, RATE)
     in_order = [order.key for order in orders]
     return {key: notes[key] for key in in_order}, {key: sounds[key] for key in in_order}
 
@@ -216,7 +218,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=3, help="takes a clip")
     parser.add_argument("--recipes", default=",".join(recipe_names()))
-    parser.add_argument("--model", default="expotion-mini")
+    parser.add_argument("--model", default="expotion-mini", help="a name, or a folder")
+    parser.add_argument("--adapter", type=Path, help="of a model in a folder, as a rule FOLDER/adapter")
+    parser.add_argument("--device", default="auto")
     parser.add_argument("--clips", type=Path, help="a folder of clips")
     parser.add_argument("--peers", type=Path, help="a folder of SYSTEM/CLIP.m4a")
     parser.add_argument("--name", default="marks", help="of the results file")
@@ -228,7 +232,7 @@ def main() -> None:
 
     default = Path(__file__).resolve().parents[2] / "shared" / "clips"
     clips = load_clips(options.clips or Path(os.environ.get("EXPOTION_REAL_CLIPS") or default))
-    model, tagger = load_model(options.model), Tagger()
+    model, tagger = load_model(options.model, device=options.device, adapter=options.adapter), Tagger()
     results: dict[str, dict[str, Any]] = {}
     every: list[np.ndarray] = []
     for name in options.recipes.split(","):

@@ -167,7 +167,7 @@ def test_every_manifest_loads_with_a_licence_and_the_files_that_ship_are_whole()
         for size in ("small", "medium", "large", "melody", "melody-large")
     }
     shipped = {"expotion-mini", "fluidr3mono", "musicnn", "silero-vad"}
-    assert manifests.keys() == shipped | {"raft", "synchformer"} | encoders | sizes
+    assert manifests.keys() == shipped | {"ace-step-1.5-xl-turbo", "raft", "synchformer"} | encoders | sizes
     assert {manifest.kind for manifest in manifests.values()} == {"music", "encoder", "tagger", "speech", "soundfont"}
     for manifest in manifests.values():
         assert manifest.licence and manifest.title and (manifest.files or manifest.name == "flow")
@@ -183,9 +183,11 @@ def test_every_model_on_the_hub_states_where_it_is_and_what_it_needs():
     assert {manifest.repo for manifest in fetched} >= {f"facebook/musicgen-{size}" for size in sizes}
     for manifest in fetched:
         names = {file.name for file in manifest.files}
-        assert names >= {"config.json", "tokenizer.json"} and manifest.revision and manifest.about_bytes > 1e9
+        assert {Path(name).name for name in names} >= {"config.json", "tokenizer.json"}
+        assert manifest.revision and manifest.about_bytes > 1e9
         assert {Path(name).suffix for name in names} == {".json", ".safetensors"}, "no pickle is ever fetched"
-        assert manifest.folder == weights_folder() / manifest.name and manifest.restricted
+        assert manifest.folder == weights_folder() / manifest.name
+        assert manifest.restricted == ("no commercial use" in manifest.licence)
         pinned = [file.sha256 for file in manifest.files if file.sha256]
         assert all(re.fullmatch("[0-9a-f]{64}", digest) for digest in pinned)
         assert is_commit(manifest.revision) or not pinned, "a digest without a commit will stop fitting"

@@ -184,6 +184,16 @@ def mini(
         ),
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "cpu",
+    minutes: Annotated[
+        float,
+        typer.Option(
+            min=0.0, help="Train for so long, whatever the recipe's steps; 0 for its steps. Corpora take time besides."
+        ),
+    ] = 0.0,
+    prepare_only: Annotated[
+        bool,
+        typer.Option("--prepare", help="Only make the corpora; the same command without it trains."),
+    ] = False,
 ) -> None:
     r"""Make the embedded model from scratch: corpus, tokenizer, decoder, adapter.
 
@@ -202,7 +212,13 @@ def mini(
     from expotion_cli.training.mini.settings import MiniSettings
     from expotion_cli.training.mini.trainer import MiniTrainer
 
-    MiniTrainer(work, MiniSettings.load(recipe), str(choose_device(device)), pieces).run(out)
+    place = "cpu" if prepare_only else str(choose_device(device))
+    trainer = MiniTrainer(work, MiniSettings.load(recipe), place, pieces, minutes)
+    if prepare_only:
+        trainer.prepare()
+        print(f"{work} · train with the same command without --prepare")
+        return
+    trainer.run(out)
     print(f"{out} · score with it: expotion-score clips --model {out} --adapter {out / 'adapter'}")
 
 

@@ -105,6 +105,7 @@ class AudiocraftModel:
     """
 
     backbone = "audiocraft"
+    takes_facts = False
     licence = "as its source states"
     adapter_name = None
     streams: tuple[str, ...] = ()

@@ -27,7 +27,7 @@ LARGEST_WIDTH = 1 << 16
 """Of an embedding stream; a file that states more is refused before anything is built."""
 MOST_FILES = 2000
 """A folder with more files than this is not a model folder, and is not remembered."""
-_LIBRARIES = ("torch", "transformers", "peft", "safetensors", "numpy", "av", "audiocraft")
+_LIBRARIES = ("torch", "transformers", "peft", "safetensors", "numpy", "av", "audiocraft", "diffusers")
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class ModelIdentity:
         digest: hash of all that decides its tokens (`Model.digest`).
         codec_digest: hash of all that decides the sound of given tokens (`Codec.digest`).
         licence: of its weights.
-        backbone: what runs it: "expotion" or "audiocraft".
+        backbone: what runs it: "expotion", "audiocraft" or "diffusers".
         adapter_name: the adapter's name or path, or None.
         streams: names of the embedding streams that its adapter reads.
         stream_dims: the dimensions that it reads of each, where it names them.

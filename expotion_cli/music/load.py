@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import cast
 
 import torch
 
 from expotion_cli import storage
 from expotion_cli.errors import UsageError, WeightsError
+from expotion_cli.music.acestep_backbone import is_acestep, load_acestep
 from expotion_cli.music.checkpoints.adapter_files import ADAPTER_TYPE, adapter_type, load_adapter
 from expotion_cli.music.checkpoints.huggingface import Checkpoint, decoder_config, load_checkpoint, open_checkpoint
 from expotion_cli.music.checkpoints.lora import LORA_TYPE, merge_lora
@@ -41,8 +43,8 @@ def load_model(
     ['face', 'flow', 'pose']
 
     Args:
-        name: a manifest in `models/`, a hub id that one names, a folder in the transformers format, or audiocraft's
-            folder or `state_dict.bin`.
+        name: a manifest in `models/`, a hub id that one names, a folder in the transformers format, audiocraft's
+            folder or `state_dict.bin`, or a folder of ACE-Step in diffusers' format.
         device: "auto" (CUDA where there is one), "cpu", "cuda", "cuda:1" ...
         dtype: "auto", "fp32", "bf16" or "fp16".
         adapter: one or more of: a joint-embedding adapter's folder or `.pth` file (at most one; it takes the place of
@@ -64,8 +66,16 @@ def load_model(
         assert manifest.folder is not None
         path, licence, default_adapter = manifest.folder, manifest.licence, manifest.adapter
     joint, loras = _sort_adapters([adapter] if isinstance(adapter, str | Path) else adapter or [], default_adapter)
+    if is_acestep(path):
+        if joint is not None or loras:
+            raise UsageError("ACE-Step takes no adapter.", remedy="Leave --adapter out.")
+        _require_notes(soundfont)
+        kind = _dtype(dtype, place, is_small=lambda: False)
+        made = load_acestep(path, name=name, licence=licence, device=place, dtype=kind, known=checked)
+        return cast("Model", made)  # it has all that the ladder needs of a model
     source = open_checkpoint(path)
-    checkpoint = load_checkpoint(source, device=place, dtype=_dtype(dtype, place, source), known=checked)
+    kind = _dtype(dtype, place, is_small=lambda: _is_small(source))
+    checkpoint = load_checkpoint(source, device=place, dtype=kind, known=checked)
     codec = _codec(checkpoint, soundfont, path)
     # LoRAs are merged first: side streams and packed matrices are made from the merged weights.
     digests, names = [merge_lora(lora, checkpoint.decoder) for lora in loras], [str(lora) for lora in loras]
@@ -109,10 +119,7 @@ def _codec(checkpoint: Checkpoint, soundfont: Path | None, folder: Path) -> Code
     if checkpoint.audio is not None:
         from expotion_cli.music.codecs.encodec import EncodecCodec
 
-        if soundfont is not None:
-            raise UsageError(
-                "A soundfont is of use only to models that compose notes.", remedy="Leave --soundfont out."
-            )
+        _require_notes(soundfont)
         return EncodecCodec(checkpoint.audio, checkpoint.decoder.config.num_codebooks, checkpoint.digest)
     if checkpoint.config.get("codec") == "notes":
         from expotion_cli.music.codecs.notes.codec import NoteCodec
@@ -120,6 +127,11 @@ def _codec(checkpoint: Checkpoint, soundfont: Path | None, folder: Path) -> Code
 
         return NoteCodec(soundfont, NoteJudge.of_model(folder))
     raise WeightsError("The config names no codec: it has neither an audio_encoder nor codec = notes.", path=folder)
+
+
+def _require_notes(soundfont: Path | None) -> None:
+    if soundfont is not None:
+        raise UsageError("A soundfont is of use only to models that compose notes.", remedy="Leave --soundfont out.")
 
 
 def choose_device(name: str) -> torch.device:
@@ -148,17 +160,19 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
-def _dtype(name: str, device: torch.device, source: Source) -> torch.dtype:
+def _dtype(name: str, device: torch.device, is_small: Callable[[], bool]) -> torch.dtype:
     if name in DTYPES:
         return DTYPES[name]
     if name != "auto":
         raise UsageError(f"There is no number type {name!r}.", remedy=f"Use auto, {', '.join(DTYPES)}.")
-    if device.type == "cpu":
-        sizes = decoder_config(source.config, source.path)
-        about = sizes.num_layers * sizes.dim * (8 * sizes.dim + 2 * sizes.ffn_dim)
-        if about < SMALL_MODEL_PARAMETERS or not has_bf16():
-            return torch.float32
+    if device.type == "cpu" and (not has_bf16() or is_small()):
+        return torch.float32
     return torch.bfloat16
+
+
+def _is_small(source: Source) -> bool:
+    sizes = decoder_config(source.config, source.path)
+    return sizes.num_layers * sizes.dim * (8 * sizes.dim + 2 * sizes.ffn_dim) < SMALL_MODEL_PARAMETERS
 
 
 def has_bf16() -> bool:

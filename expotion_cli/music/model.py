@@ -45,6 +45,8 @@ class Model:
     """
 
     backbone = "expotion"
+    takes_facts = False
+    """Whether requests state the cue's facts (`request.Facts`)."""
 
     def __init__(
         self,

@@ -17,6 +17,21 @@ from expotion_cli.timing import Timeline
 
 
 @dataclass(frozen=True)
+class Facts:
+    """What is settled about a cue, for models that are told it apart from their prompt.
+
+    Attributes:
+        bpm: tempo in beats a minute.
+        metre: one of `timing.METRES`.
+        key: tonic and mode, e.g. "A minor"; empty where it is left open.
+    """
+
+    bpm: int
+    metre: str
+    key: str
+
+
+@dataclass(frozen=True)
 class CueRequest:
     """One cue to generate.
 
@@ -33,6 +48,7 @@ class CueRequest:
         later_prompts: (decoder's step, prompt that holds from there on), in order; windows begin and end there.
         negative_prompt: what the music should not be: text guidance leads away from it.
         melody: a tune to play (`Model.melody`), for models that take one.
+        facts: what is settled; None for models that are told nothing but the prompt.
     """
 
     prompt: str
@@ -45,6 +61,7 @@ class CueRequest:
     later_prompts: tuple[tuple[int, str], ...] = ()
     negative_prompt: str = ""
     melody: Melody | None = None
+    facts: Facts | None = None
 
     @property
     def all_prompts(self) -> tuple[str, ...]:
@@ -93,4 +110,6 @@ class CueRequest:
             parts.append(digest_of([[list(each) for each in self.later_prompts], self.negative_prompt]).encode())
         if self.melody is not None:
             parts.append(self.melody.digest.encode())
+        if self.facts is not None:
+            parts.append(digest_of(asdict(self.facts)).encode())
         return digest_bytes(*parts)

@@ -61,7 +61,7 @@ def compose_request(
     """
     from expotion_cli.music.conditioning import FORM, form_stream
     from expotion_cli.music.generate.sampling import Sampling
-    from expotion_cli.music.request import CueRequest
+    from expotion_cli.music.request import CueRequest, Facts
 
     if recipe.compose.loop and not model.codec.follows_tempo:
         raise UsageError(f"--loop needs a model that writes notes: {model.name} keeps no bar lines.", remedy=NO_LOOP)
@@ -102,6 +102,10 @@ def compose_request(
     ]
     if len(texts) > 1 and model.backbone == AUDIOCRAFT:
         raise UsageError("audiocraft takes one prompt for all of a clip.", remedy="Leave the times or --backbone out.")
+    if len(texts) > 1 and model.takes_facts:
+        raise UsageError(f"{model.name} takes one prompt for all of a clip.", remedy="Leave the times out.")
+    if recipe.generate.negative_prompt and model.takes_facts:
+        raise UsageError(f"{model.name} takes no negative prompt.", remedy="Leave --negative-prompt out.")
     request = CueRequest(
         prompt=texts[0][1],
         timeline=timeline,
@@ -113,6 +117,7 @@ def compose_request(
         later_prompts=tuple(texts[1:]),
         negative_prompt=recipe.generate.negative_prompt,
         melody=melody,
+        facts=Facts(round(plan.tempo.bpm), wanted.metre, str(wanted.key or "")) if model.takes_facts else None,
     )
     return request if base is None else _redo_request(request, base, model.codec.bar_steps)
 

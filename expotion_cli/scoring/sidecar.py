@@ -317,7 +317,7 @@ def _finite(value: float) -> float | None:
 def versions() -> dict[str, str]:
     """Versions of Python, of this program and of the libraries that a result may depend on."""
     found = {"python": platform.python_version()}
-    for name in ("expotion", "torch", "transformers", "audiocraft", "mediapipe", "av", "symusic", "numpy"):
+    for name in ("expotion", "torch", "transformers", "audiocraft", "diffusers", "mediapipe", "av", "symusic", "numpy"):
         try:
             found[name] = metadata.version(name)
         except metadata.PackageNotFoundError:

@@ -6,11 +6,13 @@ one would have seen.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,9 +20,9 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from expotion_cli.errors import ExpotionError
+from expotion_cli.training.ahead import Draw, drawn_ahead
 from expotion_cli.training.checkpoints import Progress, resume_checkpoint, save_best, save_checkpoint
 from expotion_cli.training.logs import HELD_OUT_LOG, TRAIN_LOG, Report, append_row, truncate_log
-from expotion_cli.training.seeding import keyed_generator
 
 LOG_EVERY = 20
 """Steps between rows of the training log."""
@@ -41,6 +43,8 @@ class LoopSettings:
         schedule: "linear" (constant, then falling), or "cosine" (falling from the end of the warm-up).
         last_rate: last value of the learning rate, as a share of its peak.
         patience: stop after this many evaluations without a lower loss; 0 never stops early.
+        minutes: above 0, the run takes so long instead of `steps`, and the learning rate goes by the share of the time
+            that is over instead of that of the steps. Such a run depends on the machine's speed.
     """
 
     steps: int
@@ -53,10 +57,22 @@ class LoopSettings:
     schedule: str = "linear"
     last_rate: float = 0.05
     patience: int = 0
+    minutes: float = 0.0
 
-    def lr_factor(self, step: int) -> float:
-        """The learning rate at a step, as a share of its peak."""
+    def is_over(self, step: int, elapsed_s: float) -> bool:
+        """Whether a run ends after so many steps and seconds."""
+        return elapsed_s >= 60 * self.minutes if self.minutes else step >= self.steps
+
+    def lr_factor(self, step: int, elapsed_s: float = 0.0) -> float:
+        """The learning rate at a step, as a share of its peak.
+
+        Args:
+            step: steps done before it.
+            elapsed_s: seconds of training before it; they count if the run goes by time.
+        """
         rising = min(1.0, (step + 1) / max(1, self.warmup_steps))
+        if self.minutes:
+            step = round(self.steps * min(1.0, elapsed_s / (60 * self.minutes)))
         if self.schedule == "cosine":
             place = min(1.0, max(0.0, step - self.warmup_steps) / max(1, self.steps - self.warmup_steps))
             return rising * (self.last_rate + (1 - self.last_rate) * 0.5 * (1 + math.cos(math.pi * place)))
@@ -67,33 +83,43 @@ class LoopSettings:
 def fit(
     modules: Mapping[str, nn.Module],
     optimizers: Sequence[torch.optim.Optimizer],
-    loss_fn: Callable[[np.random.Generator], Tensor],
+    loss_fn: Callable[[Any, np.random.Generator], Tensor],
     evaluate: Callable[[], dict[str, float]],
     folder: Path,
     settings: LoopSettings,
+    *,
+    draw: Draw,
+    workers: int = 0,
 ) -> None:
-    """Train with one loss a step, in one process, up to `settings.steps`; resumes if `folder` holds a checkpoint.
+    """Train with one loss a step, in one process, to the end of the schedule; resumes if `folder` holds a checkpoint.
 
     Args:
         modules: what is trained, by name; their states make the checkpoint.
         optimizers: already holding their parameters.
-        loss_fn: draws a batch with the step's generator and returns its loss, a scalar with gradient.
+        loss_fn: returns a batch's loss, a scalar with gradient; what it draws itself comes from the step's generator.
         evaluate: returns held-out figures by name.
         folder: gets `checkpoint.pt`, `best.pt`, `log.csv` and `held_out.csv`.
         settings: length and schedule.
+        draw: makes a step's batch with the step's generator.
+        workers: processes that draw ahead (`ahead.useful_workers`); they change no bit.
 
     Raises:
         ExpotionError: the loss or its gradient became NaN or infinite; the last checkpoint stays.
         OutputError: a checkpoint or a log can't be written; the last checkpoint stays whole.
     """
+    with contextlib.ExitStack() as stack:
+        drawn: Generator[tuple[Any, np.random.Generator]] | None = None
 
-    def train_step(step: int) -> float:
-        loss = loss_fn(keyed_generator(settings.seed, step))
-        _require_finite("loss", loss.item(), step, folder)
-        loss.backward()
-        return loss.item()
+        def train_step(step: int) -> float:
+            nonlocal drawn
+            if drawn is None:
+                drawn = stack.enter_context(contextlib.closing(drawn_ahead(draw, settings.seed, step, workers)))
+            loss = loss_fn(*next(drawn))
+            _require_finite("loss", loss.item(), step, folder)
+            loss.backward()
+            return loss.item()
 
-    run_loop(modules, optimizers, train_step, evaluate, folder, settings)
+        run_loop(modules, optimizers, train_step, evaluate, folder, settings)
 
 
 def run_loop(
@@ -145,16 +171,23 @@ def run_loop(
                 report(kind, row | more)
 
     def is_over() -> bool:
-        return progress.step >= settings.steps or 0 < settings.patience <= progress.worse
+        return settings.is_over(progress.step, progress.elapsed_s) or 0 < settings.patience <= progress.worse
 
     hidden = is_quiet or not is_writer
-    bar = tqdm(total=settings.steps, initial=progress.step, desc=folder.name, mininterval=10, disable=hidden)
+    bar = tqdm(
+        total=None if settings.minutes else settings.steps,
+        initial=progress.step,
+        desc=folder.name,
+        mininterval=10,
+        disable=hidden,
+    )
     with bar:
         while not is_over():
             step = progress.step
+            factor = settings.lr_factor(step, progress.elapsed_s)
             for optimizer, rates in zip(optimizers, base_rates, strict=True):
                 for group, rate in zip(optimizer.param_groups, rates, strict=True):
-                    group["base_lr"], group["lr"] = rate, rate * settings.lr_factor(step)
+                    group["base_lr"], group["lr"] = rate, rate * factor
             loss = train_step(step)
             _require_finite("loss", loss, step, folder, describe_batch)
             norm = torch.nn.utils.clip_grad_norm_(parameters, settings.clip_norm).item()
@@ -167,10 +200,10 @@ def run_loop(
             progress.step = step = step + 1
             progress.elapsed_s = time.monotonic() - began
             bar.update()
-            is_last = step == settings.steps
+            is_last = settings.is_over(step, progress.elapsed_s)
             if step % LOG_EVERY == 0 or is_last:
                 row = {"step": step, "loss": float(np.mean(progress.losses)), "elapsed_s": progress.elapsed_s}
-                log("train", TRAIN_LOG, row, {"gradient_norm": norm, "rate": settings.lr_factor(step - 1)})
+                log("train", TRAIN_LOG, row, {"gradient_norm": norm, "rate": factor})
                 progress.losses.clear()
             if evaluate is not None and (step % settings.eval_every == 0 or is_last):
                 figures = evaluate()

@@ -12,7 +12,7 @@ from expotion_cli.errors import UsageError, writing
 
 RUN_FILE = "run.json"
 RESUME_REMEDY = "Make room and run the same command again: it resumes from the last checkpoint."
-_INPUT_NAMES = {"data": "its data", "model": "its model", "start_from": "--start-from"}
+_INPUT_NAMES = {"data": "its data", "model": "its model", "start_from": "--start-from", "minutes": "--minutes"}
 
 
 def claim(out: Path, inputs: Mapping[str, Any], *, is_writer: bool) -> None:

@@ -23,7 +23,7 @@ LINEAR, COSINE = "linear", "cosine"
 PRECISIONS = ("auto", "fp32", "bf16")
 LORA_TARGETS = ("q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2")
 DEFAULT = "adapter"
-_NOT_FOR_ADAPTERS = ("mini", "mini-gpu")
+_NOT_FOR_ADAPTERS = ("mini", "mini-gpu", "mini-large")
 
 
 def _flag(default: bool, doc: str) -> Any:

@@ -340,6 +340,8 @@ def test_the_embedded_model_is_remade_in_small_and_scores_a_clip(expotion, repos
     recipe = tmp_path / "small.toml"
     recipe.write_text(text)
     out, flags = tmp_path / "small-mini", ["--work", tmp_path / "work", "--recipe", recipe]
+    done = expotion("train", "mini", "--out", out, *flags, "--prepare", "--device", "cuda")
+    assert done.exit_code == 0 and "without --prepare" in done.stdout and not out.exists(), "it needs no GPU"
     done = expotion("train", "mini", "--out", out, *flags)
     assert done.exit_code == 0, done.stderr
     flags_said = shlex.split(done.stdout.partition("expotion-score clips ")[2])

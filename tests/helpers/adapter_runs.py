@@ -48,9 +48,9 @@ def prepare_moving(folder: Path, tokenizer, *, width: int = 2):
 
 def trainer_for(
     data, model: Path, out: Path, *settings: str, recipe: str = "adapter", start_from: Path | None = None,
-    report: Callable | None = None,
+    report: Callable | None = None, device: str = "cpu",
 ):  # fmt: skip
-    """A small run on one core of the processor; `settings` are laid over `SMALL`."""
+    """A small run, by default on one core of the processor; `settings` are laid over `SMALL`."""
     import torch
 
     from expotion_cli.training.adapter.trainer import AdapterTrainer
@@ -63,7 +63,7 @@ def trainer_for(
     made = load_train_recipe(recipe, [*SMALL, *settings])
     folder = data if isinstance(data, DataFolder) else DataFolder.open(data)
     return AdapterTrainer(
-        folder, find_model(str(model)), made, out, DistributedContext("cpu", made.train.precision), start_from, report
+        folder, find_model(str(model)), made, out, DistributedContext(device, made.train.precision), start_from, report
     )
 
 

@@ -48,6 +48,7 @@ class FakeComposer:
     adapter_name = None
     device, dtype = "cpu", "float32"
     streams = ()
+    takes_facts = False
 
     def __init__(self) -> None:
         self.codec = FakeCodec()

@@ -90,12 +90,12 @@ class LocalHub:
 
 
 @contextmanager
-def serving(files: dict[str, bytes], monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalHub]:
-    """A hub with `someone/tiny`; what is fetched comes from it, even when it is gone again."""
+def serving(files: dict[str, bytes], monkeypatch: pytest.MonkeyPatch, repo: str = REPO) -> Iterator[LocalHub]:
+    """A hub with one repository; what is fetched comes from it, even when it is gone again."""
     for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(fetch, "PAUSE_S", 0.0)
-    with LocalHub(REPO, files) as hub:
+    with LocalHub(repo, files) as hub:
         monkeypatch.setenv("HF_ENDPOINT", hub.address)
         yield hub
 

@@ -7,6 +7,8 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
+from devices import NEEDS_CUDA
 
 from expotion_cli.errors import UsageError
 from expotion_cli.music.load import load_model
@@ -35,10 +37,16 @@ def score(clips: Path, out: Path, load) -> batch.Summary:
     return batch.run(planned, load)
 
 
-@pytest.mark.slow
-def test_two_processes_share_the_cues_and_the_results_are_the_same(clips, tmp_path):
-    here = score(clips, tmp_path / "here", lambda: load_model(**MODEL))
-    composers = [HostedComposer(ProcessExecutor({"compose": 1}, 1), MODEL) for _ in range(2)]
+@pytest.mark.parametrize(
+    "device",
+    [pytest.param("cpu", marks=pytest.mark.slow), pytest.param("cuda", marks=(pytest.mark.gpu, NEEDS_CUDA))],
+)
+def test_two_processes_share_the_cues_and_the_results_are_the_same(clips, tmp_path, device):
+    """On GPUs one each, or both on the only one; there another number of cues at a time may round otherwise."""
+    here = score(clips, tmp_path / "here", lambda: load_model(**MODEL | {"device": device}))
+    cards = torch.cuda.device_count()
+    places = [device if device == "cpu" else f"cuda:{number % cards}" for number in range(2)]
+    composers = [HostedComposer(ProcessExecutor({"compose": 1}, 1), MODEL | {"device": place}) for place in places]
     asked = [0, 0]
     for number, composer in enumerate(composers):
         compose = composer.compose
@@ -50,7 +58,7 @@ def test_two_processes_share_the_cues_and_the_results_are_the_same(clips, tmp_pa
         composer.compose = counted
     there = score(clips, tmp_path / "there", lambda: composers)
     assert [result.status for result in (*here.results, *there.results)] == ["scored"] * 8
-    for number in range(4):
+    for number in range(4) if device == "cpu" else ():
         one, other = (tmp_path / where / f"{number}.mp4" for where in ("here", "there"))
         assert digest_file(one) == digest_file(other)
     assert sum(asked) == 4 and min(asked) >= 1, "both composed"

@@ -12,6 +12,7 @@ import pytest
 from expotion_cli.errors import RecipeError, UsageError
 from expotion_cli.media.probe import probe
 from expotion_cli.media.sound import read_clip_sound
+from expotion_cli.music.request import Facts
 from expotion_cli.recipe import load_recipe, recipe_names
 from expotion_cli.scoring import ladder, playing
 from expotion_cli.scoring.sidecar import cue_timeline, tempo_record
@@ -137,8 +138,12 @@ def test_a_given_tempo_is_taken_as_it_is():
         timeline=lambda duration, tempo: Timeline(duration, tempo.bpm / 5, tempo.start),
         sketch=lambda *_, **__: None,
     )
-    model = SimpleNamespace(codec=codec, condition=lambda streams, timeline, *, plan: None)
+    model = SimpleNamespace(codec=codec, condition=lambda streams, timeline, *, plan: None, takes_facts=False)
     recipe = load_recipe("cinematic")
     plan = dataclasses.replace(ladder.spot(ladder.Seen(), Fraction(4), recipe), tempo=given)
     request = ladder.compose_request(model, ladder.Seen(), plan, Fraction(4), recipe, prompt="strings", seed=1)
-    assert request.timeline == Timeline(Fraction(4), Fraction(97, 5), Fraction(-1, 3))
+    assert request.facts is None and request.timeline == Timeline(Fraction(4), Fraction(97, 5), Fraction(-1, 3))
+    model.takes_facts = True
+    told = ladder.compose_request(model, ladder.Seen(), plan, Fraction(4), recipe, prompt="a waltz in A minor", seed=1)
+    assert told.facts == Facts(97, "3/4", "A minor"), "what a model without a beat grid is told in words"
+    assert told.digest != dataclasses.replace(told, facts=dataclasses.replace(told.facts, bpm=98)).digest

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
+import os
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from expotion_cli.errors import ExpotionError
+from expotion_cli.training.ahead import drawn_ahead, useful_workers
 from expotion_cli.training.logs import read_log
 from expotion_cli.training.loop import LoopSettings, fit
 from expotion_cli.training.optimizers import muon_and_adamw
@@ -40,7 +46,11 @@ class Run:
         return (outputs - inputs[:, :3].sin()).square().mean()
 
     def fit(self, folder, loss_of=None, settings=SETTINGS) -> None:
-        fit(self.modules, self.optimizers, loss_of or self.loss, lambda: {"loss": 1.0}, folder, settings)
+        loss_of = loss_of or self.loss
+        fit(
+            self.modules, self.optimizers, lambda _, rng: loss_of(rng), lambda: {"loss": 1.0}, folder, settings,
+            draw=lambda rng: None,
+        )  # fmt: skip
 
     def weights(self) -> list[torch.Tensor]:
         return [tensor.clone() for module in self.modules.values() for tensor in module.state_dict().values()]
@@ -155,6 +165,19 @@ def test_steps_done_again_stand_in_the_logs_once(tmp_path):
     assert [row["step"] for row in read_log(tmp_path / "log.csv")] == list(range(20, 101, 20))
 
 
+def test_batches_drawn_ahead_by_other_processes_are_those_of_this_one():
+    def draw(rng):
+        return {"numbers": rng.normal(size=3), "process": os.getpid()}
+
+    here, there = (list(itertools.islice(drawn_ahead(draw, 7, 5, workers), 9)) for workers in (0, 2))
+    assert {batch["process"] for batch, _ in here} == {os.getpid()}
+    assert len({batch["process"] for batch, _ in there} - {os.getpid()}) == 2
+    for (one, rng), (other, rest) in zip(here, there, strict=True):
+        assert np.array_equal(one["numbers"], other["numbers"]) and rng.random() == rest.random()
+    assert np.array_equal(here[2][0]["numbers"], keyed_generator(7, 7).normal(size=3))
+    assert useful_workers(torch.device("cpu")) == 0
+
+
 def test_each_steps_data_is_its_own():
     draws = {step: keyed_generator(1, step).random(4).tobytes() for step in range(50)}
     assert len(set(draws.values())) == 50
@@ -168,6 +191,34 @@ def test_the_rate_warms_up_stays_and_falls_to_a_twentieth():
     assert rates[0] == pytest.approx(0.1) and rates[9] == 1
     assert (np.diff(rates[:10]) > 0).all() and set(rates[9:61]) == {1.0}
     assert (np.diff(rates[60:]) < 0).all() and rates[100] == pytest.approx(0.05)
+
+
+def test_limited_minutes_end_the_schedule_in_time_and_resume_where_they_were(tmp_path, monkeypatch):
+    """With a clock that advances by a second a step: ten steps, whatever `steps` says."""
+    settings = LoopSettings(steps=200, warmup_steps=1, decay_share=0.5, eval_every=4, save_every=3, minutes=10 / 60)
+
+    def run(folder, killed_at=None) -> tuple[Run, list[float]]:
+        monkeypatch.setattr("expotion_cli.training.loop.time", SimpleNamespace(monotonic=itertools.count().__next__))
+        run, rates = Run(), []
+
+        def loss_of(rng):
+            if run.calls == killed_at:
+                raise Killed
+            rates.append(run.optimizers[1].param_groups[0]["lr"] / 0.02)
+            return run.loss(rng)
+
+        with contextlib.suppress(Killed):
+            run.fit(folder, loss_of, settings)
+        return run, rates
+
+    straight, rates = run(tmp_path / "straight")
+    assert rates == pytest.approx([1, 1, 1, 1, 1, 1, 0.81, 0.62, 0.43, 0.24])
+    assert [row["step"] for row in read_log(tmp_path / "straight" / "held_out.csv")] == [4, 8, 10]
+    run(tmp_path / "killed", killed_at=8)
+    resumed, rest = run(tmp_path / "killed")
+    assert rest == pytest.approx(rates[6:]), "six steps and seconds were on disk"
+    assert same(resumed.weights(), straight.weights())
+    assert run(tmp_path / "killed")[1] == [], "it is over"
 
 
 def test_hidden_matrices_go_to_muon_and_everything_else_to_adam():

@@ -10,6 +10,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 import torch
+from devices import NEEDS_CUDA
 
 from expotion_cli import storage
 from expotion_cli.errors import MissingLibraryError, UsageError, WeightsError
@@ -402,6 +403,7 @@ def test_streamed_rows_are_those_of_all_segments_at_once(small_network):
 
 
 @pytest.mark.gpu
+@NEEDS_CUDA
 def test_a_gpu_sees_what_the_cpu_sees(small_network):
     generator = np.random.default_rng(1)
     frames = [Frame(i / 25, generator.integers(0, 256, (256, 340, 3), dtype=np.uint8)) for i in range(150)]

@@ -23,7 +23,7 @@ _CONFIGURED: Mapping[str, Callable[..., Any]] = {
     "adapter_optimizer": muon_and_adamw,
 }
 """Tables whose keys are the arguments of a function; those with a default may be left out."""
-_NOT_IN_RECIPES = ("folder", "pieces", "modules")
+_NOT_IN_RECIPES = ("folder", "pieces", "modules", "minutes")
 _FREE_TABLES = ("corpus.shares", "follow.shares")
 
 

@@ -11,13 +11,13 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import init
 
 from expotion_cli import storage
@@ -32,6 +32,7 @@ from expotion_cli.music.transformer.decoder import MusicDecoder
 from expotion_cli.music.transformer.text import TextEncoder, load_tokenizer, train_tokenizer
 from expotion_cli.training import run_folder
 from expotion_cli.training.adapter.warmup import warm_up_adapter
+from expotion_cli.training.ahead import Draw, useful_workers
 from expotion_cli.training.checkpoints import CHECKPOINT
 from expotion_cli.training.loop import LoopSettings, fit
 from expotion_cli.training.loss import token_loss
@@ -45,6 +46,7 @@ from expotion_cli.training.mini.conditioning import (
     drop_streams,
     evaluation_streams,
 )
+from expotion_cli.training.mini.continuing import continue_adapter
 from expotion_cli.training.mini.corpus.build import SOURCES_FILE, Corpus, build_corpus, load_corpus
 from expotion_cli.training.mini.corpus.captions import caption
 from expotion_cli.training.mini.corpus.midi_pieces import LICENCE_FILE
@@ -82,11 +84,19 @@ class MiniTrainer:
         settings: the recipe.
         device: where to train.
         pieces: a folder of MIDI files for the second stage.
+        minutes: of training, both stages together, instead of the recipe's steps; 0 for its steps.
     """
 
-    def __init__(self, work: Path, settings: MiniSettings, device: str = "cpu", pieces: Path | None = None):
+    def __init__(
+        self,
+        work: Path,
+        settings: MiniSettings,
+        device: str = "cpu",
+        pieces: Path | None = None,
+        minutes: float = 0.0,
+    ):
         self.work, self.settings, self.device, self.pieces = work, settings, torch.device(device), pieces
-        self.window = settings.adapter["window_steps"]
+        self.window, self.minutes = settings.adapter["window_steps"], minutes
 
     def run(self, destination: Path) -> None:
         """Run all stages and export the model to the folder `destination`.
@@ -98,9 +108,7 @@ class MiniTrainer:
         """
         from expotion_cli.training.mini.export import export_mini, facts_of_model, following_facts, training_facts
 
-        names = sorted(path.name for path in self.pieces.glob("*.mid")) if self.pieces is not None else []
-        inputs = {"recipe": dataclasses.asdict(self.settings), "pieces": names}
-        run_folder.claim(self.work, inputs, is_writer=True)
+        self.claim()
         first, start = None, self.settings.follow["start"]
         if start:
             decoder, text = self.start_from(start)
@@ -115,6 +123,24 @@ class MiniTrainer:
         terms = terms if terms is not None and terms.is_file() else None
         export_mini(destination, self.work, self.text_settings, facts, decoder, text, adapter, terms)
 
+    def claim(self) -> None:
+        """Take the work folder for this run.
+
+        Raises:
+            UsageError: it belongs to another one.
+        """
+        names = sorted(path.name for path in self.pieces.glob("*.mid")) if self.pieces is not None else []
+        inputs = {"recipe": dataclasses.asdict(self.settings), "pieces": names}
+        inputs |= {"minutes": self.minutes} if self.minutes else {}
+        run_folder.claim(self.work, inputs, is_writer=True)
+
+    def prepare(self) -> None:
+        """Make all that needs no training, which is processor work: corpora and tokenizer."""
+        self.claim()
+        if not self.settings.follow["start"]:
+            self.build_text_encoder(self.corpus(CORPUS))
+        self.corpus(GROOVES)
+
     def corpus(self, name: str = CORPUS) -> Corpus:
         """The corpus of the first stage (CORPUS) or the second (GROOVES), built if it is not there yet."""
         folder = self.work / name
@@ -122,6 +148,15 @@ class MiniTrainer:
             pieces = self.pieces if name == GROOVES else None
             build_corpus(folder, **self.settings.corpus["build" if name == CORPUS else name], pieces=pieces)
         return load_corpus(folder)
+
+    def loop(self, stage: str) -> LoopSettings:
+        """Length and schedule of a stage; of limited minutes each gets the share that its steps have in the recipe."""
+        stages = {FOLLOW: self.settings.follow}
+        if not self.settings.follow["start"]:
+            stages[PRETRAIN] = self.settings.pretrain
+        work = {name: each["loop"]["steps"] * each["batch"] for name, each in stages.items()}
+        share = work.get(stage, 0) / sum(work.values())
+        return LoopSettings(**getattr(self.settings, stage)["loop"], minutes=self.minutes * share)
 
     def build_decoder(self) -> MusicDecoder:
         """Make a decoder with seeded weights; residual outputs are scaled down with the number of layers."""
@@ -187,8 +222,10 @@ class MiniTrainer:
         held_out = fixed_crops(corpus_pieces(corpus, corpus.held_out), window)
         _write_baseline(self.work / PRETRAIN, unigram_baseline(train, held_out))
 
-        def loss_fn(rng: np.random.Generator) -> Tensor:
-            crops = [draw_crop(train, weights, window, rng) for _ in range(settings["batch"])]
+        def draw(rng: np.random.Generator) -> list[Crop]:
+            return [draw_crop(train, weights, window, rng) for _ in range(settings["batch"])]
+
+        def loss_fn(crops: list[Crop], rng: np.random.Generator) -> Tensor:
             return token_loss(*self._predict(decoder, text, crops, rng, text_dropout=settings["text_dropout"]))
 
         def evaluate() -> dict[str, float]:
@@ -198,7 +235,7 @@ class MiniTrainer:
 
         modules = {"decoder": decoder, "text": text}
         optimizers = muon_and_adamw([decoder, text], **settings["optimizer"])
-        fit(modules, optimizers, loss_fn, evaluate, self.work / PRETRAIN, LoopSettings(**settings["loop"]))
+        self.fit(PRETRAIN, modules, optimizers, loss_fn, evaluate, draw)
         return decoder, text
 
     def follow(self, corpus: Corpus, decoder: MusicDecoder, text: TextEncoder) -> JointEmbeddingAdapter:
@@ -237,12 +274,16 @@ class MiniTrainer:
         decoder.train().requires_grad_(True)
         text.train().requires_grad_(True)
 
-        def loss_fn(rng: np.random.Generator) -> Tensor:
+        def draw(rng: np.random.Generator) -> tuple[list[Crop], list[dict[str, StepStream]] | None]:
             crops = [draw_crop(train, weights, self.window, rng) for _ in range(settings["batch"])]
-            text_dropout = settings["text_dropout"]
             if rng.random() < settings["decoder_alone"]:  # the decoder must also work without an adapter
+                return crops, None
+            return crops, [drop_streams(crop_streams(crop, rng), settings["drop"], rng) for crop in crops]
+
+        def loss_fn(batch: tuple[list[Crop], list[dict[str, StepStream]] | None], rng: np.random.Generator) -> Tensor:
+            (crops, streams), text_dropout = batch, settings["text_dropout"]
+            if streams is None:
                 return token_loss(*self._predict(decoder, text, crops, rng, text_dropout=text_dropout))
-            streams = [drop_streams(crop_streams(crop, rng), settings["drop"], rng) for crop in crops]
             return token_loss(*self._predict(decoder, text, crops, rng, adapter, streams, text_dropout=text_dropout))
 
         def evaluate() -> dict[str, float]:
@@ -265,10 +306,24 @@ class MiniTrainer:
             *muon_and_adamw([adapter], **settings["adapter_optimizer"]),
         ]
         modules = {"decoder": decoder, "text": text, "adapter": adapter}
-        fit(modules, optimizers, loss_fn, evaluate, self.work / FOLLOW, LoopSettings(**settings["loop"]))
+        self.fit(FOLLOW, modules, optimizers, loss_fn, evaluate, draw)
         for module in modules.values():
             module.eval().requires_grad_(False)
         return adapter
+
+    def fit(
+        self,
+        stage: str,
+        modules: Mapping[str, nn.Module],
+        optimizers: Sequence[torch.optim.Optimizer],
+        loss_fn: Callable[[Any, np.random.Generator], Tensor],
+        evaluate: Callable[[], dict[str, float]],
+        draw: Draw,
+    ) -> None:
+        """Train a stage in its folder, with batches drawn ahead where that helps (`loop.fit`)."""
+        workers = useful_workers(self.device)
+        folder = self.work / stage
+        fit(modules, optimizers, loss_fn, evaluate, folder, self.loop(stage), draw=draw, workers=workers)
 
     def _predict(
         self,
@@ -307,32 +362,6 @@ def has_bf16(device: torch.device) -> bool:
         return True
     # torch tells of the real thing only through this private name.
     return bool(getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)())
-
-
-@torch.no_grad()
-def continue_adapter(adapter: JointEmbeddingAdapter, known: JointEmbeddingAdapter) -> None:
-    """Begin an adapter as another one of the same sizes; what it reads for the first time gets random weights.
-
-    Args:
-        adapter: new; changed in place.
-        known: trained.
-    """
-    torch.nn.init.normal_(adapter.ld_proj.weight, std=adapter.config.input_dim**-0.5)
-    columns = {key: i for i, key in enumerate(_dims(known))}
-    for i, key in enumerate(_dims(adapter)):
-        if key in columns:
-            adapter.ld_proj.weight[:, i] = known.ld_proj.weight[:, columns[key]]
-    adapter.pos_emb.copy_(known.pos_emb)
-    adapter.gates.copy_(known.gates)
-    for own, other in zip(adapter.merge_linear, known.merge_linear, strict=True):
-        own.load_state_dict(other.state_dict())
-    for spec in adapter.config.streams:
-        if spec in known.config.streams:
-            adapter.missing[spec.name].copy_(known.missing[spec.name])
-
-
-def _dims(adapter: JointEmbeddingAdapter) -> list[tuple[str, str]]:
-    return [(spec.name, dim) for spec in adapter.config.streams for dim in spec.dims]
 
 
 @torch.no_grad()

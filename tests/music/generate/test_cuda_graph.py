@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from cues import BAR, BOTH, WINDOW, FixedEngine, cue, many, random_adapter, tokens_of
+from devices import NEEDS_CUDA
 
 from expotion_cli.music.checkpoints.huggingface import load_checkpoint
 from expotion_cli.music.generate.cuda_graph import CudaGraphBatch
@@ -61,8 +62,8 @@ def test_repeating_a_step_of_slots_that_stand_still_changes_nothing(fixed):
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@NEEDS_CUDA
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 def test_captured_steps_give_the_eager_steps_tokens(tiny_folder, dtype):
     loaded = load_checkpoint(tiny_folder, device=torch.device("cuda"), dtype=dtype)
     adapter = random_adapter(loaded.decoder).to("cuda")

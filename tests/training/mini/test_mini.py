@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from devices import DEVICES
 from options import make_request
 
 from expotion_cli.errors import EnvironmentProblem, RecipeError, UsageError
@@ -23,10 +24,11 @@ from expotion_cli.music.transformer.adapter import AdapterConfig, JointEmbedding
 from expotion_cli.timing import Tempo
 from expotion_cli.training.logs import read_log
 from expotion_cli.training.mini.conditioning import MASK_ALL, condition_batch, drop_streams
+from expotion_cli.training.mini.continuing import continue_adapter
 from expotion_cli.training.mini.corpus.build import build_corpus
 from expotion_cli.training.mini.crops import corpus_pieces, fixed_crops
 from expotion_cli.training.mini.settings import MiniSettings
-from expotion_cli.training.mini.trainer import MiniTrainer, continue_adapter
+from expotion_cli.training.mini.trainer import MiniTrainer
 from expotion_cli.weights import manifest
 
 LOOP = {"steps": 2, "warmup_steps": 1, "eval_every": 2, "save_every": 1, "seed": 1}
@@ -263,6 +265,32 @@ def test_a_work_folder_of_another_recipe_is_not_gone_on_with(made, tmp_path):
     assert not (tmp_path / "again").exists()
 
 
+@pytest.mark.parametrize("device", DEVICES)
+def test_limited_minutes_are_shared_by_the_stages_and_belong_to_the_run(made, tmp_path, device):
+    for name in ("corpus", "grooves"):
+        shutil.copytree(made[0] / name, tmp_path / "work" / name)
+    longer = copy.deepcopy(TINY)
+    longer.pretrain["loop"] |= {"steps": 3 * LOOP["steps"]}
+
+    def trainer(minutes: float, settings: MiniSettings = longer) -> MiniTrainer:
+        return MiniTrainer(tmp_path / "work", settings, device, minutes=minutes)
+
+    assert (trainer(8).loop("pretrain").minutes, trainer(8).loop("follow").minutes) == (6, 2)
+    alone = MiniSettings(**{**vars(longer), "follow": longer.follow | {"start": "expotion-mini"}})
+    assert trainer(8, alone).loop("follow").minutes == 8 and trainer(0).loop("follow").minutes == 0
+    trainer(1e-4).prepare()
+    assert {path.name for path in (tmp_path / "work").iterdir()} == {"corpus", "grooves", "tokenizer", "run.json"}
+    trainer(1e-4).run(tmp_path / "model")
+    steps = {
+        stage: read_log(tmp_path / "work" / stage / "held_out.csv")[-1]["step"] for stage in ("pretrain", "follow")
+    }
+    assert 1 <= steps["pretrain"] < 6 and steps["follow"] >= 1, "a step takes longer than the time there is"
+    model = load_model(str(tmp_path / "model"), device=device, adapter=tmp_path / "model" / "adapter")
+    assert len(compose(model)) == 8
+    with pytest.raises(UsageError, match="another run: --minutes differs"):
+        trainer(2e-4).run(tmp_path / "model")
+
+
 def test_a_recipes_keys_are_the_shipped_ones(repository, tmp_path):
     text = (repository / "recipes" / "train" / "mini.toml").read_text()
     path = tmp_path / "mine.toml"
@@ -320,6 +348,13 @@ def test_an_adapter_continues_what_it_knows_and_draws_what_it_reads_anew():
     continue_adapter(new, old)
     assert torch.equal(new.ld_proj.weight[:, :2], old.ld_proj.weight) and new.ld_proj.weight[:, 2].abs().min() > 0
     assert new.gates.item() == pytest.approx(0.3) and (new.missing["a"] == 2).all() and not new.missing["b"].any()
+
+
+def test_the_larger_recipe_is_whole(repository):
+    settings = MiniSettings.load(repository / "recipes" / "train" / "mini-large.toml")
+    decoder = MiniTrainer(Path("unused"), settings).build_decoder()
+    assert 30e6 < sum(p.numel() for p in decoder.parameters()) < 40e6
+    assert settings.adapter["num_layers"] == settings.decoder["num_layers"]
 
 
 def test_the_recipe_for_a_gpu_makes_the_same_model_from_the_weights_that_ship(repository):
