@@ -24,7 +24,7 @@ import torch
 
 from expotion_cli import storage
 from expotion_cli.errors import ClipError, EnvironmentProblem, ExpotionError, WeightsError
-from expotion_cli.music.codecs.codec import Rendering
+from expotion_cli.music.codecs.codec import Rating, Rendering
 from expotion_cli.music.generate.engine import is_out_of_memory
 from expotion_cli.timing import Timeline
 
@@ -74,7 +74,6 @@ class AceStepCodec:
     bar_steps = 1
     sketch_version = 0
     follows_tempo = False
-    judge = None
 
     def __init__(self, vae: Any, digest: str):
         self.vae, self.digest = vae, digest
@@ -97,6 +96,10 @@ class AceStepCodec:
             )
         return Timeline(duration, self.rate_hz)
 
+    def rate(self, tokens: np.ndarray, audio: np.ndarray, timeline: Timeline) -> Rating:
+        """Nothing is found fault with: latents repeat no token, and `decode` clips nothing."""
+        return Rating()
+
     def sketch(self, *_: Any, **__: Any) -> None:
         """Sound has no notes to settle beforehand."""
         return
@@ -109,10 +112,11 @@ class AceStepCodec:
     def decode(
         self, tokens: np.ndarray, timeline: Timeline, settings: Any = None, *, seed: int = 0, marks: Any = ()
     ) -> Rendering:
-        """Render latents in fixed point [K, S] as audio [2, n]."""
+        """Render latents in fixed point [K, S] as audio [2, n], lowered as a whole where it would clip."""
         latents = torch.from_numpy(np.ascontiguousarray(tokens, dtype=np.float32) / UNIT)[None]
         audio = self.vae.decode(latents.to(self.vae.device, self.vae.dtype)).sample[0].float().cpu().numpy()
         audio = np.repeat(audio, 2, axis=0) if len(audio) == 1 else audio
+        audio = audio / max(1.0, float(np.abs(audio).max()))
         wanted = timeline.samples(self.sample_rate)
         audio = np.pad(audio, ((0, 0), (0, max(0, wanted - audio.shape[1]))))
         return Rendering(np.ascontiguousarray(audio[:, :wanted]), self.sample_rate)

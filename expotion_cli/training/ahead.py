@@ -37,7 +37,7 @@ def drawn_ahead(draw: Draw, seed: int, first_step: int, workers: int) -> Generat
         first_step: where to begin.
         workers: processes; 0 draws in this one, when the step's turn comes.
     """
-    ahead = {"prefetch_factor": _AHEAD, "multiprocessing_context": "fork"} if workers else {}
+    ahead: dict[str, Any] = {"prefetch_factor": _AHEAD, "multiprocessing_context": "fork"} if workers else {}
     yield from DataLoader(
         _Drawn(draw, seed, first_step), batch_size=None, num_workers=workers, collate_fn=_as_it_is, **ahead
     )

@@ -26,7 +26,7 @@ def test_ace_step_is_fetched_and_scores_a_clip_that_the_follow_layer_follows(
     assert "MIT" in done.stderr and "transformer/diffusion_pytorch_model-00002-of-00002.safetensors" in done.stderr
     clip = make_video(tmp_path / "in" / "one.mp4", duration_s=2.5)
     (tmp_path / "hits.csv").write_text("time_s\n1.5\n")
-    flags = ("--model", NAME, "--streams", "flow", "--device", "cpu", "--lufs", "-30", "--hits", tmp_path / "hits.csv")
+    flags = ("--model", NAME, "--takes", "2", "--streams", "flow", "--lufs", "-30", "--hits", tmp_path / "hits.csv")
     done = expotion("score", clip, *flags, "--out", tmp_path / "out")
     assert done.exit_code == 0, done.stderr
     assert "licence" not in done.stderr, "nothing is forbidden that would have to be said at every run"

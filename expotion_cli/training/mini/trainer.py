@@ -130,7 +130,7 @@ class MiniTrainer:
             UsageError: it belongs to another one.
         """
         names = sorted(path.name for path in self.pieces.glob("*.mid")) if self.pieces is not None else []
-        inputs = {"recipe": dataclasses.asdict(self.settings), "pieces": names}
+        inputs: dict[str, Any] = {"recipe": dataclasses.asdict(self.settings), "pieces": names}
         inputs |= {"minutes": self.minutes} if self.minutes else {}
         run_folder.claim(self.work, inputs, is_writer=True)
 
