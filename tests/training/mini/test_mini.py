@@ -270,7 +270,7 @@ def test_limited_minutes_are_shared_by_the_stages_and_belong_to_the_run(made, tm
     for name in ("corpus", "grooves"):
         shutil.copytree(made[0] / name, tmp_path / "work" / name)
     longer = copy.deepcopy(TINY)
-    longer.pretrain["loop"] |= {"steps": 3 * LOOP["steps"]}
+    longer.pretrain["loop"] = {**LOOP, "steps": 3 * LOOP["steps"]}  # the copy shares one table between the stages
 
     def trainer(minutes: float, settings: MiniSettings = longer) -> MiniTrainer:
         return MiniTrainer(tmp_path / "work", settings, device, minutes=minutes)
