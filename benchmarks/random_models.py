@@ -103,7 +103,7 @@ def cues(count: int, num_steps: int, *, seeing: bool = False) -> list[CueRequest
     timeline = Timeline(Fraction(num_steps, RATE_HZ), Fraction(RATE_HZ))
     sampling = Sampling(guidance=GUIDANCE, visual_guidance=1.0, temperature=1.0, top_k=TOP_K, top_p=1.0)
     picture = {STREAM.name: stream} if seeing else None
-    return [CueRequest(PROMPTS[i % len(PROMPTS)], timeline, picture, i, sampling) for i in range(count)]
+    return [CueRequest(PROMPTS[i % len(PROMPTS)], timeline, picture, i, sampling, "") for i in range(count)]
 
 
 def library_run(model: Any, text: TextEncoder, count: int, num_steps: int, *, one_by_one: bool = False) -> None:

@@ -288,7 +288,7 @@ class VariantComposer:
             given = dataclasses.replace(seen, streams=dict(streams))
             seed = self._plan.first_seed + take
             # One candidate: what a choice among several adds is not the conditioning's.
-            order = Order(clip, variant.recipe, prompt, seed, see=partial(_given, given), plan=plan, takes=(0,))
+            order = Order(clip, variant.recipe, prompt, seed, see=partial(_given, given), plan=plan, take_numbers=(0,))
             yield dataclasses.replace(order, key=(name, take))
 
 

@@ -65,4 +65,4 @@ class SoundFeatures:
 def takes_of(heard: Sequence[SoundFeatures], names: Sequence[str]) -> list[list[SoundFeatures]]:
     """Pieces by take: the n-th cue of every clip, in the order of `names`; takes that lack a clip are left out."""
     by_clip = [[h for h in heard if h.cue.clip == name] for name in names]
-    return [[cues[take] for cues in by_clip] for take in range(min(map(len, by_clip)))]
+    return [[cues[take] for cues in by_clip] for take in range(min(map(len, by_clip), default=0))]

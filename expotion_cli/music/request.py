@@ -56,10 +56,10 @@ class CueRequest:
     conditioning: Mapping[str, StepStream] | None
     seed: int
     sampling: Sampling
+    negative_prompt: str
     constraints: Constraints | None = None
     layout: np.ndarray | None = None
     later_prompts: tuple[tuple[int, str], ...] = ()
-    negative_prompt: str = ""
     melody: Melody | None = None
     facts: Facts | None = None
 

@@ -276,7 +276,7 @@ class _Run:
                 plan=job.given.plan,
                 user_hits=job.given.hits,
                 base=base,
-                takes=numbers if base is None else (0,),  # a redo has a seed of its own
+                take_numbers=numbers if base is None else (0,),  # a redo has a seed of its own
                 key=(job, numbers),
             )
             for job, numbers, base in jobs

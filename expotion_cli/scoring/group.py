@@ -51,7 +51,7 @@ class Order:
         plan: obeyed instead of what `ladder.spot` would find, if given.
         user_hits: hit points of the user's own, on top of those of the plan or of `ladder.spot`.
         base: a finished cue of which some bars are composed anew; None to compose a new one.
-        takes: numbers of the candidates to compose, from 0; None for as many as the recipe says.
+        take_numbers: of the candidates to compose, from 0; None for as many as the recipe says.
         key: whatever the caller knows the order by.
     """
 
@@ -63,13 +63,13 @@ class Order:
     plan: CuePlan | None = None
     user_hits: tuple[HitPoint, ...] = ()
     base: Base | None = None
-    takes: tuple[int, ...] | None = None
+    take_numbers: tuple[int, ...] | None = None
     key: Any = None
 
     @property
     def numbers(self) -> tuple[int, ...]:
         """Numbers of the takes to compose."""
-        return tuple(range(self.recipe.generate.takes)) if self.takes is None else self.takes
+        return tuple(range(self.recipe.generate.takes)) if self.take_numbers is None else self.take_numbers
 
 
 @dataclass(frozen=True, eq=False)

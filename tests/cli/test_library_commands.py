@@ -56,7 +56,7 @@ def test_verifying_says_of_each_file_how_it_is(expotion):
     done = expotion("models", "--verify")
     lines = done.stdout.splitlines()
     assert "verified  mediapipe-face: mediapipe/face_landmarker.task" in lines
-    assert lines[-1].startswith("12 of 12 files are verified")
+    assert lines[-1].startswith("13 of 13 files are verified")
     assert "verified" not in expotion("models").stdout
     states = {row["name"]: row["state"] for row in json.loads(expotion("models", "--verify", "--json").stdout)}
     assert states["expotion-mini"] == "verified" and states["musicgen-small"] == "not fetched"

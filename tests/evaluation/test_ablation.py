@@ -27,7 +27,7 @@ MUTED = MeasureOptions(("sync", "notes"), baselines=False)
 class BeatCodec(FakeCodec):
     """Steps run at a rate that the streams decide."""
 
-    follows_tempo = True
+    follows_tempo, bar_steps = True, 48
 
     def timeline(self, duration, tempo):
         return Timeline(duration, Fraction(tempo or 10))

@@ -302,7 +302,7 @@ def folder(tmp_path_factory, make_video):
 def evaluate(folder, *more):
     from expotion_cli.cli.app import app
 
-    arguments = ["evaluate", folder / "clips", "-o", f"ours={folder / 'ours'}", "--only", "text", "--no-yardsticks"]
+    arguments = ["evaluate", folder / "clips", "--outputs", f"ours={folder / 'ours'}", "--only", "text", "--no-yardsticks"]
     return CliRunner().invoke(app, [str(argument) for argument in (*arguments, *more)])
 
 

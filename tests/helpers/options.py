@@ -36,4 +36,4 @@ def make_request(
     melody: Melody | None = None,
 ) -> CueRequest:
     """A request, drawn with `make_sampling()` where it doesn't matter."""
-    return CueRequest(prompt, timeline, conditioning, seed, sampling or make_sampling(), melody=melody)
+    return CueRequest(prompt, timeline, conditioning, seed, sampling or make_sampling(), "", melody=melody)

@@ -42,9 +42,9 @@ def test_cues_come_with_all_that_decided_them_and_tokens_depend_on_no_neighbour(
 
 
 def test_takes_are_composed_by_their_numbers_and_the_first_is_the_cue_of_one_take():
-    (every,) = compose(FakeComposer(), [replace(order(1), takes=(0, 1, 2, 3))], failed=pytest.fail)
+    (every,) = compose(FakeComposer(), [replace(order(1), take_numbers=(0, 1, 2, 3))], failed=pytest.fail)
     assert len({take.tobytes() for take in every.takes}) == 4
-    (some,) = compose(FakeComposer(), [replace(order(1), takes=(3, 0))], failed=pytest.fail)
+    (some,) = compose(FakeComposer(), [replace(order(1), take_numbers=(3, 0))], failed=pytest.fail)
     assert np.array_equal(some.takes[0], every.takes[3]) and np.array_equal(some.takes[1], every.takes[0])
     (alone,) = compose(FakeComposer(), [order(1)], failed=pytest.fail)
     (two,) = compose(FakeComposer(), [replace(order(1), recipe=TWO)], failed=pytest.fail)
