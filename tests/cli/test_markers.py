@@ -209,6 +209,7 @@ def test_markers_of_another_rate_get_a_clear_message(score, clip, tmp_path):
     assert "25 frames a second" in done.output and "29.97" in done.output and "pal.otio" in done.output
 
 
+@pytest.mark.long
 def test_resolves_timelines_that_begin_at_one_hour_are_understood(score, make_video, tmp_path):
     plain = make_video(tmp_path / "in" / "one.mp4", duration_s=2)
     code = "01:00:01:10 01:00:01:11"

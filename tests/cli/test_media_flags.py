@@ -39,6 +39,7 @@ def test_the_tracks_that_the_flags_name_are_taken_and_a_clip_without_them_fails(
     assert any(note.startswith("own sound: track 2 (Hum, aac) of 2; without 1 (aac)") for note in said["notes"])
 
 
+@pytest.mark.long
 def test_another_choice_is_another_result_and_the_same_one_is_done(score, folder, tmp_path):
     artefacts = []
     for flags in ((), ("--audio-track", "2"), ("--audio-track", "1,2"), ("--video-track", 2)):

@@ -71,6 +71,7 @@ def test_wrong_flags_are_refused_before_anything_is_done(notes, clip, tmp_path, 
     assert done.exit_code == 2 and wanted in done.stderr and not (tmp_path / "out").exists()
 
 
+@pytest.mark.long
 def test_a_clip_that_was_never_scored_and_a_span_beyond_it_are_refused(notes, clip, tmp_path):
     never = notes(clip, "--out", tmp_path, "--redo", "1-2")
     assert never.exit_code == 2 and "there is no result yet" in never.stderr and "without --redo first" in never.stderr

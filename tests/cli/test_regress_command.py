@@ -37,6 +37,7 @@ def test_recorded_flags_and_model_are_used_again(expotion, composer, clip_folder
     assert first == second | {"dtype": "fp32"} and second["dtype"] == "bf16" and second["name"] == "other"
 
 
+@pytest.mark.long
 def test_adapters_are_recorded_in_their_order_and_found_where_all_moved_together(
     expotion, composer, clip_folder, tmp_path
 ):
@@ -52,6 +53,7 @@ def test_adapters_are_recorded_in_their_order_and_found_where_all_moved_together
     assert Path(second[1]).samefile(tmp_path / "there" / "lora")
 
 
+@pytest.mark.long
 def test_an_adapter_that_sees_nothing_is_noted_at_recording_and_at_checking(expotion, composer, clip_folder, tmp_path):
     composer.streams = ("marlin",)
     (tmp_path / "steered.toml").write_text('[generate]\nvisual_guidance = 2\n[streams]\nuse = ["flow"]\n')
@@ -61,6 +63,7 @@ def test_an_adapter_that_sees_nothing_is_noted_at_recording_and_at_checking(expo
         assert done.exit_code == 0 and done.stderr.count("marlin: no encoder here gives it") == 1, done.stderr
 
 
+@pytest.mark.long
 def test_the_same_exits_with_0_and_writes_all_reports(expotion, composer, recorded, tmp_path):
     reports = ["--junit", tmp_path / "junit.xml", "--html", tmp_path / "page"]
     done = expotion("regress", "check", recorded, *reports)
@@ -70,6 +73,7 @@ def test_the_same_exits_with_0_and_writes_all_reports(expotion, composer, record
     assert expotion("regress", "check", recorded, "--quiet").stdout == ""
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("flags", "wanted"),
     [
@@ -102,6 +106,7 @@ def test_a_reference_of_other_clips_or_weights_is_replaced_only_if_asked(expotio
     assert expotion(*again).exit_code == 2 and expotion(*again, "--overwrite").exit_code == 0
 
 
+@pytest.mark.long
 def test_drift_exits_with_1_and_update_accepts_it(expotion, composer, recorded):
     composer.digest = "model-2"
     done = expotion("regress", "check", recorded, "--quiet")

@@ -86,6 +86,7 @@ def score(expotion, models, tmp_path):
     return run
 
 
+@pytest.mark.long
 def test_the_music_follows_features_computed_elsewhere_and_the_sidecar_says_whose(score, clips, tmp_path):
     first = features(tmp_path / "first", 0)
     done = score(clips, "--streams", f"synchformer={first}")

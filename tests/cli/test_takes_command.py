@@ -224,6 +224,7 @@ def test_a_damaged_take_is_found_in_the_cue_store_or_named(scored, expotion):
     assert read_sidecar(scored)["output"]["sha256"] == digest_file(scored), "nothing was touched"
 
 
+@pytest.mark.long
 def test_kept_takes_are_never_replaced_without_a_word(scored, clip, score):
     sound = scored.with_name("one.takes") / "take-2.m4a"
     sound.write_bytes(b"mine")

@@ -121,6 +121,7 @@ def test_the_pages_commands_are_true_as_typed(expotion, repository, footage, mod
     assert {"train", "held_out"} <= {clip["split"] for clip in content["clips"]}
 
 
+@pytest.mark.long
 def test_a_second_preparation_does_no_work_and_a_second_training_neither(prepare, train, footage, tmp_path):
     first = json.loads(prepare(footage, "--json").stdout)
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "data" / "shards").iterdir()}

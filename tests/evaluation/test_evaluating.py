@@ -273,6 +273,7 @@ def test_the_page_is_one_whole_file_that_loads_nothing(result, tmp_path):
     assert "A &lt;title&gt; &amp; more" in text and 'class="chance"' in text
 
 
+@pytest.mark.long
 def test_the_page_is_accessible_and_fits_the_screen(result, tmp_path, browser):
     from browsing import check_everywhere
 

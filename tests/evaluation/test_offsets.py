@@ -302,7 +302,8 @@ def folder(tmp_path_factory, make_video):
 def evaluate(folder, *more):
     from expotion_cli.cli.app import app
 
-    arguments = ["evaluate", folder / "clips", "--outputs", f"ours={folder / 'ours'}", "--only", "text", "--no-yardsticks"]
+    outputs = ("--outputs", f"ours={folder / 'ours'}")
+    arguments = ["evaluate", folder / "clips", *outputs, "--only", "text", "--no-yardsticks"]
     return CliRunner().invoke(app, [str(argument) for argument in (*arguments, *more)])
 
 

@@ -168,6 +168,7 @@ def test_what_the_limiter_took_is_the_peak_before_less_the_peak_after(clip, tmp_
     assert 2 < report.limited_db == pytest.approx(taken, abs=0.3)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("suffix", "codec"), [(".mp4", "aac"), (".mkv", "opus"), (".mkv", "flac")])
 def test_where_6_db_of_limiting_do_not_suffice_the_result_is_quieter_and_names_the_loudness_that_works(
     clip, tmp_path, suffix, codec
@@ -237,6 +238,7 @@ def test_sound_too_short_to_measure_says_so(scored):
     assert any("0.4 s" in note for note in report.notes)
 
 
+@pytest.mark.long
 def test_the_same_input_gives_the_same_file(clip, music, tmp_path):
     for name in ("rich.mkv", "rich.mp4", "small.webm"):
         info = probe(clip(name))

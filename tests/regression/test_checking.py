@@ -50,6 +50,7 @@ class RoundsOtherwise(FakeComposer):
             yield index, tokens
 
 
+@pytest.mark.long
 def test_nothing_changed_is_the_same_every_time_and_at_another_place(check):
     for _ in range(3):
         result = check()
@@ -159,6 +160,7 @@ def test_weights_that_sound_the_same_are_drift_only_where_exactness_is_asked_for
     assert result.exit_code == 0 and changed(result) == {"weights"}
 
 
+@pytest.mark.long
 def test_a_flipped_token_is_drift_on_the_same_machine_and_a_remark_elsewhere(check, repository):
     result = check(RoundsOtherwise())
     assert result.mode == "exact" and result.exit_code == 1 and changed(result) == {"tokens"} and not beyond(result)
@@ -250,6 +252,7 @@ def test_a_model_that_is_gone_is_named(repository):
         checking.check(read_reference(repository / "renders"), load)
 
 
+@pytest.mark.long
 def test_update_accepts_the_new_renders_and_touches_only_what_changed(check, repository, rerecord):
     before = contents(repository / "renders")
     assert check(update=True).exit_code == 0 and contents(repository / "renders") == before
@@ -285,6 +288,7 @@ def test_recording_fewer_clips_removes_what_belonged_to_the_others(repository, r
     }  # fmt: skip
 
 
+@pytest.mark.long
 def test_tolerances_come_from_the_manifest_and_then_from_flags(check, repository, too_loud, rerecord):
     too_loud(1.0)
     manifest = repository / "renders" / "regress.json"

@@ -36,6 +36,7 @@ def command(*arguments: object, **options) -> subprocess.CompletedProcess:
     return subprocess.run([*COMMAND, "--streams", "none", *arguments], capture_output=True, timeout=120, **options)
 
 
+@pytest.mark.long
 def test_a_name_that_is_no_utf_8_is_planned_and_json_stays_valid(clip, tmp_path):
     folder = tmp_path / "in"
     folder.mkdir()

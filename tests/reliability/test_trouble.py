@@ -66,6 +66,7 @@ def test_an_interruption_while_libraries_load_ends_with_130_and_one_line(tmp_pat
         assert done.stderr.startswith("interrupted: ") and len(done.stderr.splitlines()) == 1
 
 
+@pytest.mark.long
 def test_a_console_that_is_full_closed_or_gone_changes_no_exit_code(tmp_path):
     with open("/dev/full", "w") as full:
         done = program("main()", "recipes", stdout=full, stderr=subprocess.PIPE, text=True)
@@ -88,6 +89,7 @@ def test_names_are_shown_on_one_line_and_never_steer_a_terminal():
     assert shown("😀 ñ.mp4") == "😀 ñ.mp4"
 
 
+@pytest.mark.long
 def test_clips_that_failed_before_come_last_and_sound_the_same(tmp_path, make_video, monkeypatch):
     for name in ("a.mp4", "b.mp4", "c.mp4"):
         make_video(tmp_path / "in" / name, duration_s=0.4, sound=False, hue=ord(name[0]))

@@ -254,6 +254,7 @@ def test_a_video_that_can_not_be_played_says_so(run):
     until(lambda: run("return card('b.mp4').querySelector('.broken')"))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["report.html", "cuesheet.html"])
 def test_pages_are_accessible_and_fit_the_screen_in_light_and_dark(browser, page, name):
     check_everywhere(browser, page.with_name(name))

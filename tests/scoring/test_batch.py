@@ -184,6 +184,7 @@ def test_a_clip_with_a_prompt_of_its_own_gets_it(clips, tmp_path):
     assert sorted(composer.composed) == sorted(["a waltz", "a march", load_recipe("cinematic").prompt])
 
 
+@pytest.mark.long
 def test_midi_is_written_beside_the_video_and_goes_with_it(clips, tmp_path):
     score(clips, tmp_path)
     assert score(clips, tmp_path, midi=True).count("scored") == 3

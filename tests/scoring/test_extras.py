@@ -83,6 +83,7 @@ def test_music_and_stems_lie_beside_the_result_and_add_up(clips, tmp_path):
     assert np.sqrt(np.mean((heard - mixed)[:, inner] ** 2)) < 0.05 * np.sqrt(np.mean(mixed[:, inner] ** 2))
 
 
+@pytest.mark.long
 def test_the_files_are_part_of_done_and_go_with_their_result(clips, tmp_path):
     assert score(clips, tmp_path, Extras()).count("scored") == 1
     assert score(clips, tmp_path).count("scored") == 1, "they are missing"

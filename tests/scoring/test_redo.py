@@ -75,6 +75,7 @@ def test_the_bars_that_the_span_touches_are_new_and_all_others_are_the_old_ones(
     assert len(composer.requests) == 1, "the rest is not composed again"
 
 
+@pytest.mark.long
 def test_rerunning_the_redo_or_the_first_command_leaves_the_redone_result(clip, tmp_path):
     run(clip, tmp_path)
     made, _ = run(clip, tmp_path, FIRST)
@@ -138,6 +139,7 @@ def test_overwrite_scores_all_anew_without_what_was_redone(clip, tmp_path):
     assert again.sidecar["artefact"] == first.sidecar["artefact"] and "redone" not in again.sidecar
 
 
+@pytest.mark.long
 def test_an_interruption_leaves_the_old_result_and_the_same_command_goes_on(clip, tmp_path, monkeypatch):
     run(clip, tmp_path)
     before = (tmp_path / "a.mp4").read_bytes()
@@ -151,6 +153,7 @@ def test_an_interruption_leaves_the_old_result_and_the_same_command_goes_on(clip
     assert after.sidecar["redone"] and not composer.composed, "the cue was kept"
 
 
+@pytest.mark.long
 def test_a_kill_between_video_and_sidecar_is_taken_up(clip, tmp_path, monkeypatch):
     run(clip, tmp_path)
     with monkeypatch.context() as patched:
@@ -171,6 +174,7 @@ def _redo_alone(clip, out):
     batch.run(planned, FakeNoteComposer)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("options", "wanted"),
     [

@@ -85,6 +85,7 @@ def copies(cache: Path) -> list[Path]:
     return [path for path in spool if path.is_file() and path.name != remote.LEDGER]
 
 
+@pytest.mark.long
 def test_a_remote_folder_is_scored_as_a_local_one_and_nothing_stays_behind(store, clips, tmp_path, own_cache, moved):
     assert score(midi=True) == dict.fromkeys(ALL, ("scored", None))
     batch.run(plan([clips], load_recipe("cinematic", BLIND), Settings(out=tmp_path, midi=True)), FakeComposer)
@@ -117,6 +118,7 @@ def test_sound_files_are_uploaded_before_the_sidecar_and_go_with_their_result(st
     assert status == "refused" and "was not made by expotion" in str(error)
 
 
+@pytest.mark.long
 def test_a_rerun_copies_no_clip_and_uploads_no_result(store, moved):
     score()
     moved["get"].clear()
@@ -129,6 +131,7 @@ def test_a_rerun_copies_no_clip_and_uploads_no_result(store, moved):
     assert moved["get"] == ["/in/a.mp4"], "a clip of another size or time is another"
 
 
+@pytest.mark.long
 def test_a_result_of_which_a_part_is_missing_is_made_again(store):
     score()
     whole = {name: store.cat_file(name) for name in store.find("/out") if name.endswith((".mp4", ".mov"))}
@@ -141,6 +144,7 @@ def test_a_result_of_which_a_part_is_missing_is_made_again(store):
     assert {name: store.cat_file(name) for name in whole} == whole
 
 
+@pytest.mark.long
 def test_what_others_made_is_not_replaced(store, moved):
     store.pipe_file("/out/a.mp4", b"a film of mine")
     status, error = score()["a.mp4"]
@@ -150,6 +154,7 @@ def test_what_others_made_is_not_replaced(store, moved):
     assert store.cat_file("/out/a.mp4") != b"a film of mine"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("where", ["/in/b.mov", "/out/b.mov", "/out/b.score.json"])
 def test_a_copy_or_an_upload_that_fails_costs_that_clip_until_the_next_run(store, moved, own_cache, where):
     moved["fails"] = {where}
@@ -193,6 +198,7 @@ def test_the_spool_never_holds_more_than_a_group(store, monkeypatch, own_cache, 
     assert not store.exists("/new"), "a dry run writes nothing"
 
 
+@pytest.mark.long
 def test_a_copy_that_a_stopped_run_left_is_taken_up(store, moved):
     recipe = load_recipe("cinematic", BLIND)
     next(remote.RemoteFiles(["memory://in"], "memory://out", Settings(out=mirror("memory://out"))).plans(recipe))

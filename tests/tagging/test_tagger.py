@@ -50,6 +50,7 @@ def test_mel_bands_follow_slaneys_scale():
     assert bins_hz[bands[-1].argmax()] == pytest.approx(8000 * 6.4 ** (-step / 27), abs=1)
 
 
+@pytest.mark.long
 def test_how_loud_how_wide_and_how_finely_sampled_a_sound_is_matters_little(tagger):
     sound = band(48_000, 3 * NUM_SAMPLES)
     alone = tagger.hear(sound, 48_000)

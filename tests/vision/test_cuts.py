@@ -154,6 +154,7 @@ def test_no_cut_is_invented_in_real_clips_of_one_shot(real_clip, name):
     assert find_cuts(encode_clip(real_clip(f"{name}.mp4"), ["cuts"])) == ()
 
 
+@pytest.mark.long
 def test_cuts_between_real_clips_are_found_and_nothing_else(real_clip):
     view = cuts.CutEncoder.view
     shots = [

@@ -147,6 +147,7 @@ def test_a_portrait_that_sways_at_90_bpm_has_accents_at_90_bpm(at_90_bpm, seen_i
     assert np.median([curve[part].max() for part in near]) > 3 * np.median(curve[outside])
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("name", "dim"), [("face", "head_accent"), ("pose", "accent"), ("flow", "accent")])
 def test_who_does_not_know_the_beats_finds_their_tempo_in_the_accents(at_90_bpm, seen_in, name, dim):
     assert tempo_of(seen_in(at_90_bpm.path)[name].dim(dim)) == pytest.approx(90, rel=0.02)

@@ -89,6 +89,7 @@ def test_a_turned_head_has_the_angle_it_was_turned_by():
     assert dims["expression_speed"].max() == pytest.approx(0, abs=1e-6)
 
 
+@pytest.mark.long
 def test_a_swaying_person_is_seen_and_their_accents_meet_the_beats(person_clips, capfd):
     clip = person_clips["sway"]
     streams = encode_clip(clip.path)

@@ -43,6 +43,7 @@ def test_flow_in_blocks_is_flow_at_once(monkeypatch, block_rows):
     assert np.array_equal(values(block_rows), whole)
 
 
+@pytest.mark.long
 def test_landmarks_that_come_in_many_blocks_are_the_same(person_clips, seen_in, monkeypatch):
     clip = person_clips["still"].path
     whole = seen_in(clip)

@@ -176,6 +176,7 @@ def engines(melody_folder):
     return made
 
 
+@pytest.mark.long
 def test_neighbours_and_buffers_change_no_token_and_melody_and_picture_do(engines):
     engine, fixed = engines
     alone = [compose(engine, [cue])[0] for cue in company()]

@@ -153,6 +153,7 @@ def test_another_adapter_under_the_same_path_is_another_start(taught, moving_dat
         trainer_for(moving_data, tiny_model, tmp_path / "run", "train.steps=1", start_from=start).run()
 
 
+@pytest.mark.long
 def test_a_loss_that_is_no_number_stops_and_names_the_batch(straight, moving_data, tiny_model, tmp_path):
     out = tmp_path / "run"
     trainer = trainer_for(moving_data, tiny_model, out, *BOTH)

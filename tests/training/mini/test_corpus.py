@@ -65,6 +65,7 @@ def test_the_same_seed_composes_the_same_piece_and_another_seed_another():
     assert not np.array_equal(first.tokens, other.tokens)
 
 
+@pytest.mark.long
 def test_composed_pieces_stay_in_key_on_c(pieces):
     consistency = [statistics(p.tokens)["scale_consistency"] for p in pieces]
     assert np.median(consistency) > 0.95
@@ -263,6 +264,7 @@ def test_a_part_song_becomes_voices_on_c_with_its_chords():
     assert valid_tokens()[np.arange(8)[:, None], piece.tokens].all()
 
 
+@pytest.mark.long
 def test_the_free_scores_of_music21_are_told_file_by_file(tmp_path: Path):
     root, files = chorales.corpus_files()
     table = {}
