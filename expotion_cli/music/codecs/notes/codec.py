@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from expotion_cli.spotting.plan import CuePlan
     from expotion_cli.timing import Tempo, Timeline
 
-_SOUND_VERSION = 8
+_SOUND_VERSION = 9
 """Raise it when the same tokens and settings sound different; part of `NoteCodec.digest`."""
 _renderers: dict[int, tuple[SoundFont, Renderer]] = {}
 

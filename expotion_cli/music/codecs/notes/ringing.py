@@ -81,7 +81,7 @@ def begin_at_once(events: dict[str, list[Event]], first: int) -> dict[str, list[
                 replace(found[held], start=first),
                 *found[held + 1 :],
             ]
-            return {**events, name: [*found[:held], *again, *found[held + 1 :]]}
+            return {**events, name: again}
         if after is not None:
             opening = Event(first, found[after].start, found[after].value, _SOFT)
             return {**events, name: [*found[:after], opening, *found[after:]]}
