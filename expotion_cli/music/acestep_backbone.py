@@ -24,7 +24,7 @@ import torch
 
 from expotion_cli import storage
 from expotion_cli.errors import ClipError, EnvironmentProblem, ExpotionError, WeightsError
-from expotion_cli.music.codecs.codec import Rating, Rendering
+from expotion_cli.music.codecs.codec import Rating, Rendering, SoundCodec
 from expotion_cli.music.generate.engine import is_out_of_memory
 from expotion_cli.timing import Timeline
 
@@ -62,7 +62,7 @@ def is_acestep(folder: Path) -> bool:
         return False
 
 
-class AceStepCodec:
+class AceStepCodec(SoundCodec):
     """A `Codec` over ACE-Step's variational autoencoder: latents to 48 kHz stereo.
 
     Args:
@@ -71,9 +71,6 @@ class AceStepCodec:
     """
 
     name = "oobleck"
-    bar_steps = 1
-    sketch_version = 0
-    follows_tempo = False
 
     def __init__(self, vae: Any, digest: str):
         self.vae, self.digest = vae, digest
@@ -94,19 +91,11 @@ class AceStepCodec:
                 f"ACE-Step composes at most {LONGEST_S // 60} minutes, the clip lasts {float(duration):.0f} s.",
                 remedy="Cut it, or use another --model.",
             )
-        return Timeline(duration, self.rate_hz)
+        return super().timeline(duration, tempo)
 
     def rate(self, tokens: np.ndarray, audio: np.ndarray, timeline: Timeline) -> Rating:
         """Nothing is found fault with: latents repeat no token, and `decode` clips nothing."""
         return Rating()
-
-    def sketch(self, *_: Any, **__: Any) -> None:
-        """Sound has no notes to settle beforehand."""
-        return
-
-    def answered(self, *_: Any, **__: Any) -> dict[float, float]:
-        """Sound answers no hit point by itself."""
-        return {}
 
     @torch.inference_mode()
     def decode(
@@ -115,11 +104,7 @@ class AceStepCodec:
         """Render latents in fixed point [K, S] as audio [2, n], lowered as a whole where it would clip."""
         latents = torch.from_numpy(np.ascontiguousarray(tokens, dtype=np.float32) / UNIT)[None]
         audio = self.vae.decode(latents.to(self.vae.device, self.vae.dtype)).sample[0].float().cpu().numpy()
-        audio = np.repeat(audio, 2, axis=0) if len(audio) == 1 else audio
-        audio = audio / max(1.0, float(np.abs(audio).max()))
-        wanted = timeline.samples(self.sample_rate)
-        audio = np.pad(audio, ((0, 0), (0, max(0, wanted - audio.shape[1]))))
-        return Rendering(np.ascontiguousarray(audio[:, :wanted]), self.sample_rate)
+        return self.rendering(audio / max(1.0, float(np.abs(audio).max())), timeline)
 
 
 class AceStepModel:

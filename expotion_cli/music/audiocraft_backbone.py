@@ -24,7 +24,7 @@ from expotion_cli.errors import EnvironmentProblem, UsageError, WeightsError
 from expotion_cli.music.checkpoints.audiocraft import CODEC_FILE, LM_FILE, named_beside, read_exported
 from expotion_cli.music.checkpoints.safe_torch import read_torch_file
 from expotion_cli.music.checkpoints.state_dict import read_json
-from expotion_cli.music.codecs.codec import Rating, Rendering
+from expotion_cli.music.codecs.codec import Rating, Rendering, SoundCodec
 from expotion_cli.music.codecs.encodec import rate_sound
 from expotion_cli.music.load import DTYPES, choose_device
 from expotion_cli.timing import Timeline
@@ -44,7 +44,7 @@ VERSION = 2
 """Raised whenever the same cue would give other tokens (2: top_k counts where top_p is 1)."""
 
 
-class AudiocraftCodec:
+class AudiocraftCodec(SoundCodec):
     """A `Codec` over audiocraft's compression model.
 
     Args:
@@ -54,9 +54,6 @@ class AudiocraftCodec:
     """
 
     name = "encodec"
-    bar_steps = 1
-    sketch_version = 0
-    follows_tempo = False
 
     def __init__(self, model: Any, num_codebooks: int, digest: str):
         self.model, self.num_codebooks, self.digest = model, num_codebooks, digest
@@ -64,21 +61,9 @@ class AudiocraftCodec:
         self.rate_hz = Fraction(model.frame_rate).limit_denominator(10_000)
         self.device = next(model.parameters()).device
 
-    def timeline(self, duration: Fraction, tempo: Any) -> Timeline:
-        """A grid from 0 at the codec's own rate, whatever the tempo."""
-        return Timeline(duration, self.rate_hz)
-
     def rate(self, tokens: np.ndarray, audio: np.ndarray, timeline: Timeline) -> Rating:
         """See `encodec.rate_sound`."""
         return rate_sound(tokens, audio, float(timeline.rate_hz))
-
-    def sketch(self, *_: Any, **__: Any) -> None:
-        """Sound has no notes to settle beforehand."""
-        return
-
-    def answered(self, *_: Any, **__: Any) -> dict[float, float]:
-        """Sound answers no hit point by itself."""
-        return {}
 
     @torch.no_grad()
     def decode(
@@ -86,11 +71,7 @@ class AudiocraftCodec:
     ) -> Rendering:
         """Render tokens [K, S] as audio [2, n]; mono goes to both channels."""
         codes = torch.from_numpy(np.ascontiguousarray(tokens))[None].to(self.device)
-        audio = self.model.decode(codes, None)[0].float().cpu().numpy()
-        audio = np.repeat(audio, 2, axis=0) if len(audio) == 1 else audio
-        wanted = timeline.samples(self.sample_rate)
-        audio = np.pad(audio, ((0, 0), (0, max(0, wanted - audio.shape[1]))))
-        return Rendering(np.ascontiguousarray(audio[:, :wanted]), self.sample_rate)
+        return self.rendering(self.model.decode(codes, None)[0].float().cpu().numpy(), timeline)
 
 
 class AudiocraftModel:
@@ -117,9 +98,6 @@ class AudiocraftModel:
     def device(self) -> torch.device:
         """Device of the weights."""
         return self.generator.device
-
-    def tempo(self, streams: Mapping[str, SeenStream], duration: Fraction, bpm_range: tuple[float, float]) -> None:
-        """No tempo: the codec has no beat."""
 
     def condition(
         self, streams: Mapping[str, SeenStream], timeline: Timeline, *, plan: CuePlan | None = None

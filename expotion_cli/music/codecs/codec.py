@@ -51,6 +51,45 @@ class Rating:
     usual: float | None = None
 
 
+class SoundCodec:
+    """What all codecs of sound have in common: no beats, no notes, nothing settled beforehand.
+
+    Attributes:
+        sample_rate: of the audio.
+        rate_hz: steps a second.
+    """
+
+    bar_steps = 1
+    sketch_version = 0
+    follows_tempo = False
+    sample_rate: int
+    rate_hz: Fraction
+
+    def timeline(self, duration: Fraction, tempo: Tempo | None) -> Timeline:
+        """A grid from 0 at the codec's own rate, whatever the tempo."""
+        return Timeline(duration, self.rate_hz)
+
+    def sketch(self, *_: Any, **__: Any) -> None:
+        """Sound has no notes to settle beforehand."""
+        return
+
+    def answered(self, *_: Any, **__: Any) -> dict[float, float]:
+        """Sound answers no hit point by itself."""
+        return {}
+
+    def rendering(self, audio: np.ndarray, timeline: Timeline) -> Rendering:
+        """A network's output as a cue: mono goes to both channels, the length is the timeline's.
+
+        Args:
+            audio: [1 or 2, n].
+            timeline: the cue's grid.
+        """
+        audio = np.repeat(audio, 2, axis=0) if len(audio) == 1 else audio
+        wanted = timeline.samples(self.sample_rate)
+        audio = np.pad(audio, ((0, 0), (0, max(0, wanted - audio.shape[1]))))
+        return Rendering(np.ascontiguousarray(audio[:, :wanted]), self.sample_rate)
+
+
 @runtime_checkable
 class Codec(Protocol):
     """Turns tokens into audio.

@@ -17,13 +17,12 @@ import torch
 from torch import Tensor
 
 from expotion_cli.errors import WeightsError
-from expotion_cli.music.codecs.codec import Rating, Rendering
+from expotion_cli.music.codecs.codec import Rating, Rendering, SoundCodec
 from expotion_cli.timing import Timeline
 
 if TYPE_CHECKING:
     from transformers import EncodecModel
 
-    from expotion_cli.timing import Tempo
 
 WHOLE_S = 30
 """Cues up to this length, which MusicGen was trained on, are decoded at once, bit for bit as transformers does."""
@@ -38,7 +37,7 @@ FULL_SCALE, CLIPPED_SHARE = 0.999, 0.001
 """More than this share of samples at full scale is a fault."""
 
 
-class EncodecCodec:
+class EncodecCodec(SoundCodec):
     """A `Codec` over an EnCodec model.
 
     Args:
@@ -51,9 +50,6 @@ class EncodecCodec:
     """
 
     name = "encodec"
-    bar_steps = 1
-    sketch_version = 0
-    follows_tempo = False
 
     def __init__(self, model: EncodecModel, num_codebooks: int, digest: str):
         config = model.config
@@ -66,21 +62,9 @@ class EncodecCodec:
         if num_codebooks > 2 * available or (self.is_stereo and num_codebooks % 2):
             raise WeightsError(f"The decoder speaks {num_codebooks} codebooks, the EnCodec model has {available}.")
 
-    def timeline(self, duration: Fraction, tempo: Tempo | None) -> Timeline:
-        """A grid from 0 at the codec's own rate, whatever the tempo."""
-        return Timeline(duration, self.rate_hz)
-
     def rate(self, tokens: np.ndarray, audio: np.ndarray, timeline: Timeline) -> Rating:
         """Rate a take: by loops among the tokens, and by samples at full scale."""
         return rate_sound(tokens, audio, float(timeline.rate_hz))
-
-    def sketch(self, *_: Any, **__: Any) -> None:
-        """Sound has no notes to settle beforehand."""
-        return
-
-    def answered(self, *_: Any, **__: Any) -> dict[float, float]:
-        """Sound answers no hit point by itself."""
-        return {}
 
     @torch.inference_mode()
     def decode(
