@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from expotion_cli.scoring.ahead import Ahead, look_at
+from expotion_cli.scoring.estimate import PHASES
 from expotion_cli.scoring.sidecar import sidecar_path
-from expotion_cli.scoring.speeds import PHASES
 from expotion_cli.scoring.standing import CHECK, REPLACE, SCORE, Standing
 
 if TYPE_CHECKING:

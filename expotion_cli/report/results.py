@@ -12,7 +12,7 @@ from typing import Any
 from expotion_cli.errors import UsageError, reading, reason_of
 from expotion_cli.hints import FileHints
 from expotion_cli.report.facts import Facts
-from expotion_cli.scoring.ledger import read_ledger
+from expotion_cli.scoring.ledger import LEDGER, read_ledger
 from expotion_cli.scoring.naming import VIDEO_SUFFIXES
 from expotion_cli.scoring.sidecar import FORMAT, SIDECAR_SUFFIX, matches, upgraded
 from expotion_cli.scoring.takes.layout import Take, takes_in
@@ -20,7 +20,6 @@ from expotion_cli.scoring.urls import is_url, local
 from expotion_cli.storage import expanded, parse_json, read_text
 from expotion_cli.version import __version__
 
-LEDGER = "ledger.jsonl"
 SCORED, CHANGED, MISSING, DAMAGED, FOREIGN = "scored", "changed", "missing", "damaged", "foreign"
 UNFINISHED, FAILED, REFUSED = "unfinished", "failed", "refused"
 STATUSES = {
@@ -141,13 +140,8 @@ def _dated(result: Result, events: Mapping[str, Mapping[str, Any]]) -> Result:
 
 
 def takes_of(result: Result) -> list[Take]:
-    """The takes of a result; none where its sidecar's rows make no sense."""
-    if result.video is None:
-        return []
-    try:
-        return takes_in(result.video, result.sidecar)
-    except (TypeError, ValueError, OverflowError):
-        return []
+    """The takes of a result; none where it has no video."""
+    return [] if result.video is None else takes_in(result.video, result.sidecar)
 
 
 def natural(name: str) -> list[tuple[int, str]]:

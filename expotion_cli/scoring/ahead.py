@@ -17,9 +17,10 @@ from expotion_cli.keys import parse_key
 from expotion_cli.scoring import ladder
 from expotion_cli.scoring.account import artefact_digests
 from expotion_cli.scoring.cue_store import CueStore
+from expotion_cli.scoring.estimate import PHASES
 from expotion_cli.scoring.guard import guard
 from expotion_cli.scoring.markers import marker_path
-from expotion_cli.scoring.speeds import PHASES, Speeds
+from expotion_cli.scoring.speeds import Speeds
 from expotion_cli.scoring.streams import FALLBACK_STREAM
 from expotion_cli.spotting.plan import CuePlan, add_user_hits
 from expotion_cli.spotting.plan_file import from_record
@@ -45,7 +46,7 @@ class Ahead:
         is_seen: whether its streams are cached.
         is_composed: whether its cue is cached; None where no model is known whose it could be.
         was_looked: whether anybody looked for the plan.
-        estimate_s: seconds of work by phase (`speeds.PHASES`), None where nothing was measured.
+        estimate_s: seconds of work by phase (`estimate.PHASES`), None where nothing was measured.
         markers: marker files that will be written.
     """
 

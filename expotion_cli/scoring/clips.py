@@ -6,7 +6,6 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from functools import partial
-from pathlib import Path
 from typing import Any, TypeVar
 
 from expotion_cli.errors import ExpotionError, ProbeError, reading
@@ -40,26 +39,10 @@ def probe_sources(
     for source in sources:
         outcome: list[ClipInfo | ExpotionError] = []
         with guard(source.path, outcome.append):
-            outcome.append(probe_one(source.path, tracks, hints, probing))
+            with reading(source.path, error=ProbeError, remedy="Check its permissions."):
+                clip, _ = probe_with(hints, source.path, probing, tracks=tracks)
+            outcome.append(clip)
         yield source, outcome[0]
-
-
-def probe_one(
-    path: Path, tracks: Tracks, hints: FileHints, probing: Callable[[Path, Tracks], ClipInfo] | None = None
-) -> ClipInfo:
-    """Probe a clip.
-
-    Args:
-        path: the clip.
-        tracks: see `probe_sources`.
-        hints: remembers what is known of files.
-        probing: see `plan.probe_with`.
-
-    Raises:
-        ProbeError: it can't be read, or holds no picture that can be scored.
-    """
-    with reading(path, error=ProbeError, remedy="Check its permissions."):
-        return probe_with(hints, path, probing, tracks=tracks)[0]
 
 
 def in_order(

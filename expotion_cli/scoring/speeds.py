@@ -8,10 +8,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from expotion_cli.scoring.estimate import PHASE_OF
 from expotion_cli.storage import cache_root, parse_json, read_text, write_hint
 
-PHASES = ("see", "compose", "finish")
-"""What is estimated; spotting takes next to no time, and finishing has rendering and following with it."""
 KEPT = 50
 """Measurements of one kind that are remembered, the latest."""
 MOST_KINDS = 100
@@ -53,7 +52,7 @@ class Speeds:
         """Seconds that a phase of a clip will take; None where it was never measured.
 
         Args:
-            phase: of `PHASES`.
+            phase: of `estimate.PHASES`.
             duration_s: of the clip.
             model: its name.
             device: that composes; None for any.
@@ -80,7 +79,7 @@ def _measured(sidecar: Mapping[str, Any]) -> dict[str, float]:
         if streams and stages["see"] / duration_s > CACHED:
             found[_kind("see", model, device, streams)] = stages["see"] / duration_s
         found[_kind("compose", model, device, ())] = stages["compose"] / sidecar["composed_together"] / duration_s
-        finished = sum(stages.get(stage, 0.0) for stage in ("render", "follow", "finish"))
+        finished = sum(stages.get(stage, 0.0) for stage, phase in PHASE_OF.items() if phase == "finish")
         found[_kind("finish", model, device, ())] = finished / duration_s
     except (KeyError, TypeError, ValueError, ZeroDivisionError):
         return {}

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from expotion_cli.errors import UsageError, reason_of
 from expotion_cli.hints import State, state_of
 from expotion_cli.scoring.discover import Found, Source, discover, listed
-from expotion_cli.scoring.ledger import Ledger, read_ledger
+from expotion_cli.scoring.ledger import LEDGER, Ledger, read_ledger
 
 if TYPE_CHECKING:
     from expotion_cli.errors import ExpotionError
@@ -100,7 +100,7 @@ class Arrivals:
 
     @property
     def _ledger(self) -> Path:
-        return self.out / "ledger.jsonl"
+        return self.out / LEDGER
 
     def batches(self) -> Iterator[Found]:
         """Clips that have arrived, as often as there are some: for ever, or once."""

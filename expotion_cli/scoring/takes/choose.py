@@ -31,7 +31,7 @@ from expotion_cli.scoring.composers import Composer, Playing
 from expotion_cli.scoring.cue_store import CueStore, StoredCue, read_cue
 from expotion_cli.scoring.finishing import Finished, finish_clip
 from expotion_cli.scoring.leases import Leases
-from expotion_cli.scoring.ledger import Ledger
+from expotion_cli.scoring.ledger import LEDGER, Ledger
 from expotion_cli.scoring.recorded import recipe_of
 from expotion_cli.scoring.redo import KEY as REDONE
 from expotion_cli.scoring.redo import described
@@ -45,7 +45,6 @@ from expotion_cli.storage import cache_root
 if TYPE_CHECKING:
     from expotion_cli.media.clip import ClipInfo
 
-LEDGER = "ledger.jsonl"
 KEEP = "Score it again with --keep-takes; the music stays the same."
 AGAIN = "Run the same expotion-score command again with --keep-takes: it makes the result anew."
 

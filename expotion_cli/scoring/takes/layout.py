@@ -73,14 +73,14 @@ def takes_in(video: Path, sidecar: Mapping[str, Any] | None) -> list[Take]:
     record = takes_record(sidecar)
     found = []
     for row in record.get("each", ()):
-        terms = row.get("terms")
-        score, sound = row.get("score"), kept_file(video, row, SOUND)
+        terms, score, missed = row.get("terms"), row.get("score"), row.get("missed")
+        sound = kept_file(video, row, SOUND)
         found.append(
             Take(
                 number=row["take"],
-                score=float(score) if isinstance(score, int | float) else None,
+                score=float(score) if isinstance(score, float) or score in (0, 1) else None,
                 terms=dict(terms) if isinstance(terms, Mapping) else {},
-                missed=tuple(map(str, row.get("missed", ()))),
+                missed=tuple(map(str, missed)) if isinstance(missed, list) else (),
                 chosen=row["take"] == record["chosen"],
                 by_user=row["take"] == record["chosen"] and record.get("chosen_by") == BY_USER,
                 sound=sound if sound is not None and sound.is_file() else None,
