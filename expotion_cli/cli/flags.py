@@ -7,7 +7,9 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
 
 from expotion_cli.errors import UsageError
 from expotion_cli.storage import expanded
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
     from expotion_cli.scoring.extras import Extras
     from expotion_cli.scoring.redo import Redo
     from expotion_cli.vision.encoder import StreamSource
+
+VideoTrack = Annotated[int | None, typer.Option(help="Which picture of clips that hold several: 1, 2, ...")]
 
 _UNITS = {
     "b": 1,

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from expotion_cli.cli.flags import given, recipe_with, streams_and_features
+from expotion_cli.cli.flags import VideoTrack, given, recipe_with, streams_and_features
 from expotion_cli.cli.flags import tempo as read_tempo
 from expotion_cli.cli.flags import tracks as read_tracks
-from expotion_cli.cli.places import MOST_WORKERS, on_this_machine
+from expotion_cli.cli.places import Workers, on_this_machine
 from expotion_cli.cli.say import error_record, handle_errors, say_aside, say_error, say_json
 from expotion_cli.cli.threads import set_waiting
 from expotion_cli.errors import UsageError
@@ -48,17 +48,8 @@ def inspect(
         str | None, typer.Option(help="Beats per minute: 96, or a range like 80-120; default: the recipe's.")
     ] = None,
     recursive: Annotated[bool, typer.Option("--recursive/--no-recursive", help="Look into subfolders.")] = True,
-    video_track: Annotated[int | None, typer.Option(help="Which picture of clips that hold several: 1, 2, ...")] = None,
-    workers: Annotated[
-        int | None,
-        typer.Option(
-            help="Clips looked at at a time, each in a process of its own; 0: in this process.",
-            envvar="EXPOTION_WORKERS",
-            min=0,
-            max=MOST_WORKERS,
-            show_default="half of the cores",
-        ),
-    ] = None,
+    video_track: VideoTrack = None,
+    workers: Workers = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print a summary as JSON.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only errors.")] = False,
 ) -> int:

@@ -6,7 +6,9 @@ import contextlib
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
 
 from expotion_cli.errors import UsageError
 
@@ -17,6 +19,17 @@ if TYPE_CHECKING:
 LOCAL, RAY = EXECUTORS = ("local", "ray")
 MOST_WORKERS = 64
 PROBE_LANES = 4  # threads, with --workers 0
+Workers = Annotated[
+    int | None,
+    typer.Option(
+        help="Videos looked at in parallel, each in a process of its own; 0: in this process.",
+        envvar="EXPOTION_WORKERS",
+        min=0,
+        max=MOST_WORKERS,
+        show_default="half of the cores",
+    ),
+]
+"""`--workers` of the commands that score nothing."""
 
 
 def _none() -> Sequence[HostedComposer]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from expotion_cli.cli.places import MOST_WORKERS, choose_place
+from expotion_cli.cli.places import Workers, on_this_machine
 from expotion_cli.cli.say import handle_errors, say_aside
 from expotion_cli.cli.threads import set_waiting
 from expotion_cli.errors import UsageError
@@ -29,16 +29,7 @@ def report(
     to: Annotated[
         Path | None, typer.Option(help="The page's file; default: report.html in the folder.", show_default=False)
     ] = None,
-    workers: Annotated[
-        int | None,
-        typer.Option(
-            help="Videos looked at at a time, each in a process of its own; 0: in this process.",
-            envvar="EXPOTION_WORKERS",
-            min=0,
-            max=MOST_WORKERS,
-            show_default="half of the cores",
-        ),
-    ] = None,
+    workers: Workers = None,
     quiet: Annotated[bool, _QUIET] = False,
 ) -> int:
     """Write one page with all results of a folder: play them, see what answers the picture, compare takes.
@@ -58,11 +49,8 @@ def report(
     found = collect(where, hints=FileHints())
     if not found.results:
         return _nothing(folder)
-    place = choose_place("local", {}, workers=workers, devices=None, ray_address=None)
-    try:
-        looks = look(found.results, place.executor, _tell if sys.stderr.isatty() and not quiet else None)
-    finally:
-        place.close()
+    with on_this_machine(workers) as (executor, _):
+        looks = look(found.results, executor, _tell if sys.stderr.isatty() and not quiet else None)
     write_report(path, found, looks)
     if not quiet:
         _say_problems(found)
