@@ -42,4 +42,7 @@ class Compose:
     mute: tuple[str, ...] = declare.names((), "voices and families of instruments to leave out", MUTES)
     groove: str = declare.text("", "name or path of a drum groove; empty lets the model compose the drums")
     answers: float = declare.number(1.0, 0.0, 1.0, "how strongly notes answer hit points; 0 not at all")
+    section_words: bool = declare.flag(
+        True, "tell models of sound, in cues longer than a window, which of the plan's sections are calm or energetic"
+    )
     loop: bool = declare.flag(False, "the cue repeats without a seam: whole bars, and no fade at its ends")

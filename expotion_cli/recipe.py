@@ -44,7 +44,7 @@ recorded with one is still read (`renamed`), and what was hashed with one in its
 (`Recipe.hashed_fields`)."""
 
 
-ADDED = ("mix.music_gain_db", "mix.keep_original", "mix.default_track")
+ADDED = ("compose.section_words", "mix.music_gain_db", "mix.keep_original", "mix.default_track")
 """Keys that came later: at their defaults they change no result, and are not hashed."""
 
 
@@ -210,16 +210,16 @@ class Recipe:
             (old_table, _, old_key), (table, _, key) = old.partition("."), new.partition(".")
             if old_table == table:
                 fields[table][old_key] = fields[table].pop(key)
+        for dotted, default in added().items():
+            table, _, key = dotted.partition(".")
+            if fields[table][key] == default:
+                del fields[table][key]
         if self.compose == Compose():
             del fields["compose"]
         elif not self.compose.loop:
             del fields["compose"]["loop"]
         if not self.generate.negative_prompt:
             del fields["generate"]["negative_prompt"]
-        for dotted, default in added().items():
-            table, _, key = dotted.partition(".")
-            if fields[table][key] == default:
-                del fields[table][key]
         return fields
 
     @property

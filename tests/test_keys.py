@@ -51,7 +51,7 @@ def test_what_is_composed_decides_tokens():
     recipe = load_recipe("cinematic", {"compose.metre": "3/4", "compose.mute": ["bass"]})
     wanted = {"key": "auto", "metre": "3/4", "mute": ["bass"], "groove": "cinematic", "answers": 1}
     assert recipe.hashed_fields()["compose"] == wanted, "digests of before there were loops stay"
-    assert recipe.cue_fields()["compose"] == {**wanted, "loop": False}
+    assert recipe.cue_fields()["compose"] == {**wanted, "loop": False, "section_words": True}
     looped = recipe.override({"compose.loop": True})
     assert looped.hashed_fields()["compose"] == {**wanted, "loop": True}
 

@@ -94,6 +94,11 @@ class Model:
         return tuple(dict.fromkeys([*names, *(self.melodist.streams if self.melodist is not None else ())]))
 
     @property
+    def window_steps(self) -> int:
+        """Steps that it generates at once; longer cues are generated window by window."""
+        return self.engine.window
+
+    @property
     def takes_melody(self) -> bool:
         """Whether it plays a tune that it is given."""
         return self.decoder.config.takes_melody
@@ -105,7 +110,7 @@ class Model:
             sound: [n] mono at `pitch_classes.SAMPLE_RATE`; the first `melody.needed_s` seconds do.
             timeline: the cue's.
         """
-        return Melody(sound, self.decoder.config.melody_frames, timeline.num_steps > self.engine.window)
+        return Melody(sound, self.decoder.config.melody_frames, timeline.num_steps > self.window_steps)
 
     def condition(
         self,

@@ -16,7 +16,7 @@ from expotion_cli.errors import ExpotionError, UsageError, reason_of, writing
 from expotion_cli.hints import FileHints
 from expotion_cli.music.codecs.notes.groove_file import groove_digest
 from expotion_cli.music.identity import ModelIdentity
-from expotion_cli.scoring import marking, mixing, sidecar
+from expotion_cli.scoring import marking, mixing, passages, sidecar
 from expotion_cli.scoring.cue_store import CueStore
 from expotion_cli.scoring.estimate import PHASE_OF
 from expotion_cli.scoring.files import HERE
@@ -122,6 +122,7 @@ def artefact_digests(jobs: Iterable[Job], plan: Plan, identity: ModelIdentity) -
             "seed": job.seed,
             **job.given.hashed_fields(),
             **groove,
+            **passages.hashed_fields(plan.recipe, identity),
             **(plan.melody.hashed_fields(plan.recipe, job.seed) if plan.melody is not None else {}),
             **composing,
         }

@@ -12,7 +12,7 @@ from expotion_cli import brief
 from expotion_cli.errors import UsageError
 from expotion_cli.recipe import Recipe
 from expotion_cli.scoring import passages
-from expotion_cli.scoring.playing import sound_settings, tempo_words
+from expotion_cli.scoring.playing import sound_settings
 from expotion_cli.scoring.redo import KEY, Base, bars_of, record
 from expotion_cli.spotting.plan import CuePlan
 
@@ -93,13 +93,11 @@ def compose_request(
     if layout is not None and conditioning is not None:
         conditioning = {name: stream.at(layout) for name, stream in conditioning.items()}
     if model.codec.follows_tempo:
-        prompts = [(bar * model.codec.bar_steps, text) for bar, text in way.changes]
+        texts = [
+            (bar * model.codec.bar_steps, passages.with_facts(model, recipe, text, plan)) for bar, text in way.changes
+        ]
     else:
-        prompts = [(round(timeline.step_at(words.start_s)), words.text) for words in passages.words_of(prompt, plan)]
-    texts = [
-        (step, ", ".join(part for part in (text, plan.words, tempo_words(model, recipe, text, plan)) if part))
-        for step, text in prompts
-    ]
+        texts = passages.told(model, recipe, plan, prompt, timeline)
     if len(texts) > 1 and model.backbone == AUDIOCRAFT:
         raise UsageError("audiocraft takes one prompt for all of a clip.", remedy="Leave the times or --backbone out.")
     if len(texts) > 1 and model.takes_facts:

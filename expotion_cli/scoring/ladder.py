@@ -81,7 +81,8 @@ class Score:
         sample_rate: in Hz.
         midi: a standard MIDI file, where the codec writes notes.
         answers: the accents that answer hit points, of the notes and of the follow layer.
-        orchestration: key, metre and who plays, as the sidecar says it; empty for music without notes.
+        orchestration: key, metre and who plays, as the sidecar says it; of music without notes only which words held
+            when, where they change.
         stems: its parts by name, [2, n] each, which add up to `audio`; empty unless asked for.
     """
 
@@ -245,11 +246,14 @@ def render(
     if len(audio) == 1:
         audio = np.repeat(audio, 2, axis=0)
     parts = rendering.stems if stems else {}
+    words = recipe.prompt if prompt is None else prompt
     if rendering.key is None:
-        return Score(audio, rendering.sample_rate, rendering.midi, stems=parts)
+        changes = passages.told(model, recipe, plan, words, timeline) if plan is not None else ()
+        said = passages.told_record(changes, timeline)
+        return Score(audio, rendering.sample_rate, rendering.midi, orchestration=said, stems=parts)
     from expotion_cli.music.codecs.notes.orchestrate import described
 
-    wanted = brief.read(recipe.prompt if prompt is None else prompt, recipe)
+    wanted = brief.read(words, recipe)
     played = described(settings, wanted, is_minor=bool(rendering.key.is_minor)) | way.described(timeline)
     return Score(audio, rendering.sample_rate, rendering.midi, orchestration=played, stems=parts)
 

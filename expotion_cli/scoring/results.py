@@ -113,7 +113,7 @@ class ResultWriter:
                 except CancelledError:
                     raise Interrupted("stopped") from None
 
-            has_beats = self.composer.identity.follows_tempo
+            has_beats = self.composer.identity.has_tempo
             facts = sidecar.followed(plan, job.given.plan_file, score.answers, has_beats=has_beats)
             marked: Any = None
             sound_files: dict[str, Any] = {}

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 import struct
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -25,6 +28,7 @@ from expotion_cli.scoring.group import Order, compose
 from expotion_cli.scoring.ladder import Seen
 from expotion_cli.scoring.melodies import find_melody
 from expotion_cli.scoring.streams import Needs, needs_ahead, needs_of
+from expotion_cli.spotting.sections import Section
 
 SCALE = (60, 62, 64, 65, 67, 69, 71, 72)
 
@@ -175,6 +179,24 @@ def test_a_users_tune_reaches_the_request(melody_folder, clip, tmp_path):
     assert cue.tempo is None and cue.request.prompt == "slow piano"
     plain = composed(model, clip, load_recipe("cinematic"))
     assert plain.request.melody is None and not np.array_equal(plain.takes[0], cue.takes[0])
+
+
+def test_the_windows_of_a_long_cue_are_told_of_the_tune_and_of_the_plans_sections(melody_folder, clip, tmp_path):
+    folder = shutil.copytree(melody_folder, tmp_path / "short-windows")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "window_steps": 40}))
+    path = wav(tmp_path / "tune.wav", tune(3.0, SCALE))
+    recipe = load_recipe("cinematic", {"melody": str(path), "generate.takes": 1})
+    bare = ladder.spot(Seen(), clip.duration, recipe)
+    sections = (Section(0.0, 1.2, 0.1, ""), Section(1.2, 2.0, 0.9, ""))
+    order = Order(clip, recipe, "slow piano", 7, see=Seen, plan=replace(bare, sections=sections))
+    model = load_model(str(folder), device="cpu")
+    (cue,) = compose(model, [order], failed=lambda order, error: pytest.fail(str(error)))
+    assert cue.request.prompt == "slow piano, calm, sparse"
+    assert cue.request.later_prompts == ((60, "slow piano, energetic, full"),)
+    assert cue.request.melody.is_long and cue.takes[0].shape == (4, 100)
+    played = ladder.render(model, cue.takes[0], cue.request.timeline, recipe, seed=7, plan=cue.plan, prompt="piano")
+    assert [row["start_s"] for row in played.orchestration["passages"]] == [0.0, 1.2]
 
 
 @pytest.mark.long

@@ -16,12 +16,14 @@ from expotion_cli.music.codecs.notes.arrange import arrange
 from expotion_cli.music.codecs.notes.form import plan_form
 from expotion_cli.music.codecs.notes.midi import to_midi
 from expotion_cli.music.codecs.notes.tokens import HOLD, REST, VOICE_INDEX, Event, chord_value
+from expotion_cli.music.identity import ModelIdentity
 from expotion_cli.recipe import load_recipe
 from expotion_cli.scoring import batch, ladder, passages
 from expotion_cli.scoring.plan import Settings, plan
 from expotion_cli.scoring.playing import sound_settings
 from expotion_cli.spotting.plan import make_plan
 from expotion_cli.spotting.plan_file import as_record, from_record, plan_digest
+from expotion_cli.spotting.sections import Section
 
 DURATION = Fraction(16)
 TIMED = "0-7.4: solo piano, A minor; 7.4-: full orchestra with drums"
@@ -157,3 +159,78 @@ def test_a_negative_prompt_is_part_of_the_digest_and_of_old_digests_nothing_chan
     assert request(other, cue_plan).negative_prompt == "choir"
     assert request(other, cue_plan).digest != request(recipe, cue_plan).digest
     assert np.array_equal(request(recipe, cue_plan).layout or [], [])
+
+
+def with_sections(cue_plan, *intensities: float, prompts=()):
+    """The plan with sections of equal lengths."""
+    length = float(DURATION) / len(intensities)
+    rows = enumerate(zip(intensities, [*prompts, *[""] * len(intensities)], strict=False))
+    return replace(
+        cue_plan, sections=tuple(Section(i * length, (i + 1) * length, level, "", text) for i, (level, text) in rows)
+    )
+
+
+class Windowed(FakeComposer):
+    """A model of sound that generates 8 s at a time."""
+
+    window_steps = 80
+
+
+def told(recipe, cue_plan, prompt="strings", model=None) -> list[tuple[int, str]]:
+    asked = request(recipe, cue_plan, prompt, model or Windowed())
+    return [(0, asked.prompt), *asked.later_prompts]
+
+
+def test_models_of_sound_are_told_what_the_sections_of_a_long_cue_are_like(recipe, cue_plan):
+    arc = with_sections(cue_plan, 0.2, 0.5, 0.8, 0.5)
+    assert told(recipe, arc) == [
+        (0, "strings, calm, sparse"), (40, "strings, building"), (80, "strings, energetic, full"), (120, "strings")
+    ]  # fmt: skip
+    alike = with_sections(cue_plan, 0.1, 0.35, 0.9, 0.7)
+    assert told(recipe, alike) == [(0, "strings, calm, sparse"), (80, "strings, energetic, full")]
+    in_key = replace(arc, key="A", is_minor=True, is_given=True)
+    assert told(recipe, in_key)[1] == (40, "strings, building, in A minor")
+
+
+@pytest.mark.parametrize(
+    ("levels", "prompts", "prompt", "wanted"),
+    [
+        ((0.2, 0.8), (), "0-: strings", [(0, "strings")]),
+        ((0.2, 0.8), (), "0-4: strings; 4-: choir", [(0, "strings"), (40, "choir")]),
+        ((0.2, 0.8), ("", "choir"), "strings", [(0, "strings"), (80, "choir")]),
+        ((0.2, 0.8), (), "", [(0, "")]),
+        ((0.1, 0.3), (), "strings", [(0, "strings")]),
+        ((0.9,), (), "strings", [(0, "strings")]),
+        ((), (), "strings", [(0, "strings")]),
+    ],
+)
+def test_users_words_for_parts_and_plans_without_contrast_get_no_characters(
+    recipe, cue_plan, levels, prompts, prompt, wanted
+):
+    plan = with_sections(cue_plan, *levels, prompts=prompts) if levels else replace(cue_plan, sections=())
+    assert told(recipe, plan, prompt) == wanted
+
+
+def test_characters_are_for_long_cues_of_models_of_sound_and_can_be_left_out(recipe, cue_plan):
+    arc = with_sections(cue_plan, 0.2, 0.8)
+    whole = Windowed()
+    whole.window_steps = 160
+    silent = recipe.override({"compose.section_words": False})
+    assert told(recipe, arc, model=whole) == told(recipe, arc, model=FakeComposer()) == [(0, "strings")]
+    assert told(silent, arc) == [(0, "strings")] and told(recipe, arc, model=FakeNoteComposer()) == [(0, "strings")]
+
+
+def test_section_words_count_for_the_cues_of_models_of_sound_alone(recipe, clip, tmp_path):
+    silent = recipe.override({"compose.section_words": False})
+    assert "section_words" not in str(recipe.hashed_fields()) and recipe.digest != silent.digest
+    sound, notes = (ModelIdentity.of(model()) for model in (FakeComposer, FakeNoteComposer))
+    assert passages.hashed_fields(recipe, sound) and not passages.hashed_fields(silent, sound)
+    assert not passages.hashed_fields(recipe, notes)
+
+
+def test_the_sidecar_of_a_model_of_sound_lists_what_it_was_told_and_when(clip, tmp_path):
+    recipe = load_recipe("cinematic", {**FLAGS, "prompt": "0-4: piano; 4-: choir"})
+    (result,) = batch.run(plan([clip], recipe, Settings(out=tmp_path)), FakeComposer).results
+    assert result.status == "scored", result.error
+    said = json.loads((tmp_path / "a.score.json").read_text())["passages"]
+    assert said == [{"start_s": 0.0, "prompt": "piano"}, {"start_s": 4.0, "prompt": "choir"}]
