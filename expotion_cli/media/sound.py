@@ -127,6 +127,16 @@ def lacks_sound(path: str | Path) -> bool:
         return False
 
 
+def stated_s(path: str | Path) -> float:
+    """How many seconds a file says its first sound track lasts; 0 where it doesn't say, or can't be opened."""
+    try:
+        with _open(Path(path)) as container:
+            track = next(iter(container.streams.audio), None)
+            return float((track.duration or 0) * (track.time_base or 0)) if track is not None else 0.0
+    except (av.error.FFmpegError, OSError, UnicodeError):
+        return 0.0
+
+
 def resample(sound: np.ndarray, sample_rate: int, wanted_rate: int) -> np.ndarray:
     """Bring samples to another rate.
 

@@ -18,6 +18,8 @@ _BASSES = range(32, 40)
 _OCTAVES = (1.0, 0.5, 0.25)
 """Strength of a note's octaves: they have its pitch class and no other."""
 _LEVEL = 0.1
+SHORTEST_S = 0.5
+"""A shorter sound holds no tune: one spectrum of its pitch classes spans as much."""
 
 
 def is_midi(path: Path) -> bool:
@@ -41,14 +43,19 @@ def read_tune(path: Path, max_s: float) -> np.ndarray:
         [n] float32, mono, at `pitch_classes.SAMPLE_RATE`.
 
     Raises:
-        DecodeError: the file is missing, can't be read, or is silent as far as it is read.
+        DecodeError: the file is missing, can't be read, is shorter than `SHORTEST_S`, or is silent as far as it
+            is read.
     """
     if is_midi(path):
         return _sounded(path, max_s)
     from expotion_cli.media.sound import read_sound, refuse_silence
 
     sound = read_sound(path, SAMPLE_RATE, 1, max_s=max_s)
-    refuse_silence(sound, path, remedy="Give a file in which a tune can be heard from its beginning on.")
+    remedy = "Give a file in which a tune can be heard from its beginning on."
+    if sound.shape[1] < SHORTEST_S * SAMPLE_RATE:
+        reason = f"no more than {sound.shape[1] / SAMPLE_RATE:.2f} s of sound are there, too little for a tune."
+        raise DecodeError(reason, path=path, remedy=remedy)
+    refuse_silence(sound, path, remedy=remedy)
     return sound[0]
 
 

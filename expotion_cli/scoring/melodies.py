@@ -37,6 +37,10 @@ LEFT_OUT = ("drums", "percussion", "bass")
 """Voices that a composed melody does without."""
 LEAST_CLEAR = 0.3
 """Below this share of the strongest pitch class, nobody would call it a tune."""
+LONG_S = 600
+"""Whoever gives a longer file may expect more of it to be heard than is."""
+_CUT_OFF = 0.9
+"""A file that holds a smaller share of what it says it lasts is cut off."""
 
 
 class _Asked(Protocol):
@@ -115,11 +119,28 @@ def find_melody(recipe: Recipe, needs: Needs | None, name: str, hints: FileHints
         sound = read_tune(path, SPAN_S)
     except DecodeError as error:
         raise UsageError(f"the melody can't be used: {error.reason}", path=path, remedy=error.remedy) from error
-    notes = []
+    notes = _length_notes(path, len(sound) / SAMPLE_RATE)
     if clearness(sound) < LEAST_CLEAR:
         said = "no clear tune is heard in the first half minute (speech, drums, noise?)"
         notes.append(f"{path.name}: {said}; the music may not follow it")
     return GivenMelody(path, content_hash(path) if hints is None else hints.sha256(path), tuple(notes))
+
+
+def _length_notes(path: Path, read_s: float) -> list[str]:
+    """What is worth saying of a tune's length.
+
+    Args:
+        path: its file.
+        read_s: seconds that were there within the first `SPAN_S`.
+    """
+    from expotion_cli.media.sound import stated_s
+
+    stated = stated_s(path)
+    if read_s < _CUT_OFF * min(stated, SPAN_S):
+        return [f"{path.name} is cut off: {read_s:.1f} s of {stated:.0f} s are there, and are repeated"]
+    if stated > LONG_S:
+        return [f"{path.name} lasts {stated / 60:.0f} minutes; no more than its beginning, as long as a cue, is played"]
+    return []
 
 
 def check_model(model: Model, recipe: Recipe) -> None:

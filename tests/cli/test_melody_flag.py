@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
+from audiocraft_files import save_audiocraft
 from tiny_melody import save_tiny_melody, tiny_musicgen_melody, tune
-from tiny_music import write_wav
+from tiny_music import save_tiny, tiny_musicgen, write_wav
 
 from expotion_cli.storage import digest_file
 
@@ -66,6 +68,28 @@ def test_other_models_and_audiocraft_say_that_they_take_none(score, melody):
     assert done.exit_code == 2 and "expotion-mini takes no melody" in done.stderr and "musicgen-melody" in done.stderr
     done = score("--melody", melody, "--backbone", "audiocraft")
     assert done.exit_code == 2 and "--melody does not work with audiocraft" in done.stderr
+
+
+@pytest.mark.parametrize("kind", ["transformers", "audiocraft"])
+@pytest.mark.parametrize("melody", ["mini", "tune.wav"])
+def test_plain_musicgen_given_a_melody_is_named(score, tmp_path, kind, melody):
+    plain = save_tiny(tmp_path / "plain", num_codebooks=4)
+    if kind == "audiocraft":
+        plain = save_audiocraft(tiny_musicgen(num_codebooks=4), plain / "tokenizer.json", tmp_path / "files")
+    tune_file = write_wav(tmp_path / "tune.wav", tune(1.0), 32_000)
+    done = score("--melody", tune_file if melody == "tune.wav" else melody, "--streams", "none", model=plain)
+    assert done.exit_code == 2, done.stderr
+    assert f"{plain} takes no melody" in done.stderr and "--model musicgen-melody" in done.stderr
+    assert not list(tmp_path.glob("out/*.mp4"))
+
+
+def test_weights_of_plain_musicgen_given_as_a_melody_model_are_named(score, model, tmp_path):
+    plain = save_tiny(tmp_path / "mixed-up", num_codebooks=4)
+    shutil.copy(model / "config.json", plain)
+    path = write_wav(tmp_path / "tune.wav", tune(1.0), 32_000)
+    done = score("--melody", path, "--streams", "none", model=plain)
+    assert done.exit_code == 4 and "model.safetensors: The config is MusicGen Melody's" in done.stderr
+    assert "Take config and weights of the same model." in done.stderr
 
 
 def test_a_missing_tune_is_named(score, tmp_path):

@@ -9,6 +9,7 @@ from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 import symusic
@@ -22,7 +23,7 @@ from expotion_cli.media.sound import resample, to_mono
 from expotion_cli.music.load import load_model
 from expotion_cli.music.melody_file import LARGEST_MIDI_BYTES, read_tune
 from expotion_cli.recipe import load_recipe
-from expotion_cli.scoring import ladder
+from expotion_cli.scoring import ladder, melodies
 from expotion_cli.scoring.follow import layer
 from expotion_cli.scoring.group import Order, compose
 from expotion_cli.scoring.ladder import Seen
@@ -85,13 +86,43 @@ def test_no_more_than_the_cue_needs_is_read_of_a_file_of_two_hours(tmp_path):
     assert heard_notes(read_tune(path, 12.5)) == [pitch % 12 for pitch in SCALE]
 
 
+def flac(path: Path, sound: np.ndarray) -> Path:
+    """A FLAC file, whose head says how long it lasts."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("flac", rate=SAMPLE_RATE, layout="mono")
+        frame = av.AudioFrame.from_ndarray((sound * 32_767).astype("<i2")[None], format="s16", layout="mono")
+        frame.sample_rate = SAMPLE_RATE
+        for each in (frame, None):
+            container.mux(stream.encode(each))
+    return path
+
+
 @pytest.mark.parametrize(
-    "name", ["silent.wav", "noise.txt", "broken.mid", "huge.mid", "picture.mp4", "folder", "none.wav"]
+    ("name", "said"),
+    [
+        ("silent.wav", "its sound is silence"),
+        ("speck.wav", "no more than 0.06 s of sound are there"),
+        ("header.wav", "its sound can't be read"),
+        ("text.wav", "its sound can't be read"),
+        ("empty.wav", "its sound can't be read"),
+        ("noise.txt", "its sound can't be read"),
+        ("broken.mid", "damaged"),
+        ("huge.mid", "more than any MIDI file needs"),
+        ("picture.mp4", "it holds no sound"),
+        ("folder", "this is a folder"),
+        ("none.wav", "there is no such melody file"),
+    ],
 )
-def test_a_melody_that_cannot_be_used_is_refused_by_name_before_any_work(tmp_path, make_video, name):
+def test_a_melody_that_cannot_be_used_is_refused_by_name_before_any_work(tmp_path, make_video, name, said):
     path = tmp_path / name
     if name == "silent.wav":
         wav(path, np.zeros(SAMPLE_RATE))
+    elif name in ("speck.wav", "header.wav"):  # a second of which so many bytes were copied
+        path.write_bytes(wav(tmp_path / "whole.wav", tune(1.0)).read_bytes()[: 4044 if name == "speck.wav" else 30])
+    elif name == "text.wav":
+        path.write_text("this is no sound\n" * 50)
+    elif name == "empty.wav":
+        path.touch()
     elif name == "noise.txt":
         path.write_bytes(np.random.default_rng(0).bytes(5000))
     elif name == "broken.mid":
@@ -104,15 +135,29 @@ def test_a_melody_that_cannot_be_used_is_refused_by_name_before_any_work(tmp_pat
         path.mkdir()
     with pytest.raises(UsageError) as caught:
         find_melody(load_recipe("cinematic", {"melody": str(path)}), Needs(takes_melody=True), "model")
-    assert str(path) in str(caught.value) and caught.value.remedy and caught.value.exit_code == 2
+    assert str(path) in str(caught.value) and said in str(caught.value)
+    assert caught.value.remedy and caught.value.exit_code == 2
+
+
+def notes_of(path: Path) -> tuple[str, ...]:
+    found = find_melody(load_recipe("cinematic", {"melody": str(path)}), None, "model")
+    assert found is not None and len(found.sha256) == 64 and found.record()["file"] == path.name
+    return found.notes
+
+
+def test_a_tune_that_is_cut_off_and_one_that_lasts_hours_are_noted(tmp_path, monkeypatch):
+    whole = flac(tmp_path / "whole.flac", tune(8.0, SCALE))
+    assert not notes_of(whole)
+    cut = tmp_path / "cut.flac"
+    cut.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
+    (note,) = notes_of(cut)
+    assert note.startswith("cut.flac is cut off") and "of 8 s are there" in note
+    monkeypatch.setattr(melodies, "LONG_S", 5)
+    (note,) = notes_of(whole)
+    assert note.startswith("whole.flac lasts 0 minutes") and "no more than its beginning" in note
 
 
 def test_speech_and_noise_are_noted_and_tunes_are_not(tmp_path):
-    def notes_of(path: Path) -> tuple[str, ...]:
-        found = find_melody(load_recipe("cinematic", {"melody": str(path)}), None, "model")
-        assert found is not None and len(found.sha256) == 64 and found.record()["file"] == path.name
-        return found.notes
-
     noise = np.random.default_rng(0).normal(size=5 * SAMPLE_RATE) * 0.1
     for name, sound in (("speech.wav", speech(8.0)), ("noise.wav", noise)):
         (note,) = notes_of(wav(tmp_path / name, sound))

@@ -258,6 +258,20 @@ def test_weights_of_one_family_under_a_config_of_the_other_are_named(melody_fold
         assert "model.safetensors" in str(caught.value) and caught.value.remedy
 
 
+def test_audiocrafts_weights_of_one_family_under_settings_of_the_other_are_named(
+    melodic, tiny, melody_folder, tmp_path
+):
+    for weights, settings, said in (
+        (melodic, tiny, "weights are MusicGen Melody's, but the config is plain MusicGen's"),
+        (tiny, melodic, "config is MusicGen Melody's, but these weights"),
+    ):
+        folder = save_audiocraft(weights, melody_folder / "tokenizer.json", tmp_path / weights.config.model_type)
+        change_package(folder / LM_FILE, lambda package, of=settings: package.update({"xp.cfg": lm_settings(of)}))
+        with pytest.raises(WeightsError, match=said) as caught:
+            load_checkpoint(folder, device=CPU, dtype=torch.float32)
+        assert LM_FILE in str(caught.value) and caught.value.remedy
+
+
 @pytest.mark.parametrize(("key", "value"), [("num_chroma", 24), ("chroma_length", 0), ("chroma_length", 1 << 20)])
 def test_odd_sizes_in_a_melody_config_are_refused(melody_folder, tmp_path, key, value):
     folder = shutil.copytree(melody_folder, tmp_path / "odd")
