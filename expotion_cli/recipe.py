@@ -44,7 +44,7 @@ recorded with one is still read (`renamed`), and what was hashed with one in its
 (`Recipe.hashed_fields`)."""
 
 
-ADDED = ("compose.section_words", "mix.music_gain_db", "mix.keep_original", "mix.default_track")
+ADDED = ("compose.section_words", "follow.align", "mix.music_gain_db", "mix.keep_original", "mix.default_track")
 """Keys that came later: at their defaults they change no result, and are not hashed."""
 
 
@@ -118,6 +118,9 @@ class Follow:
         ACCENTS,
     )
     gain_db: float = declare.number(1.0, -12.0, 12.0, "level of the accents over the music around them")
+    align: bool = declare.flag(
+        True, "models of sound: shift and bend the music a little, so that its own accents meet hit points"
+    )
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from expotion_cli.scoring import marking, mixing, passages, sidecar
 from expotion_cli.scoring.cue_store import CueStore
 from expotion_cli.scoring.estimate import PHASE_OF
 from expotion_cli.scoring.files import HERE
-from expotion_cli.scoring.follow import ACCENTS_VERSION, FOLLOW_VERSION
+from expotion_cli.scoring.follow import ACCENTS_VERSION, FOLLOW_VERSION, align
 from expotion_cli.scoring.guard import guard
 from expotion_cli.scoring.ledger import LEDGER, Ledger, failed_clips, read_ledger
 from expotion_cli.scoring.plan import Job, Plan, Result, check_writable
@@ -128,6 +128,7 @@ def artefact_digests(jobs: Iterable[Job], plan: Plan, identity: ModelIdentity) -
         }
         cues = tuple(sidecar.cue_digest(one_take(cue, number)) for number in range(plan.recipe.generate.takes))
         follow = {"version": FOLLOW_VERSION, "accents": ACCENTS_VERSION}
+        follow |= align.hashed_fields(plan.recipe.follow, has_tempo=identity.has_tempo)
         result: dict[str, Any] = {"tokens": cues[0], "codec": identity.codec_digest}
         result |= {"recipe": finishing, "follow": follow, **mixing.hashed_fields(plan.recipe)}
         if job.clip.chosen.audio:

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from expotion_cli.media.clip import ClipInfo
     from expotion_cli.media.remux import RemuxReport
     from expotion_cli.music.model import Model
+    from expotion_cli.scoring.follow.align import Alignment
     from expotion_cli.scoring.follow.layer import Answer
     from expotion_cli.scoring.mixing import MixDown
     from expotion_cli.spotting.cuts import Cut
@@ -84,6 +85,7 @@ class Score:
         orchestration: key, metre and who plays, as the sidecar says it; of music without notes only which words held
             when, where they change.
         stems: its parts by name, [2, n] each, which add up to `audio`; empty unless asked for.
+        alignment: how it was shifted and bent to meet hit points; None where that is not done.
     """
 
     audio: np.ndarray
@@ -92,6 +94,12 @@ class Score:
     answers: tuple[Answer, ...] = ()
     orchestration: Mapping[str, Any] = field(default_factory=dict)
     stems: Mapping[str, np.ndarray] = field(default_factory=dict)
+    alignment: Alignment | None = None
+
+    def record(self) -> dict[str, Any]:
+        """What the sidecar says of it."""
+        alignment = self.alignment.record() if self.alignment is not None else None
+        return {"alignment": alignment, **self.orchestration}
 
 
 def see(
@@ -287,6 +295,7 @@ def follow(
     """Make the music follow its cue plan: by level, by accents at hit points, and by where it begins and ends.
 
     Hit points that the notes answer get no other accent. Music that plays a composed melody is on the melody's beats.
+    Music whose beats nobody knows beforehand is first aligned with the hit points (`scoring.follow.align`).
 
     Args:
         model: that composed it.
@@ -299,14 +308,18 @@ def follow(
         redone: bars that were composed anew.
     """
     from expotion_cli.scoring.follow import layer
+    from expotion_cli.scoring.follow.align import align, aligns
 
     composer = beat_keeper(model, recipe)
     settings = sound_settings(recipe, seed, plan, prompt) if composer is not None else None
     way = _course(model, timeline, recipe, seed, plan, prompt, redone)
     more = {"passages": way.passages} if way.passages else {}
     by_notes = model.codec.answered(plan, timeline, settings, recipe.compose, **more)
+    audio, alignment = score.audio, None
+    if aligns(recipe.follow, has_tempo=composer is not None):
+        audio, alignment = align(audio, score.sample_rate, plan.heard_hits)
     followed = layer.follow(
-        score.audio,
+        audio,
         score.sample_rate,
         plan,
         recipe.follow,
@@ -323,7 +336,7 @@ def follow(
         if hit.time_s in by_notes
     ]
     answers = sorted([*followed.answers, *composed], key=lambda answer: answer.hit_s)
-    return replace(score, audio=followed.audio, answers=tuple(answers), stems=followed.stems)
+    return replace(score, audio=followed.audio, answers=tuple(answers), stems=followed.stems, alignment=alignment)
 
 
 def finish(

@@ -159,7 +159,7 @@ class ResultWriter:
                     digests.cues,
                     kept=None if keeper is None else keeper.kept(job, self.composer.identity, self.account.notes),
                 ),
-                **score.orchestration,
+                **score.record(),
                 "clip": {"file": job.name, "sha256": job.content, **said["clip"]},
                 "output": {**output, **said["output"]},
                 **facts,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -65,6 +66,12 @@ class CuePlan:
         mode = {None: "", False: "major", True: "minor"}[self.is_minor]
         words = f"in {self.key} {mode}".strip() if self.key else mode
         return words if self.is_given else ""
+
+    @property
+    def heard_hits(self) -> tuple[HitPoint, ...]:
+        """The hit points that lie within the music, in order of time."""
+        end_s = math.inf if self.end_s is None else self.end_s
+        return tuple(hit for hit in self.hits if self.start_s <= hit.time_s < end_s)
 
     @property
     def marks(self) -> tuple[tuple[float, str], ...]:

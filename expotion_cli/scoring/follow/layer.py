@@ -137,9 +137,7 @@ def _layered(
     even_db = level.levelling_db(audio, sample_rate, ends)
     rows = math.ceil(audio.shape[1] / sample_rate * level.RATE_HZ)
     at = np.arange(rows) / level.RATE_HZ
-    end_s = math.inf if plan.end_s is None else plan.end_s
-    heard = [hit for hit in plan.hits if plan.start_s <= hit.time_s < end_s]
-    chosen = choose_hits(heard, settings.hits_per_s)
+    chosen = choose_hits(plan.heard_hits, settings.hits_per_s)
     times_s = snapped(chosen, audio, sample_rate, grid)
     weights = np.array([hit.weight for hit in chosen])
     gain_db = -settings.dynamics_db * (1 - plan.intensity.at(at))

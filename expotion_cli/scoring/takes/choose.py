@@ -191,7 +191,7 @@ def _played(
         cue = _cue(video, row)
         plan = from_record(cue.notes["plan"], clip.duration, is_given=False)
         composer = load(known)
-        if player_digest(composer.identity.codec_digest) != again["player"]:
+        if player_digest(composer.identity) != again["player"]:
             reason = "these takes were played by another version of expotion, or with another model or soundfont."
             raise UsageError(reason, path=video, remedy=AGAIN)
         leftover = sidecars.sound_files(video)
@@ -226,7 +226,7 @@ def _played(
                 "finish": round(time.monotonic() - started, 3),
             },
             "measured": finished.measured,
-            **score.orchestration,
+            **score.record(),
             "midi": sidecars.file_record(midi) if midi in files else None,
             "versions": sidecars.versions(),
             **described(cue),

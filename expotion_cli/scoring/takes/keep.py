@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from expotion_cli.recipe import REPLACE, Recipe
 from expotion_cli.scoring.cue_store import StoredCue, cue_bytes
-from expotion_cli.scoring.follow import ACCENTS_VERSION, FOLLOW_VERSION
+from expotion_cli.scoring.follow import ACCENTS_VERSION, ALIGN_VERSION, FOLLOW_VERSION
+from expotion_cli.scoring.follow.warp import can_stretch
 from expotion_cli.scoring.sidecar import RESULT_VERSION
 from expotion_cli.scoring.takes.layout import CUE, SOUND, kept_name, takes_folder
 from expotion_cli.storage import digest_of
@@ -79,15 +80,20 @@ class Keeper:
             "clip": os.path.relpath(job.clip.path, job.destination.parent),
             "video_track": chosen.video,
             "audio_tracks": list(chosen.audio),
-            "player": player_digest(identity.codec_digest),
+            "player": player_digest(identity),
             "run_notes": list(run_notes),
         }
         return Kept(files, again)
 
 
-def player_digest(codec_digest: str) -> str:
-    """Hash of all that decides how given tokens, plan and recipe sound in a finished video."""
-    return digest_of([codec_digest, FOLLOW_VERSION, ACCENTS_VERSION, RESULT_VERSION])
+def player_digest(identity: ModelIdentity) -> str:
+    """Hash of all that decides how given tokens, plan and recipe sound in a finished video.
+
+    Args:
+        identity: of the model that composed the tokens.
+    """
+    aligned = [] if identity.has_tempo else [ALIGN_VERSION, can_stretch()]
+    return digest_of([identity.codec_digest, FOLLOW_VERSION, ACCENTS_VERSION, RESULT_VERSION, *aligned])
 
 
 def to_listen_to(score: Score, recipe: Recipe) -> bytes:
