@@ -201,18 +201,16 @@ def _played(
         files = {midi: score.midi} if known.get("midi") and score.midi is not None else {}
         tags = comment(clip, recipe.name, known["model"]["name"], seed)
         started = time.monotonic()
-        sound_files: dict[str, Any] = {}
 
-        def settle(folder: Path | None, finished: Finished) -> None:
-            nonlocal sound_files
-            sound_files = extras.settle(folder, video, finished.written, leftover)
+        def settle(folder: Path | None, finished: Finished) -> dict[str, Any]:
+            return extras.settle(folder, video, finished.written, leftover)
 
         def make(folder: Path | None, place: Path) -> Finished:
             return finish_clip(clip, content, replace(score, midi=None), recipe, place, plan, tags, sounds, folder)
 
         with extras.workspace(video, sounds) as folder:
             making, settling = partial(make, folder), partial(settle, folder)
-            finished = put(video, making, files, check=check, keep_takes=True, also=settling)
+            finished, sound_files = put(video, making, files, check=check, keep_takes=True, also=settling)
         report = finished.report
         output = {"file": video.name, "bytes": finished.num_bytes, "sha256": finished.sha256}
         said = {
