@@ -198,6 +198,7 @@ def _facts(result: Result, place: Path) -> Iterator[tuple[str, str, str]]:
         ("adapter", facts.text("adapter")),
         ("soundfont", soundfont.text("file")),
         ("music", ", ".join(part.strip() for part in music if part.strip())),
+        ("moved", _moved(facts.table("alignment"))),
         ("instruments", ", ".join(dict.fromkeys(filter(None, players)))),
         ("not understood", ", ".join(facts.texts("not_understood"))),
         ("seen", ", ".join(streams)),
@@ -213,6 +214,16 @@ def _facts(result: Result, place: Path) -> Iterator[tuple[str, str, str]]:
     midi = facts.table("midi").text("file")
     if midi and result.video is not None and Path(midi).name == midi and result.video.with_name(midi).is_file():
         yield "notes", midi, render.link(result.video.with_name(midi), place)
+
+
+def _moved(alignment: Facts) -> str:
+    """How music was aligned with hit points; "" where it stayed as it was composed."""
+    shift_s, bend = alignment.number("shift_s"), alignment.number("most_bend")
+    before, after = alignment.number("hits_before"), alignment.number("hits_after")
+    if shift_s is None or bend is None or before is None or after is None or not (shift_s or bend):
+        return ""
+    way = f"by {_shown(shift_s, '{:+.2f} s')}, bent by up to {bend:.1%}"
+    return f"{way}: its own accents meet {after:.0%} of the hit points, not {before:.0%}"
 
 
 def _values(facts: Facts, key: str) -> list[Facts]:

@@ -126,6 +126,17 @@ def test_measures_are_shown_with_their_units_and_absent_ones_as_such(tmp_path, s
     assert shown["loudness"][0] == "\N{MINUS SIGN}14.0 LUFS" and card["axis"]["hits"][1][3] is None
 
 
+def test_music_that_was_aligned_says_how_and_what_it_gained(tmp_path, scored_video):
+    moved = {"hits_before": 0.4, "hits_after": 0.8, "shift_s": -0.172, "most_bend": 0.0229, "points": [[0, 0.172]]}
+    still = {"hits_before": 1.0, "hits_after": 1.0, "shift_s": 0.0, "most_bend": 0.0, "points": []}
+    for name, alignment in (("a", moved), ("b", still), ("c", None), ("d", {"shift_s": "x"})):
+        make_result(tmp_path / f"{name}.mp4", scored_video, alignment=alignment)
+    cards = values(collect(tmp_path), {}, tmp_path)["cards"]
+    said = [dict(fact[:2] for fact in card["facts"]).get("moved") for card in cards]
+    words = "by \N{MINUS SIGN}0.17 s, bent by up to 2.3%: its own accents meet 80% of the hit points, not 40%"
+    assert said == [words, None, None, None]
+
+
 @pytest.mark.parametrize(
     ("seconds", "text"), [(0, "0:00.0"), (59.96, "1:00.0"), (65.04, "1:05.0"), (3661, "1:01:01.0")]
 )

@@ -80,14 +80,13 @@ def warp(audio: np.ndarray, sample_rate: int, way: TimeMap) -> np.ndarray:
 def _pieces(audio: np.ndarray, sample_rate: int, way: TimeMap) -> Iterator[_Piece]:
     """The map as pieces without gaps from the first sample to the last, cut at quiet places."""
     count = audio.shape[1]
-    power = (audio.astype(np.float64) ** 2).sum(axis=0)
     picture, music = np.array(way.picture_s) * sample_rate, np.array(way.music_s) * sample_rate
     reach = round(_QUIET_REACH_S * sample_rate)
     shape = np.ones(max(1, round(_QUIET_S * sample_rate)))
     cuts = [(0, float(music[0]))]
     for place, heard in zip(picture[1:-1].tolist(), music[1:-1].tolist(), strict=True):
         low = max(0, round(heard) - reach)
-        near = np.convolve(power[low : round(heard) + reach], shape, "same")
+        near = np.convolve((audio[:, low : round(heard) + reach] ** 2).sum(axis=0), shape, "same")
         at = round(place) + (low + int(near.argmin()) - round(heard) if len(near) else 0)
         if cuts[-1][0] + 2 * reach < at < count - 2 * reach:
             cuts.append((at, float(np.interp(at, picture, music))))
