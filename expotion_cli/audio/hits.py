@@ -38,9 +38,15 @@ def musical_accents(strength: np.ndarray, rate_hz: float = RATE_HZ) -> np.ndarra
     strength = np.asarray(strength, dtype=np.float64)
     if len(strength) < 3 or strength.std() <= 0:
         return np.zeros(0)
+    return (
+        np.flatnonzero(is_peak(strength) & (strength >= strength.mean() + ACCENT_DEVIATIONS * strength.std())) / rate_hz
+    )
+
+
+def is_peak(strength: np.ndarray) -> np.ndarray:
+    """[T] bool: rows of a curve [T] >= 0 that are higher than the next and no lower than the one before."""
     padded = np.pad(strength, 1)
-    is_peak = (strength >= padded[:-2]) & (strength > padded[2:])
-    return np.flatnonzero(is_peak & (strength >= strength.mean() + ACCENT_DEVIATIONS * strength.std())) / rate_hz
+    return np.asarray((strength >= padded[:-2]) & (strength > padded[2:]))
 
 
 def hits(

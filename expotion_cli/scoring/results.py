@@ -51,6 +51,7 @@ class _Music:
         old: the sidecar of the result that is made anew, where it matters.
         sounds: sound files that are asked for.
         leftover: those that an earlier result left beside its place.
+        facts: plan, answers and beats, as sidecar and markers say them.
     """
 
     plan: CuePlan
@@ -60,6 +61,7 @@ class _Music:
     old: Mapping[str, Any] | None
     sounds: Extras
     leftover: Sequence[str]
+    facts: Mapping[str, Any]
 
     @property
     def score(self) -> Score:
@@ -139,7 +141,9 @@ class ResultWriter:
         )
         self.account.passed(job, chosen.played.stages_s)
         listener.stage(job, "follow", 1.0)
-        return _Music(plan, cues[chosen.number - 1], chosen, keeper, old, sounds, leftover)
+        answers, has_beats = chosen.played.score.answers, self.composer.identity.has_tempo
+        facts = sidecar.followed(plan, job.given.plan_file, answers, has_beats=has_beats)
+        return _Music(plan, cues[chosen.number - 1], chosen, keeper, old, sounds, leftover, facts)
 
     def _finish(self, job: Job, music: _Music) -> tuple[Finished, dict[str, Any]]:
         """The video in its place, and what the sidecar says of the files beside it."""
@@ -188,12 +192,8 @@ class ResultWriter:
         choice = settings.markers
         if settings.redo is not None:  # the plan stays, and so do its markers
             choice = marking.as_before(job.destination, choice)
-        marked = marking.mark_anew(job.clip, job.destination, self._followed(job, music), choice, self.plan.files)
+        marked = marking.mark_anew(job.clip, job.destination, music.facts, choice, self.plan.files)
         return {**({"markers": marked} if marked else {}), **sound_files}
-
-    def _followed(self, job: Job, music: _Music) -> dict[str, Any]:
-        has_beats = self.composer.identity.has_tempo
-        return sidecar.followed(music.plan, job.given.plan_file, music.score.answers, has_beats=has_beats)
 
     def _described(self, job: Job, music: _Music, finished: Finished, stages_s: Mapping[str, float]) -> dict[str, Any]:
         """What the sidecar says of the music and of the video."""
@@ -222,7 +222,7 @@ class ResultWriter:
             **music.score.record(),
             "clip": {"file": job.name, "sha256": job.content, **said["clip"]},
             "output": {**output, **said["output"]},
-            **self._followed(job, music),
+            **music.facts,
             **({"melody": self.plan.melody.record()} if self.plan.melody is not None else {}),
             "has_midi": music.score.midi is not None,
             **redo.described(music.cue),

@@ -14,7 +14,7 @@ from expotion_cli.audio.onsets import onset_strength
 from expotion_cli.audio.pulse import pulse_clarity
 from expotion_cli.recipe import NO_FOLLOW, Follow
 from expotion_cli.scoring.follow import ALIGN_VERSION
-from expotion_cli.scoring.follow.time_map import Kernel, TimeMap, find_map
+from expotion_cli.scoring.follow.time_map import Heard, Kernel, TimeMap, find_map
 from expotion_cli.scoring.follow.warp import can_stretch, warp
 from expotion_cli.spotting.hits import HitPoint
 from expotion_cli.timing import MOST_BEND
@@ -39,9 +39,14 @@ def aligns(settings: Follow, *, has_tempo: bool) -> bool:
     return settings.align and settings.mode != NO_FOLLOW and not has_tempo
 
 
+def deciding() -> dict[str, Any]:
+    """What alignment depends on besides the music, the hit points and the settings."""
+    return {"align": ALIGN_VERSION, "stretches": can_stretch()}
+
+
 def hashed_fields(settings: Follow, *, has_tempo: bool) -> dict[str, Any]:
     """What alignment adds to the digest of a result; nothing where there is none. For the arguments see `aligns`."""
-    return {"align": ALIGN_VERSION, "stretches": can_stretch()} if aligns(settings, has_tempo=has_tempo) else {}
+    return deciding() if aligns(settings, has_tempo=has_tempo) else {}
 
 
 @dataclass(frozen=True)
@@ -90,18 +95,18 @@ def align(audio: np.ndarray, sample_rate: int, hits: Sequence[HitPoint]) -> tupl
         return audio, None
     moments_s = np.array([hit.time_s for hit in hits])
 
-    def measured(sound: np.ndarray) -> tuple[float, float]:
-        strength = onset_strength(sound, sample_rate)
+    def measured(strength: np.ndarray) -> tuple[float, float]:
         return share_met(moments_s, musical_accents(strength)), pulse_clarity(strength)
 
-    before, pulse = measured(audio)
+    heard, most_bend = Heard.of(audio, sample_rate), MOST_BEND if can_stretch() else 0.0
+    before, pulse = measured(heard.strength)
     best, way, clearest = audio, None, (before, pulse)
     for kernel in _KERNELS:
-        found = find_map(audio, sample_rate, hits, kernel, most_bend=MOST_BEND if can_stretch() else 0.0)
+        found = find_map(heard, hits, kernel, most_bend=most_bend)
         if found is None:
             continue
         warped = warp(audio, sample_rate, found)
-        met, clarity = measured(warped)
+        met, clarity = measured(onset_strength(warped, sample_rate))
         loses_pulse = math.isfinite(pulse) and not clarity >= pulse - _PULSE_LOST
         if met > before and (met, clarity) > clearest and not loses_pulse:
             best, way, clearest = warped, found, (met, clarity)

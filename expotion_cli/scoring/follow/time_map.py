@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from expotion_cli.audio.beats import TRACK_RATE_HZ, beats_of
+from expotion_cli.audio.hits import is_peak
 from expotion_cli.audio.onsets import RATE_HZ, onset_strength
 from expotion_cli.spotting.hits import HitPoint
 
@@ -48,6 +49,30 @@ class Kernel:
 
 
 @dataclass(frozen=True)
+class Heard:
+    """What is heard of music before it is moved.
+
+    Attributes:
+        strength: [T] onset strength, `RATE_HZ` rows a second.
+        beats_s: [n] seconds of its beats; none for music without a pulse.
+        beat_s: their length; NaN likewise.
+        duration_s: of the music.
+    """
+
+    strength: np.ndarray
+    beats_s: np.ndarray
+    beat_s: float
+    duration_s: float
+
+    @classmethod
+    def of(cls, audio: np.ndarray, sample_rate: int) -> Heard:
+        """Listen to music [2, n]."""
+        fine = onset_strength(audio, sample_rate, TRACK_RATE_HZ).astype(np.float64)
+        beats_s, bpm = beats_of(fine, TRACK_RATE_HZ)
+        return cls(onset_strength(audio, sample_rate), beats_s, 60 / bpm, audio.shape[1] / sample_rate)
+
+
+@dataclass(frozen=True)
 class TimeMap:
     """When which part of the music sounds: straight between points.
 
@@ -72,31 +97,27 @@ class TimeMap:
         return tuple((np.diff(self.music_s) / np.diff(self.picture_s)).tolist())
 
 
-def find_map(
-    audio: np.ndarray, sample_rate: int, hits: Sequence[HitPoint], kernel: Kernel, *, most_bend: float
-) -> TimeMap | None:
+def find_map(heard: Heard, hits: Sequence[HitPoint], kernel: Kernel, *, most_bend: float) -> TimeMap | None:
     """The time map that lets the most hit points be met by accents of the music, and of the others most by its beats.
 
     Dynamic programming over how far the music lies from where it was composed: at most half a beat at the beginning,
     at most a beat anywhere. Heavier hit points count up to twice as much.
 
     Args:
-        audio: [2, n] float32, the music.
-        sample_rate: in Hz.
-        hits: to be met, in order of time.
+        heard: of the music.
+        hits: to be met, in order of time, all before the music's end.
         kernel: how near which accents should come.
         most_bend: share of its tempo by which the music may be faster or slower anywhere.
 
     Returns:
         None where there is nothing to meet, no pulse, or nothing to be gained.
     """
-    beats_s, bpm = beats_of(onset_strength(audio, sample_rate, TRACK_RATE_HZ).astype(np.float64), TRACK_RATE_HZ)
-    if not hits or len(beats_s) < 2 or not math.isfinite(bpm):
+    beat_s = heard.beat_s
+    if not hits or len(heard.beats_s) < 2:
         return None
-    beat_s = 60 / bpm
     reach = math.floor(_REACH * beat_s / _STEP_S)
     offsets = np.arange(-reach, reach + 1) * _STEP_S
-    worth = _worth(onset_strength(audio, sample_rate).astype(np.float64), beats_s, kernel)
+    worth = _worth(heard, kernel)
     moments_s = np.arange(len(worth)) * _STEP_S
     begun = np.abs(offsets) / (beat_s / 2)
     score = np.where(begun <= 1, -_MOVED * begun, -np.inf)
@@ -112,11 +133,8 @@ def find_map(
     rows = [row]
     for place in reversed(came_from):
         rows.append(int(place[rows[-1]]))
-    duration_s = audio.shape[1] / sample_rate
-    picture_s = np.array([0.0, *(hit.time_s for hit in hits)])
-    moved_s = offsets[rows[::-1]]
-    if duration_s > time_s:
-        picture_s, moved_s = np.append(picture_s, duration_s), np.append(moved_s, moved_s[-1])
+    picture_s = np.array([0.0, *(hit.time_s for hit in hits), heard.duration_s])
+    moved_s = offsets[[*reversed(rows), rows[0]]]
     kept = _turns(picture_s, moved_s)
     return TimeMap(tuple(picture_s[kept].tolist()), tuple((picture_s - moved_s)[kept].tolist()), beat_s)
 
@@ -133,13 +151,12 @@ def _after(score: np.ndarray, span_s: float, most_bend: float) -> tuple[np.ndarr
     return costed[rows, best], rows + best - reach
 
 
-def _worth(strength: np.ndarray, beats_s: np.ndarray, kernel: Kernel) -> np.ndarray:
+def _worth(heard: Heard, kernel: Kernel) -> np.ndarray:
     """[n] what each moment of the music is worth to a hit point, one value every `_STEP_S`."""
-    padded = np.pad(strength, 1)
-    is_peak = (strength >= padded[:-2]) & (strength > padded[2:])
+    strength, beats_s = heard.strength.astype(np.float64), heard.beats_s
     height = (strength - strength.mean()) / max(float(strength.std()), 1e-9)
     value = np.clip((height - kernel.faint) / (kernel.clear - kernel.faint), 0, 1)
-    peaks = np.flatnonzero(is_peak & (value > 0))
+    peaks = np.flatnonzero(is_peak(strength) & (value > 0))
     moments_s = np.concatenate([beats_s, peaks / RATE_HZ])
     values = np.concatenate([np.full(len(beats_s), _BEAT), value[peaks]])
     worth = np.zeros(math.ceil(len(strength) / RATE_HZ / _STEP_S) + 1)

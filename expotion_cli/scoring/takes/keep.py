@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from expotion_cli.recipe import REPLACE, Recipe
 from expotion_cli.scoring.cue_store import StoredCue, cue_bytes
-from expotion_cli.scoring.follow import ACCENTS_VERSION, ALIGN_VERSION, FOLLOW_VERSION
-from expotion_cli.scoring.follow.warp import can_stretch
+from expotion_cli.scoring.follow import ACCENTS_VERSION, FOLLOW_VERSION, align
 from expotion_cli.scoring.sidecar import RESULT_VERSION
 from expotion_cli.scoring.takes.layout import CUE, SOUND, kept_name, takes_folder
 from expotion_cli.storage import digest_of
@@ -92,7 +91,7 @@ def player_digest(identity: ModelIdentity) -> str:
     Args:
         identity: of the model that composed the tokens.
     """
-    aligned = [] if identity.has_tempo else [ALIGN_VERSION, can_stretch()]
+    aligned = () if identity.has_tempo else align.deciding().values()
     return digest_of([identity.codec_digest, FOLLOW_VERSION, ACCENTS_VERSION, RESULT_VERSION, *aligned])
 
 
