@@ -8,6 +8,7 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Iterator
 
 PARENT_CHECK_S = 1.0
 _PR_SET_PDEATHSIG = 1
@@ -34,6 +35,32 @@ def die_with_parent() -> None:
         os._exit(1)
 
     threading.Thread(target=watch, name="parent", daemon=True).start()
+
+
+@contextlib.contextmanager
+def beyond_interrupts() -> Iterator[None]:
+    """Start children in here which call `ignore_interrupts`: Ctrl-C, which a terminal sends to them as well, waits.
+
+    Python would end a child that is still loading, with a traceback. Where signals can't be held back, nothing happens.
+    """
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    from multiprocessing import resource_tracker
+
+    resource_tracker.ensure_running()  # begun later, by the first child, it would let signals through again
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def ignore_interrupts() -> None:
+    """Leave Ctrl-C to the parent, from a child's first moment on (`beyond_interrupts`)."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # what waited is dropped
 
 
 def limit_memory(num_bytes: int | None) -> None:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from expotion_cli.errors import ClipError, ExpotionError
-from expotion_cli.processes import die_with_parent, limit_memory, physical_memory
+from expotion_cli.processes import beyond_interrupts, die_with_parent, ignore_interrupts, limit_memory, physical_memory
 from expotion_cli.scoring.executors import Executor, Task, ThreadExecutor, settle
 from expotion_cli.scoring.guard import as_failure
 
@@ -198,7 +198,8 @@ class _Worker:
                 self._process = context.Process(
                     target=_serve_rungs, args=(theirs, self._share, os.getpid()), daemon=True
                 )
-                self._process.start()
+                with beyond_interrupts():
+                    self._process.start()
                 theirs.close()  # so that our end tells when the process is gone
             return self._pipe, self._share
 
@@ -245,12 +246,12 @@ def _exit_reason(code: int | None) -> str:
 
 def _serve_rungs(pipe: Any, share: Any, parent: int) -> None:
     """What a worker process does: run one rung after the other until its parent is gone."""
+    ignore_interrupts()
     if os.getppid() != parent:
         return
     die_with_parent()
     if hasattr(os, "setpgid"):
         os.setpgid(0, 0)  # Ctrl-C goes to the batch alone, which decides; and one signal ends all that a rung started
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     while True:
         try:
             told, memory_bytes, path, rung, arguments = pipe.recv()

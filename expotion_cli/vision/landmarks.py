@@ -20,6 +20,7 @@ import numpy as np
 
 from expotion_cli.errors import DecodeError, MissingLibraryError
 from expotion_cli.media.frames import Frame
+from expotion_cli.processes import beyond_interrupts
 from expotion_cli.timing import exact, num_rows
 from expotion_cli.vision import signals
 from expotion_cli.vision import worker as protocol
@@ -99,13 +100,14 @@ class LandmarkWorker:
         for name in ("http_proxy", "https_proxy", "all_proxy"):
             environment[name] = environment[name.upper()] = _CLOSED_PORT
         environment["no_proxy"] = environment["NO_PROXY"] = ""
-        self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "expotion_cli.vision.worker", kind, str(path)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._errors,
-            env=environment,
-        )
+        with beyond_interrupts():
+            self._process = subprocess.Popen(
+                [sys.executable, "-P", "-m", "expotion_cli.vision.worker", kind, str(path)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._errors,
+                env=environment,
+            )
         assert self._process.stdin is not None and self._process.stdout is not None
         self._to_worker, self._from_worker = self._process.stdin, self._process.stdout
         self._ready = False

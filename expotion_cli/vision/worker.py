@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import functools
 import os
-import signal
 import struct
 import sys
 import types
@@ -21,7 +20,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from expotion_cli.processes import die_with_parent
+from expotion_cli.processes import die_with_parent, ignore_interrupts
 from expotion_cli.vision import memory
 from expotion_cli.vision.row_buffer import RowBuffer
 
@@ -261,7 +260,7 @@ def serve(kind: str, model: str, source: BinaryIO, sink: BinaryIO) -> None:
 
 def main() -> None:
     """Run with `face` or `pose` and the path of the task file."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides; it closes the pipe
+    ignore_interrupts()  # the parent decides; it closes the pipe
     die_with_parent()
     kind, model = sys.argv[1:3]
     # Libraries may print: keep the pipe to ourselves and send whatever they print to the error stream.

@@ -201,3 +201,34 @@ def test_no_worker_outlives_a_killed_batch(tmp_path):
     parent.kill()
     parent.wait()
     assert ends_soon(pid)
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_sigmask"), reason="signals can't be held back here")
+def test_an_interrupt_while_a_worker_loads_neither_ends_it_nor_is_told_by_it(tmp_path):
+    script = (
+        "import os, signal, time\n"
+        "from expotion_cli.scoring.workers import clip_workers\n"
+        "def is_blocked():\n"
+        "    return signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, ())\n"
+        "if __name__ == '__main__':\n"
+        "    got = []\n"
+        "    signal.signal(signal.SIGINT, lambda number, _: got.append(number))\n"
+        "    workers = clip_workers(1)\n"
+        "    seen = workers.submit('see', is_blocked)\n"
+        "    while not seen.done():\n"
+        "        os.killpg(0, signal.SIGINT)\n"  # as a terminal does, at every moment of its start
+        "        time.sleep(0.005)\n"
+        "    print(seen.result(), is_blocked(), len(got) > 0)\n"
+        "    workers.close()\n"
+    )
+    (tmp_path / "batch.py").write_text(script)
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
+    ran = subprocess.run(
+        [sys.executable, tmp_path / "batch.py"],
+        env=environment,
+        start_new_session=True,
+        capture_output=True,
+        text=True,
+        timeout=WAIT_S,
+    )
+    assert (ran.returncode, ran.stdout, ran.stderr) == (0, "False False True\n", "")

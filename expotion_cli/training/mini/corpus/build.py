@@ -23,6 +23,7 @@ import numpy as np
 
 from expotion_cli import storage
 from expotion_cli.errors import EnvironmentProblem, UsageError
+from expotion_cli.processes import beyond_interrupts, ignore_interrupts
 from expotion_cli.training.mini.corpus.arranger import compose
 from expotion_cli.training.mini.corpus.energy import HALF_BEAT
 from expotion_cli.training.mini.corpus.midi_pieces import MIDI, is_held_out, read_folder
@@ -101,8 +102,10 @@ def build_corpus(
     folder.mkdir(parents=True, exist_ok=True)
     blocks = [(seed, first, min(first + _BLOCK, num_composed), grooves) for first in range(0, num_composed, _BLOCK)]
     if workers > 1 and len(blocks) > 1:
-        with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-            packed = list(pool.map(_compose_block, blocks))
+        with ProcessPoolExecutor(workers, get_context("spawn"), ignore_interrupts) as pool:
+            with beyond_interrupts():
+                composing = pool.map(_compose_block, blocks)
+            packed = list(composing)
     else:
         packed = [_compose_block(block) for block in blocks]
     sources: list[dict[str, Any]] = []
