@@ -6,8 +6,11 @@ full, or a stream was closed from the start.
 
 from __future__ import annotations
 
+import _thread
+import atexit
 import os
 import platform
+import signal
 import sys
 import tempfile
 import threading
@@ -22,6 +25,9 @@ from expotion_cli.storage import cache_root
 from expotion_cli.version import __version__
 
 STOPPED = Interrupted("stopped.", remedy="Run the same command again to go on.")
+STOPPING = (signal.SIGINT, signal.SIGTERM)
+"""Signals that end the program."""
+REPEATED_S = 0.02  # until a lost Ctrl-C comes again
 
 
 class GuardedStream:
@@ -96,26 +102,66 @@ def run_guarded(command: Callable[[], Any], say_error: Callable[[ExpotionError],
 
     guard_console()
     sys.excepthook = last_resort
+    sys.unraisablehook = _unraisable
     threading.excepthook = lambda about: last_resort(about.exc_type, about.exc_value or about.exc_type())
-    code: Any = 0
-    try:
-        command()
-    except SystemExit as left:
-        code = left.code
-        if code == STOPPED.exit_code and not _is_told():
-            say_error(STOPPED)  # Typer leaves without a word if it is interrupted while it reads the arguments
-    except KeyboardInterrupt:
-        say_error(STOPPED)
-        code = STOPPED.exit_code
-    except BaseException as error:  # libraries in other languages raise errors of their own kind
-        say_error(unforeseen(error))
-        code = 1
+    atexit.register(_go_deaf)  # registered first, called last
+    code = _outcome(command, say_error)
+    _leave_with(code)
     sys.stdout.flush()
     lost = getattr(sys.stdout, "lost", None)
     if lost is not None and not isinstance(lost, BrokenPipeError):
         reason = getattr(lost, "strerror", None) or str(lost)
         say_error(ExpotionError(f"standard output could not be written ({reason})."))
     sys.exit(code)
+
+
+def _outcome(command: Callable[[], Any], say_error: Callable[[ExpotionError], object]) -> Any:
+    """Run the command; returns the exit code, once the user is told."""
+    try:
+        command()
+    except SystemExit as left:
+        if left.code == STOPPED.exit_code and not _is_told():
+            say_error(STOPPED)  # Typer leaves without a word if it is interrupted while it reads the arguments
+        return left.code
+    except KeyboardInterrupt:
+        say_error(STOPPED)
+        return STOPPED.exit_code
+    except BaseException as error:  # libraries in other languages raise errors of their own kind
+        told = unforeseen(error)
+        say_error(told)
+        return told.exit_code
+    return 0
+
+
+def _leave_with(code: Any) -> None:
+    """All is done and told: a signal ends what still delays the end, and changes the exit code no more."""
+
+    def leave(*_: Any) -> None:
+        raise SystemExit(code)
+
+    for number in STOPPING:
+        signal.signal(number, leave)
+
+
+def _unraisable(about: Any) -> None:
+    """Ctrl-C can come while Python runs what may not fail, a destructor say, which drops it: it comes again then."""
+    if issubclass(about.exc_type, KeyboardInterrupt):
+        threading.Timer(REPEATED_S, _interrupt_again).start()
+    elif not issubclass(about.exc_type, SystemExit):
+        sys.__unraisablehook__(about)
+
+
+def _interrupt_again() -> None:
+    if hasattr(signal, "pthread_kill"):  # ends what the main thread waits for, too
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+    else:
+        _thread.interrupt_main()
+
+
+def _go_deaf() -> None:
+    """Python gives signals their first meaning back, which is to kill, before it takes its modules apart."""
+    for number in STOPPING:
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _is_told() -> bool:
@@ -125,7 +171,12 @@ def _is_told() -> bool:
 
 
 def unforeseen(error: BaseException) -> ExpotionError:
-    """An error that nobody foresaw, as one that a user can read; its traceback is kept in a log file."""
+    """An error that nobody foresaw, as one that a user can read; its traceback is kept in a log file.
+
+    Python and some libraries make another error of a Ctrl-C that comes while they load: `STOPPED` is what it is.
+    """
+    if _comes_of_stopping(error):
+        return STOPPED
     said = (str(error).strip() or "no message").splitlines()[0][:200]
     reason = f"unexpected {type(error).__name__}: {said.rstrip('.')}."
     details = "".join(traceback.format_exception(error))
@@ -134,6 +185,14 @@ def unforeseen(error: BaseException) -> ExpotionError:
     told = ExpotionError(reason, remedy=f"{where} Please report it.")
     told.details = details
     return told
+
+
+def _comes_of_stopping(error: BaseException | None) -> bool:
+    while error is not None:
+        if isinstance(error, KeyboardInterrupt):
+            return True
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    return False
 
 
 def _write_log(details: str) -> Path | None:

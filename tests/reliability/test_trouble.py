@@ -66,6 +66,44 @@ def test_an_interruption_while_libraries_load_ends_with_130_and_one_line(tmp_pat
         assert done.stderr.startswith("interrupted: ") and len(done.stderr.splitlines()) == 1
 
 
+def test_an_interruption_that_python_drops_or_renames_is_one_all_the_same(tmp_path):
+    told = """
+import os, signal, time
+import expotion_cli.scoring.plan as p
+class Doomed:
+    def __del__(self):
+        os.kill(os.getpid(), signal.SIGINT)
+def dropped(*_, **__):
+    Doomed()
+    time.sleep(60)
+def renamed(*_, **__):
+    raise RuntimeError("Error calling __set_name__") from KeyboardInterrupt()
+p.plan = """
+    for how in ("dropped", "renamed"):
+        done = program(f"{told}{how}\nscore_main()", tmp_path, capture_output=True, text=True)
+        assert done.returncode == 130, done.stderr
+        assert done.stderr == "interrupted: stopped. Run the same command again to go on.\n"
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+def test_a_signal_after_all_is_told_changes_nothing(name):
+    told = f"""
+import atexit, os, signal
+from expotion_cli.cli.console import run_guarded
+def send(kill=os.kill, pid=os.getpid(), number=signal.{name}):
+    kill(pid, number)
+class Module:
+    __del__ = lambda self, send=send: send()
+sys.taken_apart_at_last = Module()
+def command():
+    atexit.register(send)
+    raise SystemExit(3)
+run_guarded(command, print)
+"""
+    done = program(told, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (3, "", "")
+
+
 @pytest.mark.long
 def test_a_console_that_is_full_closed_or_gone_changes_no_exit_code(tmp_path):
     with open("/dev/full", "w") as full:
