@@ -2,7 +2,8 @@
 
 Takes that start at the same time form a cohort. They stand at the same position and share a KV cache, the longest
 first, so that a cohort whose shorter takes have finished is simply its first rows. A step costs what reading the
-decoder's matrices costs, so the rows of all cohorts go through them together; only attention runs cohort by cohort.
+decoder's matrices costs, so the rows of all cohorts go through them together (`single_step.py`); only attention runs
+cohort by cohort.
 
 A row's attention thus has the shape it would have alone. With the number of rows padded to a multiple that rounds alike
 (`onednn.row_quantum`), a take's tokens do not depend on its neighbours.
@@ -19,6 +20,7 @@ from torch.nn import functional as F
 from expotion_cli.music.generate.window import EncodedConditions, Take, draw_next
 from expotion_cli.music.transformer.context import LockstepContext
 from expotion_cli.music.transformer.decoder import MusicDecoder
+from expotion_cli.music.transformer.single_step import SingleStep, StepContext
 
 
 class Cohort:
@@ -37,7 +39,7 @@ class Cohort:
         length = self.takes[0].num_positions
         cache = decoder.new_cache(len(takes) * self.rows.count, self.takes[0].prefix_length + length - 1)
         together = EncodedConditions.stack([conditions[i] for i in order])
-        self.context = LockstepContext(
+        self.context = StepContext(
             together.text, cache=cache, side_stream=together.side_stream, masked=together.masked, rows=self.rows
         )
         self.delayed = torch.stack([take.delayed_tokens(length) for take in self.takes]).to(decoder.device)
@@ -62,7 +64,6 @@ class Cohort:
     def _prefill(self, decoder: MusicDecoder, conditions: Sequence[EncodedConditions], order: Sequence[int]) -> None:
         """Fill the cache with the known tokens, take by take: the products then have the shapes they have alone."""
         known, cache, count = self.takes[0].known, self.context.cache, self.rows.count
-        assert cache is not None
         if not known:
             return
         first, last = cache.length, cache.length + known
@@ -121,15 +122,15 @@ class Cohort:
 
 
 class CpuBatch:
-    """All cohorts as one batch: an `engine.Runner` and an `attention.AttentionContext`.
+    """All cohorts as one batch: an `engine.Runner`, and what its rows attend to (`FlatAttention`).
 
     Args:
-        decoder: frozen.
+        decoder: frozen and fused (`onednn.pack`).
         quantum: the number of rows is padded to a multiple of this.
     """
 
     def __init__(self, decoder: MusicDecoder, quantum: int):
-        self.decoder, self.quantum = decoder, quantum
+        self.decoder, self.quantum, self.layers = decoder, quantum, SingleStep(decoder)
         self.cohorts: list[Cohort] = []
 
     @property
@@ -148,39 +149,35 @@ class CpuBatch:
     def step(self) -> list[Take]:
         """Decode one position of every take; returns those whose window is complete."""
         self._sizes = [cohort.num_rows for cohort in self.cohorts]
-        tokens = torch.cat([cohort.tokens() for cohort in self.cohorts])
-        self._padding = -len(tokens) % self.quantum
-        if self._padding:
-            tokens = torch.cat([tokens, tokens[:1].expand(self._padding, -1, -1)])
-        logits = self.decoder(tokens, self)[:, :, 0].float()
+        self._padding = -sum(self._sizes) % self.quantum
+        tokens = self._join([cohort.tokens() for cohort in self.cohorts])
+        is_one = len(self.cohorts) == 1 and not self._padding
+        x = self.decoder.embed(tokens, self._positions())[:, 0]
+        x = self.layers(x, self.cohorts[0].context if is_one else self)
+        logits = self.decoder.predict(x[:, None])[:, :, 0].float()
         done = []
         for cohort, part in zip(self.cohorts, self._split(logits), strict=True):
+            cohort.context.advance(1)
             done += cohort.accept(part)
         self.cohorts = [cohort for cohort in self.cohorts if cohort.takes]
         return done
 
-    def positions(self, length: int, dim: int) -> Tensor:
-        """See `AttentionContext`."""
-        rows = [
-            cohort.context.positions(length, dim).expand(size, -1, -1)
-            for cohort, size in zip(self.cohorts, self._sizes, strict=True)
-        ]
-        return self._concatenate(rows)
+    def self_attention_step(self, layer: int, qkv: Tensor) -> Tensor:
+        """See `FlatAttention`."""
+        parts = zip(self.cohorts, self._split(qkv), strict=True)
+        return self._join([cohort.context.self_attention_step(layer, part) for cohort, part in parts])
 
-    def self_attention(self, layer: int, query: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-        """See `AttentionContext`."""
-        parts = zip(self.cohorts, self._split(query), self._split(keys), self._split(values), strict=True)
-        return self._concatenate([cohort.context.self_attention(layer, q, k, v) for cohort, q, k, v in parts])
-
-    def cross_attention(self, layer: int, query: Tensor) -> Tensor:
-        """See `AttentionContext`."""
+    def cross_attention_step(self, layer: int, query: Tensor) -> Tensor:
+        """See `FlatAttention`."""
         parts = zip(self.cohorts, self._split(query), strict=True)
-        return self._concatenate([cohort.context.cross_attention(layer, q) for cohort, q in parts])
+        return self._join([cohort.context.cross_attention_step(layer, part) for cohort, part in parts])
 
-    def advance(self, length: int) -> None:
-        """See `AttentionContext`."""
-        for cohort in self.cohorts:
-            cohort.context.advance(length)
+    def _positions(self) -> Tensor:
+        """[R, 1, d] of all rows; [1, 1, d] where they stand at the same one."""
+        found = [cohort.context.positions(1, self.decoder.config.dim) for cohort in self.cohorts]
+        if len(found) == 1:
+            return found[0]
+        return self._join([at.expand(size, -1, -1) for at, size in zip(found, self._sizes, strict=True)])
 
     def _split(self, rows: Tensor) -> Sequence[Tensor]:
         """Each cohort's rows, without the padding."""
@@ -188,7 +185,7 @@ class CpuBatch:
             return [rows[: self._sizes[0]] if self._padding else rows]
         return rows[: sum(self._sizes)].split(self._sizes)
 
-    def _concatenate(self, parts: Sequence[Tensor]) -> Tensor:
+    def _join(self, parts: Sequence[Tensor]) -> Tensor:
         """The inverse of `_split`, with zeros for the padding."""
         rows = parts[0] if len(parts) == 1 else torch.cat(list(parts))
         return F.pad(rows, (0, 0) * (rows.ndim - 1) + (0, self._padding)) if self._padding else rows

@@ -9,4 +9,5 @@ Reading order:
 5. `context.py`: the plainest `AttentionContext`, where all rows stand at the same position.
 6. `text.py`, `t5.py`: the prompt's states for cross-attention.
 7. `onednn.py`: the same layers with packed matrices, for few rows on a CPU.
+8. `single_step.py`: the same layers for one position of each row, with as few operations as it takes.
 """

@@ -107,16 +107,16 @@ class MusicDecoder(nn.Module):
         Returns:
             [R, K, T, V] (T = 1 with `last_only`), in the weights' dtype.
         """
-        x = self.embed(tokens, context)
+        x = self.embed(tokens, context.positions(tokens.shape[2], self.config.dim))
         for layer in self.layers:
             x = layer(x, context)
         context.advance(tokens.shape[2])
         return self.predict(x[:, -1:] if last_only else x)
 
-    def embed(self, tokens: Tensor, context: AttentionContext) -> Tensor:
-        """Sum of the K embeddings and the position. [R, K, T] → [R, T, d]."""
+    def embed(self, tokens: Tensor, positions: Tensor) -> Tensor:
+        """Sum of the K embeddings and the position's, [1 or R, T, d]. [R, K, T] → [R, T, d]."""
         x = sum(table(tokens[:, k]) for k, table in enumerate(self.embed_tokens))
-        return x + context.positions(tokens.shape[2], self.config.dim).to(x.dtype)
+        return x + positions.to(x.dtype)
 
     def predict(self, x: Tensor) -> Tensor:
         """Last norm and output heads. [R, T, d] → [R, K, T, V]."""

@@ -32,7 +32,7 @@ def decode(decoder: MusicDecoder, tokens: Tensor, context: LockstepContext, *, r
     """
     if not recompute:
         return decoder(tokens, context)
-    x = decoder.embed(tokens, context)
+    x = decoder.embed(tokens, context.positions(tokens.shape[2], decoder.config.dim))
     for layer in decoder.layers:
         x = _checkpointed(layer, x, context)
     return decoder.predict(x)

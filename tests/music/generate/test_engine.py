@@ -92,6 +92,19 @@ def test_a_cue_gives_the_same_tokens_alone_and_among_neighbours_in_any_order(req
         assert np.array_equal(tokens_of(engine, batch)[place], alone)
 
 
+@pytest.mark.skipif(not torch.ops.mkldnn._is_mkldnn_bf16_supported(), reason="no bf16 in this processor")
+def test_a_row_alone_rounds_as_in_company_in_bf16(checkpoint):
+    torch.manual_seed(9)
+    sizes = {"dim": 512, "num_layers": 4, "num_heads": 8, "ffn_dim": 2048, "num_codebooks": 4, "vocab_size": 2048}
+    decoder = MusicDecoder(DecoderConfig(**sizes, text_dim=checkpoint.decoder.config.text_dim)).to(torch.bfloat16)
+    engine = Engine(decoder.eval().requires_grad_(False), checkpoint.text, None, 64)
+    plain = make_sampling(guidance=1.0, visual_guidance=1.0, top_k=250)
+    cues = [cue(40, seed=seed, sampling=plain, conditioning=None) for seed in range(3)]
+    together = tokens_of(engine, cues)
+    for one, expected in zip(cues, together, strict=True):
+        assert np.array_equal(tokens_of(engine, [one])[0], expected)
+
+
 @pytest.mark.long
 def test_the_batch_size_never_changes_a_token(engine):
     batch = [*COMPANY, cue(20, seed=9), cue(10, seed=10), cue(27, seed=11)]
