@@ -11,6 +11,7 @@ Shapes: C cues, n rows of each cue, R = C * n rows, H heads, M text tokens, d wi
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol, cast
@@ -23,6 +24,8 @@ from expotion_cli.music.transformer.attention import GuidanceRows, KVCache, Pref
 from expotion_cli.music.transformer.context import LockstepContext
 from expotion_cli.music.transformer.decoder import DecoderLayer, MusicDecoder
 from expotion_cli.music.transformer.onednn import FusedSelfAttention
+
+_NOTHING = torch.zeros(())
 
 Rows = Callable[[Tensor], Tensor]
 """From flat rows [R, a] to flat rows [R, b]."""
@@ -218,7 +221,12 @@ def _flat_keys(keys: Tensor) -> Tensor:
 
 def _attend(query: Tensor, keys: Tensor, values: Tensor, hidden: Tensor | None = None) -> Tensor:
     """`attention.attend` with rows and heads as one, N. [N, n, d/H], [N, d/H, M], [N, M, d/H] → [N, n, d/H]."""
-    scores = torch.bmm(query * query.shape[2] ** -0.5, keys)
-    if hidden is not None:
-        scores += hidden
+    scale = query.shape[2] ** -0.5
+    if math.frexp(scale)[0] == 0.5:  # a power of two: scaled within the product, scores have the same bits
+        hidden, beta = (_NOTHING.to(query), 0) if hidden is None else (hidden, 1)
+        scores = torch.baddbmm(hidden, query, keys, beta=beta, alpha=scale)
+    else:
+        scores = torch.bmm(query * scale, keys)
+        if hidden is not None:
+            scores += hidden
     return torch.bmm(torch.softmax(scores, dim=-1), values)

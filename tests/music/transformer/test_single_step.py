@@ -87,8 +87,9 @@ def make_text(decoder: MusicDecoder, lengths=(5, 3, 0), seed=2):
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("rows", ROWS)
 @pytest.mark.parametrize("negative", [False, True])
-def test_single_steps_equal_the_layers_to_the_bit(dtype, rows, negative):
-    decoder = make_decoder(CONFIG, dtype)
+@pytest.mark.parametrize("num_heads", [2, 4])  # 1 / sqrt(d / H) is a power of two for 4
+def test_single_steps_equal_the_layers_to_the_bit(dtype, rows, negative, num_heads):
+    decoder = make_decoder(replace(CONFIG, num_heads=num_heads), dtype)
     text = make_text(decoder)
     if negative:
         text = replace(text, negative=make_text(decoder, (2, 5, 4), seed=3))
