@@ -74,7 +74,7 @@ def guide(logits: Tensor, sampling: Sampling) -> Tensor:
         texted = logits[0] + sampling.guidance * (logits[1] - logits[0])
         return texted + sampling.visual_guidance * (logits[2] - logits[1])
     weight = sampling.guidance if sampling.guidance != 1 else sampling.visual_guidance
-    return logits[0] + weight * (logits[1] - logits[0])
+    return (logits[1] - logits[0]).mul_(weight).add_(logits[0])
 
 
 def cue_noise(seed: int, cue_digest: str, num_positions: int, num_codebooks: int) -> np.ndarray:
@@ -112,5 +112,5 @@ def draw(logits: Tensor, uniform: Tensor, sampling: Sampling) -> Tensor:
         probabilities = probabilities * kept
         cumulative = probabilities.cumsum(dim=-1)
     target = uniform[:, None] * cumulative[:, -1:]
-    place = (cumulative <= target).sum(dim=-1, keepdim=True).clamp(max=count - 1)
+    place = torch.searchsorted(cumulative, target, right=True).clamp_(max=count - 1)
     return indices.gather(-1, place)[:, 0]

@@ -3,8 +3,8 @@
 A layer turns rows into queries, keys and values (`Attention`) and asks its `AttentionContext` for the result. The
 context knows where the rows stand, what was decoded before, and which text and side streams each row may attend to.
 In MusicGen Melody text and melody are a prefix of the music instead (`prefix.py`), which each row finds in its cache.
-`context.py` has the plainest one, `generate/cuda_graph.py` one whose rows stand at different positions. On a CPU, single
-positions are decoded without it (`single_step.py`).
+`context.py` has the plainest one, `generate/cuda_graph.py` one whose rows stand at different positions. On a CPU,
+single positions are decoded without it (`single_step.py`).
 
 Shapes: C cues, n rows of each cue, R = C * n rows, H heads, T new positions, M text tokens, d / H a head's width.
 """

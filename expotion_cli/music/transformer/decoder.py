@@ -115,7 +115,9 @@ class MusicDecoder(nn.Module):
 
     def embed(self, tokens: Tensor, positions: Tensor) -> Tensor:
         """Sum of the K embeddings and the position's, [1 or R, T, d]. [R, K, T] → [R, T, d]."""
-        x = sum(table(tokens[:, k]) for k, table in enumerate(self.embed_tokens))
+        x, *others = (table(tokens[:, k]) for k, table in enumerate(self.embed_tokens))
+        for other in others:
+            x = x + other
         return x + positions.to(x.dtype)
 
     def predict(self, x: Tensor) -> Tensor:
