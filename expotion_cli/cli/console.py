@@ -25,7 +25,7 @@ from expotion_cli.storage import cache_root
 from expotion_cli.version import __version__
 
 STOPPED = Interrupted("stopped.", remedy="Run the same command again to go on.")
-STOPPING = (signal.SIGINT, signal.SIGTERM)
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 """Signals that end the program."""
 REPEATED_S = 0.02  # until a lost Ctrl-C comes again
 
@@ -139,7 +139,7 @@ def _leave_with(code: Any) -> None:
     def leave(*_: Any) -> None:
         raise SystemExit(code)
 
-    for number in STOPPING:
+    for number in STOP_SIGNALS:
         signal.signal(number, leave)
 
 
@@ -160,7 +160,7 @@ def _interrupt_again() -> None:
 
 def _go_deaf() -> None:
     """Python gives signals their first meaning back, which is to kill, before it takes its modules apart."""
-    for number in STOPPING:
+    for number in STOP_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
 
 
